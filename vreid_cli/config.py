@@ -1,0 +1,306 @@
+"""Settings: frozen models, one generic merge of layers, and where each value came from.
+
+A value comes from the last layer that names it: defaults < the run's ``run.json`` < ``./vreid.toml`` or
+``--config`` < the command line. Layers are plain nested dicts until they are all merged; only then are
+they validated, strictly, so that a TOML ``true`` is never taken for a number.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from vreid_cli.errors import ConfigError, UsageError, did_you_mean
+from vreid_cli.types import ApRule, Definition, SameCamera, Split, Task, TrackUnit
+
+DatasetName = Literal["veri", "tracks"]
+Architecture = Literal["densenet201", "resnet18", "alexnet", "vgg16", "inception_v3"]
+Auto = Literal["auto"]
+Positive = Annotated[int, Field(ge=1)]
+
+PROJECT_FILE = "vreid.toml"
+COMMAND_LINE = "command line"
+DEFAULT = "default"
+
+
+class Section(BaseModel):
+    """A table of the configuration: frozen, strict, closed to unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class RunSettings(Section):
+    """``[run]``: the run directory and the seed."""
+
+    run_dir: Path | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+
+
+class DataSettings(Section):
+    """``[data]``: the data set, its folders, and how labels are read from names."""
+
+    dataset: DatasetName = "veri"
+    data_dir: Path | None = None
+    query_dir: Path | None = None
+    gallery_dir: Path | None = None
+    splits: Annotated[tuple[Split, ...], Field(min_length=1)] = ("query", "gallery")
+    label_pattern: str | None = None
+
+
+class ModelSettings(Section):
+    """``[model]``: the network and its weights."""
+
+    arch: Architecture = "densenet201"
+    weights: str | None = None
+    cache_dir: Path | None = None
+    weights_url: str | None = None
+    weights_blob: str | None = None
+    download_timeout: Annotated[float, Field(gt=0)] = 30.0
+
+
+class RuntimeSettings(Section):
+    """``[runtime]``: the device and the memory that may be used."""
+
+    device: str = "auto"
+    memory_budget_mb: Auto | Positive = "auto"
+
+
+class ExtractSettings(Section):
+    """``[extract]``: batching and what to do with bad pictures."""
+
+    batch_size: Auto | Positive = "auto"
+    workers: Auto | Annotated[int, Field(ge=0)] = "auto"
+    part_images: Positive = 512
+    max_pixels: Positive = 178_956_970
+    restart: bool = False
+    strict: bool = False
+
+
+class RankSettings(Section):
+    """``[rank]``: what is compared with what, and by which metric."""
+
+    task: Task = "t2t"
+    metric: Annotated[tuple[str, ...], Field(min_length=1)] = ("meanMCD50",)
+    definition: Definition = "paper"
+    track_unit: TrackUnit = "passage"
+    cameras: Literal["all", "other"] = "all"
+    top_k: Positive | None = None
+    query_features: Path | None = None
+    gallery_features: Path | None = None
+    output: Path | None = None
+    force: bool = False
+
+
+class EvaluateSettings(Section):
+    """``[evaluate]``: the rules of counting."""
+
+    rankings: tuple[Path, ...] = ()
+    same_camera: SameCamera = "drop"
+    ap: ApRule = "rectangle"
+    ranks: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1, 5, 10, 20)
+
+
+class ShowSettings(Section):
+    """``[show]``: which queries, how many of their nearest, and where to draw them."""
+
+    queries: tuple[str, ...] = ()
+    ranking: Path | None = None
+    top: Positive = 5
+    max_queries: Positive = 8
+    max_images: Positive = 6
+    output: Path | None = None
+
+
+class ExportSettings(Section):
+    """``[export]``: where features go, and in which form."""
+
+    output: Path | None = None
+    format: Literal["json", "npz"] = "json"
+    force: bool = False
+
+
+class DemoSettings(Section):
+    """``[demo]``: the size of the drawn set and of the training."""
+
+    train_vehicles: Annotated[int, Field(ge=2)] = 48
+    test_vehicles: Annotated[int, Field(ge=2)] = 20
+    cameras: Annotated[int, Field(ge=2, le=20)] = 4
+    images_per_track: Annotated[int, Field(ge=1, le=10)] = 4
+    epochs: Positive = 12
+
+
+class Settings(BaseModel):
+    """Everything that can be set, in one frozen tree."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    run: RunSettings = RunSettings()
+    data: DataSettings = DataSettings()
+    model: ModelSettings = ModelSettings()
+    runtime: RuntimeSettings = RuntimeSettings()
+    extract: ExtractSettings = ExtractSettings()
+    rank: RankSettings = RankSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+    show: ShowSettings = ShowSettings()
+    export: ExportSettings = ExportSettings()
+    demo: DemoSettings = DemoSettings()
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One source of values: a name for messages, and nested plain values ``{section: {key: value}}``."""
+
+    source: str
+    values: Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Validated settings, and the source of each ``section.key``."""
+
+    settings: Settings
+    sources: Mapping[str, str]
+
+    def source(self, key: str) -> str:
+        """Where the value of ``section.key`` came from; ``default`` if no layer named it."""
+        return self.sources.get(key, DEFAULT)
+
+    def given(self, key: str) -> bool:
+        """Whether a person gave this value, in a file or on the command line."""
+        source = self.source(key)
+        return source != DEFAULT and not source.endswith("run.json")
+
+
+def resolve(layers: Iterable[Layer]) -> Resolved:
+    """Merge the layers, later ones winning key by key, and validate the result.
+
+    Raises:
+        ConfigError: A file holds an unknown key, a wrong type or a value that is not allowed.
+        UsageError: The same on the command line.
+    """
+    merged: dict[str, dict[str, Any]] = {}
+    sources: dict[str, str] = {}
+    for layer in layers:
+        for section, table in layer.values.items():
+            _check_section(section, table, layer.source)
+            for key, value in table.items():
+                _check_key(section, key, layer.source)
+                merged.setdefault(section, {})[key] = value
+                sources[f"{section}.{key}"] = layer.source
+    try:
+        settings = Settings.model_validate_json(json.dumps(merged, default=str), strict=True)
+    except ValidationError as error:
+        raise _explain(error, sources) from None
+    return Resolved(settings=settings, sources=sources)
+
+
+def read_layer(path: Path) -> Layer:
+    """Read a TOML file as a layer.
+
+    Raises:
+        ConfigError: The file is missing or is not valid TOML.
+    """
+    try:
+        with path.open("rb") as file:
+            values = tomllib.load(file)
+    except FileNotFoundError:
+        raise ConfigError(f"there is no configuration file {path}", file=path) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}", file=path) from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}", file=path) from None
+    return Layer(source=str(path), values=values)
+
+
+def find_config(name: str) -> Path:
+    """The file that ``--config`` means: a path if it has a ``/`` or ends in ``.toml``, else a preset.
+
+    Raises:
+        ConfigError: There is no preset of that name.
+    """
+    if "/" in name or "\\" in name or name.endswith(".toml"):
+        return Path(name)
+    presets = list_presets()
+    if name not in presets:
+        raise ConfigError(f"there is no preset '{name}'", hint=did_you_mean(name, presets), file=name)
+    return presets[name]
+
+
+def list_presets() -> dict[str, Path]:
+    """Presets by name: those in the wheel, or, in an editable install, those of the source tree."""
+    package = Path(__file__).parent
+    folder = package / "configs"
+    if not folder.is_dir() and (package.parent / "pyproject.toml").is_file():
+        folder = package.parent / "configs"
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def parse_assignment(text: str) -> tuple[str, str, Any]:
+    """Split ``section.key=VALUE``; the value is read as TOML, or as text where it is not TOML.
+
+    Raises:
+        UsageError: The text is not of that form.
+    """
+    name, equals, raw = text.partition("=")
+    section, dot, key = name.strip().partition(".")
+    if not (equals and dot and section and key):
+        raise UsageError(f"--set {text}: not of the form section.key=VALUE", hint="as in --set run.seed=7")
+    try:
+        value = tomllib.loads(f"value = {raw}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = raw.strip()
+    return section, key, value
+
+
+def to_toml(resolved: Resolved) -> str:
+    """The settings as a TOML file that could be used as ``vreid.toml``, each line saying its source."""
+    lines = []
+    for section, table in resolved.settings.model_dump(mode="json").items():
+        lines.append(f"[{section}]")
+        for key, value in table.items():
+            source = resolved.source(f"{section}.{key}")
+            setting = f"# {key} is unset" if value is None else f"{key} = {json.dumps(value, ensure_ascii=False)}"
+            lines.append(f"{setting:<48}# {source}")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _check_section(section: str, table: object, source: str) -> None:
+    known = Settings.model_fields
+    if section not in known:
+        raise _bad_value(source, f"unknown table or key '{section}'", hint=did_you_mean(section, known))
+    if not isinstance(table, Mapping):
+        raise _bad_value(source, f"'{section}' is a table, not a value", hint=f"write [{section}] above its keys")
+
+
+def _check_key(section: str, key: str, source: str) -> None:
+    model = Settings.model_fields[section].annotation
+    assert isinstance(model, type)
+    assert issubclass(model, Section)
+    if key not in model.model_fields:
+        hint = did_you_mean(key, model.model_fields)
+        raise _bad_value(source, f"unknown key '{section}.{key}'", hint=hint)
+
+
+def _explain(error: ValidationError, sources: Mapping[str, str]) -> ConfigError | UsageError:
+    """The first thing that is wrong, with the key, the value and what is allowed."""
+    problems = error.errors(include_url=False)
+    first = problems[0]
+    section, key = str(first["loc"][0]), str(first["loc"][1])
+    name = f"{section}.{key}"
+    # A union such as "auto" | integer reports each branch that failed: say all of them.
+    allowed = [p["msg"] for p in problems if [str(part) for part in p["loc"][:2]] == [section, key]]
+    message = f"{name} = {json.dumps(first['input'], default=str)}: {'; or '.join(dict.fromkeys(allowed))}"
+    return _bad_value(sources.get(name, DEFAULT), message, hint="see `vreid COMMAND --help` for what is allowed")
+
+
+def _bad_value(source: str, message: str, *, hint: str) -> ConfigError | UsageError:
+    if source == COMMAND_LINE:
+        return UsageError(message, hint=hint)
+    return ConfigError(f"{source}: {message}", hint=hint, file=source)

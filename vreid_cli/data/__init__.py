@@ -1,0 +1,1 @@
+"""Data sets: readers of each layout, decoding of pictures, and the drawn set."""

@@ -1,0 +1,88 @@
+"""Picture files to RGB, and the reasons why one cannot be used."""
+
+from __future__ import annotations
+
+import struct
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+#: Endings that a folder is searched for; everything else in it is left alone.
+PICTURE_ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif"})
+
+#: A crop longer than this many times its width is no vehicle; resizing its short side would fill the memory.
+MAX_ASPECT_RATIO = 50
+
+_DECODER_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    IndexError,
+    EOFError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+
+
+class BadPictureError(Exception):
+    """A picture that cannot be used; the text is the reason, in words for the user."""
+
+
+def is_picture(path: Path) -> bool:
+    """Whether the ending is that of a picture and the file is not hidden."""
+    return path.suffix.lower() in PICTURE_ENDINGS and not path.name.startswith(".")
+
+
+def decode_rgb(path: Path, *, max_pixels: int) -> Image.Image:
+    """Decode a picture to RGB as the paper's code does: PIL, no JPEG draft mode, EXIF orientation ignored.
+
+    Grey, palette, CMYK and RGBA pictures are converted; transparency is dropped.
+
+    Raises:
+        BadPictureError: The file is missing, empty, cut short, no picture, too large or of an absurd shape.
+    """
+    try:
+        with warnings.catch_warnings():
+            # The size is checked below against our own limit, with our own words.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as picture:
+                _check_size(picture.size, max_pixels)
+                return _to_rgb(picture)
+    except UnidentifiedImageError:
+        raise BadPictureError(_why_unidentified(path)) from None
+    except FileNotFoundError:
+        raise BadPictureError("the file is not there") from None
+    except PermissionError:
+        raise BadPictureError("no permission to read the file") from None
+    except _DECODER_ERRORS as error:
+        raise BadPictureError(f"cannot be decoded: {error}") from None
+
+
+def _check_size(size: tuple[int, int], max_pixels: int) -> None:
+    width, height = size
+    if width < 1 or height < 1:
+        raise BadPictureError(f"has no pixels ({width} x {height})")
+    if width * height > max_pixels:
+        raise BadPictureError(f"{width} x {height} pixels are more than the limit of {max_pixels}")
+    if max(size) > MAX_ASPECT_RATIO * min(size):
+        raise BadPictureError(f"{width} x {height}: one side is over {MAX_ASPECT_RATIO} times the other")
+
+
+def _to_rgb(picture: Image.Image) -> Image.Image:
+    if picture.mode.startswith("I;16"):
+        # PIL would clip 16-bit grey at 255; the high byte is the picture.
+        grey = (np.asarray(picture, dtype=np.uint16) >> 8).astype(np.uint8)
+        return Image.fromarray(grey).convert("RGB")
+    if picture.mode in ("I", "F"):
+        raise BadPictureError(f"pixels of type '{picture.mode}' have no defined brightness; save it as 8-bit")
+    return picture.convert("RGB")
+
+
+def _why_unidentified(path: Path) -> str:
+    if path.stat().st_size == 0:
+        return "the file is empty"
+    return "not a picture in a known format, or its header is damaged"

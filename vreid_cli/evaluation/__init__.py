@@ -1,0 +1,1 @@
+"""Rankings against ground truth: average precision, CMC, mINP."""

@@ -1,0 +1,1 @@
+"""Pictures to features: plan, compute a chunk, commit a part."""

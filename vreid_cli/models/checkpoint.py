@@ -1,0 +1,186 @@
+"""Reading state dicts of every common kind, and our own checkpoint: safetensors that say what they are."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import re
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from vreid_cli.errors import WeightsError
+from vreid_cli.models.backbones import BACKBONES, Network
+from vreid_cli.models.transforms import Transform
+from vreid_cli.store.atomic import atomic_path
+
+StateDict = dict[str, torch.Tensor]
+
+#: Keys under which training scripts wrap the state dict, and prefixes that wrappers such as DataParallel add.
+_WRAPPERS = ("state_dict", "model", "model_state_dict", "net", "network")
+_PREFIXES = ("module.", "model.", "backbone.", "_orig_mod.")
+#: torchvision's DenseNets before 2018 wrote ``norm.1``; today's module is ``norm1``.
+_OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.((?:[12])\.(?:weight|bias|running_mean|running_var))$")
+_SHOWN_KEYS = 5
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A state dict in torchvision's names; architecture and transform where the file says them."""
+
+    state: StateDict
+    architecture: str | None = None
+    transform: Transform | None = None
+
+
+def save_checkpoint(path: Path, network: Network, *, transform: Transform, facts: Mapping[str, str]) -> None:
+    """Write a network, head included, in torchvision's names, with architecture, transform and further facts."""
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.trunk.state_dict().items()}
+    if network.head is not None:
+        for name, tensor in network.head.state_dict().items():
+            state[f"{network.backbone.head}.{name}"] = tensor.detach().cpu().contiguous()
+    metadata = {**facts, "vreid": "1", "architecture": network.backbone.name, "transform": transform.to_json()}
+    with atomic_path(path) as temporary:
+        save_file(state, temporary, metadata=metadata)
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read ``.safetensors``, or ``.pth`` and ``.pt`` without running any code that they hold.
+
+    Raises:
+        WeightsError: The file is missing, cut short, hostile, or holds no state dict.
+    """
+    if not path.is_file():
+        raise WeightsError(
+            f"there is no weights file {path}",
+            hint="--weights takes veri, imagenet, random, or the path of a .pth, .pt or .safetensors file",
+            file=path,
+        )
+    if path.suffix.lower() == ".safetensors":
+        return _read_safetensors(path)
+    return Checkpoint(state=_normalise_names(_unwrap(_load_pickle(path), path)))
+
+
+def _read_safetensors(path: Path) -> Checkpoint:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    except (SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(f"{path} is damaged or is no safetensors file: {error}", file=path) from None
+    architecture = metadata.get("architecture")
+    if architecture is not None and architecture not in BACKBONES:
+        raise WeightsError(f"{path} is for the unknown architecture '{architecture}'", file=path)
+    transform = Transform.from_json(metadata["transform"]) if "transform" in metadata else None
+    return Checkpoint(_normalise_names(state), architecture=architecture, transform=transform)
+
+
+def _load_pickle(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, AttributeError, ImportError) as error:
+        reason = str(error).splitlines()[0]
+        raise WeightsError(
+            f"{path} is no plain state dict: {reason}",
+            hint="files that would run code are refused; save `model.state_dict()` instead of the model",
+            file=path,
+        ) from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, zipfile.BadZipFile) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise WeightsError(
+            f"{path} is damaged or cut short: {reason}", hint="copy or download it again", file=path
+        ) from None
+
+
+def _unwrap(loaded: Any, path: Path) -> StateDict:
+    """The state dict inside what a training script saved."""
+    while isinstance(loaded, Mapping) and not _is_state(loaded):
+        inner = next((loaded[key] for key in _WRAPPERS if isinstance(loaded.get(key), Mapping)), None)
+        if inner is None:
+            break
+        loaded = inner
+    if not (isinstance(loaded, Mapping) and _is_state(loaded)):
+        raise WeightsError(
+            f"{path} holds no state dict",
+            hint=f"expected tensors by name, at the top or under one of {', '.join(_WRAPPERS)}",
+            file=path,
+        )
+    return {str(name): tensor for name, tensor in loaded.items() if isinstance(tensor, torch.Tensor)}
+
+
+def _is_state(values: Mapping[Any, Any]) -> bool:
+    return any(isinstance(value, torch.Tensor) for value in values.values())
+
+
+def _normalise_names(state: StateDict) -> StateDict:
+    """Strip the prefixes that every key carries, and rename the old DenseNet keys."""
+    stripped = True
+    while stripped and state:
+        prefix = next((p for p in _PREFIXES if all(name.startswith(p) for name in state)), None)
+        stripped = prefix is not None
+        if prefix is not None:
+            state = {name[len(prefix) :]: tensor for name, tensor in state.items()}
+    return {_OLD_DENSENET.sub(r"\1\2", name): tensor for name, tensor in state.items()}
+
+
+def load_trunk(network: Network, state: StateDict, *, source: str) -> int | None:
+    """Copy a state dict into the network's trunk; the head is dropped, whatever its number of classes.
+
+    Args:
+        network: Filled in place.
+        state: Tensors in torchvision's names.
+        source: What to call the weights in messages.
+
+    Returns:
+        The number of classes of the head that was dropped; None if there was none.
+
+    Raises:
+        WeightsError: Keys are missing or unexpected (the first are listed), or a shape or value is wrong.
+    """
+    head = f"{network.backbone.head}."
+    ignored = (head, *network.backbone.ignored)
+    given = {name: tensor for name, tensor in state.items() if not name.startswith(ignored)}
+    own = network.trunk.state_dict()
+    # Counters that older torch did not save; they have no part in an LR.
+    missing = [name for name in own if name not in given and not name.endswith("num_batches_tracked")]
+    unexpected = [name for name in given if name not in own]
+    if missing or unexpected:
+        raise WeightsError(
+            f"{source} does not fit {network.backbone.name}: "
+            f"missing {_first(missing)}; unexpected {_first(unexpected)}",
+            hint="choose the architecture that the weights were made for with --arch",
+            file=source,
+        )
+    for name, tensor in given.items():
+        if tensor.shape != own[name].shape:
+            shapes = f"{tuple(tensor.shape)} where {tuple(own[name].shape)} is needed"
+            raise WeightsError(f"{source} does not fit {network.backbone.name}: {name} is {shapes}", file=source)
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise WeightsError(f"{source}: {name} holds values that are not finite", file=source)
+    network.trunk.load_state_dict(given, strict=False)
+    weight = state.get(f"{head}weight")
+    return None if weight is None else int(weight.shape[0])
+
+
+def weights_digest(network: Network) -> str:
+    """SHA-256 over names, shapes and values of the trunk, so the same weights agree in any file format."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.trunk.state_dict().items()):
+        if name.endswith("num_batches_tracked"):
+            continue
+        digest.update(f"{name} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().to(torch.float32).contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _first(names: list[str]) -> str:
+    if not names:
+        return "none"
+    more = f" and {len(names) - _SHOWN_KEYS} more" if len(names) > _SHOWN_KEYS else ""
+    return ", ".join(names[:_SHOWN_KEYS]) + more

@@ -1,0 +1,217 @@
+"""Where weights come from: the paper's authors, ImageNet, a seed, or a file."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+
+import torch
+
+from vreid_cli.errors import UsageError, WeightsError
+from vreid_cli.models.backbones import BACKBONES, Backbone, Network, build_random
+from vreid_cli.models.checkpoint import load_trunk, read_checkpoint, weights_digest
+from vreid_cli.models.transforms import Transform
+from vreid_cli.runtime.progress import log, progress
+from vreid_cli.store.atomic import atomic_path
+
+#: The authors' fine-tuned DenseNet201 (576 training vehicles of VeRi), and the git blob id that verifies it.
+VERI_URL = (
+    "https://raw.githubusercontent.com/GeoTrouvetout/Vehicle_ReID/"
+    "67b1fe4232d27aa5f1c28e8ff48a0535f55efc1c/data/cnn_weights/VeRI_densenet_ft50.pth"
+)
+VERI_BLOB = "0127c8070cdbbe42d31f6ff0b6933114395a2d89"
+CACHE_VARIABLE = "VREID_CACHE_DIR"
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class WeightsSource:
+    """Where downloaded weights are kept and fetched from.
+
+    Attributes:
+        cache_dir: Folder; None for ``$VREID_CACHE_DIR`` or the user's cache folder.
+        veri_url: Address of the authors' checkpoint, or of a mirror.
+        veri_blob: Its git blob id.
+        timeout: Seconds to wait for the server.
+    """
+
+    cache_dir: Path | None = None
+    veri_url: str = VERI_URL
+    veri_blob: str = VERI_BLOB
+    timeout: float = 30.0
+
+    @property
+    def folder(self) -> Path:
+        """The cache folder."""
+        if self.cache_dir is not None:
+            return self.cache_dir
+        if chosen := os.environ.get(CACHE_VARIABLE):
+            return Path(chosen)
+        base = os.environ.get("XDG_CACHE_HOME")
+        return (Path(base) if base else Path.home() / ".cache") / "vreid"
+
+
+@dataclass(frozen=True)
+class LoadedNetwork:
+    """A network ready to extract: weights in place, eval mode.
+
+    Attributes:
+        network: On the CPU.
+        transform: The input that it wants.
+        weights: ``veri``, ``imagenet``, ``random``, or the file's name.
+        digest: SHA-256 of the trunk's tensors.
+        dropped_classes: Size of the classifier that the file held and that the LR does not need.
+    """
+
+    network: Network
+    transform: Transform
+    weights: str
+    digest: str
+    dropped_classes: int | None = None
+
+
+def load_network(arch: str, weights: str, *, seed: int, source: WeightsSource) -> LoadedNetwork:
+    """Build the architecture with these weights.
+
+    Args:
+        arch: Key of :data:`BACKBONES`.
+        weights: ``veri``, ``imagenet``, ``random``, or the path of a file.
+        seed: Makes the weights of ``random``.
+        source: Cache and addresses.
+
+    Raises:
+        UsageError: ``veri`` with another architecture than densenet201.
+        WeightsError: The weights cannot be had, are not what they should be, or do not fit.
+    """
+    backbone = BACKBONES[arch]
+    if weights == "random":
+        network = build_random(backbone, seed=seed)
+        return _ready(network, backbone.transform, weights="random", dropped=None)
+    path = fetch_weights(backbone, weights, source=source)
+    checkpoint = read_checkpoint(path)
+    if checkpoint.architecture not in (None, arch):
+        raise WeightsError(
+            f"{path} is for {checkpoint.architecture}, not for {arch}",
+            hint=f"use --arch {checkpoint.architecture}",
+            file=path,
+        )
+    with torch.device("meta"):
+        network = Network(backbone)
+    network = network.to_empty(device="cpu")
+    for buffer in network.buffers():
+        buffer.zero_()  # counters that a file may leave out
+    dropped = load_trunk(network, checkpoint.state, source=str(path))
+    name = weights if weights in ("veri", "imagenet") else path.name
+    return _ready(network, checkpoint.transform or backbone.transform, weights=name, dropped=dropped)
+
+
+def _ready(network: Network, transform: Transform, *, weights: str, dropped: int | None) -> LoadedNetwork:
+    network.eval()
+    return LoadedNetwork(network, transform, weights, weights_digest(network), dropped)
+
+
+def fetch_weights(backbone: Backbone, weights: str, *, source: WeightsSource) -> Path:
+    """The local file of ``veri`` or ``imagenet`` (downloaded and verified if need be), or the file named.
+
+    Raises:
+        UsageError: ``veri`` with another architecture than densenet201.
+        WeightsError: The file is not there and cannot be downloaded, or is not the published one.
+    """
+    if weights == "veri":
+        if backbone.name != "densenet201":
+            raise UsageError(
+                f"--weights veri: the authors published weights for densenet201 only, not for {backbone.name}",
+                hint="use --weights imagenet, random, or a file of your own",
+            )
+        check = _BlobCheck(source.veri_blob)
+        return _cached(source.folder / "VeRI_densenet_ft50.pth", source.veri_url, check=check, source=source)
+    if weights == "imagenet":
+        url = str(backbone.imagenet.url)
+        name = url.rsplit("/", 1)[1]
+        # torchvision's names end in the first digits of the file's SHA-256.
+        check_start = _Sha256Check(name.rpartition("-")[2].partition(".")[0])
+        return _cached(source.folder / name, url, check=check_start, source=source)
+    return Path(weights)
+
+
+@dataclass(frozen=True)
+class _BlobCheck:
+    """Compares with a git blob id: SHA-1 of ``"blob <size>\\0"`` and the content."""
+
+    expected: str
+
+    def __call__(self, path: Path) -> str | None:
+        digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
+        found = _hash_file(path, digest.update, digest.hexdigest)
+        return None if found == self.expected else f"git blob id {found}, expected {self.expected}"
+
+
+@dataclass(frozen=True)
+class _Sha256Check:
+    """Compares with the first digits of a SHA-256."""
+
+    start: str
+
+    def __call__(self, path: Path) -> str | None:
+        digest = hashlib.sha256()
+        found = _hash_file(path, digest.update, digest.hexdigest)
+        return None if found.startswith(self.start) else f"SHA-256 {found}, expected {self.start}…"
+
+
+def _hash_file(path: Path, update: Callable[[bytes], None], finish: Callable[[], str]) -> str:
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            update(chunk)
+    return finish()
+
+
+def _cached(path: Path, url: str, *, check: Callable[[Path], str | None], source: WeightsSource) -> Path:
+    if path.is_file():
+        if wrong := check(path):
+            raise WeightsError(
+                f"{path} is not the published file: {wrong}",
+                hint="delete it, so that it is downloaded again; or pass it as --weights FILE if you mean it",
+                file=path,
+            )
+        return path
+    log.info("downloading %s", url)
+    advice = (
+        f"without a network: fetch that address elsewhere and put the file at {path}; "
+        "or pass your own with --weights FILE, or --weights random to try things out"
+    )
+    with atomic_path(path) as temporary:
+        with temporary.open("wb") as file:
+            for chunk in _receive(url, timeout=source.timeout, advice=advice):
+                file.write(chunk)
+        if wrong := check(temporary):
+            raise WeightsError(
+                f"what {url} sent is not the published file: {wrong}; it was thrown away",
+                hint="try again later, or from another mirror (model.weights_url)",
+                file=url,
+            )
+    return path
+
+
+def _receive(url: str, *, timeout: float, advice: str) -> Iterator[bytes]:
+    """The body behind an address, in pieces, with a progress bar; every network error becomes ours."""
+    request = urllib.request.Request(url, headers={"User-Agent": "vreid"})
+    try:
+        with urllib.request.urlopen(request, timeout=timeout) as response:
+            size = int(response.headers.get("Content-Length") or 0)
+            received = 0
+            with progress(total=size, what="weights", unit="B") as bar:
+                while chunk := response.read(_CHUNK):
+                    received += len(chunk)
+                    bar.update(len(chunk))
+                    yield chunk
+    except (OSError, HTTPException, ValueError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise WeightsError(f"{url} cannot be downloaded: {reason}", hint=advice, file=url) from None
+    if size and received != size:
+        broken = f"{url}: the connection broke after {received} of {size} bytes"
+        raise WeightsError(broken, hint=advice, file=url)

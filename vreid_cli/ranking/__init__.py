@@ -1,0 +1,1 @@
+"""Distances between latent representations, and rankings by them."""

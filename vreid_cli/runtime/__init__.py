@@ -1,0 +1,1 @@
+"""Devices, memory budgets, progress bars and executors."""

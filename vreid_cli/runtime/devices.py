@@ -1,0 +1,59 @@
+"""Choosing the device, and keeping its arithmetic at full float32 precision."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from vreid_cli.errors import DeviceError, UsageError
+
+
+def choose_device(name: str) -> torch.device:
+    """The device that ``--device`` names; ``auto`` takes CUDA, then Apple's MPS, then the CPU.
+
+    Raises:
+        UsageError: The name is not ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        DeviceError: The device is not there. Nothing falls back in silence to the CPU.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if has_mps() else "cpu")
+    kind, colon, index = name.partition(":")
+    if kind not in ("cpu", "cuda", "mps") or (colon and not (kind == "cuda" and index.isdigit())):
+        raise UsageError(f"--device {name}: unknown device", hint="known: auto, cpu, cuda, cuda:N, mps")
+    if kind == "cuda":
+        _require_cuda(int(index) if index else None)
+    if kind == "mps" and not has_mps():
+        raise DeviceError("--device mps: this machine or this build of torch has no MPS", hint="try --device cpu")
+    return torch.device(name)
+
+
+def has_mps() -> bool:
+    """Whether Apple's Metal back-end can be used."""
+    return torch.backends.mps.is_available()
+
+
+def _require_cuda(index: int | None) -> None:
+    if not torch.cuda.is_available():
+        built = torch.version.cuda is not None
+        reason = "no usable NVIDIA GPU or driver was found" if built else "this build of torch has no CUDA"
+        raise DeviceError(
+            f"--device cuda: {reason}", hint="use --device cpu (or auto), or install a driver or a CUDA build of torch"
+        )
+    count = torch.cuda.device_count()
+    if index is not None and index >= count:
+        raise DeviceError(f"--device cuda:{index}: there are {count} CUDA devices, numbered from 0")
+
+
+@contextmanager
+def exact_float32() -> Iterator[None]:
+    """Float32 products and convolutions without TF32 shortcuts, so that every device gives the same numbers."""
+    matmul, cudnn = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = matmul
+        torch.backends.cudnn.allow_tf32 = cudnn

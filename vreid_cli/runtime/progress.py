@@ -1,0 +1,37 @@
+"""Progress bars on stderr, and the log that they share it with."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tqdm import tqdm
+
+log = logging.getLogger("vreid")
+
+
+class _TqdmHandler(logging.Handler):
+    """Writes log lines above a running bar instead of through it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=sys.stderr)
+
+
+def set_up_logging(*, quiet: bool = False, verbose: bool = False) -> None:
+    """Send the log to stderr: warnings only when quiet, details when verbose."""
+    log.handlers.clear()
+    handler = _TqdmHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    log.addHandler(handler)
+    log.setLevel(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
+    log.propagate = False
+
+
+@contextmanager
+def progress(*, total: int, what: str, unit: str) -> Iterator[tqdm[None]]:
+    """A bar with rate and time left; none when stderr is no terminal or the log is quiet."""
+    hidden = not sys.stderr.isatty() or not log.isEnabledFor(logging.INFO)
+    with tqdm(total=total, desc=what, unit=f" {unit}", disable=hidden, file=sys.stderr, smoothing=0.1) as bar:
+        yield bar

@@ -1,0 +1,1 @@
+"""What is kept on disk: features, rankings, runs; written whole or not at all."""

@@ -1,0 +1,80 @@
+"""Files that are either whole or not there: written under another name, flushed, renamed."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from vreid_cli.errors import StoreError
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Give a temporary name beside ``path``; rename it to ``path`` when the block ends without an error.
+
+    Raises:
+        StoreError: The file cannot be written (no room, no permission); the old file is then untouched.
+    """
+    # The ending stays last: some writers choose their format by it.
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        _flush(temporary)
+        temporary.replace(path)
+        _flush(path.parent)
+    except OSError as error:
+        raise StoreError(
+            f"{path} cannot be written: {error.strerror or error}",
+            hint="make room or choose another folder, then run the same command again",
+            file=path,
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as indented JSON, atomically."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text as UTF-8, atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds one object.
+
+    Raises:
+        StoreError: The file is missing, unreadable, no JSON, or holds something else.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise StoreError(f"there is no file {path}", file=path) from None
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read: {error.strerror}", file=path) from None
+    except ValueError as error:
+        raise StoreError(f"{path} is not valid JSON: {error}", file=path) from None
+    except RecursionError:
+        raise StoreError(f"{path} is JSON nested too deeply", file=path) from None
+    if not isinstance(value, dict):
+        raise StoreError(f"{path} holds a {type(value).__name__}, not an object", file=path)
+    return value
+
+
+def _flush(path: Path) -> None:
+    """Force a file or a folder's entries to the disk; folders cannot be opened so on Windows."""
+    if os.name == "nt" and path.is_dir():
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

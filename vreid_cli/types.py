@@ -1,0 +1,292 @@
+"""The nouns that every stage shares: images, feature sets, tracks, rankings.
+
+Ids and labels are text, kept verbatim; an absent label is ``None``. ``..._index`` is a position in an array.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+Split = Literal["query", "gallery", "train"]
+Task = Literal["t2t", "i2t", "i2i"]
+Definition = Literal["paper", "released"]
+TrackUnit = Literal["passage", "camera"]
+Coverage = Literal["full", "positives", "top-k"]
+SameCamera = Literal["drop", "keep"]
+ApRule = Literal["rectangle", "trapezoid"]
+
+SPLITS: tuple[Split, ...] = get_args(Split)
+
+Float32Array = NDArray[np.float32]
+Int64Array = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+#: A column of ids or labels: dtype object, each a ``str`` or ``None``.
+TextArray = NDArray[np.object_]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRecord:
+    """One crop on disk, with the labels that its data set gives it.
+
+    Attributes:
+        image_id: Stable relative path of the picture (VeRi: the file name).
+        path: Where the picture lies now.
+        track_id: The passage that it belongs to.
+        vehicle_id: Identity, or None where unlabelled.
+        camera_id: Camera, or None where unknown.
+        frame: Frame number, or None where unknown.
+    """
+
+    image_id: str
+    path: Path
+    track_id: str | None = None
+    vehicle_id: str | None = None
+    camera_id: str | None = None
+    frame: int | None = None
+
+    def sort_key(self) -> tuple[str, str, str, int, str]:
+        """Gallery order: vehicle, camera, passage, frame, image_id; absent values first."""
+        frame = -1 if self.frame is None else self.frame
+        return (self.vehicle_id or "", self.camera_id or "", self.track_id or "", frame, self.image_id)
+
+
+class FeatureMatrix(Protocol):
+    """Rows of latent representations that may lie in memory or in memory-mapped files."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of rows N and width D."""
+
+    def take(self, rows: Int64Array) -> Float32Array:
+        """The rows at these positions, in this order, as a (len(rows), D) float32 array of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayMatrix:
+    """A feature matrix in memory: (N, D), any float dtype."""
+
+    array: NDArray[np.floating]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of rows N and width D."""
+        rows, width = self.array.shape
+        return rows, width
+
+    def take(self, rows: Int64Array) -> Float32Array:
+        """The rows at these positions, in this order, copied to float32."""
+        return np.asarray(self.array[rows], dtype=np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureSet:
+    """Features with their ids and labels, in gallery order.
+
+    Attributes:
+        matrix: (N, D) latent representations.
+        image_id: (N,) ids of the images.
+        track_id: (N,) passage of each image, or None.
+        vehicle_id: (N,) identity of each image, or None.
+        camera_id: (N,) camera of each image, or None.
+        source: Where the set comes from, for messages.
+        identity: What made the features (architecture, weights digest, …); None where unknown.
+        picture_root: Folder that the image ids are relative to; None where the pictures are unknown.
+            Two images are the same picture only if root and id together name the same file.
+    """
+
+    matrix: FeatureMatrix
+    image_id: TextArray
+    track_id: TextArray
+    vehicle_id: TextArray
+    camera_id: TextArray
+    source: str = "memory"
+    identity: Mapping[str, str] | None = None
+    picture_root: str | None = None
+
+    def __post_init__(self) -> None:
+        rows = self.matrix.shape[0]
+        for name in ("image_id", "track_id", "vehicle_id", "camera_id"):
+            if len(getattr(self, name)) != rows:
+                raise ValueError(f"{name} has {len(getattr(self, name))} entries for {rows} rows")
+
+    def __len__(self) -> int:
+        return self.matrix.shape[0]
+
+    @property
+    def width(self) -> int:
+        """Length D of each latent representation."""
+        return self.matrix.shape[1]
+
+    @property
+    def meaningless(self) -> bool:
+        """Whether the features come from random weights, so that nothing follows from them."""
+        return bool(self.identity) and (self.identity or {}).get("weights") == "random"
+
+    @classmethod
+    def from_arrays(
+        cls,
+        features: NDArray[np.floating],
+        *,
+        track_id: Sequence[str | None],
+        image_id: Sequence[str] | None = None,
+        vehicle_id: Sequence[str | None] | None = None,
+        camera_id: Sequence[str | None] | None = None,
+        source: str = "memory",
+    ) -> FeatureSet:
+        """Feature set from an (N, D) array and lists of N ids; labels that are left out are absent.
+
+        Image ids that are left out become ``<track_id>#<position in the track>``.
+        """
+        rows = len(features)
+        if image_id is None:
+            image_id = number_images(track_id)
+        absent: list[None] = [None] * rows
+        return cls(
+            matrix=ArrayMatrix(features),
+            image_id=text_array(image_id),
+            track_id=text_array(track_id),
+            vehicle_id=text_array(vehicle_id or absent),
+            camera_id=text_array(camera_id or absent),
+            source=source,
+        )
+
+
+def text_array(values: Sequence[str | None]) -> TextArray:
+    """A column of ids: dtype object, so that ``None`` stays ``None``."""
+    column = np.empty(len(values), dtype=object)
+    column[:] = list(values)
+    return column
+
+
+def number_images(track_ids: Sequence[str | None]) -> list[str]:
+    """Names for images that have none: ``<track>#0``, ``<track>#1``, … within each track."""
+    seen: dict[str | None, int] = {}
+    names = []
+    for track in track_ids:
+        position = seen.get(track, 0)
+        seen[track] = position + 1
+        names.append(f"{track}#{position}")
+    return names
+
+
+@dataclass(frozen=True, eq=False)
+class Items:
+    """What is ranked or ranks: images or tracks with their labels, each (n,) dtype object."""
+
+    ids: TextArray
+    vehicles: TextArray
+    cameras: TextArray
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, eq=False)
+class Tracks:
+    """Images of a feature set gathered into items: item i owns ``rows[offsets[i]:offsets[i + 1]]``.
+
+    Attributes:
+        items: The n items with their labels, in gallery order.
+        rows: Positions in the feature set, items one after the other (int64).
+        offsets: (n + 1,) int64, rising.
+    """
+
+    items: Items
+    rows: Int64Array
+    offsets: Int64Array
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @property
+    def lengths(self) -> Int64Array:
+        """(n,) number of images of each item."""
+        return np.diff(self.offsets)
+
+    def select(self, positions: Int64Array) -> Tracks:
+        """The items at these positions, in this order."""
+        lengths = self.lengths[positions]
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        starts = np.repeat(self.offsets[positions] - offsets[:-1], lengths)
+        rows = self.rows[np.arange(offsets[-1], dtype=np.int64) + starts]
+        items = Items(
+            ids=self.items.ids[positions],
+            vehicles=self.items.vehicles[positions],
+            cameras=self.items.cameras[positions],
+        )
+        return Tracks(items=items, rows=rows, offsets=offsets)
+
+
+@dataclass(frozen=True)
+class RankingFacts:
+    """How a ranking was made; a fact that is not known is None.
+
+    Attributes:
+        dataset: Name of the data set's layout.
+        task: ``t2t``, ``i2t`` or ``i2i``.
+        metric: One of the paper's names, as ``meanMCD50``.
+        definition: ``paper`` or ``released``.
+        track_unit: ``passage`` or ``camera``.
+        query_source: The split that the query items were taken from.
+        query_identity: What made the query's features.
+        gallery_identity: What made the gallery's features.
+        coverage: ``full``: every gallery item is listed; ``positives``: at least every same-vehicle item,
+            at its true rank; ``top-k``: the nearest only.
+        gallery_size: Number of gallery items, listed or not.
+        cameras: ``all``, or ``other`` where items of the query's own camera were never ranked.
+        top_k: How many of the nearest are listed, where that was limited.
+        selves: For each query, the gallery items that are the query itself.
+    """
+
+    dataset: str | None = None
+    task: Task | None = None
+    metric: str | None = None
+    definition: Definition | None = None
+    track_unit: TrackUnit | None = None
+    query_source: str | None = None
+    query_identity: Mapping[str, str] | None = None
+    gallery_identity: Mapping[str, str] | None = None
+    coverage: Coverage = "full"
+    gallery_size: int = 0
+    cameras: str = "all"
+    top_k: int | None = None
+    selves: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def meaningless(self) -> bool:
+        """Whether random weights made the features, so that nothing follows from the ranking."""
+        identities = (self.query_identity, self.gallery_identity)
+        return any((identity or {}).get("weights") == "random" for identity in identities)
+
+
+@dataclass(frozen=True, eq=False)
+class RankingBlock:
+    """Whole ranked lists of consecutive queries, one row a listed gallery item, nearest first.
+
+    Attributes:
+        query_index: (R,) int64 position of the query in the ranking, rising.
+        rank: (R,) int32, 1-based, rising within a query; gaps where items are not listed.
+        gallery_index: (R,) int64 position of the gallery item.
+        distance: (R,) float32.
+    """
+
+    query_index: Int64Array
+    rank: NDArray[np.int32]
+    gallery_index: Int64Array
+    distance: Float32Array
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """A whole ranking in memory: facts, the labelled items of both sides, and the ranked lists in blocks."""
+
+    facts: RankingFacts
+    queries: Items
+    gallery: Items
+    blocks: tuple[RankingBlock, ...]
