@@ -59,7 +59,7 @@ def nearest_name(name: str, known: Iterable[str]) -> str | None:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A hint that offers the nearest name and lists all of them: ``did you mean 'x'? Known: x, y.``"""
+    """A hint that offers the nearest name and lists all of them: ``did you mean 'x'? Known: x, y.`` and so on."""
     names = list(known)
     nearest = nearest_name(name, names)
     offer = f"did you mean '{nearest}'? " if nearest else ""

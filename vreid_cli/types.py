@@ -21,6 +21,9 @@ Coverage = Literal["full", "positives", "top-k"]
 SameCamera = Literal["drop", "keep"]
 ApRule = Literal["rectangle", "trapezoid"]
 
+#: The name of weights that were never trained: what comes from them means nothing.
+RANDOM_WEIGHTS = "random"
+
 SPLITS: tuple[Split, ...] = get_args(Split)
 
 Float32Array = NDArray[np.float32]
@@ -98,6 +101,8 @@ class FeatureSet:
         identity: What made the features (architecture, weights digest, …); None where unknown.
         picture_root: Folder that the image ids are relative to; None where the pictures are unknown.
             Two images are the same picture only if root and id together name the same file.
+        dataset: Name of the layout that the pictures come from; None where unknown.
+        weights: What the weights were called (``veri``, ``random``, a file name); None where unknown.
     """
 
     matrix: FeatureMatrix
@@ -108,6 +113,8 @@ class FeatureSet:
     source: str = "memory"
     identity: Mapping[str, str] | None = None
     picture_root: str | None = None
+    dataset: str | None = None
+    weights: str | None = None
 
     def __post_init__(self) -> None:
         rows = self.matrix.shape[0]
@@ -126,7 +133,7 @@ class FeatureSet:
     @property
     def meaningless(self) -> bool:
         """Whether the features come from random weights, so that nothing follows from them."""
-        return bool(self.identity) and (self.identity or {}).get("weights") == "random"
+        return self.weights == RANDOM_WEIGHTS
 
     @classmethod
     def from_arrays(
@@ -236,6 +243,7 @@ class RankingFacts:
         query_source: The split that the query items were taken from.
         query_identity: What made the query's features.
         gallery_identity: What made the gallery's features.
+        weights: What the network's weights were called.
         coverage: ``full``: every gallery item is listed; ``positives``: at least every same-vehicle item,
             at its true rank; ``top-k``: the nearest only.
         gallery_size: Number of gallery items, listed or not.
@@ -252,6 +260,7 @@ class RankingFacts:
     query_source: str | None = None
     query_identity: Mapping[str, str] | None = None
     gallery_identity: Mapping[str, str] | None = None
+    weights: str | None = None
     coverage: Coverage = "full"
     gallery_size: int = 0
     cameras: str = "all"
@@ -261,8 +270,7 @@ class RankingFacts:
     @property
     def meaningless(self) -> bool:
         """Whether random weights made the features, so that nothing follows from the ranking."""
-        identities = (self.query_identity, self.gallery_identity)
-        return any((identity or {}).get("weights") == "random" for identity in identities)
+        return self.weights == RANDOM_WEIGHTS
 
 
 @dataclass(frozen=True, eq=False)
@@ -290,3 +298,40 @@ class Ranking:
     queries: Items
     gallery: Items
     blocks: tuple[RankingBlock, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RankedItem:
+    """One row of a ranking, for showing it."""
+
+    query_id: str
+    query_vehicle: str | None
+    query_camera: str | None
+    rank: int
+    gallery_id: str
+    gallery_vehicle: str | None
+    gallery_camera: str | None
+    distance: float
+
+
+@dataclass(frozen=True, eq=False)
+class JudgedRows:
+    """Whole ranked lists of some queries, with what evaluation must know of each listed item.
+
+    Attributes:
+        query_ids: (n,) the queries.
+        labelled: (n,) whether the vehicle of the query is known.
+        query: (R,) int32 position of the row's query among the n, rising.
+        rank: (R,) int32 true rank, 1-based, rising within a query.
+        same_vehicle: (R,) whether the item shows the query's vehicle; False where unlabelled.
+        same_camera: (R,) whether the query's camera saw it; False where a camera is unknown.
+        is_self: (R,) whether the item is the query itself.
+    """
+
+    query_ids: TextArray
+    labelled: BoolArray
+    query: NDArray[np.int32]
+    rank: NDArray[np.int32]
+    same_vehicle: BoolArray
+    same_camera: BoolArray
+    is_self: BoolArray

@@ -59,9 +59,7 @@ def _densenet_latent(trunk: nn.Module, images: torch.Tensor) -> torch.Tensor:
 def _build_inception() -> nn.Module:
     # transform_input=True always: torchvision sets it only together with its own weights. The auxiliary
     # classifier serves training from ImageNet only and is not part of the LR.
-    model: nn.Module = models.inception_v3(
-        weights=None, transform_input=True, aux_logits=False, init_weights=True
-    )
+    model: nn.Module = models.inception_v3(weights=None, transform_input=True, aux_logits=False, init_weights=True)
     return model
 
 

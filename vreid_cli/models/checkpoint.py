@@ -26,7 +26,9 @@ StateDict = dict[str, torch.Tensor]
 _WRAPPERS = ("state_dict", "model", "model_state_dict", "net", "network")
 _PREFIXES = ("module.", "model.", "backbone.", "_orig_mod.")
 #: torchvision's DenseNets before 2018 wrote ``norm.1``; today's module is ``norm1``.
-_OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.((?:[12])\.(?:weight|bias|running_mean|running_var))$")
+_OLD_DENSENET = re.compile(
+    r"^(.*denselayer\d+\.(?:norm|relu|conv))\.((?:[12])\.(?:weight|bias|running_mean|running_var))$"
+)
 _SHOWN_KEYS = 5
 
 

@@ -141,7 +141,7 @@ def fetch_weights(backbone: Backbone, weights: str, *, source: WeightsSource) ->
 
 @dataclass(frozen=True)
 class _BlobCheck:
-    """Compares with a git blob id: SHA-1 of ``"blob <size>\\0"`` and the content."""
+    """Compares with a git blob id: SHA-1 of ``blob``, the size, a zero byte and the content."""
 
     expected: str
 

@@ -6,10 +6,18 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from tqdm import tqdm
 
 log = logging.getLogger("vreid")
+
+
+class Bar(Protocol):
+    """What a caller may do with a bar."""
+
+    def update(self, n: float | None = 1) -> object:
+        """Advance by ``n``."""
 
 
 class _TqdmHandler(logging.Handler):
@@ -30,7 +38,7 @@ def set_up_logging(*, quiet: bool = False, verbose: bool = False) -> None:
 
 
 @contextmanager
-def progress(*, total: int, what: str, unit: str) -> Iterator[tqdm[None]]:
+def progress(*, total: int, what: str, unit: str) -> Iterator[Bar]:
     """A bar with rate and time left; none when stderr is no terminal or the log is quiet."""
     hidden = not sys.stderr.isatty() or not log.isEnabledFor(logging.INFO)
     with tqdm(total=total, desc=what, unit=f" {unit}", disable=hidden, file=sys.stderr, smoothing=0.1) as bar:

@@ -1,0 +1,91 @@
+"""The app, and the one place where errors become messages and exit codes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated, NoReturn
+
+import typer
+from typer.exceptions import TyperException
+
+from vreid_cli import __version__
+from vreid_cli.cli import evaluate, export, extract, rank, show
+from vreid_cli.errors import VreidError
+
+_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="vreid",
+    help="Find a vehicle again: rank the tracks of other cameras by distances in the latent space of a CNN.",
+    epilog="First time? Try `vreid demo`, or: vreid extract, then vreid rank, vreid evaluate, vreid show.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"vreid {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Find a vehicle again: rank the tracks of other cameras by distances in the latent space of a CNN."""
+
+
+app.command(name="extract")(extract.command)
+app.command(name="rank")(rank.command)
+app.command(name="evaluate")(evaluate.command)
+app.command(name="show")(show.command)
+app.add_typer(export.app, name="export")
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command.
+
+    Returns:
+        The exit code: 0 done, 1 an error that the user can mend, 2 wrong usage, 130 interrupted.
+    """
+    as_json = "--json" in arguments
+    try:
+        # Not standalone: usage errors then reach us, and an interruption comes back as its exit code.
+        result = app(list(arguments), prog_name="vreid", standalone_mode=False)
+    except VreidError as error:
+        _say(error.message, hint=error.hint, file=error.file, as_json=as_json)
+        return error.exit_code
+    except TyperException as error:
+        if as_json:
+            _say(error.format_message(), hint="see --help", file=None, as_json=True)
+        else:
+            from typer import rich_utils
+
+            rich_utils.rich_format_error(error)  # type: ignore[arg-type]
+        return error.exit_code
+    except KeyboardInterrupt:
+        result = _INTERRUPTED
+    if result == _INTERRUPTED:
+        print("interrupted; what was finished is kept, the same command goes on from there", file=sys.stderr)
+    return result if isinstance(result, int) else 0
+
+
+def _say(message: str, *, hint: str | None, file: str | None, as_json: bool) -> None:
+    if as_json:
+        from vreid_cli.cli.execute import print_json
+
+        print_json({"schema": 1, "error": {"message": message, "hint": hint, "file": file}})
+    print(f"error: {message}", file=sys.stderr)
+    if hint:
+        print(f"hint:  {hint}", file=sys.stderr)
+
+
+def main() -> NoReturn:
+    """Entry point of the console script."""
+    sys.exit(run(sys.argv[1:]))

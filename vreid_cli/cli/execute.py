@@ -1,0 +1,95 @@
+"""From parsed options to a printed report: the same steps for every command."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from vreid_cli.cli.options import Common, Options, given, typed_command
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from vreid_cli.config import Resolved
+    from vreid_cli.workflows.session import Report, Session
+
+    R = TypeVar("R", bound=Report)
+
+#: Wide enough for every table where the output is no terminal, whose width would be a guess.
+_WIDTH_OF_NO_TERMINAL = 200
+
+
+def execute(
+    common: Common,
+    options: Options,
+    *,
+    workflow: Callable[[Session], R],
+    render: Callable[[R, Console], None],
+    extra_json: Callable[[R], dict[str, Any]] | None = None,
+    use_latest: bool = True,
+    free: Sequence[str] = (),
+) -> None:
+    """Settle the settings, run one workflow, print its report.
+
+    Args:
+        common: The options that every command takes.
+        options: The command's own, ``{section: {key: value}}``; None is what was not given.
+        workflow: What the command does.
+        render: Prints the report for people.
+        extra_json: Further keys of ``--json``, or all of them where it gives ``results``.
+        use_latest: Without ``--run-dir``, work on the run that ``runs/latest`` names.
+        free: Settings that may differ from those of the run.
+    """
+    # Imported here, so that --help needs none of it.
+    from vreid_cli.runtime.progress import set_up_logging
+    from vreid_cli.workflows.session import collect_layers, settle
+
+    set_up_logging(quiet=common.quiet, verbose=common.verbose)
+    merged = given(**options)
+    for key, value in (("run_dir", common.run_dir), ("seed", common.seed)):
+        if value is not None:
+            merged.setdefault("run", {})[key] = str(value) if key == "run_dir" else value
+    layers = collect_layers(merged, config=common.config, assignments=common.assignments)
+    session = settle(layers, command=typed_command(), use_latest=use_latest, free=free)
+    if common.show_config:
+        _print_config(session.resolved, as_json=common.json)
+        return
+    report = workflow(session)
+    if common.json:
+        print_json(_report_json(report, extra_json(report) if extra_json else {}))
+        return
+    render(report, make_console())
+
+
+def make_console() -> Console:
+    """A console on stdout for tables."""
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal else Console(width=_WIDTH_OF_NO_TERMINAL)
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """One JSON object on stdout."""
+    print(json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2))
+
+
+def _report_json(report: Report, extra: dict[str, Any]) -> dict[str, Any]:
+    if "results" in extra:
+        return {"schema": 1, **extra}
+    common = {"outputs": list(report.outputs), "skipped": list(report.skipped), "warnings": list(report.warnings)}
+    return {"schema": 1, **common, **extra}
+
+
+def _print_config(resolved: Resolved, *, as_json: bool) -> None:
+    from vreid_cli.config import to_toml
+
+    if not as_json:
+        print(to_toml(resolved))
+        return
+    settings = resolved.settings.model_dump(mode="json")
+    sources = {
+        f"{section}.{key}": resolved.source(f"{section}.{key}") for section in settings for key in settings[section]
+    }
+    print_json({"schema": 1, "config": settings, "sources": sources})

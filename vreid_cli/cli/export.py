@@ -1,0 +1,65 @@
+"""``vreid export``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vreid_cli.cli.execute import execute
+from vreid_cli.cli.options import Common, Force, Options, with_common
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from vreid_cli.workflows.session import Report
+
+app = typer.Typer(help="Write what a run holds in forms that other programs read.", no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    """Write what a run holds in forms that other programs read."""
+
+
+@with_common
+def features(
+    common: Common,
+    form: Annotated[
+        str | None,
+        typer.Option("--format", metavar="json|npz", help="The JSON of the paper's code, or NumPy arrays. \\[json]"),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder to write to. \\[exports/ of the run]")
+    ] = None,
+    track_unit: Annotated[
+        str | None,
+        typer.Option("--track-unit", metavar="passage|camera", help="What a track is. \\[passage]"),
+    ] = None,
+    force: Force = None,
+) -> None:
+    """Write the features of the query tracks and of the gallery tracks, each to a file of its own.
+
+    For VeRi the query tracks are taken whole from the gallery, as in the task t2t.
+
+    Examples:
+      vreid export features
+
+      vreid export features --format npz --output exported
+    """
+    from vreid_cli.workflows.export import export_features
+
+    options: Options = {
+        "export": {"format": form, "output": output, "force": force},
+        "rank": {"track_unit": track_unit},
+    }
+    execute(common, options, workflow=export_features, render=_render)
+
+
+app.command(name="features")(features)
+
+
+def _render(report: Report, console: Console) -> None:
+    for path in report.outputs:
+        console.print(f"wrote {path}", highlight=False, soft_wrap=True)

@@ -1,0 +1,77 @@
+"""What every reader takes and gives: folders in, a sorted listing of pictures out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vreid_cli.data.decoding import is_picture
+from vreid_cli.errors import DataError
+from vreid_cli.types import ImageRecord
+
+_EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class DataFolders:
+    """Where a data set lies.
+
+    Attributes:
+        data_dir: Its main folder.
+        query_dir: The query's folder, where it is named on its own.
+        gallery_dir: The gallery's folder, where it is named on its own.
+        label_pattern: Regular expression for labels in names; None for VeRi's naming.
+    """
+
+    data_dir: Path | None = None
+    query_dir: Path | None = None
+    gallery_dir: Path | None = None
+    label_pattern: str | None = None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The pictures of one split.
+
+    Attributes:
+        records: In gallery order (see :meth:`ImageRecord.sort_key`).
+        picture_root: Image ids are relative to this folder.
+        warnings: What is doubtful, in words for the user.
+    """
+
+    records: tuple[ImageRecord, ...]
+    picture_root: Path
+    warnings: tuple[str, ...] = ()
+
+
+def make_listing(records: Iterable[ImageRecord], picture_root: Path, warnings: Sequence[str] = ()) -> Listing:
+    """Sort the records and note the folder they belong to."""
+    ordered = tuple(sorted(records, key=ImageRecord.sort_key))
+    return Listing(ordered, picture_root.resolve(), tuple(warnings))
+
+
+def require_folder(folder: Path, *, hint: str) -> Path:
+    """The folder itself, if it is one.
+
+    Raises:
+        DataError: It is missing or is no folder.
+    """
+    if not folder.exists():
+        raise DataError(f"there is no folder {folder}", hint=hint, file=folder)
+    if not folder.is_dir():
+        raise DataError(f"{folder} is not a folder", hint=hint, file=folder)
+    return folder
+
+
+def list_pictures(folder: Path) -> list[str]:
+    """Names of the pictures that lie directly in a folder, sorted."""
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in entries if is_picture(Path(entry.name)) and entry.is_file())
+
+
+def examples(names: Sequence[str]) -> str:
+    """The first few names, and how many more there are: ``a, b, c and 7 more``."""
+    more = f" and {len(names) - _EXAMPLES} more" if len(names) > _EXAMPLES else ""
+    return ", ".join(names[:_EXAMPLES]) + more

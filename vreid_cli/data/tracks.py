@@ -1,0 +1,105 @@
+"""The layout ``tracks``: one's own pictures, a folder a track."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from vreid_cli.data.decoding import is_picture
+from vreid_cli.data.labels import LabelPattern
+from vreid_cli.data.listing import DataFolders, Listing, examples, list_pictures, make_listing, require_folder
+from vreid_cli.errors import DataError, UsageError
+from vreid_cli.types import ImageRecord, Split
+
+_PREFIXES: dict[Split, tuple[str, ...]] = {"query": ("query",), "gallery": ("gallery", "test"), "train": ("train",)}
+_SHAPE = "expected a folder per track, each holding its pictures: FOLDER/<track>/<picture>.jpg"
+
+
+def read_tracks(folders: DataFolders, split: Split) -> Listing:
+    """List the tracks of a split: each folder that holds pictures is a track, named by its relative path.
+
+    Labels are read from the name of the track's folder, else from the picture's name.
+
+    Raises:
+        DataError: The folder is missing, ambiguous, or holds no track.
+    """
+    root = _split_folder(folders, split)
+    pattern = LabelPattern.compile(folders.label_pattern)
+    records: list[ImageRecord] = []
+    empty: list[str] = []
+    loose = list_pictures(root)
+    for folder, names in _walk(root):
+        track_id = folder.relative_to(root).as_posix()
+        if not names:
+            empty.append(track_id)
+        records.extend(_record(folder, name, track_id, pattern) for name in names)
+    if not records:
+        found = f"only pictures outside any track folder ({examples(loose)})" if loose else "no pictures"
+        raise DataError(f"{root} holds {found}", hint=_SHAPE, file=root)
+    warnings = []
+    if loose:
+        warnings.append(f"{len(loose)} pictures in {root} lie outside any track folder, left out: {examples(loose)}")
+    if empty:
+        warnings.append(f"{len(empty)} track folders of {root} hold no picture: {examples(empty)}")
+    return make_listing(records, root, warnings)
+
+
+def _record(folder: Path, name: str, track_id: str, pattern: LabelPattern) -> ImageRecord:
+    own = pattern.read(name)
+    labels = pattern.read(folder.name)
+    if labels.vehicle_id is None:
+        labels = own
+    return ImageRecord(
+        image_id=f"{track_id}/{name}",
+        path=folder / name,
+        track_id=track_id,
+        vehicle_id=labels.vehicle_id,
+        camera_id=labels.camera_id,
+        frame=own.frame,
+    )
+
+
+def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Each leaf or picture-holding folder below ``root`` with its pictures; links followed, once each."""
+    seen: set[str] = set()
+    for folder, below, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        if real in seen:
+            below.clear()
+            continue
+        seen.add(real)
+        names = sorted(name for name in files if is_picture(Path(name)))
+        if Path(folder) != root and (names or not below):
+            yield Path(folder), names
+
+
+def _split_folder(folders: DataFolders, split: Split) -> Path:
+    named = {"query": folders.query_dir, "gallery": folders.gallery_dir, "train": None}[split]
+    if named is not None:
+        return require_folder(named, hint=f"check --{split}-dir")
+    if folders.data_dir is None:
+        raise UsageError(
+            f"--dataset tracks: where are the {split} tracks?",
+            hint=f"give --data-dir DIR that holds {_names(split)}, or --{split}-dir DIR",
+        )
+    data_dir = require_folder(folders.data_dir, hint="check --data-dir")
+    found = sorted(
+        path for path in data_dir.iterdir() if path.is_dir() and path.name.lower().startswith(_PREFIXES[split])
+    )
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        hint = f"name the right one with --{split}-dir" if split != "train" else "keep one of them"
+        raise DataError(f"{data_dir} holds several folders for the {split} tracks: {names}", hint=hint, file=data_dir)
+    if not found:
+        raise DataError(
+            f"{data_dir} holds no folder {_names(split)}",
+            hint=f"put the {split} tracks there, or name their folder with --{split}-dir. {_SHAPE}",
+            file=data_dir,
+        )
+    return found[0]
+
+
+def _names(split: Split) -> str:
+    return " or ".join(f"{prefix}*/" for prefix in _PREFIXES[split])

@@ -1,0 +1,129 @@
+"""The layout ``veri``: VeRi-776 as it was released.
+
+Folders ``image_train``, ``image_query`` and ``image_test``; names say vehicle, camera and frame. The list
+files are optional; where they are there they decide, and what contradicts the pictures is reported.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from vreid_cli.data.listing import DataFolders, Listing, examples, list_pictures, make_listing, require_folder
+from vreid_cli.errors import DataError
+from vreid_cli.types import ImageRecord, Split
+
+NAME = re.compile(r"^(?P<vehicle>\d{4})_(?P<camera>c\d{3})_(?P<frame>\d{8})_\d\.jpg$")
+
+_FOLDERS: dict[Split, str] = {"query": "image_query", "gallery": "image_test", "train": "image_train"}
+_NAME_LISTS: dict[Split, str] = {"query": "name_query.txt", "gallery": "name_test.txt", "train": "name_train.txt"}
+#: Query images lie in gallery tracks, so both splits read the same list of tracks.
+_TRACK_LISTS: dict[Split, str] = {"query": "test_track.txt", "gallery": "test_track.txt", "train": "train_track.txt"}
+_SHAPE = (
+    "expected VeRi-776 as released: image_query/, image_test/ and image_train/ with names like 0002_c002_00030600_0.jpg"
+)
+
+
+def read_veri(folders: DataFolders, split: Split) -> Listing:
+    """List the images of a split with the passage that holds each.
+
+    Query pictures are copies of gallery pictures of the same name, so both splits share one picture root.
+
+    Raises:
+        DataError: A folder is missing or empty, or a list file is not what it should be.
+    """
+    data_dir = require_folder(folders.data_dir or Path("VeRi"), hint=f"name it with --data-dir. {_SHAPE}")
+    folder = require_folder(data_dir / _FOLDERS[split], hint=_SHAPE)
+    warnings: list[str] = []
+    names = _listed_names(data_dir, folder, split, warnings)
+    passages = _read_passages(data_dir / _TRACK_LISTS[split], split, warnings)
+    records = _make_records(folder, names, passages, warnings)
+    if not records:
+        raise DataError(f"{folder} holds no pictures with VeRi's names", hint=_SHAPE, file=folder)
+    root = data_dir / _FOLDERS["gallery" if split == "query" else split]
+    return make_listing(records, root, warnings)
+
+
+def _listed_names(data_dir: Path, folder: Path, split: Split, warnings: list[str]) -> list[str]:
+    """Names of the split's pictures: those of its list file, else those of its folder."""
+    present = list_pictures(folder)
+    path = data_dir / _NAME_LISTS[split]
+    if not path.is_file():
+        return present
+    listed = [word for line in read_lines(path) for word in line[:1]]
+    unlisted = sorted(set(present) - set(listed))
+    if unlisted:
+        warnings.append(
+            f"{len(unlisted)} pictures in {folder.name} are not in {path.name}, left out: {examples(unlisted)}"
+        )
+    missing = sorted(set(listed) - set(present))
+    if missing:
+        warnings.append(f"{len(missing)} names in {path.name} have no picture in {folder.name}: {examples(missing)}")
+    repeated = len(listed) - len(set(listed))
+    if repeated:
+        warnings.append(f"{path.name} names {repeated} pictures twice; each counts once")
+    return list(dict.fromkeys(listed))
+
+
+def _read_passages(path: Path, split: Split, warnings: list[str]) -> dict[str, str]:
+    """Track name of each image; empty where there is no list of tracks."""
+    if not path.is_file():
+        warnings.append(
+            f"no {path.name} beside the pictures: passages are unknown, so all images of a vehicle "
+            f"by one camera count as one {split} track"
+        )
+        return {}
+    passages: dict[str, str] = {}
+    repeated: list[str] = []
+    for number, words in enumerate(read_lines(path), start=1):
+        if len(words) < 2 or NAME.match(words[0]):
+            raise DataError(
+                f"{path}, line {number}: expected a track name and then its images, found '{' '.join(words)[:80]}'",
+                file=path,
+            )
+        repeated += [name for name in words[1:] if passages.setdefault(name, words[0]) != words[0]]
+    if repeated:
+        warnings.append(
+            f"{path.name} puts {len(repeated)} images into two tracks, the first counts: {examples(repeated)}"
+        )
+    return passages
+
+
+def _make_records(
+    folder: Path, names: Iterable[str], passages: dict[str, str], warnings: list[str]
+) -> list[ImageRecord]:
+    records = []
+    unnamed: list[str] = []
+    trackless: list[str] = []
+    for name in names:
+        match = NAME.match(name)
+        if match is None:
+            unnamed.append(name)
+            continue
+        vehicle, camera = match["vehicle"], match["camera"]
+        track = passages.get(name)
+        if track is None:
+            track = f"{vehicle}_{camera}"
+            trackless.append(name)
+        elif not track.startswith(f"{vehicle}_{camera}"):
+            warnings.append(f"{name} is listed in the track {track} of another vehicle or camera")
+        records.append(ImageRecord(name, folder / name, track, vehicle, camera, int(match["frame"])))
+    if unnamed:
+        warnings.append(f"{len(unnamed)} pictures have names that VeRi does not use, left out: {examples(unnamed)}")
+    if passages and trackless:
+        warnings.append(f"{len(trackless)} images are in no listed track: {examples(trackless)}")
+    return records
+
+
+def read_lines(path: Path) -> list[list[str]]:
+    """The words of each line that has any; CRLF and trailing spaces do not matter.
+
+    Raises:
+        DataError: The file is not text.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read as text: {error}", file=path) from None
+    return [words for line in text.splitlines() if (words := line.split())]

@@ -1,0 +1,171 @@
+"""Average precision, CMC and mINP from ranked lists.
+
+Only the ranks of the positives matter, counted without junk and self, so a list may leave out other items
+as long as the ranks are true. Source of the definitions: DESIGN section 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vreid_cli.errors import DataError
+from vreid_cli.types import ApRule, BoolArray, Coverage, Int64Array, JudgedRows, SameCamera, TextArray
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class QueryScores:
+    """Scores of n queries.
+
+    Attributes:
+        query_ids: (n,) the queries.
+        labelled: (n,) whether the query's vehicle is known.
+        average_precision: (n,) between 0 and 1; NaN without a positive.
+        inverse_penalty: (n,) positives over the rank of the last one (INP); NaN without a positive.
+        first_positive: (n,) rank of the nearest positive; 0 without one.
+        positives: (n,) items of the same vehicle that count.
+        junk: (n,) items left out, self included.
+        listed: (n,) items that count, positive or not.
+    """
+
+    query_ids: TextArray
+    labelled: BoolArray
+    average_precision: FloatArray
+    inverse_penalty: FloatArray
+    first_positive: Int64Array
+    positives: Int64Array
+    junk: Int64Array
+    listed: Int64Array
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Means over the valid queries, as fractions; None where nothing can be said.
+
+    Attributes:
+        mean_ap: mAP.
+        mean_inp: mINP.
+        cmc: CMC at each rank.
+        valid_queries: Queries with at least one positive.
+        total_queries: All queries.
+        unlabelled_queries: Queries whose vehicle is unknown.
+        positives: Positives of all queries.
+        junk: Items left out of all queries, self included.
+    """
+
+    mean_ap: float | None
+    mean_inp: float | None
+    cmc: Mapping[int, float | None]
+    valid_queries: int
+    total_queries: int
+    unlabelled_queries: int
+    positives: int
+    junk: int
+
+
+def score_queries(rows: JudgedRows, *, same_camera: SameCamera, ap_rule: ApRule) -> QueryScores:
+    """Score every query of some ranked lists.
+
+    Args:
+        rows: Ranked lists; all positives of a query must be among its rows for AP and INP to be exact.
+        same_camera: ``drop`` leaves out junk (same vehicle, same camera); ``keep`` counts it as positive.
+            The query itself is left out under both.
+        ap_rule: ``rectangle`` or ``trapezoid``.
+
+    Raises:
+        DataError: Ranks do not rise within a query.
+    """
+    count = len(rows.query_ids)
+    _check_order(rows)
+    removed = rows.is_self | (rows.same_vehicle & rows.same_camera) if same_camera == "drop" else rows.is_self
+    starts = np.searchsorted(rows.query, np.arange(count + 1))
+    positive = np.flatnonzero(rows.same_vehicle & ~removed)
+    query = rows.query[positive].astype(np.int64)
+    total_removed = np.concatenate([[0], np.cumsum(removed)])
+    rank = rows.rank[positive] - (total_removed[positive] - total_removed[starts[query]])
+    positives = np.bincount(query, minlength=count)
+    ordinal = np.arange(len(query)) - (np.cumsum(positives) - positives)[query] + 1
+    gains = _precision_gains(ordinal, rank, ap_rule=ap_rule)
+    first, last = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
+    first[query[::-1]] = rank[::-1]
+    last[query] = rank
+    with np.errstate(invalid="ignore", divide="ignore"):
+        average_precision = np.bincount(query, weights=gains, minlength=count) / positives
+        inverse_penalty = positives / last
+    valid = positives > 0
+    return QueryScores(
+        query_ids=rows.query_ids,
+        labelled=rows.labelled,
+        average_precision=np.where(valid, average_precision, np.nan),
+        inverse_penalty=np.where(valid, inverse_penalty, np.nan),
+        first_positive=first,
+        positives=positives,
+        junk=np.diff(total_removed[starts]),
+        listed=np.diff(starts) - np.diff(total_removed[starts]),
+    )
+
+
+def _check_order(rows: JudgedRows) -> None:
+    same_query = rows.query[1:] == rows.query[:-1]
+    wrong = np.flatnonzero(same_query & (rows.rank[1:] <= rows.rank[:-1]))
+    if len(wrong):
+        name = rows.query_ids[rows.query[wrong[0]]]
+        raise DataError(f"the ranks of query {name} do not rise", hint="make the ranking again with vreid rank")
+
+
+def _precision_gains(ordinal: Int64Array, rank: Int64Array, *, ap_rule: ApRule) -> FloatArray:
+    """What each positive adds to the sum whose mean is AP: the i-th positive, at its counted rank."""
+    precision: FloatArray = ordinal / rank
+    if ap_rule == "rectangle":
+        return precision
+    # The precision just before this rank, where one positive less had been seen; 1 before the first rank.
+    before = np.where(rank > 1, (ordinal - 1) / np.maximum(rank - 1, 1), 1.0)
+    gains: FloatArray = (before + precision) / 2
+    return gains
+
+
+def summarise(scores: Sequence[QueryScores], *, ranks: Sequence[int], coverage: Coverage) -> Evaluation:
+    """Means over the valid queries.
+
+    Args:
+        scores: Blocks of queries of one ranking.
+        ranks: Ranks at which CMC is wanted.
+        coverage: With ``top-k`` mAP and mINP are refused (None), and CMC beyond the shortest list; every
+            labelled query then counts as valid, because its positives may be beyond the list's end.
+    """
+    joined = {name: _join(scores, name) for name in ("labelled", "positives", "junk", "first_positive", "listed")}
+    partial = coverage == "top-k"
+    valid = joined["labelled"].astype(bool) if partial else joined["positives"] > 0
+    safe_rank = int(joined["listed"][valid].min(initial=np.iinfo(np.int64).max)) if partial else None
+    count = int(valid.sum())
+    return Evaluation(
+        mean_ap=None if partial else _mean(_join(scores, "average_precision")[valid]),
+        mean_inp=None if partial else _mean(_join(scores, "inverse_penalty")[valid]),
+        cmc={rank: _cmc(joined["first_positive"][valid], rank, safe_rank=safe_rank) for rank in ranks},
+        valid_queries=count,
+        total_queries=len(valid),
+        unlabelled_queries=int((joined["labelled"] == 0).sum()),
+        positives=int(joined["positives"].sum()),
+        junk=int(joined["junk"].sum()),
+    )
+
+
+def _join(scores: Sequence[QueryScores], name: str) -> NDArray[Any]:
+    return np.concatenate([getattr(block, name) for block in scores]) if scores else np.empty(0)
+
+
+def _mean(values: NDArray[Any]) -> float | None:
+    return float(np.mean(values.astype(np.float64))) if len(values) else None
+
+
+def _cmc(first_positive: NDArray[Any], rank: int, *, safe_rank: int | None) -> float | None:
+    if safe_rank is not None and rank > safe_rank:
+        return None
+    hits = (first_positive > 0) & (first_positive <= rank)
+    return _mean(hits)

@@ -1,0 +1,105 @@
+"""Pictures decoded ahead of the device by worker processes, in batches that never cross a part."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from vreid_cli.data.decoding import BadPictureError, decode_rgb
+from vreid_cli.errors import VreidError
+from vreid_cli.models.transforms import Transform
+from vreid_cli.types import ImageRecord
+
+#: Below this many pictures, starting worker processes takes longer than they save.
+_WORTH_WORKERS = 64
+_MOST_WORKERS = 16
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Decoded pictures and those that could not be decoded.
+
+    Attributes:
+        indices: Positions of the good pictures among all records.
+        pixels: (B, 3, crop, crop) uint8.
+        bad: Position and reason of each bad picture.
+    """
+
+    indices: list[int]
+    pixels: torch.Tensor
+    bad: list[tuple[int, str]]
+
+
+class PictureDataset(Dataset[tuple[int, torch.Tensor | str]]):
+    """Decodes and crops one picture at a time; a bad one yields its reason instead of pixels."""
+
+    def __init__(self, records: Sequence[ImageRecord], transform: Transform, *, max_pixels: int) -> None:
+        self._paths = [record.path for record in records]
+        self._transform = transform
+        self._max_pixels = max_pixels
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, index: int) -> tuple[int, torch.Tensor | str]:
+        try:
+            picture = decode_rgb(self._paths[index], max_pixels=self._max_pixels)
+        except BadPictureError as error:
+            return index, str(error)
+        return index, self._transform.crop_uint8(picture)
+
+
+def load_batches(
+    dataset: PictureDataset, batches: Sequence[list[int]], *, workers: int, pin_memory: bool
+) -> Iterator[Batch]:
+    """The batches in their order, decoded by ``workers`` processes (0: in this one).
+
+    Raises:
+        VreidError: A worker process died.
+    """
+    loader: DataLoader[tuple[int, torch.Tensor | str]] = DataLoader(
+        dataset,
+        batch_sampler=batches,
+        num_workers=workers,
+        collate_fn=_collate,
+        pin_memory=pin_memory,
+        worker_init_fn=_leave_interrupts_to_parent,
+        prefetch_factor=4 if workers else None,
+    )
+    try:
+        yield from loader
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise VreidError(
+            f"a process that decodes pictures died: {str(error).splitlines()[0]}",
+            hint="use --workers 0 to decode in the main process; finished parts are kept",
+        ) from None
+
+
+def choose_workers(requested: int | str, *, pictures: int, on_cpu: bool) -> int:
+    """Number of decoding processes; ``auto`` leaves the cores to a network that runs on them."""
+    if isinstance(requested, int):
+        return requested
+    if pictures < _WORTH_WORKERS:
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    # A forward pass on the CPU takes many times as long as decoding: one process keeps ahead of eight cores.
+    return max(1, cores // 8) if on_cpu else min(_MOST_WORKERS, cores)
+
+
+def _collate(items: list[tuple[int, torch.Tensor | str]]) -> Batch:
+    good = [(index, pixels) for index, pixels in items if isinstance(pixels, torch.Tensor)]
+    bad = [(index, reason) for index, reason in items if isinstance(reason, str)]
+    pixels = torch.stack([tensor for _, tensor in good]) if good else torch.empty(0, 3, 0, 0, dtype=torch.uint8)
+    return Batch([index for index, _ in good], pixels, bad)
+
+
+def _leave_interrupts_to_parent(_worker: int) -> None:
+    # Ctrl-C reaches the whole process group; only the parent may speak about it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

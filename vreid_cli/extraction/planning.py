@@ -1,0 +1,149 @@
+"""The plan: which picture belongs to which part, and whether its file is still what it was."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from vreid_cli.runtime.progress import progress
+from vreid_cli.store.features import PlanRow
+from vreid_cli.types import ImageRecord
+
+_HASH_THREADS = 8
+
+
+@dataclass(frozen=True)
+class PartPlan:
+    """One part to be: its records in gallery order, and two digests that say whether it must be made.
+
+    Attributes:
+        part: Its number.
+        records: Its pictures.
+        pictures: Digest over ids and contents, whatever their order; if it differs, features are computed.
+        labels: Digest over ids and labels in order; if only it differs, the rows are rewritten.
+    """
+
+    part: int
+    records: tuple[ImageRecord, ...]
+    pictures: str
+    labels: str
+
+
+def make_plan(records: Sequence[ImageRecord], earlier: Sequence[PlanRow] | None, *, part_images: int) -> list[PlanRow]:
+    """Look at every file and give every track to a part.
+
+    A picture whose size and time are as before is not read; any other is hashed. Tracks stay in the part
+    that they were in; new tracks open new parts.
+
+    Args:
+        records: Pictures in gallery order.
+        earlier: Plan of the run before, if there was one.
+        part_images: A new part is closed once it holds this many pictures and its vehicle's camera ends.
+    """
+    before = {row.image_id: row for row in earlier or ()}
+    stats = [_stat(record.path) for record in records]
+    stale = [
+        index
+        for index, (record, stat) in enumerate(zip(records, stats, strict=True))
+        if not _unchanged(before.get(record.image_id), stat)
+    ]
+    digests = dict(zip(stale, _hash_all([records[index].path for index in stale]), strict=True))
+    parts = _assign_parts(records, before, part_images=part_images)
+    plan = []
+    for index, (record, (size, mtime)) in enumerate(zip(records, stats, strict=True)):
+        sha256 = digests[index] if index in digests else before[record.image_id].sha256
+        plan.append(PlanRow(record.image_id, record.track_id, size, mtime, sha256, parts[index]))
+    return plan
+
+
+def split_plan(records: Sequence[ImageRecord], plan: Sequence[PlanRow]) -> list[PartPlan]:
+    """The parts of a plan, by number, each with its digests."""
+    members: dict[int, list[int]] = {}
+    for index, row in enumerate(plan):
+        members.setdefault(row.part, []).append(index)
+    return [
+        PartPlan(
+            part=part,
+            records=tuple(records[index] for index in indices),
+            pictures=_digest(sorted((plan[index].image_id, plan[index].sha256) for index in indices)),
+            labels=_digest(_label_row(records[index]) for index in indices),
+        )
+        for part, indices in sorted(members.items())
+    ]
+
+
+def _label_row(record: ImageRecord) -> tuple[object, ...]:
+    return (record.image_id, record.track_id, record.vehicle_id, record.camera_id, record.frame)
+
+
+def _digest(rows: Iterable[tuple[object, ...]]) -> str:
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(repr(row).encode())
+    return digest.hexdigest()
+
+
+def _stat(path: Path) -> tuple[int, int]:
+    try:
+        stat = path.stat()
+    except OSError:
+        # Decoding says later what is wrong with it, as for any other bad picture.
+        return -1, -1
+    return stat.st_size, stat.st_mtime_ns
+
+
+def _unchanged(before: PlanRow | None, stat: tuple[int, int]) -> bool:
+    return before is not None and (before.size, before.mtime) == stat
+
+
+def _hash_all(paths: Sequence[Path]) -> list[str]:
+    if not paths:
+        return []
+    with ThreadPoolExecutor(_HASH_THREADS) as pool, progress(total=len(paths), what="looking", unit="files") as bar:
+        digests = []
+        for digest in pool.map(_hash_file, paths):
+            digests.append(digest)
+            bar.update()
+    return digests
+
+
+def _hash_file(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""
+
+
+def _assign_parts(records: Sequence[ImageRecord], before: Mapping[str, PlanRow], *, part_images: int) -> list[int]:
+    """A part for each record, whole tracks only."""
+    track_part: dict[str | None, int] = {}
+    for record in records:
+        row = before.get(record.image_id)
+        if row is not None:
+            track_part[record.track_id] = min(row.part, track_part.get(record.track_id, row.part))
+    current = max((row.part for row in before.values()), default=-1) + 1
+    held = 0
+    group: tuple[object, ...] | None = None
+    parts = []
+    for record in records:
+        if record.track_id not in track_part:
+            # All passages of a vehicle before one camera stay together: they are one track in the unit "camera".
+            own_group = _group(record)
+            if held >= part_images and own_group != group:
+                current, held = current + 1, 0
+            group = own_group
+            track_part[record.track_id] = current
+        if track_part[record.track_id] == current:
+            held += 1
+        parts.append(track_part[record.track_id])
+    return parts
+
+
+def _group(record: ImageRecord) -> tuple[object, ...]:
+    if record.vehicle_id is None or record.camera_id is None:
+        return (record.track_id,)
+    return (record.vehicle_id, record.camera_id)

@@ -1,0 +1,130 @@
+"""Images gathered into what is ranked: single images, passages, or all images of a vehicle by one camera."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from vreid_cli.errors import DataError
+from vreid_cli.types import FeatureSet, Int64Array, Items, TextArray, Tracks, TrackUnit, text_array
+
+
+def image_items(features: FeatureSet) -> Tracks:
+    """Every image an item of its own."""
+    rows = np.arange(len(features), dtype=np.int64)
+    items = Items(features.image_id, features.vehicle_id, features.camera_id)
+    return Tracks(items, rows, np.arange(len(features) + 1, dtype=np.int64))
+
+
+def group_tracks(features: FeatureSet, unit: TrackUnit) -> Tracks:
+    """Images gathered into tracks, in the order in which the tracks first appear.
+
+    Raises:
+        DataError: An image has no track (``passage``), or no vehicle or camera (``camera``); or the images
+            of a track disagree about their vehicle or camera.
+    """
+    keys = features.track_id if unit == "passage" else _camera_keys(features)
+    if any(key is None for key in keys):
+        first = features.image_id[[key is None for key in keys].index(True)]
+        raise DataError(
+            f"{features.source}: image {first} has no track",
+            hint="every image must name its track for the tasks t2t and i2t",
+            file=features.source,
+        )
+    positions: dict[str, int] = {}
+    codes = np.fromiter((positions.setdefault(key, len(positions)) for key in keys), np.int64, len(keys))
+    rows = np.argsort(codes, kind="stable").astype(np.int64)
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(codes, minlength=len(positions)))]).astype(np.int64)
+    first_rows = rows[offsets[:-1]]
+    items = Items(text_array(list(positions)), features.vehicle_id[first_rows], features.camera_id[first_rows])
+    _check_labels(features, items, codes)
+    return Tracks(items, rows, offsets)
+
+
+def _camera_keys(features: FeatureSet) -> TextArray:
+    unlabelled = [
+        index
+        for index, labels in enumerate(zip(features.vehicle_id, features.camera_id, strict=True))
+        if None in labels
+    ]
+    if unlabelled:
+        raise DataError(
+            f"{features.source}: image {features.image_id[unlabelled[0]]} has no vehicle or no camera, "
+            "so the track unit 'camera' is undefined",
+            hint="use --track-unit passage, or name the labels with --label-pattern",
+            file=features.source,
+        )
+    return text_array([f"{v}_{c}" for v, c in zip(features.vehicle_id, features.camera_id, strict=True)])
+
+
+def _check_labels(features: FeatureSet, items: Items, codes: Int64Array) -> None:
+    for name, column, own in (
+        ("vehicles", features.vehicle_id, items.vehicles),
+        ("cameras", features.camera_id, items.cameras),
+    ):
+        differs = np.flatnonzero(own[codes] != column)
+        if len(differs):
+            row = differs[0]
+            track = codes[row]
+            raise DataError(
+                f"{features.source}: track {items.ids[track]} holds images of several {name}: "
+                f"{own[track]} and {column[row]}",
+                hint="a track is one vehicle before one camera: check the labels",
+                file=features.source,
+            )
+
+
+def query_tracks_in(gallery: FeatureSet, tracks: Tracks, query: FeatureSet) -> tuple[Tracks, list[str]]:
+    """The gallery's tracks that hold a query picture, whole (VeRi's track-to-track queries).
+
+    Args:
+        gallery: Features that the tracks belong to.
+        tracks: Its tracks.
+        query: The query pictures; the same picture bears the same id and root in both.
+
+    Returns:
+        The tracks in gallery order, and the ids of query pictures that no track holds.
+    """
+    owner = _owner_of_pictures(gallery, tracks)
+    found: set[int] = set()
+    lost: list[str] = []
+    for picture, image_id in zip(_pictures(query), query.image_id, strict=True):
+        track = owner.get(picture)
+        if track is None:
+            lost.append(image_id)
+        else:
+            found.add(track)
+    return tracks.select(np.array(sorted(found), dtype=np.int64)), lost
+
+
+def find_selves(
+    query: FeatureSet, queries: Tracks, *, gallery: FeatureSet, items: Tracks
+) -> dict[str, tuple[str, ...]]:
+    """For each query, the gallery items that hold one of its own pictures.
+
+    Identity is the picture file, never an equal name: features without a picture root have no self.
+    """
+    if query.picture_root is None or gallery.picture_root is None:
+        return {}
+    owner = _owner_of_pictures(gallery, items)
+    pictures = _pictures(query)
+    selves: dict[str, tuple[str, ...]] = {}
+    for index, query_id in enumerate(queries.items.ids):
+        rows = queries.rows[queries.offsets[index] : queries.offsets[index + 1]]
+        held = sorted({owner[pictures[row]] for row in rows if pictures[row] in owner})
+        if held:
+            selves[query_id] = tuple(items.items.ids[position] for position in held)
+    return selves
+
+
+def _pictures(features: FeatureSet) -> list[str]:
+    """The file of each image: root and id together."""
+    root = features.picture_root
+    return [f"{root}/{image_id}" for image_id in features.image_id]
+
+
+def _owner_of_pictures(features: FeatureSet, tracks: Tracks) -> Mapping[str, int]:
+    pictures = _pictures(features)
+    owners = np.repeat(np.arange(len(tracks)), tracks.lengths)
+    return {pictures[row]: int(owner) for row, owner in zip(tracks.rows, owners, strict=True)}

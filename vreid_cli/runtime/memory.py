@@ -1,0 +1,29 @@
+"""How much memory a computation may take."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+_MEBIBYTE = 2**20
+#: More does not make blocks of matrix products faster; less starves them.
+_AUTO_LIMITS = (64 * _MEBIBYTE, 512 * _MEBIBYTE)
+
+
+def memory_budget(requested_mb: int | str, device: torch.device) -> int:
+    """Bytes that the working arrays of one computation may take; ``auto``: an eighth of what is free."""
+    if isinstance(requested_mb, int):
+        return requested_mb * _MEBIBYTE
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else _free_bytes()
+    smallest, largest = _AUTO_LIMITS
+    if device.type == "cuda":
+        largest *= 8
+    return max(smallest, min(largest, free // 8))
+
+
+def _free_bytes() -> int:
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # not every system tells
+        return 4096 * _MEBIBYTE

@@ -1,0 +1,346 @@
+"""The feature store: Arrow parts of whole tracks, the plan they follow, and the mark that they are complete.
+
+Layout of ``features/<split>/``: ``plan.parquet`` (which picture belongs to which part, and what its file
+looked like), ``part-00000.arrow`` … (one record batch each, uncompressed, memory-mapped), ``skipped.csv``
+and, last of all, ``complete.json``.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from vreid_cli.errors import StoreError
+from vreid_cli.store.atomic import atomic_path, read_json_object, write_json
+from vreid_cli.types import FeatureSet, Float32Array, ImageRecord, Int64Array, TextArray
+
+PLAN_SCHEMA = pa.schema(
+    [
+        ("image_id", pa.utf8()),
+        ("track_id", pa.utf8()),
+        ("size", pa.int64()),
+        ("mtime", pa.int64()),
+        ("sha256", pa.utf8()),
+        ("part", pa.int32()),
+    ]
+)
+_LABEL_COLUMNS = ("image_id", "track_id", "vehicle_id", "camera_id")
+_RESTART = "use --restart to make the features anew, or another --run-dir"
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRow:
+    """One picture of the plan.
+
+    Attributes:
+        image_id: Id of the picture.
+        track_id: Its passage.
+        size: Bytes of its file; -1 where there is none.
+        mtime: When its file was last changed, in nanoseconds; -1 where there is none.
+        sha256: Digest of its content; empty where it cannot be read.
+        part: Number of the part that holds it.
+    """
+
+    image_id: str
+    track_id: str | None
+    size: int
+    mtime: int
+    sha256: str
+    part: int
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A picture that could not be used, and why."""
+
+    image_id: str
+    track_id: str | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class PartFacts:
+    """What a part's schema says about it, read without its features.
+
+    Attributes:
+        identity: What made the features; another identity means other features.
+        recorded: Circumstances that do not change what the features mean (batch, threads, versions).
+        pictures: Digest over ids and contents of its pictures.
+        labels: Digest over its rows' ids and labels, in their order.
+        skipped: Pictures of this part that could not be used.
+    """
+
+    identity: Mapping[str, str]
+    recorded: Mapping[str, str]
+    pictures: str
+    labels: str
+    skipped: tuple[Skipped, ...]
+
+    def to_metadata(self) -> dict[str, str]:
+        """Schema metadata: each fact as JSON text."""
+        skipped = [[s.image_id, s.track_id, s.reason] for s in self.skipped]
+        return {
+            "identity": json.dumps(dict(self.identity), sort_keys=True),
+            "recorded": json.dumps(dict(self.recorded), sort_keys=True),
+            "pictures": self.pictures,
+            "labels": self.labels,
+            "skipped": json.dumps(skipped, ensure_ascii=False),
+        }
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[bytes, bytes]) -> PartFacts:
+        """Read back what :meth:`to_metadata` wrote; KeyError or ValueError if it is something else."""
+        texts = {key.decode(): value.decode() for key, value in metadata.items()}
+        skipped = tuple(Skipped(*entry) for entry in json.loads(texts["skipped"]))
+        identity, recorded = json.loads(texts["identity"]), json.loads(texts["recorded"])
+        return cls(identity, recorded, texts["pictures"], texts["labels"], skipped)
+
+
+class PartedMatrix:
+    """Features in memory-mapped parts; ``order`` maps gallery order to rows as the parts hold them."""
+
+    def __init__(self, parts: Sequence[NDArray[np.floating]], *, order: Int64Array, width: int) -> None:
+        self._parts = list(parts)
+        self._starts = np.cumsum([0, *(len(part) for part in parts)])
+        self._order = order
+        self._width = width
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of rows N and width D."""
+        return len(self._order), self._width
+
+    def take(self, rows: Int64Array) -> Float32Array:
+        """Copy the rows at these positions of gallery order, in this order, as float32."""
+        stored = self._order[rows]
+        part_index = np.searchsorted(self._starts, stored, side="right") - 1
+        taken = np.empty((len(rows), self._width), dtype=np.float32)
+        for index in np.unique(part_index):
+            here = part_index == index
+            taken[here] = self._parts[index][stored[here] - self._starts[index]]
+        return taken
+
+
+class FeatureStore:
+    """The features of one split in a run directory."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def complete_path(self) -> Path:
+        """The file whose presence says that nothing is missing."""
+        return self.path / "complete.json"
+
+    @property
+    def plan_path(self) -> Path:
+        """The plan."""
+        return self.path / "plan.parquet"
+
+    @property
+    def skipped_path(self) -> Path:
+        """The list of pictures that could not be used."""
+        return self.path / "skipped.csv"
+
+    def part_path(self, part: int) -> Path:
+        """The file of a part."""
+        return self.path / f"part-{part:05d}.arrow"
+
+    def part_numbers(self) -> list[int]:
+        """Numbers of the parts that are on disk, rising."""
+        return sorted(int(path.stem.removeprefix("part-")) for path in self.path.glob("part-*.arrow"))
+
+    def is_complete(self) -> bool:
+        """Whether extraction came to its end."""
+        return self.complete_path.is_file()
+
+    def clear(self) -> None:
+        """Remove everything that this class writes; the mark of completeness goes first."""
+        self.complete_path.unlink(missing_ok=True)
+        for part in self.part_numbers():
+            self.part_path(part).unlink()
+        for path in (self.plan_path, self.skipped_path):
+            path.unlink(missing_ok=True)
+
+    # -- the plan ---------------------------------------------------------------------------------------
+
+    def read_plan(self) -> list[PlanRow] | None:
+        """The plan of an earlier run; None if there was none.
+
+        Raises:
+            StoreError: It is damaged.
+        """
+        if not self.plan_path.is_file():
+            return None
+        try:
+            columns = pq.read_table(self.plan_path, schema=PLAN_SCHEMA).to_pydict()
+        except (pa.ArrowException, OSError, KeyError) as error:
+            raise StoreError(f"{self.plan_path} is damaged: {error}", hint=_RESTART, file=self.plan_path) from None
+        return [PlanRow(*values) for values in zip(*(columns[name] for name in PLAN_SCHEMA.names), strict=True)]
+
+    def write_plan(self, plan: Sequence[PlanRow]) -> None:
+        """Write the plan, atomically."""
+        columns = {name: [getattr(row, name) for row in plan] for name in PLAN_SCHEMA.names}
+        with atomic_path(self.plan_path) as temporary:
+            pq.write_table(pa.table(columns, schema=PLAN_SCHEMA), temporary)
+
+    # -- the parts --------------------------------------------------------------------------------------
+
+    def write_part(
+        self, part: int, records: Sequence[ImageRecord], *, features: Float32Array, facts: PartFacts
+    ) -> None:
+        """Write one part: a row a record, features (len(records), D) float32; whole or not at all."""
+        width = features.shape[1]
+        flat = pa.array(np.ascontiguousarray(features).reshape(-1))
+        columns: dict[str, Any] = {
+            name: pa.array([getattr(record, name) for record in records], pa.utf8()) for name in _LABEL_COLUMNS
+        }
+        columns["frame"] = pa.array([record.frame for record in records], pa.int64())
+        columns["feature"] = pa.FixedSizeListArray.from_arrays(flat, width)
+        batch = pa.record_batch(columns).replace_schema_metadata(facts.to_metadata())
+        with (
+            atomic_path(self.part_path(part)) as temporary,
+            pa.OSFile(str(temporary), "wb") as sink,
+            pa.ipc.new_file(sink, batch.schema) as writer,
+        ):
+            writer.write_batch(batch)
+
+    def read_facts(self, part: int) -> PartFacts | None:
+        """What a part says about itself; None if it is not there or is damaged, so that it is made again."""
+        try:
+            with pa.memory_map(str(self.part_path(part))) as source:
+                return PartFacts.from_metadata(pa.ipc.open_file(source).schema.metadata or {})
+        except (OSError, pa.ArrowException, KeyError, ValueError, TypeError):
+            return None
+
+    def read_part(self, part: int) -> tuple[TextArray, Float32Array]:
+        """Image ids and features of a part; the features are memory-mapped and read-only."""
+        batch = self._open_part(part)
+        return _text(batch, "image_id"), _features(batch)
+
+    def _open_part(self, part: int) -> pa.RecordBatch:
+        path = self.part_path(part)
+        try:
+            # The batch keeps the map alive for as long as any array looks into it.
+            return pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
+        except (OSError, pa.ArrowException) as error:
+            raise StoreError(f"{path} is damaged: {error}", hint="run vreid extract again", file=path) from None
+
+    def check_identity(self, identity: Mapping[str, str]) -> None:
+        """Make sure that what is there was made as what would be added.
+
+        Raises:
+            StoreError: A part was made otherwise; names the field that differs.
+        """
+        for part in self.part_numbers():
+            found = self.read_facts(part)
+            if found is None or dict(found.identity) == dict(identity):
+                continue
+            own = found.identity
+            field = next(key for key in (*identity, *own) if identity.get(key) != own.get(key))
+            raise StoreError(
+                f"{self.path} holds features of another {field}: '{own.get(field)}', not '{identity.get(field)}'",
+                hint="use --restart to make them anew, or another --run-dir to keep both",
+                file=self.path,
+            )
+
+    # -- the end ----------------------------------------------------------------------------------------
+
+    def write_complete(self, skipped: Sequence[Skipped], *, facts: Mapping[str, Any]) -> None:
+        """List what was skipped, then mark the store complete; nothing is written if it says so already."""
+        content = {"schema": 1, **facts}
+        if self.is_complete() and read_json_object(self.complete_path) == content:
+            return
+        with atomic_path(self.skipped_path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["image_id", "track_id", "reason"])
+            writer.writerows([s.image_id, s.track_id, s.reason] for s in skipped)
+        write_json(self.complete_path, content)
+
+    def read_complete(self) -> dict[str, Any]:
+        """The facts of a complete store.
+
+        Raises:
+            StoreError: There is no store, or it is not complete.
+        """
+        if not self.path.is_dir():
+            raise StoreError(
+                f"there are no features in {self.path}", hint="make them with vreid extract", file=self.path
+            )
+        if not self.is_complete():
+            raise StoreError(
+                f"the features in {self.path} are not complete",
+                hint="run the same vreid extract again: it goes on where it stopped",
+                file=self.path,
+            )
+        return read_json_object(self.complete_path)
+
+    def read(self) -> FeatureSet:
+        """All features of a complete store, memory-mapped, in gallery order.
+
+        Raises:
+            StoreError: The store is missing, incomplete or damaged.
+        """
+        facts = self.read_complete()
+        batches = [self._open_part(part) for part in self.part_numbers()]
+        matrices = [_features(batch) for batch in batches]
+        widths = {matrix.shape[1] for matrix in matrices}
+        if len(widths) != 1:
+            raise StoreError(f"the parts in {self.path} differ in width: {sorted(widths)}", hint=_RESTART)
+        columns = {name: np.concatenate([_text(batch, name) for batch in batches]) for name in _LABEL_COLUMNS}
+        frames = np.concatenate([_frames(batch) for batch in batches])
+        order = _gallery_order(columns, frames)
+        metadata = PartFacts.from_metadata(batches[0].schema.metadata)
+        return FeatureSet(
+            matrix=PartedMatrix(matrices, order=order, width=widths.pop()),
+            **{name: column[order] for name, column in columns.items()},
+            source=str(self.path),
+            identity=metadata.identity,
+            picture_root=facts.get("picture_root"),
+            dataset=facts.get("dataset"),
+            weights=facts.get("weights"),
+        )
+
+
+def _text(batch: pa.RecordBatch, name: str) -> TextArray:
+    # Through a dictionary, equal labels share one str: a million rows then cost 8 bytes a label.
+    column = batch.column(name).dictionary_encode()
+    values = np.array([*column.dictionary.to_pylist(), None], dtype=object)
+    codes = column.indices.fill_null(len(values) - 1).to_numpy(zero_copy_only=False)
+    taken: TextArray = values[codes]
+    return taken
+
+
+def _frames(batch: pa.RecordBatch) -> Int64Array:
+    frames: Int64Array = batch.column("frame").fill_null(-1).to_numpy(zero_copy_only=False)
+    return frames
+
+
+def _features(batch: pa.RecordBatch) -> Float32Array:
+    # flatten() respects slices and copies nothing; .values would ignore them.
+    column = batch.column("feature")
+    flat: Float32Array = column.flatten().to_numpy(zero_copy_only=True)
+    return flat.reshape(len(column), column.type.list_size)
+
+
+def _gallery_order(columns: Mapping[str, TextArray], frames: Int64Array) -> Int64Array:
+    """Rows by vehicle, camera, passage, frame, image_id; parts that were added later sort in."""
+    keys = [_text_keys(columns["image_id"]), frames]
+    keys += [_text_keys(columns[name]) for name in ("track_id", "camera_id", "vehicle_id")]
+    return np.lexsort(keys).astype(np.int64)
+
+
+def _text_keys(column: TextArray) -> Int64Array:
+    """Positions of the texts in sorted order, absent ones first."""
+    filled = np.array(["" if value is None else value for value in column], dtype=object)
+    _, keys = np.unique(filled, return_inverse=True)
+    return keys.astype(np.int64)

@@ -1,0 +1,85 @@
+"""Features as ``.npz``: arrays ``features, image_id, track_id, vehicle_id, camera_id``, without pickle."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vreid_cli.errors import DataError
+from vreid_cli.store.atomic import atomic_path
+from vreid_cli.store.paper_json import LabelReader
+from vreid_cli.types import ArrayMatrix, FeatureSet, TextArray, number_images, text_array
+
+_LABELS = ("track_id", "image_id", "vehicle_id", "camera_id")
+
+
+def read_features_npz(path: Path, labels: LabelReader) -> FeatureSet:
+    """Features (N, D) of any model, with the labels that the file holds; an empty text is an absent label.
+
+    Only ``features`` must be there. Vehicles and cameras that are left out are read from the names of the
+    tracks, else of the images.
+
+    Raises:
+        DataError: The file is missing, damaged, needs pickle, or its arrays do not fit each other.
+    """
+    arrays = _load(path)
+    if "features" not in arrays:
+        raise DataError(f"{path} has no array 'features'; it has {', '.join(arrays) or 'none'}", file=path)
+    features = arrays["features"]
+    if features.ndim != 2 or not np.issubdtype(features.dtype, np.number) or np.iscomplexobj(features):
+        raise DataError(
+            f"{path}: 'features' is {features.dtype} of shape {features.shape}, not (N, D) numbers", file=path
+        )
+    features = features.astype(np.float32)
+    finite = np.isfinite(features).all(axis=1)
+    if not finite.all():
+        raise DataError(f"{path}: row {int(np.argmin(finite))} of 'features' is not finite", file=path)
+    columns = {name: _column(arrays[name], name, path=path, rows=len(features)) for name in _LABELS if name in arrays}
+    return _assemble(path, features, columns, labels=labels)
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except FileNotFoundError:
+        raise DataError(f"there is no file {path}", file=path) from None
+    except (OSError, ValueError, zipfile.BadZipFile, KeyError, EOFError, TypeError) as error:
+        raise DataError(
+            f"{path} is damaged or is no .npz of plain arrays: {error}",
+            hint="save it with numpy.savez(file, features=…, track_id=…), texts as dtype U, not object",
+            file=path,
+        ) from None
+
+
+def _column(array: Any, name: str, *, path: Path, rows: int) -> TextArray:
+    if array.shape != (rows,):
+        raise DataError(f"{path}: '{name}' has shape {array.shape}, 'features' has {rows} rows", file=path)
+    return text_array([str(value) if str(value) else None for value in array.tolist()])
+
+
+def _assemble(path: Path, features: Any, columns: dict[str, TextArray], *, labels: LabelReader) -> FeatureSet:
+    absent = text_array([None] * len(features))
+    track_id = columns.get("track_id", absent)
+    image_id = columns.get("image_id")
+    if image_id is None:
+        image_id = text_array(number_images(list(track_id)))
+    names = [track if track is not None else image for track, image in zip(track_id, image_id, strict=True)]
+    read = [labels(name) for name in names]
+    vehicle_id = columns.get("vehicle_id", text_array([vehicle for vehicle, _ in read]))
+    camera_id = columns.get("camera_id", text_array([camera for _, camera in read]))
+    return FeatureSet(ArrayMatrix(features), image_id, track_id, vehicle_id, camera_id, source=str(path))
+
+
+def write_features_npz(path: Path, features: FeatureSet, *, facts: Mapping[str, str]) -> None:
+    """Write all features with their labels; ``facts`` (what made them) become further text arrays."""
+    rows = np.arange(len(features), dtype=np.int64)
+    columns = {name: np.array([value or "" for value in getattr(features, name)], dtype=np.str_) for name in _LABELS}
+    extra = {name: np.array(value) for name, value in facts.items()}
+    arrays: dict[str, Any] = {"features": features.matrix.take(rows), **columns, **extra}
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)

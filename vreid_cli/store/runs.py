@@ -1,0 +1,121 @@
+"""The run directory: what made it, what is in it, and what was done to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from vreid_cli.errors import StoreError
+from vreid_cli.store.atomic import read_json_object, write_json, write_text
+from vreid_cli.store.features import FeatureStore
+from vreid_cli.types import SPLITS, Split
+
+RUNS_FOLDER = Path("runs")
+LATEST = "latest"
+
+
+class RunDirectory:
+    """Paths inside one run, and its two small files ``run.json`` and ``history.jsonl``."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def info_path(self) -> Path:
+        """What made the run."""
+        return self.path / "run.json"
+
+    @property
+    def rankings(self) -> Path:
+        """Folder of the rankings."""
+        return self.path / "rankings"
+
+    @property
+    def evaluations(self) -> Path:
+        """Folder of the evaluations."""
+        return self.path / "evaluations"
+
+    @property
+    def reports(self) -> Path:
+        """Folder of sheets and pages."""
+        return self.path / "reports"
+
+    def features(self, split: Split) -> FeatureStore:
+        """The feature store of a split."""
+        return FeatureStore(self.path / "features" / split)
+
+    def extracted_splits(self) -> list[Split]:
+        """Splits that have a folder of features, complete or not."""
+        return [split for split in SPLITS if self.features(split).path.is_dir()]
+
+    def read_info(self) -> dict[str, Any]:
+        """The content of ``run.json``.
+
+        Raises:
+            StoreError: This is no run directory.
+        """
+        if not self.info_path.is_file():
+            raise StoreError(
+                f"{self.path} is no run directory: it has no run.json",
+                hint="make one with vreid extract, or name another with --run-dir",
+                file=self.path,
+            )
+        return read_json_object(self.info_path)
+
+    def write_info(self, info: Mapping[str, Any]) -> None:
+        """Write ``run.json``; left alone where nothing changed, so that a repeated run changes no file."""
+        if not self.info_path.is_file() or read_json_object(self.info_path) != dict(info):
+            write_json(self.info_path, dict(info))
+
+    def append_history(self, command: Sequence[str], *, version: str, exit_code: int) -> None:
+        """Add one line to ``history.jsonl``: the command as it was run, when, and how it ended."""
+        when = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+        entry = {"time": when, "command": list(command), "version": version, "exit_code": exit_code}
+        with (self.path / "history.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+
+    def mark_latest(self, runs_folder: Path = RUNS_FOLDER) -> None:
+        """Let ``runs/latest`` name this run, relative to ``runs`` where that is possible."""
+        try:
+            name = os.path.relpath(self.path.resolve(), runs_folder.resolve())
+        except ValueError:  # another drive
+            name = str(self.path.resolve())
+        write_text(runs_folder / LATEST, Path(name).as_posix() + "\n")
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep others from writing to the run meanwhile.
+
+        Raises:
+            StoreError: Another process is writing to it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise StoreError(
+                f"another vreid is working on {self.path}",
+                hint="wait until it has finished, or use another --run-dir",
+                file=self.path,
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def latest_run(runs_folder: Path = RUNS_FOLDER) -> RunDirectory | None:
+    """The run that ``runs/latest`` names; None where there is no such file or no such run."""
+    pointer = runs_folder / LATEST
+    if not pointer.is_file():
+        return None
+    run = RunDirectory(Path(os.path.normpath(runs_folder / pointer.read_text(encoding="utf-8").strip())))
+    return run if run.info_path.is_file() else None

@@ -1,0 +1,82 @@
+"""``vreid export features``: a feature store in the forms that other programs read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vreid_cli.errors import StoreError
+from vreid_cli.ranking.tracks import group_tracks, query_tracks_in
+from vreid_cli.runtime.progress import log
+from vreid_cli.store.npz import write_features_npz
+from vreid_cli.store.paper_json import write_features_json
+from vreid_cli.types import FeatureSet, Tracks
+from vreid_cli.workflows.session import MEANINGLESS, Report, Session
+
+#: As the authors call their two files.
+_NAMES = {"query": "feat_query", "gallery": "feat_test"}
+
+
+def export_features(session: Session) -> Report:
+    """Write the tracks of both sides, each to a file of its own.
+
+    For VeRi the query tracks are the gallery's tracks that hold a query picture, whole, as in the task t2t.
+
+    Raises:
+        StoreError: The run has no complete features, or a file is there already.
+    """
+    run = session.need_run()
+    chosen = session.settings.export
+    unit = session.settings.rank.track_unit
+    query, gallery = run.features("query").read(), run.features("gallery").read()
+    tracks = group_tracks(gallery, unit)
+    if query.dataset == "veri":
+        query_side, (query_tracks, lost) = gallery, query_tracks_in(gallery, tracks, query)
+    else:
+        query_side, query_tracks, lost = query, group_tracks(query, unit), []
+    folder = chosen.output or run.path / "exports"
+    sides = {"query": (query_side, query_tracks), "gallery": (gallery, tracks)}
+    outputs = {name: folder / f"{_NAMES[name]}.{chosen.format}" for name in sides}
+    for path in outputs.values():
+        if path.exists() and not chosen.force:
+            raise StoreError(
+                f"{path} is there already", hint="use --force to replace it, or another --output", file=path
+            )
+    for name, (features, side) in sides.items():
+        _write(outputs[name], features, side)
+    warnings = [f"{len(lost)} query pictures are in no gallery track and were left out"] if lost else []
+    warnings += [MEANINGLESS] if gallery.meaningless else []
+    for warning in warnings:
+        log.warning("%s", warning)
+    session.record()
+    return Report(outputs=tuple(str(path) for path in outputs.values()), warnings=tuple(warnings))
+
+
+def _write(path: Path, features: FeatureSet, tracks: Tracks) -> None:
+    if path.suffix == ".json":
+        write_features_json(path, _rows_by_track(features, tracks))
+        return
+    facts = {**(features.identity or {}), "weights": features.weights or ""}
+    write_features_npz(path, _gather(features, tracks), facts=facts)
+
+
+def _rows_by_track(features: FeatureSet, tracks: Tracks) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    for index, track in enumerate(tracks.items.ids):
+        rows = tracks.rows[tracks.offsets[index] : tracks.offsets[index + 1]]
+        yield track, features.matrix.take(rows)
+
+
+def _gather(features: FeatureSet, tracks: Tracks) -> FeatureSet:
+    """The tracks' images in order, each naming its track by the unit that was grouped by."""
+    owners = np.repeat(np.arange(len(tracks)), tracks.lengths)
+    return FeatureSet.from_arrays(
+        features.matrix.take(tracks.rows),
+        track_id=list(tracks.items.ids[owners]),
+        image_id=list(features.image_id[tracks.rows]),
+        vehicle_id=list(features.vehicle_id[tracks.rows]),
+        camera_id=list(features.camera_id[tracks.rows]),
+        source=features.source,
+    )

@@ -1,0 +1,223 @@
+"""``vreid extract``: pictures to a feature store."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vreid_cli import __version__
+from vreid_cli.config import Settings
+from vreid_cli.data.listing import DataFolders, Listing
+from vreid_cli.data.readers import READERS
+from vreid_cli.errors import UsageError
+from vreid_cli.extraction.extract import ExtractionOptions, SplitSummary, extract_split
+from vreid_cli.extraction.forward import Extractor, choose_batch_size
+from vreid_cli.models.weights import VERI_BLOB, VERI_URL, LoadedNetwork, WeightsSource, load_network
+from vreid_cli.runtime.devices import choose_device
+from vreid_cli.runtime.progress import log
+from vreid_cli.store.runs import RUNS_FOLDER, RunDirectory
+from vreid_cli.types import RANDOM_WEIGHTS, Split
+from vreid_cli.workflows.session import MEANINGLESS, Report, Session
+
+DATA_VARIABLE = "VREID_DATA_DIR"
+#: Settings that extract may change on an existing run: the data may have moved, and identity is checked anew.
+FREE_SETTINGS = ("data.data_dir", "data.query_dir", "data.gallery_dir", "data.label_pattern", "model.weights")
+
+
+@dataclass(frozen=True)
+class ExtractReport(Report):
+    """What was extracted.
+
+    Attributes:
+        run_dir: The run.
+        splits: What was done for each split.
+        seconds: How long computing took.
+    """
+
+    run_dir: Path = Path()
+    splits: Mapping[Split, SplitSummary] | None = None
+    seconds: float = 0.0
+
+
+def extract(session: Session) -> ExtractReport:
+    """Extract the features of each split that is asked for.
+
+    Raises:
+        VreidError: Data, weights or device are not there or do not fit; what was finished is kept.
+    """
+    settings = session.settings
+    weights = _weights_name(settings)
+    device = choose_device(settings.runtime.device)
+    folders = _folders(settings)
+    reader = READERS[settings.data.dataset]
+    # All folders are looked at before the network is loaded: a wrong path should show at once.
+    listings = {split: reader(folders, split) for split in dict.fromkeys(settings.data.splits)}
+    warnings = [warning for listing in listings.values() for warning in listing.warnings]
+    for warning in warnings:
+        log.warning("%s", warning)
+    loaded = load_network(settings.model.arch, weights, seed=settings.run.seed, source=_source(settings))
+    _say_what_was_loaded(loaded, settings)
+    run = session.run or RunDirectory(default_run_dir(settings, weights))
+    started = time.monotonic()
+    with run.locked():
+        summaries = _extract_all(run, listings, settings, loaded=loaded, device=device)
+    run.mark_latest()
+    warnings += [_empty_warning(split, s) for split, s in summaries.items() if s.empty_tracks]
+    Session(session.resolved, run, session.command).record()
+    return ExtractReport(
+        outputs=tuple(str(run.features(split).path) for split in summaries),
+        skipped=tuple(
+            {"split": split, "image_id": s.image_id, "track_id": s.track_id, "reason": s.reason}
+            for split, summary in summaries.items()
+            for s in summary.skipped
+        ),
+        warnings=(*warnings, *([MEANINGLESS] if weights == RANDOM_WEIGHTS else [])),
+        run_dir=run.path,
+        splits=summaries,
+        seconds=time.monotonic() - started,
+    )
+
+
+def default_run_dir(settings: Settings, weights: str) -> Path:
+    """``runs/<dataset>-<arch>-<weights>``; of a weights file its name without the ending."""
+    stem = Path(weights).stem if Path(weights).suffix else weights
+    name = f"{settings.data.dataset}-{settings.model.arch}-{stem}"
+    return RUNS_FOLDER / re.sub(r"[^\w.-]+", "_", name)
+
+
+def _extract_all(
+    run: RunDirectory,
+    listings: Mapping[Split, Listing],
+    settings: Settings,
+    *,
+    loaded: LoadedNetwork,
+    device: torch.device,
+) -> dict[Split, SplitSummary]:
+    batch_size = choose_batch_size(settings.extract.batch_size, loaded, device=device)
+    extractor = Extractor(loaded, device, batch_size=batch_size)
+    options = ExtractionOptions(
+        identity=_identity(loaded),
+        recorded=_recorded(batch_size, device),
+        facts={"dataset": settings.data.dataset, "weights": loaded.weights},
+        transform=loaded.transform,
+        part_images=settings.extract.part_images,
+        workers=settings.extract.workers,
+        max_pixels=settings.extract.max_pixels,
+        strict=settings.extract.strict,
+    )
+    log.info(
+        "extracting with %s, weights %s, on %s, batches of %d", settings.model.arch, loaded.weights, device, batch_size
+    )
+    if settings.extract.restart:
+        for split in listings:
+            run.features(split).clear()
+    for split in run.extracted_splits():
+        run.features(split).check_identity(options.identity)
+    run.write_info(_info(settings, loaded))
+    summaries = {}
+    for split, listing in listings.items():
+        summaries[split] = extract_split(run.features(split), listing, extractor=extractor, options=options)
+        log.debug("%s: %s", split, _describe(summaries[split]))
+    return summaries
+
+
+def _describe(summary: SplitSummary) -> str:
+    text = f"{summary.images:,} images in {summary.tracks:,} tracks, {summary.computed:,} computed now"
+    return f"{text}, {len(summary.skipped):,} skipped" if summary.skipped else text
+
+
+def _empty_warning(split: Split, summary: SplitSummary) -> str:
+    names = ", ".join(summary.empty_tracks[:5])
+    more = len(summary.empty_tracks) - 5
+    return f"{split}: tracks without a readable picture, left out: {names}" + (f" and {more} more" if more > 0 else "")
+
+
+def _weights_name(settings: Settings) -> str:
+    if settings.model.weights is not None:
+        return settings.model.weights
+    if settings.model.arch == "densenet201":
+        return "veri"
+    raise UsageError(
+        f"--arch {settings.model.arch}: which weights?",
+        hint="give --weights imagenet, random, or a file; the authors published weights for densenet201 only",
+    )
+
+
+def _folders(settings: Settings) -> DataFolders:
+    data = settings.data
+    named = data.query_dir is not None or data.gallery_dir is not None
+    data_dir = data.data_dir
+    if data_dir is None and not named:
+        data_dir = Path(os.environ[DATA_VARIABLE]) if os.environ.get(DATA_VARIABLE) else None
+    return DataFolders(data_dir, data.query_dir, data.gallery_dir, data.label_pattern)
+
+
+def _source(settings: Settings) -> WeightsSource:
+    model = settings.model
+    return WeightsSource(
+        cache_dir=model.cache_dir,
+        veri_url=model.weights_url or VERI_URL,
+        veri_blob=model.weights_blob or VERI_BLOB,
+        timeout=model.download_timeout,
+    )
+
+
+def _say_what_was_loaded(loaded: LoadedNetwork, settings: Settings) -> None:
+    if loaded.dropped_classes is not None:
+        log.info("the weights' classifier of %d classes is not needed and was dropped", loaded.dropped_classes)
+    if loaded.weights == RANDOM_WEIGHTS:
+        log.warning("%s (seed %d)", MEANINGLESS, settings.run.seed)
+
+
+def _identity(loaded: LoadedNetwork) -> dict[str, str]:
+    return {
+        "architecture": loaded.network.backbone.name,
+        "weights_digest": loaded.digest,
+        "transform": loaded.transform.identity,
+        "precision": "fp32",
+        "backend": "torch",
+    }
+
+
+def _recorded(batch_size: int, device: torch.device) -> dict[str, str]:
+    return {
+        "batch_size": str(batch_size),
+        "device": str(device),
+        "threads": str(torch.get_num_threads()),
+        "torch": str(torch.__version__),
+        "vreid": __version__,
+    }
+
+
+def _info(settings: Settings, loaded: LoadedNetwork) -> dict[str, Any]:
+    folders = _folders(settings)
+    data_dir = folders.data_dir or (None if folders.query_dir or folders.gallery_dir else Path("VeRi"))
+    return {
+        "schema": 1,
+        "dataset": settings.data.dataset,
+        "data_dir": _absolute(data_dir),
+        "query_dir": _absolute(folders.query_dir),
+        "gallery_dir": _absolute(folders.gallery_dir),
+        "label_pattern": settings.data.label_pattern,
+        "weights": _weights_to_find_again(settings),
+        "seed": settings.run.seed,
+        **_identity(loaded),
+        "note": MEANINGLESS if loaded.weights == RANDOM_WEIGHTS else None,
+        "versions": {"vreid": __version__, "torch": str(torch.__version__)},
+    }
+
+
+def _weights_to_find_again(settings: Settings) -> str | None:
+    weights = _weights_name(settings)
+    return weights if weights in ("veri", "imagenet", RANDOM_WEIGHTS) else _absolute(Path(weights))
+
+
+def _absolute(path: Path | None) -> str | None:
+    return None if path is None else str(path.resolve())

@@ -1,0 +1,193 @@
+"""From layers of settings to settled ones: which run is meant, and what it already says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vreid_cli import __version__
+from vreid_cli.config import (
+    COMMAND_LINE,
+    PROJECT_FILE,
+    Layer,
+    Resolved,
+    Settings,
+    find_config,
+    parse_assignment,
+    read_layer,
+    resolve,
+)
+from vreid_cli.data.labels import LabelPattern
+from vreid_cli.errors import StoreError
+from vreid_cli.runtime.progress import log
+from vreid_cli.store.atomic import read_json_object
+from vreid_cli.store.paper_json import LabelReader
+from vreid_cli.store.runs import RunDirectory, latest_run
+from vreid_cli.types import RANDOM_WEIGHTS
+
+#: What later commands take from run.json: its key, and the setting that it fills.
+_FROM_RUN = {
+    "dataset": "data.dataset",
+    "data_dir": "data.data_dir",
+    "query_dir": "data.query_dir",
+    "gallery_dir": "data.gallery_dir",
+    "label_pattern": "data.label_pattern",
+    "architecture": "model.arch",
+    "weights": "model.weights",
+}
+_PATHS = ("data.data_dir", "data.query_dir", "data.gallery_dir")
+
+
+#: Said wherever something comes from weights that were never trained.
+MEANINGLESS = "random weights: the features, and all that follows from them, mean nothing"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What every workflow tells at its end.
+
+    Attributes:
+        outputs: Files and folders that were written.
+        skipped: What was left out, and why.
+        warnings: What is doubtful.
+    """
+
+    outputs: tuple[str, ...] = ()
+    skipped: tuple[dict[str, str | None], ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Session:
+    """Settings of one command, and the run that it works on.
+
+    Attributes:
+        resolved: Settings with the source of each.
+        run: The run directory; None where none is meant or found.
+        command: The command as it was typed.
+    """
+
+    resolved: Resolved
+    run: RunDirectory | None = None
+    command: tuple[str, ...] = field(default=())
+
+    @property
+    def settings(self) -> Settings:
+        """The settings."""
+        return self.resolved.settings
+
+    def labels(self) -> LabelReader:
+        """Reads vehicle and camera from a name, by ``--label-pattern``.
+
+        Raises:
+            UsageError: The pattern is no valid expression.
+        """
+        pattern = LabelPattern.compile(self.settings.data.label_pattern)
+
+        def read(name: str) -> tuple[str | None, str | None]:
+            labels = pattern.read(name)
+            return labels.vehicle_id, labels.camera_id
+
+        return read
+
+    def need_run(self) -> RunDirectory:
+        """The run directory.
+
+        Raises:
+            StoreError: There is none.
+        """
+        if self.run is None:
+            raise StoreError(
+                "there is no run to work on: neither --run-dir nor runs/latest names one",
+                hint="make one with vreid extract, or name one with --run-dir",
+            )
+        return self.run
+
+    def record(self) -> None:
+        """Add the command to the run's history."""
+        if self.run is not None and self.run.info_path.is_file():
+            self.run.append_history(self.command, version=__version__, exit_code=0)
+
+
+def collect_layers(
+    overrides: dict[str, dict[str, Any]], *, config: str | None = None, assignments: Sequence[str] = ()
+) -> list[Layer]:
+    """The layers of files and command line, lowest first.
+
+    Args:
+        overrides: Options given, ``{section: {key: value}}``.
+        config: ``--config``; without it ``./vreid.toml`` is read if it is there.
+        assignments: ``--set`` arguments.
+
+    Raises:
+        ConfigError, UsageError: A file cannot be read, or an assignment is malformed.
+    """
+    layers = []
+    if config is not None:
+        layers.append(read_layer(find_config(config)))
+    elif Path(PROJECT_FILE).is_file():
+        layers.append(read_layer(Path(PROJECT_FILE)))
+    assigned: dict[str, dict[str, Any]] = {}
+    for text in assignments:
+        section, key, value = parse_assignment(text)
+        assigned.setdefault(section, {})[key] = value
+    return [*layers, Layer(COMMAND_LINE, assigned), Layer(COMMAND_LINE, overrides)]
+
+
+def settle(layers: Sequence[Layer], *, command: Sequence[str], use_latest: bool, free: Sequence[str] = ()) -> Session:
+    """Settle the settings of a command that works on a run.
+
+    Args:
+        layers: As :func:`collect_layers` gives them.
+        command: The command as it was typed.
+        use_latest: Without ``--run-dir``, take the run that ``runs/latest`` names.
+        free: Settings that may differ from those of the run.
+
+    Raises:
+        StoreError: A setting contradicts the run.
+    """
+    first = resolve(layers)
+    named = first.settings.run.run_dir
+    run = RunDirectory(named) if named is not None else latest_run() if use_latest else None
+    if run is None or not run.info_path.is_file():
+        return Session(first, run, tuple(command))
+    if named is None:
+        log.info("run: %s (named by runs/latest)", run.path)
+    info = read_json_object(run.info_path)
+    from_run = _run_layer(run, info)
+    resolved = resolve([from_run, *layers])
+    _check_contradictions(resolved, from_run, run=run, free=free)
+    return Session(resolved, run, tuple(command))
+
+
+def _run_layer(run: RunDirectory, info: dict[str, Any]) -> Layer:
+    values: dict[str, dict[str, Any]] = {}
+    for key, setting in _FROM_RUN.items():
+        if info.get(key) is not None:
+            section, name = setting.split(".")
+            values.setdefault(section, {})[name] = info[key]
+    if info.get("weights") == RANDOM_WEIGHTS:
+        values["run"] = {"seed": info["seed"]}
+    return Layer(str(run.info_path), values)
+
+
+def _check_contradictions(resolved: Resolved, from_run: Layer, *, run: RunDirectory, free: Sequence[str]) -> None:
+    for section, table in from_run.values.items():
+        for key, own in table.items():
+            name = f"{section}.{key}"
+            given = getattr(getattr(resolved.settings, section), key)
+            if name in ("run.seed", *free) or not resolved.given(name) or _same(name, given, own):
+                continue
+            raise StoreError(
+                f"{name} is '{given}' by {resolved.source(name)}, but the run {run.path} was made with '{own}'",
+                hint="leave it out, or name another run with --run-dir",
+                file=run.info_path,
+            )
+
+
+def _same(name: str, given: object, own: object) -> bool:
+    if name in _PATHS:
+        return Path(str(given)).resolve() == Path(str(own)).resolve()
+    return str(given) == str(own)

@@ -1,0 +1,212 @@
+"""``vreid show``: the nearest items of some queries, as a table or a contact sheet."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vreid_cli.config import Settings
+from vreid_cli.errors import DataError, StoreError, UsageError, did_you_mean
+from vreid_cli.ranking.tracks import group_tracks, image_items
+from vreid_cli.reports.sheet import SheetItem, SheetRow, Verdict, draw_sheet, save_sheet
+from vreid_cli.runtime.progress import log
+from vreid_cli.store.feature_files import RankingFile, open_ranking
+from vreid_cli.store.runs import RunDirectory
+from vreid_cli.types import FeatureSet, RankedItem, RankingFacts, Split
+from vreid_cli.workflows.session import MEANINGLESS, Report, Session
+
+_DEFAULT_RANKING = "t2t-meanMCD50.parquet"
+
+
+@dataclass(frozen=True)
+class ShowReport(Report):
+    """The nearest items that were asked for.
+
+    Attributes:
+        ranking: Where they come from.
+        facts: How that was made.
+        notes: What must be said beside them: the counting rules, and what is doubtful.
+        nearest: By query id, in rank order, without self and junk.
+        hidden: Queries that were not asked for by name and are not shown.
+    """
+
+    ranking: Path = Path()
+    facts: RankingFacts = field(default_factory=RankingFacts)
+    notes: str = ""
+    nearest: Mapping[str, Sequence[RankedItem]] | None = None
+    hidden: int = 0
+
+
+def show(session: Session) -> ShowReport:
+    """Look up the nearest items; with ``--output`` draw them.
+
+    Raises:
+        VreidError: The ranking, a query or the pictures are not there.
+    """
+    settings = session.settings
+    _check_output(settings.show.output)
+    path = _find_ranking(session)
+    ranking = open_ranking(path, session.labels())
+    queries, hidden = _choose_queries(ranking, settings)
+    nearest = ranking.nearest(queries, top=settings.show.top, same_camera=settings.evaluate.same_camera)
+    notes = describe(ranking.facts, settings)
+    warnings = [MEANINGLESS] if ranking.facts.meaningless else []
+    outputs: tuple[str, ...] = ()
+    if settings.show.output is not None:
+        run = _owner(path) or session.need_run()
+        warnings += _draw(run, ranking.facts, nearest, settings=settings, notes=notes)
+        outputs = (str(settings.show.output),)
+    for warning in warnings:
+        log.warning("%s", warning)
+    if settings.show.ranking is None:
+        session.record()
+    return ShowReport(
+        outputs,
+        warnings=tuple(warnings),
+        ranking=path,
+        facts=ranking.facts,
+        notes=notes,
+        nearest=nearest,
+        hidden=hidden,
+    )
+
+
+def describe(facts: RankingFacts, settings: Settings) -> str:
+    """One sentence that says how the ranking was made and counted."""
+    rule = {
+        "drop": "same vehicle by the same camera left out",
+        "keep": "same camera kept",
+    }[settings.evaluate.same_camera]
+    parts = [
+        f"dataset {facts.dataset or 'unknown'}",
+        f"task {facts.task or 'unknown'}",
+        f"definition {facts.definition or 'unknown'}",
+        *([f"track unit {facts.track_unit}"] if facts.track_unit else []),
+        f"{facts.cameras} cameras",
+        f"ranks counted with {rule} (--same-camera {settings.evaluate.same_camera})",
+    ]
+    return "; ".join(parts)
+
+
+def _check_output(output: Path | None) -> None:
+    if output is not None and output.suffix.lower() != ".png":
+        raise UsageError(f"--output {output}: unknown ending '{output.suffix}'", hint="known: .png")
+
+
+def _find_ranking(session: Session) -> Path:
+    named = session.settings.show.ranking
+    if named is not None:
+        return named
+    run = session.need_run()
+    found = sorted(path for path in run.rankings.glob("*") if path.suffix in (".parquet", ".json"))
+    default = run.rankings / _DEFAULT_RANKING
+    if default in found or len(found) == 1:
+        chosen = default if default in found else found[0]
+        log.info("ranking: %s", chosen)
+        return chosen
+    if not found:
+        raise StoreError(f"{run.path} has no rankings yet", hint="make one with vreid rank", file=run.rankings)
+    names = ", ".join(str(path) for path in found)
+    raise StoreError(f"{run.path} has several rankings", hint=f"choose one with --ranking: {names}", file=run.rankings)
+
+
+def _choose_queries(ranking: RankingFile, settings: Settings) -> tuple[list[str], int]:
+    known = ranking.query_ids()
+    wanted = settings.show.queries
+    if not wanted:
+        shown = known[: settings.show.max_queries]
+        return shown, len(known) - len(shown)
+    chosen: dict[str, None] = {}
+    for name in wanted:
+        matches = [name] if name in known else fnmatch.filter(known, name)
+        if not matches:
+            raise UsageError(f"{ranking.path} has no query '{name}'", hint=_offer(name, known))
+        chosen |= dict.fromkeys(matches)
+    return list(chosen), 0
+
+
+def _offer(name: str, known: Sequence[str]) -> str:
+    if len(known) <= 20:
+        return did_you_mean(name, known)
+    similar = [query for query in known if query.startswith(name)][:5]
+    return f"such as {', '.join(similar or known[:5])}, … ({len(known)} queries; * and ? stand for anything)"
+
+
+def _owner(path: Path) -> RunDirectory | None:
+    """The run in whose folder of rankings the file lies."""
+    run = RunDirectory(path.parent.parent)
+    return run if path.parent.name == run.rankings.name and run.info_path.is_file() else None
+
+
+def _draw(
+    run: RunDirectory,
+    facts: RankingFacts,
+    nearest: Mapping[str, Sequence[RankedItem]],
+    *,
+    settings: Settings,
+    notes: str,
+) -> list[str]:
+    """Draw the sheet; tells which pictures could not be drawn."""
+    output = settings.show.output
+    assert output is not None
+    query_split: Split = "gallery" if facts.query_source == "gallery" else "query"
+    query_pictures = _Pictures(run, query_split, facts, images=facts.task in ("i2i", "i2t"))
+    gallery_pictures = _Pictures(run, "gallery", facts, images=facts.task == "i2i")
+    rows = []
+    for query, items in nearest.items():
+        labels = _caption(items[0].query_vehicle, items[0].query_camera) if items else ""
+        head = SheetItem(name=query, pictures=query_pictures.of(query), caption=labels)
+        rows.append(SheetRow(head, [_sheet_item(item, gallery_pictures) for item in items]))
+    title = f"{facts.metric or 'unknown metric'} - the {settings.show.top} nearest"
+    notes = f"{notes}.\n{MEANINGLESS.upper()}" if facts.meaningless else f"{notes}."
+    result = draw_sheet(rows, title=title, subtitle=notes, max_images=settings.show.max_images)
+    save_sheet(result.image, output)
+    return [f"{path}: {reason}" for path, reason in result.missing]
+
+
+def _sheet_item(item: RankedItem, pictures: _Pictures) -> SheetItem:
+    if item.query_vehicle is None or item.gallery_vehicle is None:
+        verdict = Verdict.UNLABELLED
+    else:
+        verdict = Verdict.MATCH if item.query_vehicle == item.gallery_vehicle else Verdict.DIFFERENT
+    return SheetItem(
+        name=item.gallery_id,
+        pictures=pictures.of(item.gallery_id),
+        caption=_caption(item.gallery_vehicle, item.gallery_camera),
+        verdict=verdict,
+        rank=item.rank,
+        distance=item.distance,
+    )
+
+
+def _caption(vehicle: str | None, camera: str | None) -> str:
+    parts = [f"vehicle {vehicle}" if vehicle else "", f"camera {camera}" if camera else ""]
+    return " · ".join(part for part in parts if part)
+
+
+class _Pictures:
+    """Picture files of the items of one split."""
+
+    def __init__(self, run: RunDirectory, split: Split, facts: RankingFacts, *, images: bool) -> None:
+        self._features: FeatureSet = run.features(split).read()
+        root = self._features.picture_root
+        if root is None or not Path(root).is_dir():
+            raise DataError(
+                f"the pictures of {run.path} are not at {root} any more",
+                hint="run vreid extract again with the --data-dir where they are now; nothing is computed anew",
+                file=root,
+            )
+        self._root = Path(root)
+        tracks = image_items(self._features) if images else group_tracks(self._features, facts.track_unit or "passage")
+        self._tracks = tracks
+        self._position = {name: index for index, name in enumerate(tracks.items.ids)}
+
+    def of(self, name: str) -> list[Path]:
+        """The item's pictures, in order; none where the run does not know it."""
+        position = self._position.get(name)
+        if position is None:
+            return []
+        rows = self._tracks.rows[self._tracks.offsets[position] : self._tracks.offsets[position + 1]]
+        return [self._root / self._features.image_id[row] for row in rows]
