@@ -1,3 +1,45 @@
-"""Vehicle re-identification: rank the tracks of other cameras in the latent space of a CNN."""
+"""Vehicle re-identification: rank the tracks of other cameras in the latent space of a CNN.
+
+For notebooks::
+
+    import vreid_cli as vreid
+
+    query = vreid.read_features("feat_query.json")
+    gallery = vreid.read_features("feat_test.json")
+    rankings = vreid.rank(query, gallery, vreid.RankingOptions(metrics=("meanMCD50",)))
+    print(vreid.evaluate(rankings["meanMCD50"]).mean_ap)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vreid_cli.evaluation.judge import evaluate_ranking as evaluate
+    from vreid_cli.evaluation.scores import Evaluation
+    from vreid_cli.ranking.rank import RankingOptions, rank
+    from vreid_cli.types import FeatureSet, Ranking
+    from vreid_cli.workflows.notebook import read_features
 
 __version__ = "0.1.0"
+
+__all__ = ["Evaluation", "FeatureSet", "Ranking", "RankingOptions", "evaluate", "rank", "read_features"]
+
+_HOMES = {
+    "Evaluation": "vreid_cli.evaluation.scores:Evaluation",
+    "FeatureSet": "vreid_cli.types:FeatureSet",
+    "Ranking": "vreid_cli.types:Ranking",
+    "RankingOptions": "vreid_cli.ranking.rank:RankingOptions",
+    "evaluate": "vreid_cli.evaluation.judge:evaluate_ranking",
+    "rank": "vreid_cli.ranking.rank:rank",
+    "read_features": "vreid_cli.workflows.notebook:read_features",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Looked up on first use: importing the package must not import torch, or `vreid --help` would take seconds.
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, _, attribute = _HOMES[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)

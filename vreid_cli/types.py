@@ -171,6 +171,16 @@ def text_array(values: Sequence[str | None]) -> TextArray:
     return column
 
 
+def shared_codes(one: TextArray, other: TextArray) -> tuple[Int64Array, Int64Array]:
+    """Two columns of labels as numbers, the same number for the same label; -1 where absent."""
+    codes: dict[str | None, int] = {None: -1}
+
+    def encode(column: TextArray) -> Int64Array:
+        return np.fromiter((codes.setdefault(label, len(codes) - 1) for label in column), np.int64, len(column))
+
+    return encode(one), encode(other)
+
+
 def number_images(track_ids: Sequence[str | None]) -> list[str]:
     """Names for images that have none: ``<track>#0``, ``<track>#1``, … within each track."""
     seen: dict[str | None, int] = {}

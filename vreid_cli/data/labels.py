@@ -44,6 +44,11 @@ class LabelPattern:
             )
         return cls(expression)
 
+    def vehicle_and_camera(self, name: str) -> tuple[str | None, str | None]:
+        """The two labels in a name that files of features and rankings need."""
+        labels = self.read(name)
+        return labels.vehicle_id, labels.camera_id
+
     def read(self, name: str) -> NameLabels:
         """The labels in a name; all None if the pattern does not occur in it."""
         match = self.expression.search(name)

@@ -26,6 +26,7 @@ from vreid_cli.types import (
     Task,
     Tracks,
     TrackUnit,
+    shared_codes,
 )
 
 
@@ -225,8 +226,8 @@ class _Selection:
     def __init__(self, queries: Items, gallery: Items, *, options: RankingOptions) -> None:
         self._top_k = options.top_k
         self._other = options.cameras == "other"
-        self._vehicles = _shared_codes(queries.vehicles, gallery.vehicles)
-        self._cameras = _shared_codes(queries.cameras, gallery.cameras)
+        self._vehicles = shared_codes(queries.vehicles, gallery.vehicles)
+        self._cameras = shared_codes(queries.cameras, gallery.cameras)
         # The authors' code breaks ties by the track's name; ours by gallery order.
         by_name = options.definition == "released"
         self._tie_order = np.argsort(gallery.ids.astype(str), kind="stable") if by_name else None
@@ -262,13 +263,3 @@ class _Selection:
             same = (own[block.query_index] == other[block.gallery_index]) & (own[block.query_index] >= 0)
             keep = keep & ((ranks <= self._top_k) | same)
         return RankingBlock(block.query_index[keep], ranks[keep], block.gallery_index[keep], block.distance[keep])
-
-
-def _shared_codes(one: np.ndarray, other: np.ndarray) -> tuple[Int64Array, Int64Array]:
-    """Labels of both sides as numbers; -1 where absent."""
-    codes: dict[str | None, int] = {None: -1}
-
-    def encode(column: np.ndarray) -> Int64Array:
-        return np.fromiter((codes.setdefault(v, len(codes) - 1) for v in column), np.int64, len(column))
-
-    return encode(one), encode(other)

@@ -84,13 +84,7 @@ class Session:
         Raises:
             UsageError: The pattern is no valid expression.
         """
-        pattern = LabelPattern.compile(self.settings.data.label_pattern)
-
-        def read(name: str) -> tuple[str | None, str | None]:
-            labels = pattern.read(name)
-            return labels.vehicle_id, labels.camera_id
-
-        return read
+        return LabelPattern.compile(self.settings.data.label_pattern).vehicle_and_camera
 
     def need_run(self) -> RunDirectory:
         """The run directory.

@@ -1,0 +1,72 @@
+"""``vreid demo``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vreid_cli.cli.execute import execute
+from vreid_cli.cli.options import Common, Device, Options, with_common
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from vreid_cli.workflows.demo import DemoReport
+
+
+@with_common
+def command(
+    common: Common,
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", min=1, help="How often training sees every picture. \\[10]")
+    ] = None,
+    device: Device = None,
+) -> None:
+    """Do the whole job on a small set that is drawn here and now: no download, about two minutes.
+
+    Draws vehicles as several cameras see them, trains ResNet18 on some of them, and then extracts, ranks,
+    scores and shows the others, with the very commands that you would use. All of it goes to runs/demo.
+
+    Examples:
+
+      vreid demo
+
+      vreid demo --seed 7 --run-dir runs/demo-7
+    """
+    from vreid_cli.workflows.demo import demo
+
+    options: Options = {"demo": {"epochs": epochs}, "runtime": {"device": device}}
+    execute(common, options, workflow=demo, render=_render, extra_json=_results, use_latest=False)
+
+
+def _results(report: DemoReport) -> dict[str, object]:
+    evaluation = report.evaluation
+    return {"evaluation": [result.to_json() for result in evaluation.results] if evaluation else []}
+
+
+def _render(report: DemoReport, console: Console) -> None:
+    from vreid_cli.reports.tables import evaluation_table
+
+    assert report.evaluation is not None
+    assert report.drawn is not None
+    console.print(evaluation_table([result.to_json() for result in report.evaluation.results]))
+    run = report.run_dir
+    written = {
+        "data": f"{report.drawn.train_pictures + report.drawn.test_pictures:,} drawn pictures, in VeRi's layout",
+        "checkpoints": "the trained ResNet18",
+        "features": "latent representations of the pictures that it has not seen",
+        "rankings": "a ranking for each metric",
+        "evaluations": "their scores",
+        "reports/nearest.png": "some queries with their nearest tracks: have a look",
+    }
+    console.print(f"\nDone in {report.seconds:.0f} s. It wrote to {run}:", highlight=False)
+    for name, what in written.items():
+        console.print(f"  {name:<20} {what}", highlight=False)
+    console.print("\nThree things to try next:", highlight=False)
+    for line in (
+        f"vreid show --run-dir {run} --top 3",
+        f"vreid rank --run-dir {run} --task i2t --metric all",
+        f"vreid evaluate --run-dir {run} --same-camera keep",
+    ):
+        console.print(f"  {line}", highlight=False, soft_wrap=True)

@@ -1,0 +1,178 @@
+"""``vreid demo``: the whole job on a small set that it draws itself.
+
+The only workflow that calls others: what it runs after training is what a person would run.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vreid_cli import __version__
+from vreid_cli.config import Layer, Settings, resolve
+from vreid_cli.data.drawn import DrawnSet, DrawnSize, draw_veri
+from vreid_cli.data.listing import DataFolders, Listing
+from vreid_cli.data.readers import READERS
+from vreid_cli.errors import StoreError
+from vreid_cli.models.backbones import BACKBONES, build_random
+from vreid_cli.models.checkpoint import save_checkpoint
+from vreid_cli.models.transforms import Transform
+from vreid_cli.runtime.devices import choose_device
+from vreid_cli.runtime.progress import log, progress
+from vreid_cli.store.atomic import write_json
+from vreid_cli.store.runs import RUNS_FOLDER, RunDirectory
+from vreid_cli.training.classification import EpochResult, TrainingPlan, load_pictures, train_classifier
+from vreid_cli.workflows.evaluate import EvaluateReport, evaluate
+from vreid_cli.workflows.extract import extract
+from vreid_cli.workflows.rank import rank
+from vreid_cli.workflows.session import Report, Session
+from vreid_cli.workflows.show import show
+
+ARCHITECTURE = "resnet18"
+#: Small pictures, so that training on a CPU takes about a minute.
+TRANSFORM = Transform(resize=72, crop=64)
+_MARKER = "demo.json"
+_FOLDERS = ("data", "checkpoints", "features", "rankings", "evaluations", "reports")
+_FILES = ("run.json", "history.jsonl")
+
+
+@dataclass(frozen=True)
+class DemoReport(Report):
+    """What the demo did.
+
+    Attributes:
+        run_dir: The run, which holds the drawn pictures too.
+        drawn: What was drawn.
+        evaluation: Scores on vehicles that were not trained on.
+        sheet: The contact sheet.
+        seconds: How long it all took.
+    """
+
+    run_dir: Path = Path()
+    drawn: DrawnSet | None = None
+    evaluation: EvaluateReport | None = None
+    sheet: Path = Path()
+    seconds: float = 0.0
+
+
+def demo(session: Session) -> DemoReport:
+    """Draw, train, extract, rank, evaluate and show.
+
+    Raises:
+        StoreError: The folder holds something that no demo made.
+    """
+    started = time.monotonic()
+    settings = session.settings
+    run = RunDirectory(settings.run.run_dir or RUNS_FOLDER / "demo")
+    _make_room(run, settings)
+    chosen = settings.demo
+    log.info("1/5  drawing vehicles seen by %d cameras", chosen.cameras)
+    size = DrawnSize(chosen.train_vehicles, chosen.test_vehicles, chosen.cameras, chosen.images_per_track)
+    drawn = draw_veri(run.path / "data", size, seed=settings.run.seed)
+    log.info("2/5  training %s from nothing on %d pictures", ARCHITECTURE, drawn.train_pictures)
+    weights = train_on_drawn(drawn.root, run.path / "checkpoints" / "last.safetensors", settings)
+    steps = _Steps(run, drawn.root, weights, session)
+    log.info("3/5  extracting the features of %d vehicles that it has not seen", chosen.test_vehicles)
+    extract(steps.session())
+    log.info("4/5  ranking by every metric, and scoring")
+    rank(steps.session({"rank": {"metric": ["all"]}}))
+    evaluation = evaluate(steps.session())
+    log.info("5/5  drawing a contact sheet")
+    sheet = run.reports / "nearest.png"
+    show(steps.session({"show": {"output": str(sheet), "max_queries": 6, "top": 4}}))
+    return DemoReport(
+        outputs=(str(run.path),),
+        run_dir=run.path,
+        drawn=drawn,
+        evaluation=evaluation,
+        sheet=sheet,
+        seconds=time.monotonic() - started,
+    )
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """The settings that the four commands share."""
+
+    run: RunDirectory
+    data_dir: Path
+    weights: Path
+    parent: Session
+
+    def session(self, more: dict[str, dict[str, Any]] | None = None) -> Session:
+        """A session as the command line would make it."""
+        own: dict[str, dict[str, Any]] = {
+            "run": {"run_dir": str(self.run.path), "seed": self.parent.settings.run.seed},
+            "data": {"dataset": "veri", "data_dir": str(self.data_dir)},
+            "model": {"arch": ARCHITECTURE, "weights": str(self.weights)},
+            "runtime": self.parent.settings.runtime.model_dump(mode="json"),
+        }
+        resolved = resolve([Layer("demo", own), Layer("demo", more or {})])
+        return Session(resolved, self.run, self.parent.command)
+
+
+def train_on_drawn(data_dir: Path, checkpoint: Path, settings: Settings) -> Path:
+    """Train on the drawn training vehicles and save the last state of the network.
+
+    Args:
+        data_dir: The drawn set.
+        checkpoint: Where the network goes.
+        settings: Seed, device and epochs.
+
+    Returns:
+        The checkpoint.
+    """
+    listing = READERS["veri"](DataFolders(data_dir), "train")
+    classes, labels = _number_vehicles(listing)
+    paths = [record.path for record in listing.records]
+    pictures = load_pictures(paths, TRANSFORM, max_pixels=settings.extract.max_pixels)
+    network = build_random(BACKBONES[ARCHITECTURE], seed=settings.run.seed, classes=len(classes))
+    plan = TrainingPlan(epochs=settings.demo.epochs)
+    with progress(total=plan.epochs, what="training", unit="epochs") as bar:
+
+        def tell(result: EpochResult) -> None:
+            bar.update()
+            log.debug("epoch %d: loss %.3f", result.epoch, result.loss)
+
+        train_classifier(
+            network,
+            pictures,
+            labels,
+            transform=TRANSFORM,
+            plan=plan,
+            seed=settings.run.seed,
+            device=choose_device(settings.runtime.device),
+            on_epoch=tell,
+        )
+    facts = {"recipe": "demo", "classes": str(len(classes)), "vreid_version": __version__}
+    save_checkpoint(checkpoint, network, transform=TRANSFORM, facts=facts)
+    return checkpoint
+
+
+def _number_vehicles(listing: Listing) -> tuple[list[str], torch.Tensor]:
+    """The training vehicles, and the class of each picture."""
+    vehicles = [record.vehicle_id or "" for record in listing.records]
+    classes = sorted(set(vehicles))
+    number = {vehicle: index for index, vehicle in enumerate(classes)}
+    return classes, torch.tensor([number[vehicle] for vehicle in vehicles])
+
+
+def _make_room(run: RunDirectory, settings: Settings) -> None:
+    """Remove what an earlier demo left, and nothing else."""
+    if run.path.exists() and any(run.path.iterdir()):
+        if not (run.path / _MARKER).is_file():
+            raise StoreError(
+                f"{run.path} is there already and was not made by vreid demo",
+                hint="choose another folder with --run-dir",
+                file=run.path,
+            )
+        for name in _FOLDERS:
+            shutil.rmtree(run.path / name, ignore_errors=True)
+        for name in _FILES:
+            (run.path / name).unlink(missing_ok=True)
+    write_json(run.path / _MARKER, {"schema": 1, "vreid": __version__, "seed": settings.run.seed})
