@@ -8,6 +8,7 @@ they validated, strictly, so that a TOML ``true`` is never taken for a number.
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,8 +16,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 
-from vreid_cli.errors import ConfigError, UsageError, did_you_mean
+from vreid_cli.errors import ConfigError, UsageError, did_you_mean, nearest_name
 from vreid_cli.types import ApRule, Definition, SameCamera, Split, Task, TrackUnit
 
 DatasetName = Literal["veri", "tracks"]
@@ -26,7 +28,21 @@ Positive = Annotated[int, Field(ge=1)]
 
 PROJECT_FILE = "vreid.toml"
 COMMAND_LINE = "command line"
+ASSIGNMENT = "--set"
 DEFAULT = "default"
+
+#: Options that are not called as their key is.
+_OPTION_NAMES = {"data.splits": "--split", "evaluate.rankings": "RANKING", "show.queries": "QUERY"}
+#: What pydantic's kinds of errors mean, in the words of someone who writes a TOML file.
+_NEEDED = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "string_type": "text in quotes",
+    "path_type": "a path in quotes",
+    "finite_number": "a finite number",
+}
 
 
 class Section(BaseModel):
@@ -61,7 +77,7 @@ class ModelSettings(Section):
     cache_dir: Path | None = None
     weights_url: str | None = None
     weights_blob: str | None = None
-    download_timeout: Annotated[float, Field(gt=0)] = 30.0
+    download_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 30.0
 
 
 class RuntimeSettings(Section):
@@ -75,7 +91,7 @@ class ExtractSettings(Section):
     """``[extract]``: batching and what to do with bad pictures."""
 
     batch_size: Auto | Positive = "auto"
-    workers: Auto | Annotated[int, Field(ge=0)] = "auto"
+    workers: Auto | Annotated[int, Field(ge=0, le=1024)] = "auto"
     part_images: Positive = 512
     max_pixels: Positive = 178_956_970
     restart: bool = False
@@ -128,11 +144,11 @@ class ExportSettings(Section):
 class DemoSettings(Section):
     """``[demo]``: the size of the drawn set and of the training."""
 
-    train_vehicles: Annotated[int, Field(ge=2)] = 48
+    train_vehicles: Annotated[int, Field(ge=2)] = 64
     test_vehicles: Annotated[int, Field(ge=2)] = 20
     cameras: Annotated[int, Field(ge=2, le=20)] = 4
-    images_per_track: Annotated[int, Field(ge=1, le=10)] = 4
-    epochs: Positive = 12
+    images_per_track: Annotated[int, Field(ge=1, le=10)] = 3
+    epochs: Positive = 10
 
 
 class Settings(BaseModel):
@@ -210,9 +226,11 @@ def read_layer(path: Path) -> Layer:
         with path.open("rb") as file:
             values = tomllib.load(file)
     except FileNotFoundError:
-        raise ConfigError(f"there is no configuration file {path}", file=path) from None
+        hint = "--config takes the path of a .toml file, or the name of a preset"
+        raise ConfigError(f"there is no configuration file {path}", hint=hint, file=path) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}", file=path) from None
+        hint = 'as in: [rank] on a line of its own, then metric = ["meanMCD50"]'
+        raise ConfigError(f"{path} is not valid TOML: {error}", hint=hint, file=path) from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}", file=path) from None
     return Layer(source=str(path), values=values)
@@ -228,7 +246,9 @@ def find_config(name: str) -> Path:
         return Path(name)
     presets = list_presets()
     if name not in presets:
-        raise ConfigError(f"there is no preset '{name}'", hint=did_you_mean(name, presets), file=name)
+        # Somebody who means a file and leaves out its ending finds no preset either.
+        hint = f"to read a file, give its path: ./{name}" if Path(name).is_file() else did_you_mean(name, presets)
+        raise ConfigError(f"there is no preset '{name}'", hint=hint, file=name)
     return presets[name]
 
 
@@ -261,14 +281,24 @@ def parse_assignment(text: str) -> tuple[str, str, Any]:
 def to_toml(resolved: Resolved) -> str:
     """The settings as a TOML file that could be used as ``vreid.toml``, each line saying its source."""
     lines = []
-    for section, table in resolved.settings.model_dump(mode="json").items():
+    for section, table in resolved.settings.model_dump().items():
         lines.append(f"[{section}]")
         for key, value in table.items():
             source = resolved.source(f"{section}.{key}")
-            setting = f"# {key} is unset" if value is None else f"{key} = {json.dumps(value, ensure_ascii=False)}"
-            lines.append(f"{setting:<48}# {source}")
+            setting = f"# {key} is unset" if value is None else f"{key} = {_toml_value(value)}"
+            lines.append(f"{setting:<48} # {source}")
         lines.append("")
     return "\n".join(lines)
+
+
+def _toml_value(value: object) -> str:
+    """A setting's value in TOML, whose strings, numbers and lists are JSON's but for a few."""
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_toml_value, value))}]"
+    if isinstance(value, float):
+        return repr(value)  # inf is a number in TOML, as in Python
+    text = json.dumps(str(value) if isinstance(value, Path) else value, ensure_ascii=False)
+    return text.replace("\x7f", "\\u007f")  # the one control character that JSON leaves as it is
 
 
 def _check_section(section: str, table: object, source: str) -> None:
@@ -291,16 +321,56 @@ def _check_key(section: str, key: str, source: str) -> None:
 def _explain(error: ValidationError, sources: Mapping[str, str]) -> ConfigError | UsageError:
     """The first thing that is wrong, with the key, the value and what is allowed."""
     problems = error.errors(include_url=False)
-    first = problems[0]
-    section, key = str(first["loc"][0]), str(first["loc"][1])
+    section, key = str(problems[0]["loc"][0]), str(problems[0]["loc"][1])
     name = f"{section}.{key}"
-    # A union such as "auto" | integer reports each branch that failed: say all of them.
-    allowed = [p["msg"] for p in problems if [str(part) for part in p["loc"][:2]] == [section, key]]
-    message = f"{name} = {json.dumps(first['input'], default=str)}: {'; or '.join(dict.fromkeys(allowed))}"
-    return _bad_value(sources.get(name, DEFAULT), message, hint="see `vreid COMMAND --help` for what is allowed")
+    # A union such as "auto" | integer reports each branch that failed; a list that lost its bad entry is "too short".
+    own = [p for p in problems if [str(part) for part in p["loc"][:2]] == [section, key]]
+    own = [p for p in own if p["type"] != "too_short" or len(own) == 1]
+    needed = list(dict.fromkeys(_needed(problem) for problem in own))
+    value = own[0]["input"]
+    choices = [choice for problem in own for choice in _choices(problem)]
+    offer = nearest_name(value, choices) if isinstance(value, str) else None
+    hint = f"did you mean '{offer}'?" if offer else "vreid COMMAND --help tells what it does"
+    needs = f"needs {' or '.join(needed)}"
+    return _bad_value(sources.get(name, DEFAULT), _name_value(name, value, sources.get(name)) + needs, hint=hint)
+
+
+def _name_value(name: str, value: object, source: str | None) -> str:
+    """``--task foo: `` for an option, ``rank.task = "foo": `` for a line of a file."""
+    if source == COMMAND_LINE:
+        option = _OPTION_NAMES.get(name, f"--{name.partition('.')[2].replace('_', '-')}")
+        return f"{option} {value}: "
+    return f"{name} = {json.dumps(value, ensure_ascii=False, default=str)}: "
+
+
+def _needed(problem: ErrorDetails) -> str:
+    """What would be right, for one branch that failed."""
+    context = problem.get("ctx", {})
+    match problem["type"]:
+        case "literal_error":
+            return str(context["expected"])
+        case "greater_than_equal":
+            return f"at least {context['ge']}"
+        case "greater_than":
+            return f"more than {context['gt']}"
+        case "less_than_equal":
+            return f"at most {context['le']}"
+        case "less_than":
+            return f"less than {context['lt']}"
+        case "too_short":
+            return "at least one entry"
+        case "tuple_type":
+            return f"a list, as in {json.dumps([problem['input']], ensure_ascii=False, default=str)}"
+        case kind:
+            return _NEEDED.get(kind, problem["msg"])
+
+
+def _choices(problem: ErrorDetails) -> list[str]:
+    """The names that a choice offers."""
+    return re.findall(r"'([^']*)'", problem["ctx"]["expected"]) if problem["type"] == "literal_error" else []
 
 
 def _bad_value(source: str, message: str, *, hint: str) -> ConfigError | UsageError:
-    if source == COMMAND_LINE:
-        return UsageError(message, hint=hint)
+    if source in (COMMAND_LINE, ASSIGNMENT):
+        return UsageError(f"--set {message}" if source == ASSIGNMENT else message, hint=hint)
     return ConfigError(f"{source}: {message}", hint=hint, file=source)

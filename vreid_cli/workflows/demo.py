@@ -25,6 +25,7 @@ from vreid_cli.models.transforms import Transform
 from vreid_cli.runtime.devices import choose_device
 from vreid_cli.runtime.progress import log, progress
 from vreid_cli.store.atomic import write_json
+from vreid_cli.store.rankings import ParquetRanking
 from vreid_cli.store.runs import RUNS_FOLDER, RunDirectory
 from vreid_cli.training.classification import EpochResult, TrainingPlan, load_pictures, train_classifier
 from vreid_cli.workflows.evaluate import EvaluateReport, evaluate
@@ -39,6 +40,7 @@ TRANSFORM = Transform(resize=72, crop=64)
 _MARKER = "demo.json"
 _FOLDERS = ("data", "checkpoints", "features", "rankings", "evaluations", "reports")
 _FILES = ("run.json", "history.jsonl")
+_SHOWN_QUERIES = 6
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def demo(session: Session) -> DemoReport:
     evaluation = evaluate(steps.session())
     log.info("5/5  drawing a contact sheet")
     sheet = run.reports / "nearest.png"
-    show(steps.session({"show": {"output": str(sheet), "max_queries": 6, "top": 4}}))
+    show(steps.session({"show": {"output": str(sheet), "queries": _spread_queries(run), "top": 4}}))
     return DemoReport(
         outputs=(str(run.path),),
         run_dir=run.path,
@@ -93,6 +95,13 @@ def demo(session: Session) -> DemoReport:
         sheet=sheet,
         seconds=time.monotonic() - started,
     )
+
+
+def _spread_queries(run: RunDirectory) -> list[str]:
+    """A few queries of different vehicles, for a sheet that shows more than the first of them."""
+    queries = ParquetRanking(run.rankings / "t2t-meanMCD50.parquet").query_ids()
+    step = max(1, len(queries) // _SHOWN_QUERIES)
+    return queries[::step][:_SHOWN_QUERIES]
 
 
 @dataclass(frozen=True)
@@ -142,7 +151,7 @@ def train_on_drawn(data_dir: Path, checkpoint: Path, settings: Settings) -> Path
         train_classifier(
             network,
             pictures,
-            labels,
+            labels=labels,
             transform=TRANSFORM,
             plan=plan,
             seed=settings.run.seed,
