@@ -187,6 +187,15 @@ class Resolved:
         """Where the value of ``section.key`` came from; ``default`` if no layer named it."""
         return self.sources.get(key, DEFAULT)
 
+    def name(self, key: str) -> str:
+        """How messages call a setting: the option that was typed, else its key and the file that it stands in."""
+        source = self.source(key)
+        return key if source == DEFAULT else _name_setting(key, source)
+
+    def typed(self, key: str) -> bool:
+        """Whether this value was typed on the command line."""
+        return self.source(key) in (COMMAND_LINE, ASSIGNMENT)
+
     def given(self, key: str) -> bool:
         """Whether a person gave this value, in a file or on the command line."""
         source = self.source(key)
@@ -304,9 +313,10 @@ def _toml_value(value: object) -> str:
 def _check_section(section: str, table: object, source: str) -> None:
     known = Settings.model_fields
     if section not in known:
-        raise _bad_value(source, f"unknown table or key '{section}'", hint=did_you_mean(section, known))
+        raise _bad_value(source, f"{source}: unknown table or key '{section}'", hint=did_you_mean(section, known))
     if not isinstance(table, Mapping):
-        raise _bad_value(source, f"'{section}' is a table, not a value", hint=f"write [{section}] above its keys")
+        message = f"{source}: '{section}' is a table, not a value"
+        raise _bad_value(source, message, hint=f"write [{section}] above its keys")
 
 
 def _check_key(section: str, key: str, source: str) -> None:
@@ -315,7 +325,7 @@ def _check_key(section: str, key: str, source: str) -> None:
     assert issubclass(model, Section)
     if key not in model.model_fields:
         hint = did_you_mean(key, model.model_fields)
-        raise _bad_value(source, f"unknown key '{section}.{key}'", hint=hint)
+        raise _bad_value(source, f"{source}: unknown key '{section}.{key}'", hint=hint)
 
 
 def _explain(error: ValidationError, sources: Mapping[str, str]) -> ConfigError | UsageError:
@@ -331,16 +341,16 @@ def _explain(error: ValidationError, sources: Mapping[str, str]) -> ConfigError 
     choices = [choice for problem in own for choice in _choices(problem)]
     offer = nearest_name(value, choices) if isinstance(value, str) else None
     hint = f"did you mean '{offer}'?" if offer else "vreid COMMAND --help tells what it does"
-    needs = f"needs {' or '.join(needed)}"
-    return _bad_value(sources.get(name, DEFAULT), _name_value(name, value, sources.get(name)) + needs, hint=hint)
+    source = sources.get(name, DEFAULT)
+    typed = f" {value}" if source == COMMAND_LINE else f" = {json.dumps(value, ensure_ascii=False, default=str)}"
+    return _bad_value(source, f"{_name_setting(name, source)}{typed}: needs {' or '.join(needed)}", hint=hint)
 
 
-def _name_value(name: str, value: object, source: str | None) -> str:
-    """``--task foo: `` for an option, ``rank.task = "foo": `` for a line of a file."""
+def _name_setting(name: str, source: str) -> str:
+    """``--task`` for an option, ``--set rank.task``, or ``vreid.toml: rank.task`` for a line of a file."""
     if source == COMMAND_LINE:
-        option = _OPTION_NAMES.get(name, f"--{name.partition('.')[2].replace('_', '-')}")
-        return f"{option} {value}: "
-    return f"{name} = {json.dumps(value, ensure_ascii=False, default=str)}: "
+        return _OPTION_NAMES.get(name, f"--{name.partition('.')[2].replace('_', '-')}")
+    return f"--set {name}" if source == ASSIGNMENT else f"{source}: {name}"
 
 
 def _needed(problem: ErrorDetails) -> str:
@@ -372,5 +382,5 @@ def _choices(problem: ErrorDetails) -> list[str]:
 
 def _bad_value(source: str, message: str, *, hint: str) -> ConfigError | UsageError:
     if source in (COMMAND_LINE, ASSIGNMENT):
-        return UsageError(f"--set {message}" if source == ASSIGNMENT else message, hint=hint)
-    return ConfigError(f"{source}: {message}", hint=hint, file=source)
+        return UsageError(message, hint=hint)
+    return ConfigError(message, hint=hint, file=source)

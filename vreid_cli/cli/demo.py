@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,23 +16,23 @@ if TYPE_CHECKING:
     from vreid_cli.workflows.demo import DemoReport
 
 
-@with_common
+@functools.partial(with_common, default_run="runs/demo")
 def command(
     common: Common,
     epochs: Annotated[
-        int | None, typer.Option("--epochs", min=1, help="How often training sees every picture. \\[10]")
+        int | None, typer.Option("--epochs", metavar="N", min=1, help="How often training sees every picture. \\[10]")
     ] = None,
     device: Device = None,
 ) -> None:
-    """Do the whole job on a small set that is drawn here and now: no download, about two minutes.
+    """Do the whole job on a small set that is drawn here and now, with no download.
 
-    Draws vehicles as several cameras see them, trains ResNet18 on some of them, and then extracts, ranks,
-    scores and shows the others, with the very commands that you would use. All of it goes to runs/demo.
+    Draws vehicles as several cameras see them, trains ResNet18 on some of
+    them, and then extracts, ranks, scores and shows the others, with the very
+    commands that you would use. It takes about two minutes on two cores, and
+    all of it goes to runs/demo.
 
     Examples:
-
       vreid demo
-
       vreid demo --seed 7 --run-dir runs/demo-7
     """
     from vreid_cli.workflows.demo import demo

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vreid_cli.cli.execute import execute
-from vreid_cli.cli.options import Common, LabelPattern, Options, split_numbers, with_common
+from vreid_cli.cli.options import Common, LabelPattern, Options, SameCamera, split_numbers, with_common
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,23 +22,19 @@ def command(
     rankings: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[RANKING]...", help="Rankings, .parquet or .json. \\[all of the run]", show_default=False
+            metavar="RANKING",
+            help="Rankings, .parquet or .json, or folders of them. \\[all of the run]",
+            show_default=False,
         ),
     ] = None,
-    same_camera: Annotated[
-        str | None,
-        typer.Option(
-            "--same-camera",
-            metavar="drop|keep",
-            help="Leave out items of the query's vehicle by the query's camera (junk), or count them. \\[drop]",
-        ),
-    ] = None,
+    same_camera: SameCamera = None,
     ap: Annotated[
         str | None,
         typer.Option(
             "--ap",
             metavar="rectangle|trapezoid",
-            help="Mean precision at the positives, or Market-1501's rule. \\[rectangle]",
+            help="Average precision as the mean precision at the positives (as the paper's code), or by Market-1501's "
+            "rule (as VeRi's own script). \\[rectangle]",
         ),
     ] = None,
     ranks: Annotated[
@@ -48,11 +44,13 @@ def command(
 ) -> None:
     """Score rankings against ground truth: mAP, mINP and CMC, over the queries that have a positive.
 
+    A positive is a gallery item of the query's vehicle. The query itself never
+    counts, nor does what its own camera saw of its vehicle (--same-camera).
+    Tables are in percent; --json and the run's evaluations/ hold fractions.
+
     Examples:
       vreid evaluate
-
       vreid evaluate r.json other.parquet --ap trapezoid --ranks 1,5
-
       vreid evaluate --json > scores.json
     """
     from vreid_cli.workflows.evaluate import evaluate
@@ -73,7 +71,8 @@ def command(
         render=_render,
         extra_json=_results,
         use_latest=not rankings,
-        free=("data.label_pattern",),
+        # Parquet holds its labels; only those of the paper's JSON are read from names.
+        free=("data.label_pattern",) if rankings else (),
     )
 
 

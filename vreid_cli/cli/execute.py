@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -46,6 +48,9 @@ def execute(
     from vreid_cli.workflows.session import collect_layers, settle
 
     set_up_logging(quiet=common.quiet, verbose=common.verbose)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A name that the terminal has no letters for is no reason to lose a result.
+        sys.stdout.reconfigure(errors="backslashreplace")
     merged = given(**options)
     for key, value in (("run_dir", common.run_dir), ("seed", common.seed)):
         if value is not None:
@@ -66,13 +71,21 @@ def make_console() -> Console:
     """A console on stdout for tables."""
     from rich.console import Console
 
-    console = Console()
-    return console if console.is_terminal else Console(width=_WIDTH_OF_NO_TERMINAL)
+    # Names of tracks and files are shown as they are: a [b] or :car: in them is no markup.
+    console = Console(markup=False, emoji=False, highlight=False)
+    if not console.is_terminal:
+        console.width = _WIDTH_OF_NO_TERMINAL
+    return console
 
 
 def print_json(value: dict[str, Any]) -> None:
-    """One JSON object on stdout."""
-    print(json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2))
+    """One JSON object on stdout; escaped where stdout could not hold a letter of it."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(value, allow_nan=False, indent=2)
+    print(text)
 
 
 def _report_json(report: Report, extra: dict[str, Any]) -> dict[str, Any]:

@@ -8,14 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vreid_cli.cli.execute import execute
-from vreid_cli.cli.options import Common, Force, Options, with_common
+from vreid_cli.cli.options import FILES, Common, Force, Options, TrackUnit, with_common
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from vreid_cli.workflows.session import Report
 
-app = typer.Typer(help="Write what a run holds in forms that other programs read.", no_args_is_help=True)
+app = typer.Typer(
+    help="Write what a run holds in forms that other programs read.",
+    epilog="Example: vreid export features --format npz",
+    no_args_is_help=True,
+)
 
 
 @app.callback()
@@ -31,21 +35,26 @@ def features(
         typer.Option("--format", metavar="json|npz", help="The JSON of the paper's code, or NumPy arrays. \\[json]"),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder to write to. \\[exports/ of the run]")
-    ] = None,
-    track_unit: Annotated[
-        str | None,
-        typer.Option("--track-unit", metavar="passage|camera", help="What a track is. \\[passage]"),
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="DIR",
+            help="Folder to write to. \\[exports/ of the run]",
+            rich_help_panel=FILES,
+        ),
     ] = None,
     force: Force = None,
+    track_unit: TrackUnit = None,
 ) -> None:
     """Write the features of the query tracks and of the gallery tracks, each to a file of its own.
 
-    For VeRi the query tracks are taken whole from the gallery, as in the task t2t.
+    They are called feat_query and feat_test, as the authors call theirs, and
+    vreid rank reads them. Of VeRi the query tracks are taken whole from the
+    gallery, as in the task t2t.
 
     Examples:
       vreid export features
-
       vreid export features --format npz --output exported
     """
     from vreid_cli.workflows.export import export_features
@@ -62,4 +71,4 @@ app.command(name="features")(features)
 
 def _render(report: Report, console: Console) -> None:
     for path in report.outputs:
-        console.print(f"wrote {path}", highlight=False, soft_wrap=True)
+        console.print(f"wrote {path}", soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +10,9 @@ import typer
 
 from vreid_cli.cli.execute import execute
 from vreid_cli.cli.options import (
+    COMPUTE,
+    DATA,
+    FLAG,
     Common,
     DataDir,
     Device,
@@ -24,30 +28,37 @@ if TYPE_CHECKING:
 
     from vreid_cli.workflows.extract import ExtractReport
 
-_DATA, _MODEL, _COMPUTE = "Data", "Network", "Computing"
+_NETWORK = "Network"
 
 
-@with_common
+@functools.partial(with_common, default_run="runs/<dataset>-<arch>-<weights>")
 def command(
     common: Common,
     dataset: Annotated[
         str | None,
-        typer.Option(
-            "--dataset", metavar="veri|tracks", help="Layout of the data set. \\[veri]", rich_help_panel=_DATA
-        ),
+        typer.Option("--dataset", metavar="veri|tracks", help="Layout of the data set. \\[veri]", rich_help_panel=DATA),
     ] = None,
     data_dir: DataDir = None,
     query_dir: Annotated[
-        Path | None, typer.Option("--query-dir", help="Folder of the query tracks.", rich_help_panel=_DATA)
+        Path | None,
+        typer.Option(
+            "--query-dir", metavar="DIR", help="Folder of the query tracks, of --dataset tracks.", rich_help_panel=DATA
+        ),
     ] = None,
     gallery_dir: Annotated[
         Path | None,
-        typer.Option("--gallery-dir", "--test-dir", help="Folder of the gallery tracks.", rich_help_panel=_DATA),
+        typer.Option(
+            "--gallery-dir",
+            "--test-dir",
+            metavar="DIR",
+            help="Folder of the gallery tracks, of --dataset tracks.",
+            rich_help_panel=DATA,
+        ),
     ] = None,
     split: Annotated[
         list[str] | None,
         typer.Option(
-            "--split", metavar="query|gallery|train", help="What to extract. \\[query,gallery]", rich_help_panel=_DATA
+            "--split", metavar="query|gallery|train", help="What to extract. \\[query,gallery]", rich_help_panel=DATA
         ),
     ] = None,
     label_pattern: LabelPattern = None,
@@ -55,9 +66,9 @@ def command(
         str | None,
         typer.Option(
             "--arch",
-            metavar="densenet201|resnet18|alexnet|vgg16|inception_v3",
-            help="The network. \\[densenet201]",
-            rich_help_panel=_MODEL,
+            metavar="NAME",
+            help="The network: densenet201, resnet18, alexnet, vgg16 or inception_v3. \\[densenet201]",
+            rich_help_panel=_NETWORK,
         ),
     ] = None,
     weights: Annotated[
@@ -67,7 +78,7 @@ def command(
             metavar="veri|imagenet|random|FILE",
             help="Its weights: those of the paper's authors, ImageNet's, untrained, or a .pth, .pt or .safetensors "
             "file. \\[veri]",
-            rich_help_panel=_MODEL,
+            rich_help_panel=_NETWORK,
         ),
     ] = None,
     device: Device = None,
@@ -78,7 +89,7 @@ def command(
             metavar="auto|N",
             parser=auto_or_number,
             help="Pictures a forward pass. \\[auto]",
-            rich_help_panel=_COMPUTE,
+            rich_help_panel=COMPUTE,
         ),
     ] = None,
     workers: Annotated[
@@ -88,34 +99,43 @@ def command(
             metavar="auto|N",
             parser=auto_or_number,
             help="Processes that decode pictures ahead; 0: none. \\[auto]",
-            rich_help_panel=_COMPUTE,
+            rich_help_panel=COMPUTE,
         ),
     ] = None,
     restart: Annotated[
-        bool | None, typer.Option("--restart", help="Make the features anew.", rich_help_panel=_COMPUTE)
+        bool | None,
+        typer.Option(
+            "--restart",
+            metavar=FLAG,
+            help="Throw away the features that are there and make them anew.",
+            rich_help_panel=COMPUTE,
+        ),
     ] = None,
     strict: Annotated[
         bool | None,
         typer.Option(
-            "--strict", help="Stop at the first bad picture instead of skipping it.", rich_help_panel=_COMPUTE
+            "--strict",
+            metavar=FLAG,
+            help="Stop at the first bad picture instead of skipping it.",
+            rich_help_panel=COMPUTE,
         ),
     ] = None,
 ) -> None:
     """Turn pictures into latent representations (features), kept in a run directory.
 
-    An interrupted extraction goes on where it stopped when the same command is given again; pictures that
-    have not changed are never computed twice.
+    The layout tracks is a folder of pictures per track, below DIR/query and
+    DIR/gallery (or DIR/test). The layout veri is VeRi-776 as it was released.
+    The same command again goes on where it was interrupted, or adds what is
+    new; a picture that has not changed is never computed twice.
 
     Examples:
       vreid extract --data-dir VeRi --device cuda
-
-      vreid extract --dataset tracks --data-dir my_tracks      (my_tracks/query/<track>/*.jpg, my_tracks/gallery/…)
-
-      vreid extract --dataset tracks --query-dir cam1 --gallery-dir cam2 --weights imagenet
+      vreid extract --dataset tracks --data-dir my_tracks --weights imagenet
+      vreid extract --dataset tracks --query-dir cam1 --gallery-dir cam2
     """
     from vreid_cli.workflows.extract import FREE_SETTINGS, extract
 
-    splits = split_list(split)
+    splits = split_list(split, option="--split")
     options: Options = {
         "data": {
             "dataset": dataset,
@@ -129,7 +149,9 @@ def command(
         "runtime": {"device": device},
         "extract": {"batch_size": batch_size, "workers": workers, "restart": restart, "strict": strict},
     }
-    execute(common, options, workflow=extract, render=_render, use_latest=False, free=FREE_SETTINGS)
+    # Features that are made anew may be those of another data set.
+    free = (*FREE_SETTINGS, "data.dataset") if restart else FREE_SETTINGS
+    execute(common, options, workflow=extract, render=_render, use_latest=False, free=free)
 
 
 def _render(report: ExtractReport, console: Console) -> None:
@@ -142,5 +164,5 @@ def _render(report: ExtractReport, console: Console) -> None:
     computed = sum(summary.computed for summary in (report.splits or {}).values())
     if computed:
         console.print(f"{computed / report.seconds:.1f} images per second, {report.seconds:.1f} s in all")
-    console.print(f"run: {report.run_dir}", highlight=False)
-    console.print("next: vreid rank", highlight=False)
+    console.print(f"run: {report.run_dir}", soft_wrap=True)
+    console.print("next: vreid rank")

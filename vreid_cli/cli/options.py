@@ -14,7 +14,11 @@ import typer
 
 from vreid_cli.errors import UsageError
 
-_DATA, _MODEL, _COMPUTE, _COMMON = "Data", "Network", "Computing", "Every command"
+DATA, FILES, COMPUTE, COMMON = "Data", "Files", "Computing", "Every command"
+#: A flag takes no value: without this its help would show a type.
+FLAG = ""
+#: Which run a command works on where ``--run-dir`` names none.
+LATEST_RUN = "the run that extract last worked on"
 
 P = ParamSpec("P")
 
@@ -23,17 +27,26 @@ Options = Mapping[str, Mapping[str, Any]]
 
 
 def auto_or_number(text: str) -> str | int:
-    """``auto``, or a whole number that is not negative."""
+    """``auto``, or a whole number that is not negative.
+
+    Raises:
+        typer.BadParameter: It is neither; Typer adds the option's name.
+    """
     if text == "auto":
         return text
     if not text.isdecimal():
-        raise UsageError(f"'{text}' is neither auto nor a whole number")
+        raise typer.BadParameter(f"'{text}' is neither auto nor a whole number")
     return int(text)
 
 
 DataDir = Annotated[
     Path | None,
-    typer.Option("--data-dir", help="Folder of the data set. \\[$VREID_DATA_DIR, else VeRi]", rich_help_panel=_DATA),
+    typer.Option(
+        "--data-dir",
+        metavar="DIR",
+        help="Folder of the data set. \\[$VREID_DATA_DIR, else VeRi]",
+        rich_help_panel=DATA,
+    ),
 ]
 LabelPattern = Annotated[
     str | None,
@@ -42,17 +55,38 @@ LabelPattern = Annotated[
         metavar="REGEX",
         help="Reads labels from names: a regular expression with groups 'vehicle' and 'camera'. "
         "\\[names like 0002_c002_…]",
-        rich_help_panel=_DATA,
+        rich_help_panel=DATA,
     ),
 ]
 Device = Annotated[
     str | None,
     typer.Option(
-        "--device", metavar="auto|cpu|cuda|cuda:N|mps", help="Where to compute. \\[auto]", rich_help_panel=_COMPUTE
+        "--device", metavar="auto|cpu|cuda|cuda:N|mps", help="Where to compute. \\[auto]", rich_help_panel=COMPUTE
+    ),
+]
+TrackUnit = Annotated[
+    str | None,
+    typer.Option(
+        "--track-unit",
+        metavar="passage|camera",
+        help="A track is one passage, or all images of a vehicle by one camera. \\[passage]",
+        rich_help_panel=DATA,
+    ),
+]
+SameCamera = Annotated[
+    str | None,
+    typer.Option(
+        "--same-camera",
+        metavar="drop|keep",
+        help="Leave out gallery items of the query's own vehicle by the query's own camera (junk), or keep them. "
+        "\\[drop]",
     ),
 ]
 Force = Annotated[
-    bool | None, typer.Option("--force", help="Replace an existing file that was made otherwise.", show_default=False)
+    bool | None,
+    typer.Option(
+        "--force", metavar=FLAG, help="Replace a file that is there and was made otherwise.", rich_help_panel=FILES
+    ),
 ]
 
 
@@ -70,18 +104,18 @@ class Common:
     json: bool
 
 
-def _common_parameters() -> list[inspect.Parameter]:
+def _common_parameters(default_run: str) -> list[inspect.Parameter]:
     def option(*names: str, help_text: str, **more: Any) -> Any:
-        return typer.Option(*names, help=help_text, rich_help_panel=_COMMON, show_default=False, **more)
+        return typer.Option(*names, help=help_text, rich_help_panel=COMMON, show_default=False, **more)
 
     config = option("--config", metavar="NAME|FILE.toml", help_text="A preset, or a file instead of ./vreid.toml.")
-    run_dir = option("--run-dir", metavar="DIR", help_text="The run directory. \\[the run that extract last worked on]")
-    assign = option("--set", metavar="SECTION.KEY=VALUE", help_text="Any setting; may be repeated.")
-    seed = option("--seed", min=0, help_text="Seed of everything random. \\[0]")
-    show = option("--show-config", help_text="Print the settings and where each came from, and stop.")
-    quiet = option("--quiet", help_text="Warnings and errors only.")
-    verbose = option("--verbose", help_text="More of what happens.")
-    json = option("--json", help_text="Print one JSON object instead of text.")
+    run_dir = option("--run-dir", metavar="DIR", help_text=f"The run directory. \\[{default_run}]")
+    assign = option("--set", metavar="SECTION.KEY=VALUE", help_text="Any setting of --show-config; may be repeated.")
+    seed = option("--seed", metavar="N", min=0, help_text="Seed of everything random. \\[0]")
+    show = option("--show-config", metavar=FLAG, help_text="Print the settings and where each came from, and stop.")
+    quiet = option("--quiet", metavar=FLAG, help_text="No progress and no notes: warnings, errors and results only.")
+    verbose = option("--verbose", metavar=FLAG, help_text="More about what happens.")
+    json = option("--json", metavar=FLAG, help_text="Print the result, or the error, as one JSON object.")
     annotations: dict[str, tuple[Any, Any]] = {
         "config": (Annotated[str | None, config], None),
         "run_dir": (Annotated[Path | None, run_dir], None),
@@ -99,11 +133,18 @@ def _common_parameters() -> list[inspect.Parameter]:
     ]
 
 
-def with_common(command: Callable[Concatenate[Common, P], None]) -> Callable[..., None]:
-    """Add the common options to a command's own; it receives them as its first argument."""
+def with_common(
+    command: Callable[Concatenate[Common, P], None], *, default_run: str = LATEST_RUN
+) -> Callable[..., None]:
+    """Add the common options to a command's own; it receives them as its first argument.
+
+    Args:
+        command: The command.
+        default_run: Which run it works on without ``--run-dir``, for its help.
+    """
     signature = inspect.signature(command, eval_str=True)
     own = list(signature.parameters.values())[1:]
-    common = _common_parameters()
+    common = _common_parameters(default_run)
 
     @functools.wraps(command)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -117,25 +158,33 @@ def with_common(command: Callable[Concatenate[Common, P], None]) -> Callable[...
     return wrapper
 
 
-def split_list(values: Iterable[str] | None) -> list[str] | None:
-    """Options that may be repeated or comma-separated, as one list; None if none was given."""
+def split_list(values: Iterable[str] | None, *, option: str) -> list[str] | None:
+    """Options that may be repeated or comma-separated, as one list; None if none was given.
+
+    Raises:
+        UsageError: The option was given, but names nothing.
+    """
     if values is None:
         return None
-    return [part.strip() for value in values for part in value.split(",") if part.strip()] or None
+    given = list(values)
+    parts = [part.strip() for value in given for part in value.split(",") if part.strip()]
+    if given and not parts:
+        raise UsageError(f"{option} '{','.join(given)}' names nothing", hint=f"leave {option} out for its default")
+    return parts or None
 
 
 def split_numbers(values: Iterable[str] | None, *, option: str) -> list[int] | None:
     """The same for whole numbers.
 
     Raises:
-        UsageError: One is no whole number.
+        UsageError: One is no whole number, or there is none.
     """
-    parts = split_list(values)
+    parts = split_list(values, option=option)
     if parts is None:
         return None
     wrong = [part for part in parts if not part.isdecimal()]
     if wrong:
-        raise UsageError(f"{option} {','.join(parts)}: '{wrong[0]}' is no whole number")
+        raise UsageError(f"{option} {','.join(parts)}: '{wrong[0]}' is no whole number", hint=f"as in {option} 1,5,10")
     return [int(part) for part in parts]
 
 

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vreid_cli.cli.execute import execute
-from vreid_cli.cli.options import Common, Device, Force, LabelPattern, Options, split_list, with_common
+from vreid_cli.cli.options import (
+    FILES,
+    Common,
+    Device,
+    Force,
+    LabelPattern,
+    Options,
+    TrackUnit,
+    split_list,
+    with_common,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from vreid_cli.workflows.rank import RankReport
 
-_FILES, _WHAT = "Files", "What is compared"
+_WHAT = "What is compared"
 
 
 @with_common
@@ -24,15 +35,19 @@ def command(
     task: Annotated[
         str | None,
         typer.Option(
-            "--task", metavar="t2t|i2t|i2i", help="Track or image to track or image. \\[t2t]", rich_help_panel=_WHAT
+            "--task",
+            metavar="t2t|i2t|i2i",
+            help="Tracks against tracks, images against tracks, or images against images. \\[t2t]",
+            rich_help_panel=_WHAT,
         ),
     ] = None,
     metric: Annotated[
         list[str] | None,
         typer.Option(
             "--metric",
-            metavar="NAME|all",
-            help="The paper's names: meanMCD50, minMED, …; MED or MCD for i2t and i2i. \\[meanMCD50, or MCD]",
+            metavar="NAME,…|all",
+            help="For t2t minMED, meanMED, medMED, meanMED50, medMED50 and the same with MCD; "
+            "for i2t and i2i MED, MCD. \\[meanMCD50, or MCD]",
             rich_help_panel=_WHAT,
         ),
     ] = None,
@@ -41,16 +56,7 @@ def command(
         typer.Option(
             "--definition",
             metavar="paper|released",
-            help="The paper's formula, or what the authors' released code computes. \\[paper]",
-            rich_help_panel=_WHAT,
-        ),
-    ] = None,
-    track_unit: Annotated[
-        str | None,
-        typer.Option(
-            "--track-unit",
-            metavar="passage|camera",
-            help="A track is one passage, or all images of a vehicle by one camera. \\[passage]",
+            help="The paper's formula, or what the authors' released code computes (t2t). \\[paper]",
             rich_help_panel=_WHAT,
         ),
     ] = None,
@@ -59,45 +65,65 @@ def command(
         typer.Option(
             "--cameras",
             metavar="all|other",
-            help="Leave out what the query's own camera saw. \\[all]",
+            help="Rank what all cameras saw, or leave out what the query's own camera saw. \\[all]",
             rich_help_panel=_WHAT,
         ),
     ] = None,
     top_k: Annotated[
         int | None,
         typer.Option(
-            "--top-k", min=1, help="List only the nearest, and all of the query's vehicle.", rich_help_panel=_WHAT
+            "--top-k",
+            metavar="N",
+            min=1,
+            help="List only the N nearest, and all of the query's vehicle where labels are known. \\[all]",
+            rich_help_panel=_WHAT,
         ),
     ] = None,
     query_features: Annotated[
         Path | None,
-        typer.Option("--query-features", help="A feature folder, the paper's .json, or .npz.", rich_help_panel=_FILES),
+        typer.Option(
+            "--query-features",
+            metavar="PATH",
+            help="Features from elsewhere: a folder of some run's features/, the paper's .json, or .npz. "
+            "\\[those of the run]",
+            rich_help_panel=FILES,
+        ),
     ] = None,
     gallery_features: Annotated[
         Path | None,
-        typer.Option("--gallery-features", "--test-features", help="The same for the gallery.", rich_help_panel=_FILES),
+        typer.Option(
+            "--gallery-features",
+            "--test-features",
+            metavar="PATH",
+            help="The same for the gallery. \\[those of the run]",
+            rich_help_panel=FILES,
+        ),
     ] = None,
-    label_pattern: LabelPattern = None,
     output: Annotated[
         Path | None,
         typer.Option(
             "--output",
             "-o",
+            metavar="PATH",
             help="FILE.parquet or FILE.json, or a folder for several metrics. \\[rankings/ of the run]",
-            rich_help_panel=_FILES,
+            rich_help_panel=FILES,
         ),
     ] = None,
     force: Force = None,
+    track_unit: TrackUnit = None,
+    label_pattern: LabelPattern = None,
     device: Device = None,
 ) -> None:
     """Rank the gallery for every query, by distances between latent representations.
 
+    Works on the features that extract made, or on features of any origin.
+    MED is the Euclidean distance of an image to the nearest image of a track,
+    MCD one minus the cosine; meanMCD50 is the mean of the nearer half of them.
+
     Examples:
-      vreid rank --metric meanMCD50
-
+      vreid rank
       vreid rank --task i2t --metric MCD,MED
-
-      vreid rank --query-features feat_query.json --gallery-features feat_test.json --definition released -o r.json
+      vreid rank --query-features q.json --gallery-features g.npz -o r.json
     """
     from vreid_cli.workflows.rank import rank
 
@@ -106,7 +132,7 @@ def command(
         "runtime": {"device": device},
         "rank": {
             "task": task,
-            "metric": split_list(metric),
+            "metric": split_list(metric, option="--metric"),
             "definition": definition,
             "track_unit": track_unit,
             "cameras": cameras,
@@ -117,14 +143,29 @@ def command(
             "force": force,
         },
     }
-    explicit = query_features is not None and gallery_features is not None
-    execute(common, options, workflow=rank, render=_render, use_latest=not explicit, free=("data.label_pattern",))
+    given = [features is not None for features in (query_features, gallery_features)]
+    # Labels of a run's features were read by extract; only those of features from elsewhere are read here.
+    free = ("data.label_pattern",) if any(given) else ()
+    execute(common, options, workflow=rank, render=_render, use_latest=not all(given), free=free)
 
 
 def _render(report: RankReport, console: Console) -> None:
-    console.print(f"{report.queries:,} queries against {report.gallery:,} gallery items")
-    for facts, path in zip(report.facts, report.outputs, strict=True):
-        unit = f", track unit {facts.track_unit}" if facts.track_unit else ""
-        how = f"{facts.metric}, task {facts.task}, definition {facts.definition}{unit}"
-        console.print(f"{how}: {path}", highlight=False, soft_wrap=True)
-    console.print("next: vreid evaluate, vreid show", highlight=False)
+    facts = report.facts[0]
+    unit = f", track unit {facts.track_unit}" if facts.track_unit else ""
+    listed = f", the {facts.top_k:,} nearest listed" if facts.coverage != "full" else ""
+    console.print(
+        f"{report.queries:,} queries against {report.gallery:,} gallery items: task {facts.task}, "
+        f"definition {facts.definition}{unit}, {facts.cameras} cameras{listed}"
+    )
+    for one, path in zip(report.facts, report.outputs, strict=True):
+        console.print(f"{one.metric}: {path}", soft_wrap=True)
+    console.print(f"next: {_next_commands(report)}", soft_wrap=True)
+
+
+def _next_commands(report: RankReport) -> str:
+    """What to type to see the result: where it lies decides what must be said."""
+    if report.run_dir is not None:
+        run = f" --run-dir {shlex.quote(str(report.run_dir))}" if report.run_named else ""
+        return f"vreid evaluate{run}, vreid show{run}"
+    folder = shlex.quote(str(Path(report.outputs[0]).parent if len(report.outputs) > 1 else report.outputs[0]))
+    return f"vreid evaluate {folder}, vreid show --ranking {shlex.quote(report.outputs[0])}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vreid_cli.cli.execute import execute
-from vreid_cli.cli.options import Common, LabelPattern, Options, with_common
+from vreid_cli.cli.options import Common, LabelPattern, Options, SameCamera, with_common
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,38 +23,40 @@ def command(
     queries: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[QUERY]...",
+            metavar="QUERY",
             help="Queries by name; * and ? stand for anything. \\[the first eight]",
             show_default=False,
         ),
     ] = None,
     ranking: Annotated[
-        Path | None, typer.Option("--ranking", help="The ranking. \\[t2t meanMCD50 of the run, else its only one]")
-    ] = None,
-    top: Annotated[int | None, typer.Option("--top", min=1, help="How many of the nearest. \\[5]")] = None,
-    same_camera: Annotated[
-        str | None,
+        Path | None,
         typer.Option(
-            "--same-camera",
-            metavar="drop|keep",
-            help="Leave out the query's vehicle by the query's own camera, as evaluate does, or show it. \\[drop]",
+            "--ranking",
+            metavar="FILE",
+            help="The ranking, .parquet or .json. \\[t2t meanMCD50 of the run, else its only one]",
         ),
     ] = None,
+    top: Annotated[int | None, typer.Option("--top", metavar="N", min=1, help="How many of the nearest. \\[5]")] = None,
+    same_camera: SameCamera = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Draw a contact sheet: FILE.png. \\[a table in the terminal]"),
+        typer.Option(
+            "--output", "-o", metavar="FILE.png", help="Draw a contact sheet instead. \\[a table in the terminal]"
+        ),
     ] = None,
     label_pattern: LabelPattern = None,
 ) -> None:
     """Show the nearest tracks (or images) of some queries, as a table or as a sheet of pictures.
 
+    In a sheet each query stands before its nearest, in the order of their rank;
+    where labels are known, a frame and a mark tell which show its vehicle.
+
     Examples:
       vreid show
-
       vreid show 0002_c002_t0175 --top 10 --output sheet.png
-
-      vreid show '0002_*' --ranking runs/latest-run/rankings/t2t-minMED.parquet
+      vreid show '0002_*' --ranking r.json
     """
+    from vreid_cli.workflows.session import owning_run
     from vreid_cli.workflows.show import show
 
     options: Options = {
@@ -62,7 +64,8 @@ def command(
         "evaluate": {"same_camera": same_camera},
         "show": {"queries": queries or None, "ranking": ranking, "top": top, "output": output},
     }
-    needs_run = ranking is None or output is not None
+    # A ranking that lies in a run brings that run along.
+    needs_run = ranking is None or (output is not None and owning_run(ranking) is None)
     execute(
         common,
         options,
@@ -70,16 +73,20 @@ def command(
         render=_render,
         extra_json=_nearest,
         use_latest=needs_run,
-        free=("data.label_pattern",),
+        # Parquet holds its labels; only those of the paper's JSON are read from names.
+        free=("data.label_pattern",) if ranking is not None else (),
     )
 
 
 def _nearest(report: ShowReport) -> dict[str, object]:
     nearest = report.nearest or {}
     return {
+        "ranking": str(report.ranking),
+        "notes": report.notes,
         "queries": [
             {"query_id": query, "nearest": [asdict(item) for item in items]} for query, items in nearest.items()
-        ]
+        ],
+        "hidden_queries": report.hidden,
     }
 
 
@@ -87,10 +94,10 @@ def _render(report: ShowReport, console: Console) -> None:
     from vreid_cli.reports.tables import nearest_table
 
     if report.outputs:
-        console.print(f"sheet: {report.outputs[0]}", highlight=False, soft_wrap=True)
+        console.print(f"sheet: {report.outputs[0]}", soft_wrap=True)
     else:
         for query, items in (report.nearest or {}).items():
             console.print(nearest_table(query, items))
-        console.print(f"{report.facts.metric or 'unknown metric'}; {report.notes}", highlight=False)
+        console.print(f"{report.facts.metric or 'unknown metric'}; {report.notes}", soft_wrap=True)
     if report.hidden:
-        console.print(f"{report.hidden:,} more queries: name them to see them, as in vreid show NAME", highlight=False)
+        console.print(f"{report.hidden:,} more queries: name them to see them, or --set show.max_queries=N")

@@ -47,8 +47,9 @@ def decode_rgb(path: Path, *, max_pixels: int) -> Image.Image:
     """
     try:
         with warnings.catch_warnings():
-            # The size is checked below against our own limit, with our own words.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            # The size is checked below against our own limit, in our own words; what else PIL grumbles about
+            # (damaged EXIF and the like) it either mends or refuses.
+            warnings.simplefilter("ignore")
             with Image.open(path) as picture:
                 _check_size(picture.size, max_pixels)
                 return _to_rgb(picture)

@@ -10,6 +10,8 @@ from vreid_cli.errors import UsageError
 #: VeRi's naming: vehicle, camera, and whatever follows (passage or frame).
 DEFAULT_PATTERN = r"^(?P<vehicle>\d{4})_(?P<camera>c\d{3})(?:_(?:(?P<frame>\d+)(?=_|\.))?|$)"
 
+_FRAME_DIGITS = 18
+
 
 @dataclass(frozen=True)
 class NameLabels:
@@ -55,5 +57,7 @@ class LabelPattern:
         if match is None:
             return NameLabels()
         groups = match.groupdict()
-        frame = groups.get("frame")
-        return NameLabels(groups["vehicle"], groups.get("camera"), int(frame) if frame and frame.isdecimal() else None)
+        frame = groups.get("frame") or ""
+        # Longer numbers would not fit the 64 bits that a store gives them.
+        number = int(frame) if frame.isdecimal() and len(frame) <= _FRAME_DIGITS else None
+        return NameLabels(groups["vehicle"] or None, groups.get("camera") or None, number)

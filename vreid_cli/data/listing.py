@@ -47,9 +47,28 @@ class Listing:
 
 
 def make_listing(records: Iterable[ImageRecord], picture_root: Path, warnings: Sequence[str] = ()) -> Listing:
-    """Sort the records and note the folder they belong to."""
-    ordered = tuple(sorted(records, key=ImageRecord.sort_key))
-    return Listing(ordered, picture_root.resolve(), tuple(warnings))
+    """Sort the records and note the folder they belong to.
+
+    Pictures whose names are no valid text (some old archives unpack to such) cannot be listed in any file
+    that vreid writes; they are left out with a warning.
+
+    Raises:
+        DataError: No other pictures are there.
+    """
+    ordered = sorted(records, key=ImageRecord.sort_key)
+    good = [record for record in ordered if _is_text(record.image_id)]
+    told = list(warnings)
+    if len(good) < len(ordered):
+        bad = [ascii(record.image_id) for record in ordered if not _is_text(record.image_id)]
+        told.append(f"{len(bad)} pictures have names that are not valid UTF-8, left out: {examples(bad)}")
+    if not good:
+        raise DataError(f"{picture_root} holds no picture whose name is valid UTF-8", file=picture_root)
+    return Listing(tuple(good), picture_root.resolve(), tuple(told))
+
+
+def _is_text(name: str) -> bool:
+    # Python keeps undecodable bytes of a file name as lone surrogates.
+    return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def require_folder(folder: Path, *, hint: str) -> Path:
@@ -66,9 +85,16 @@ def require_folder(folder: Path, *, hint: str) -> Path:
 
 
 def list_pictures(folder: Path) -> list[str]:
-    """Names of the pictures that lie directly in a folder, sorted."""
-    with os.scandir(folder) as entries:
-        return sorted(entry.name for entry in entries if is_picture(Path(entry.name)) and entry.is_file())
+    """Names of the pictures that lie directly in a folder, sorted.
+
+    Raises:
+        DataError: The folder cannot be read.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entry.name for entry in entries if is_picture(Path(entry.name)) and entry.is_file())
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read: {error.strerror}", file=folder) from None
 
 
 def examples(names: Sequence[str]) -> str:

@@ -63,7 +63,7 @@ def _record(folder: Path, name: str, track_id: str, pattern: LabelPattern) -> Im
 def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
     """Each leaf or picture-holding folder below ``root`` with its pictures; links followed, once each."""
     seen: set[str] = set()
-    for folder, below, files in os.walk(root, followlinks=True):
+    for folder, below, files in os.walk(root, followlinks=True, onerror=_refuse_folder):
         real = os.path.realpath(folder)
         below[:] = sorted(name for name in below if not name.startswith("."))
         if real in seen:
@@ -75,14 +75,21 @@ def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
             yield Path(folder), names
 
 
+def _refuse_folder(error: OSError) -> None:
+    # Left to itself, os.walk would pass over a folder without permission as if it were empty.
+    raise DataError(f"{error.filename} cannot be read: {error.strerror}", file=error.filename)
+
+
 def _split_folder(folders: DataFolders, split: Split) -> Path:
     named = {"query": folders.query_dir, "gallery": folders.gallery_dir, "train": None}[split]
     if named is not None:
         return require_folder(named, hint=f"check --{split}-dir")
+    # Training tracks have no option of their own.
+    by_option = "" if split == "train" else f", or name their folder with --{split}-dir"
     if folders.data_dir is None:
         raise UsageError(
             f"--dataset tracks: where are the {split} tracks?",
-            hint=f"give --data-dir DIR that holds {_names(split)}, or --{split}-dir DIR",
+            hint=f"give --data-dir DIR that holds {_names(split)}{by_option}",
         )
     data_dir = require_folder(folders.data_dir, hint="check --data-dir")
     found = sorted(
@@ -95,7 +102,7 @@ def _split_folder(folders: DataFolders, split: Split) -> Path:
     if not found:
         raise DataError(
             f"{data_dir} holds no folder {_names(split)}",
-            hint=f"put the {split} tracks there, or name their folder with --{split}-dir. {_SHAPE}",
+            hint=f"put the {split} tracks there{by_option}. {_SHAPE}",
             file=data_dir,
         )
     return found[0]

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from vreid_cli.data.listing import DataFolders, Listing, examples, list_pictures, make_listing, require_folder
-from vreid_cli.errors import DataError
+from vreid_cli.errors import DataError, UsageError
 from vreid_cli.types import ImageRecord, Split
 
 NAME = re.compile(r"^(?P<vehicle>\d{4})_(?P<camera>c\d{3})_(?P<frame>\d{8})_\d\.jpg$")
@@ -32,12 +32,20 @@ def read_veri(folders: DataFolders, split: Split) -> Listing:
 
     Raises:
         DataError: A folder is missing or empty, or a list file is not what it should be.
+        UsageError: The folders are named one by one.
     """
+    if folders.query_dir is not None or folders.gallery_dir is not None:
+        raise UsageError(
+            "--query-dir and --gallery-dir: VeRi's folders have fixed names below --data-dir",
+            hint="give --data-dir; for folders of your own add --dataset tracks",
+        )
     data_dir = require_folder(folders.data_dir or Path("VeRi"), hint=f"name it with --data-dir. {_SHAPE}")
     folder = require_folder(data_dir / _FOLDERS[split], hint=_SHAPE)
     warnings: list[str] = []
     names = _listed_names(data_dir, folder, split, warnings)
     passages = _read_passages(data_dir / _TRACK_LISTS[split], split, warnings)
+    if split != "query":  # the query's own images are but some of those that the tracks hold
+        _report_absent(passages, names, data_dir / _TRACK_LISTS[split], warnings)
     records = _make_records(folder, names, passages, warnings)
     if not records:
         raise DataError(f"{folder} holds no pictures with VeRi's names", hint=_SHAPE, file=folder)
@@ -90,12 +98,19 @@ def _read_passages(path: Path, split: Split, warnings: list[str]) -> dict[str, s
     return passages
 
 
+def _report_absent(passages: Iterable[str], names: Iterable[str], path: Path, warnings: list[str]) -> None:
+    absent = sorted(set(passages) - set(names))
+    if absent:
+        warnings.append(f"{len(absent)} images in {path.name} are no pictures of the split: {examples(absent)}")
+
+
 def _make_records(
     folder: Path, names: Iterable[str], passages: dict[str, str], warnings: list[str]
 ) -> list[ImageRecord]:
     records = []
     unnamed: list[str] = []
     trackless: list[str] = []
+    misplaced: list[str] = []
     for name in names:
         match = NAME.match(name)
         if match is None:
@@ -107,10 +122,15 @@ def _make_records(
             track = f"{vehicle}_{camera}"
             trackless.append(name)
         elif not track.startswith(f"{vehicle}_{camera}"):
-            warnings.append(f"{name} is listed in the track {track} of another vehicle or camera")
+            misplaced.append(f"{name} in {track}")
         records.append(ImageRecord(name, folder / name, track, vehicle, camera, int(match["frame"])))
     if unnamed:
         warnings.append(f"{len(unnamed)} pictures have names that VeRi does not use, left out: {examples(unnamed)}")
+    if misplaced:
+        warnings.append(
+            f"{len(misplaced)} images are listed in a track named after another vehicle or camera: "
+            f"{examples(misplaced)}"
+        )
     if passages and trackless:
         warnings.append(f"{len(trackless)} images are in no listed track: {examples(trackless)}")
     return records

@@ -31,7 +31,7 @@ class QueryScores:
         first_positive: (n,) rank of the nearest positive; 0 without one.
         positives: (n,) items of the same vehicle that count.
         junk: (n,) items left out, self included.
-        listed: (n,) items that count, positive or not.
+        listed: (n,) items that count, positive or not, down to the first rank that the list leaves out.
     """
 
     query_ids: TextArray
@@ -79,7 +79,7 @@ def score_queries(rows: JudgedRows, *, same_camera: SameCamera, ap_rule: ApRule)
         ap_rule: ``rectangle`` or ``trapezoid``.
 
     Raises:
-        DataError: Ranks do not rise within a query.
+        DataError: Ranks do not rise from 1 within a query.
     """
     count = len(rows.query_ids)
     _check_order(rows)
@@ -107,16 +107,24 @@ def score_queries(rows: JudgedRows, *, same_camera: SameCamera, ap_rule: ApRule)
         first_positive=first,
         positives=positives,
         junk=np.diff(total_removed[starts]),
-        listed=np.diff(starts) - np.diff(total_removed[starts]),
+        listed=_unbroken(rows, starts, removed=removed),
     )
 
 
 def _check_order(rows: JudgedRows) -> None:
-    same_query = rows.query[1:] == rows.query[:-1]
-    wrong = np.flatnonzero(same_query & (rows.rank[1:] <= rows.rank[:-1]))
+    before = np.concatenate([[0], rows.rank[:-1]])
+    before[1:][rows.query[1:] != rows.query[:-1]] = 0
+    wrong = np.flatnonzero(rows.rank <= before[: len(rows.rank)])
     if len(wrong):
         name = rows.query_ids[rows.query[wrong[0]]]
-        raise DataError(f"the ranks of query {name} do not rise", hint="make the ranking again with vreid rank")
+        raise DataError(f"the ranks of query {name} do not rise from 1", hint="make the ranking again with vreid rank")
+
+
+def _unbroken(rows: JudgedRows, starts: Int64Array, *, removed: BoolArray) -> Int64Array:
+    """Items that count before the first gap of each list: as far as it is known what stands at a rank."""
+    # Ranks rise, so a rank that equals its place in the list has no gap before it.
+    in_place = rows.rank == np.arange(len(rows.rank)) - starts[rows.query] + 1
+    return np.bincount(rows.query[in_place & ~removed], minlength=len(rows.query_ids))
 
 
 def _precision_gains(ordinal: Int64Array, rank: Int64Array, *, ap_rule: ApRule) -> FloatArray:

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-import numpy as np
 import torch
 
 from vreid_cli.data.listing import Listing
@@ -14,9 +13,10 @@ from vreid_cli.errors import DataError, StoreError
 from vreid_cli.extraction.forward import Extractor
 from vreid_cli.extraction.loading import PictureDataset, choose_workers, load_batches
 from vreid_cli.extraction.planning import PartPlan, make_plan, split_plan
+from vreid_cli.extraction.renewal import LIMIT, Lack, PartResult, find_lack, renew
 from vreid_cli.models.transforms import Transform
 from vreid_cli.runtime.progress import log, progress
-from vreid_cli.store.features import FeatureStore, PartFacts, PlanRow, Skipped
+from vreid_cli.store.features import FeatureStore, PartFacts, Skipped
 from vreid_cli.types import Float32Array, ImageRecord
 
 
@@ -64,89 +64,64 @@ class SplitSummary:
     empty_tracks: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class _PartResult:
-    plan: PartPlan
-    kept: list[int]
-    features: Float32Array
-    skipped: tuple[Skipped, ...]
-
-
 def extract_split(
     store: FeatureStore, listing: Listing, *, extractor: Extractor, options: ExtractionOptions
 ) -> SplitSummary:
     """Bring a split's store up to date with the listing and mark it complete.
 
-    Parts that are there and fit are left alone, byte for byte. The caller has checked that the store's
-    identity is that of the extractor.
+    Parts that are there and fit are left alone, byte for byte. The caller holds the run's lock and has
+    checked that the store's identity is that of the extractor.
 
     Raises:
         DataError: With ``strict``, a bad picture; or no picture of the split can be used.
     """
+    store.remove_leftovers()
     earlier = store.read_plan()
-    facts = {part: store.read_facts(part) for part in store.part_numbers()}
     plan = make_plan(listing.records, earlier, part_images=options.part_images)
     parts = split_plan(listing.records, plan)
-    missing, relabelled, stale = _compare(parts, facts)
-    if missing or relabelled or stale or plan != earlier:
+    lack = find_lack(store, parts, plans=(earlier or (), plan), max_pixels=options.max_pixels)
+    if options.strict:
+        _refuse_skipped(listing, lack)
+    computed = 0
+    if lack or plan != earlier:
         # From here until the end the store is not what it says: nobody may rank from it.
         store.complete_path.unlink(missing_ok=True)
-        _commit(store, plan, parts=(missing, relabelled, stale), extractor=extractor, options=options)
-    _finish(store, listing, parts, facts=options.facts)
-    computed = sum(len(part.records) for part in missing)
-    return _summarise(store, parts, computed=computed)
+        store.write_plan(plan)
+        computed = _commit(store, lack, extractor=extractor, options=options)
+    summary = _summarise(store, parts, computed=computed)
+    _finish(store, listing, summary, parts=len(parts), facts=options.facts)
+    return summary
 
 
-def _compare(
-    parts: Sequence[PartPlan], facts: Mapping[int, PartFacts | None]
-) -> tuple[list[PartPlan], list[PartPlan], list[int]]:
-    """Parts to compute, parts whose labels alone changed, and numbers of parts that no plan needs any more."""
-    missing, relabelled = [], []
-    for plan in parts:
-        found = facts.get(plan.part)
-        if found is None or found.pictures != plan.pictures:
-            missing.append(plan)
-        elif found.labels != plan.labels:
-            relabelled.append(plan)
-    wanted = {plan.part for plan in parts}
-    return missing, relabelled, [part for part in facts if part not in wanted]
+def _refuse_skipped(listing: Listing, lack: Lack) -> None:
+    """An earlier run without ``strict`` may have skipped what this one must stop at."""
+    for entry in lack.skipped():
+        for record in listing.records:
+            if record.image_id == entry.image_id:
+                _skip(record, entry.reason, strict=True)
 
 
-def _commit(
-    store: FeatureStore,
-    plan: Sequence[PlanRow],
-    *,
-    parts: tuple[list[PartPlan], list[PartPlan], list[int]],
-    extractor: Extractor,
-    options: ExtractionOptions,
-) -> None:
-    missing, relabelled, stale = parts
-    store.write_plan(plan)
-    for part in relabelled:
-        _relabel(store, part)
-    for result in _compute(missing, extractor, options=options):
-        records = [result.plan.records[index] for index in result.kept]
-        facts = PartFacts(options.identity, options.recorded, result.plan.pictures, result.plan.labels, result.skipped)
-        store.write_part(result.plan.part, records, features=result.features, facts=facts)
-    for part_number in stale:
-        store.part_path(part_number).unlink()
+def _commit(store: FeatureStore, lack: Lack, *, extractor: Extractor, options: ExtractionOptions) -> int:
+    """Write the parts that are lacking, remove those that are not needed; the number of pictures computed."""
+    for result in renew(store, lack):
+        _write(store, result, options)
+    computed = 0
+    for result in _compute(lack.compute, extractor, options=options):
+        _write(store, result, options)
+        computed += len(result.kept)
+    for number in lack.remove:
+        store.part_path(number).unlink()
+    return computed
 
 
-def _relabel(store: FeatureStore, part: PartPlan) -> None:
-    """Write a part's rows again with new labels, in their new order, without computing anything."""
-    facts = store.read_facts(part.part)
-    assert facts is not None  # _compare saw it
-    image_ids, features = store.read_part(part.part)
-    position = {image_id: index for index, image_id in enumerate(image_ids)}
-    records = [record for record in part.records if record.image_id in position]
-    rows = np.array([position[record.image_id] for record in records], dtype=np.int64)
-    tracks = {record.image_id: record.track_id for record in part.records}
-    skipped = tuple(Skipped(s.image_id, tracks[s.image_id], s.reason) for s in facts.skipped)
-    renewed = PartFacts(facts.identity, facts.recorded, facts.pictures, part.labels, skipped)
-    store.write_part(part.part, records, features=features[rows], facts=renewed)
+def _write(store: FeatureStore, result: PartResult, options: ExtractionOptions) -> None:
+    plan = result.plan
+    facts = PartFacts(options.identity, result.recorded, plan.pictures, plan.labels, result.skipped)
+    records = [plan.records[index] for index in result.kept]
+    store.write_part(plan.part, records, features=result.features, facts=facts)
 
 
-def _compute(parts: Sequence[PartPlan], extractor: Extractor, *, options: ExtractionOptions) -> Iterator[_PartResult]:
+def _compute(parts: Sequence[PartPlan], extractor: Extractor, *, options: ExtractionOptions) -> Iterator[PartResult]:
     """Features of each part as soon as its last batch is done."""
     records = [record for part in parts for record in part.records]
     if not records:
@@ -158,6 +133,7 @@ def _compute(parts: Sequence[PartPlan], extractor: Extractor, *, options: Extrac
         workers=choose_workers(options.workers, pictures=len(records), on_cpu=extractor.device.type == "cpu"),
         pin_memory=extractor.device.type == "cuda",
     )
+    recorded = {**options.recorded, LIMIT: str(options.max_pixels)}
     with progress(total=len(records), what="extracting", unit="img") as bar:
         for part, batches in zip(parts, cut, strict=True):
             first = batches[0][0]
@@ -170,7 +146,7 @@ def _compute(parts: Sequence[PartPlan], extractor: Extractor, *, options: Extrac
                     features.append(extractor.compute(batch.pixels))
                 kept += [index - first for index in batch.indices]
                 bar.update(len(batch.indices) + len(batch.bad))
-            yield _PartResult(part, kept, _stack(features, extractor.width), tuple(skipped))
+            yield PartResult(part, kept, _stack(features, extractor.width), tuple(skipped), recorded)
 
 
 def _cut_batches(parts: Sequence[PartPlan], batch_size: int) -> list[list[list[int]]]:
@@ -201,9 +177,14 @@ def _skip(record: ImageRecord, reason: str, *, strict: bool) -> Skipped:
     return Skipped(record.image_id, record.track_id, reason)
 
 
-def _finish(store: FeatureStore, listing: Listing, parts: Sequence[PartPlan], *, facts: Mapping[str, str]) -> None:
-    """Count what the parts hold and mark the store complete."""
-    summary = _summarise(store, parts, computed=0)
+def _finish(
+    store: FeatureStore, listing: Listing, summary: SplitSummary, *, parts: int, facts: Mapping[str, str]
+) -> None:
+    """Mark the store complete.
+
+    Raises:
+        DataError: There is nothing in it.
+    """
     if summary.images == 0:
         first = summary.skipped[0]
         raise DataError(
@@ -216,7 +197,7 @@ def _finish(store: FeatureStore, listing: Listing, parts: Sequence[PartPlan], *,
         facts={
             "images": summary.images,
             "tracks": summary.tracks,
-            "parts": len(parts),
+            "parts": parts,
             "skipped": len(summary.skipped),
             "picture_root": str(listing.picture_root),
             **facts,

@@ -39,7 +39,8 @@ class Extractor:
             WeightsError: The network gives values that are not finite.
         """
         with torch.inference_mode(), exact_float32():
-            features: torch.Tensor = self._forward(pixels).float().cpu()
+            pieces = [self._forward(piece) for piece in pixels.split(self.batch_size)]
+            features = torch.cat(pieces).float().cpu()
         if not bool(torch.isfinite(features).all()):
             raise WeightsError(
                 "the network gives latent representations that are not finite", hint="check the weights file"
@@ -47,17 +48,24 @@ class Extractor:
         return features
 
     def _forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        features = self._try(pixels)
+        if features is None and len(pixels) == 1:
+            raise DeviceError(
+                f"{self.device} has too little memory for a single picture",
+                hint="free some memory on the device, or use --device cpu",
+            )
+        # Out of the function that failed, so that its tensors are gone before the next attempt.
+        return self._forward_halves(pixels) if features is None else features
+
+    def _try(self, pixels: torch.Tensor) -> torch.Tensor | None:
+        """LRs on the device; None where its memory does not suffice."""
         try:
             images = self._transform.normalise(pixels.to(self.device, non_blocking=True))
             return self._network.latent(images.contiguous(memory_format=torch.channels_last))
-        except torch.OutOfMemoryError:
-            if len(pixels) == 1:
-                raise DeviceError(
-                    f"{self.device} has too little memory for a single picture",
-                    hint="free some memory on the device, or use --device cpu",
-                ) from None
-        # Outside the handler, so that the failed batch's tensors are gone before the next attempt.
-        return self._forward_halves(pixels)
+        except RuntimeError as error:
+            if not _is_out_of_memory(error):
+                raise
+            return None
 
     def _forward_halves(self, pixels: torch.Tensor) -> torch.Tensor:
         half = (len(pixels) + 1) // 2
@@ -67,6 +75,12 @@ class Extractor:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         return torch.cat([self._forward(piece) for piece in pixels.split(half)])
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    # CUDA has a class of its own for it; MPS, cuDNN, cuBLAS and the CPU's allocator only say it.
+    words = ("out of memory", "ALLOC_FAILED", "can't allocate memory")
+    return isinstance(error, torch.cuda.OutOfMemoryError) or any(word in str(error) for word in words)
 
 
 def choose_batch_size(requested: int | str, loaded: LoadedNetwork, *, device: torch.device) -> int:

@@ -74,7 +74,7 @@ def load_batches(
     try:
         yield from loader
     except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+        if "DataLoader worker (pid" not in str(error):  # an error inside a living worker is a bug: let it show
             raise
         raise VreidError(
             f"a process that decodes pictures died: {str(error).splitlines()[0]}",

@@ -14,6 +14,9 @@ from vreid_cli.types import ImageRecord
 
 _HASH_THREADS = 8
 
+#: Id of a picture and digest of its content: as long as both are the same, so is its LR.
+Content = tuple[str, str]
+
 
 @dataclass(frozen=True)
 class PartPlan:
@@ -22,12 +25,14 @@ class PartPlan:
     Attributes:
         part: Its number.
         records: Its pictures.
-        pictures: Digest over ids and contents, whatever their order; if it differs, features are computed.
-        labels: Digest over ids and labels in order; if only it differs, the rows are rewritten.
+        contents: Id and digest of the content of each picture.
+        pictures: Digest over ``contents``, whatever their order.
+        labels: Digest over ids and labels in order.
     """
 
     part: int
     records: tuple[ImageRecord, ...]
+    contents: tuple[Content, ...]
     pictures: str
     labels: str
 
@@ -68,11 +73,33 @@ def split_plan(records: Sequence[ImageRecord], plan: Sequence[PlanRow]) -> list[
         PartPlan(
             part=part,
             records=tuple(records[index] for index in indices),
-            pictures=_digest(sorted((plan[index].image_id, plan[index].sha256) for index in indices)),
+            contents=(contents := tuple((plan[index].image_id, plan[index].sha256) for index in indices)),
+            pictures=_digest(sorted(contents)),
             labels=_digest(_label_row(records[index]) for index in indices),
         )
         for part, indices in sorted(members.items())
     ]
+
+
+def locate_contents(plans: Iterable[Sequence[PlanRow]], digests: Mapping[int, str]) -> dict[Content, int]:
+    """In which part on disk each picture's LR lies.
+
+    A plan is believed about a part only as far as the part confirms it: after an interruption the plan is
+    new already and some parts are still old.
+
+    Args:
+        plans: Plans that the parts may have been made by.
+        digests: For each part on disk, the digest over its pictures that it was written with.
+    """
+    found: dict[Content, int] = {}
+    for plan in plans:
+        members: dict[int, list[Content]] = {}
+        for row in plan:
+            members.setdefault(row.part, []).append((row.image_id, row.sha256))
+        for part, contents in members.items():
+            if digests.get(part) == _digest(sorted(contents)):
+                found.update(dict.fromkeys(contents, part))
+    return found
 
 
 def _label_row(record: ImageRecord) -> tuple[object, ...]:
@@ -96,7 +123,8 @@ def _stat(path: Path) -> tuple[int, int]:
 
 
 def _unchanged(before: PlanRow | None, stat: tuple[int, int]) -> bool:
-    return before is not None and (before.size, before.mtime) == stat
+    # A file that could not be read has no digest; whether it can be read now, its size and time do not say.
+    return before is not None and before.sha256 != "" and (before.size, before.mtime) == stat
 
 
 def _hash_all(paths: Sequence[Path]) -> list[str]:

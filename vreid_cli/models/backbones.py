@@ -155,5 +155,6 @@ class Network(nn.Module):
 def build_random(backbone: Backbone, *, seed: int, classes: int | None = None) -> Network:
     """A network with random weights that depend on the seed alone; torch's global state is left as it was."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        # Not torch.manual_seed: that seeds the GPUs' generators too, which nobody restores.
+        torch.default_generator.manual_seed(seed)
         return Network(backbone, classes=classes)

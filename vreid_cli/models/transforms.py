@@ -49,9 +49,12 @@ class Transform:
         """
         try:
             values = json.loads(text)
-            return cls(int(values["resize"]), int(values["crop"]), _triple(values, "mean"), _triple(values, "std"))
-        except (ValueError, KeyError, TypeError) as error:
+            read = cls(int(values["resize"]), int(values["crop"]), _triple(values, "mean"), _triple(values, "std"))
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise WeightsError(f"the checkpoint's transform is damaged: {error}") from None
+        if not 1 <= read.crop <= read.resize or not all(std > 0 for std in read.std):
+            raise WeightsError(f"the checkpoint's transform is none: {text}")
+        return read
 
     def crop_uint8(self, picture: Image.Image) -> torch.Tensor:
         """Resized and cropped pixels of an RGB picture: (3, crop, crop) uint8.

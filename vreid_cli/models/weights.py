@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
+from urllib.error import HTTPError
 
 import torch
 
@@ -191,7 +192,7 @@ def _cached(path: Path, url: str, *, check: Callable[[Path], str | None], source
         if wrong := check(temporary):
             raise WeightsError(
                 f"what {url} sent is not the published file: {wrong}; it was thrown away",
-                hint="try again later, or from another mirror (model.weights_url)",
+                hint=f"try again later, or from another mirror (model.weights_url); {advice}",
                 file=url,
             )
     return path
@@ -199,8 +200,8 @@ def _cached(path: Path, url: str, *, check: Callable[[Path], str | None], source
 
 def _receive(url: str, *, timeout: float, advice: str) -> Iterator[bytes]:
     """The body behind an address, in pieces, with a progress bar; every network error becomes ours."""
-    request = urllib.request.Request(url, headers={"User-Agent": "vreid"})
     try:
+        request = urllib.request.Request(url, headers={"User-Agent": "vreid"})
         with urllib.request.urlopen(request, timeout=timeout) as response:
             size = int(response.headers.get("Content-Length") or 0)
             received = 0
@@ -210,7 +211,8 @@ def _receive(url: str, *, timeout: float, advice: str) -> Iterator[bytes]:
                     bar.update(len(chunk))
                     yield chunk
     except (OSError, HTTPException, ValueError) as error:
-        reason = getattr(error, "reason", None) or error
+        # An HTTPError's reason lacks the number that people search for.
+        reason = error if isinstance(error, HTTPError) else getattr(error, "reason", None) or error
         raise WeightsError(f"{url} cannot be downloaded: {reason}", hint=advice, file=url) from None
     if size and received != size:
         broken = f"{url}: the connection broke after {received} of {size} bytes"

@@ -2,12 +2,13 @@
 
 ``MCD`` is one minus the cosine; a zero vector has cosine 0 to everything. ``MED`` is the Euclidean distance
 by the Gram form ``|q|² + |r|² - 2 q·r``, which loses digits where q and r nearly coincide. Two things are
-done against that: both sides are centred on the gallery's mean, and pairs that still cancel are computed
-again from their differences.
+done against that: both sides are centred near the gallery's mean, and pairs that still cancel are computed
+again from the differences of the rows as they came.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,12 +26,14 @@ class Side:
     """One side's images, ready for products.
 
     Attributes:
-        rows: (n, D) float32.
-        squares: (n,) squared length of each row.
+        rows: (n, D) float32, brought into the form that products need.
+        squares: (n,) squared length of each of these rows.
+        original: (n, D) float32, as they came.
     """
 
     rows: torch.Tensor
     squares: torch.Tensor
+    original: torch.Tensor
 
 
 class ImageDistance(Protocol):
@@ -48,14 +51,16 @@ class CosineDistance:
 
     def prepare(self, rows: torch.Tensor) -> Side:
         """Rows of unit length; zero rows stay zero."""
-        squares = rows.square().sum(dim=1)
-        lengths = squares.sqrt()
-        safe = torch.where(lengths > 0, lengths, torch.ones_like(lengths))
-        return Side(rows / safe[:, None], squares)
+        # The squares of very long or short rows are beyond float32; those of rows with peak 1 never are.
+        peaks = torch.linalg.vector_norm(rows, ord=math.inf, dim=1, keepdim=True)
+        unit = rows / torch.where(peaks > 0, peaks, 1.0)
+        lengths = torch.linalg.vector_norm(unit, dim=1, keepdim=True)
+        unit /= torch.where(lengths > 0, lengths, 1.0)
+        return Side(unit, (lengths[:, 0] > 0).to(rows.dtype), rows)
 
     def between(self, query: Side, gallery: Side) -> torch.Tensor:
-        """(Q, R) distances; rounding never makes one negative."""
-        return (1 - query.rows @ gallery.rows.T).clamp_(min=0)
+        """(Q, R) distances; rounding never takes one out of bounds."""
+        return (1 - query.rows @ gallery.rows.T).clamp_(min=0, max=2)
 
 
 class EuclideanDistance:
@@ -72,7 +77,7 @@ class EuclideanDistance:
     def prepare(self, rows: torch.Tensor) -> Side:
         """Centred rows and their squared lengths."""
         centred = rows - self._centre
-        return Side(centred, centred.square().sum(dim=1))
+        return Side(centred, centred.square().sum(dim=1), rows)
 
     def between(self, query: Side, gallery: Side) -> torch.Tensor:
         """(Q, R) distances, pairs that cancel computed from their differences."""
@@ -81,6 +86,21 @@ class EuclideanDistance:
         cancelled = (squared < _CANCELLATION * scale).nonzero()
         for pairs in cancelled.split(_PAIRS):
             query_index, gallery_index = pairs.unbind(dim=1)
-            difference = query.rows[query_index] - gallery.rows[gallery_index]
+            # Centring rounds each row by itself, so the centred rows have lost these digits already.
+            difference = query.original[query_index] - gallery.original[gallery_index]
             squared[query_index, gallery_index] = difference.square().sum(dim=1)
         return squared.clamp_(min=0).sqrt_()
+
+
+def coarse_mean(rows: torch.Tensor) -> torch.Tensor:
+    """The mean of (n, D) rows, rounded to a power of two of the size of their spread.
+
+    It lies amid the data as the mean itself does, but has few digits: what is subtracted then leaves whole
+    numbers whole, so that distances which are equal by their nature come out equal.
+    """
+    mean = rows.mean(dim=0)
+    spread = float((rows - mean).square().mean().sqrt())
+    if not math.isfinite(spread) or spread == 0:
+        return mean
+    step = 2.0 ** math.floor(math.log2(spread))
+    return (mean / step).round() * step

@@ -16,8 +16,9 @@ from vreid_cli.ranking.aggregation import (
     nearest_image,
     slot_layout,
 )
-from vreid_cli.ranking.distances import CosineDistance, EuclideanDistance, ImageDistance
+from vreid_cli.ranking.distances import CosineDistance, EuclideanDistance, ImageDistance, coarse_mean
 from vreid_cli.ranking.metrics import Metric
+from vreid_cli.ranking.twins import find_twins
 from vreid_cli.runtime.devices import exact_float32
 from vreid_cli.types import Definition, FeatureSet, Int64Array, Tracks
 
@@ -83,7 +84,9 @@ class DistanceEngine:
         self._definition = definition
         self._device = device
         self._budget = budget
-        self._zeros: dict[str, set[int]] = {}
+        # By the set itself: two sets in memory may have the same name, and one may be both sides.
+        self._zeros: dict[int, set[int]] = {}
+        self._checksums = np.zeros(len(items.rows), dtype=np.float32)
 
     @property
     def zero_vectors(self) -> int:
@@ -94,13 +97,31 @@ class DistanceEngine:
         """The distances, a block of queries at a time.
 
         Raises:
-            DataError: A feature is not finite.
+            DataError: A feature is not finite, or too large for float32.
         """
         distances: dict[str, ImageDistance] = {
             name: self._distance(name) for name in dict.fromkeys(m.distance for m in self._metrics)
         }
+        twins: tuple[Int64Array, Int64Array] | None = None
         for block in self._blocks(self._query, self._queries, most_items=self._most_queries()):
-            yield QueryDistances(block.first, self._against_gallery(block, distances))
+            results = self._against_gallery(block, distances)
+            # The first pass over the gallery leaves its checksums.
+            twins = twins or find_twins(self._gallery.matrix, self._items, checksums=self._checksums)
+            self._settle(results, twins)
+            yield QueryDistances(block.first, results)
+
+    def _settle(self, results: Mapping[str, torch.Tensor], twins: tuple[Int64Array, Int64Array]) -> None:
+        """Give equal items the very same distances, and make sure that all are numbers."""
+        later, first = (torch.from_numpy(positions).to(self._device) for positions in twins)
+        for name, values in results.items():
+            # A product rounds equal columns differently, by their place in a block; ties would be lost.
+            values[:, later] = values[:, first]
+            if not bool(torch.isfinite(values).all()):
+                raise DataError(
+                    f"{self._gallery.source}: distances by {name} are beyond float32's range",
+                    hint="the features are too large: scale both sides down",
+                    file=self._gallery.source,
+                )
 
     def _against_gallery(self, block: _Block, distances: Mapping[str, ImageDistance]) -> dict[str, torch.Tensor]:
         shape = (block.layout.count, len(self._items))
@@ -109,6 +130,8 @@ class DistanceEngine:
             prepared = {name: distance.prepare(block.rows) for name, distance in distances.items()}
             for gallery_block in self._blocks(self._gallery, self._items, most_items=len(self._items)):
                 columns = slice(gallery_block.first, gallery_block.first + gallery_block.layout.count)
+                images = self._items.offsets[gallery_block.first] + gallery_block.layout.order
+                self._checksums[images] = gallery_block.rows.sum(dim=1).cpu().numpy()
                 for name, distance in distances.items():
                     values = distance.between(prepared[name], distance.prepare(gallery_block.rows))
                     for metric, aggregated in self._aggregate(name, values, block, gallery_block):
@@ -146,16 +169,16 @@ class DistanceEngine:
 
     def _fetch(self, features: FeatureSet, rows: Int64Array) -> torch.Tensor:
         tensor = torch.from_numpy(features.matrix.take(rows)).to(self._device)
-        sums = tensor.abs().sum(dim=1)
-        if not bool(torch.isfinite(sums).all()):
-            row = rows[int((~torch.isfinite(sums)).nonzero()[0, 0])]
+        peaks = torch.linalg.vector_norm(tensor, ord=torch.inf, dim=1)
+        if not bool(torch.isfinite(peaks).all()):
+            row = rows[int((~torch.isfinite(peaks)).nonzero()[0, 0])]
             raise DataError(
                 f"{features.source}: the feature of image {features.image_id[row]} is not finite",
                 hint="extract it again, or remove the image",
                 file=features.source,
             )
-        zeros = (sums == 0).nonzero()[:, 0].tolist()
-        self._zeros.setdefault(features.source, set()).update(int(rows[index]) for index in zeros)
+        zeros = (peaks == 0).nonzero()[:, 0].tolist()
+        self._zeros.setdefault(id(features), set()).update(int(rows[index]) for index in zeros)
         return tensor
 
     def _distance(self, name: str) -> ImageDistance:
@@ -163,7 +186,7 @@ class DistanceEngine:
             return CosineDistance()
         count = len(self._items.rows)
         sample = np.unique(np.linspace(0, count - 1, min(count, _CENTRE_ROWS)).astype(np.int64))
-        return EuclideanDistance(self._fetch(self._gallery, self._items.rows[sample]).mean(dim=0))
+        return EuclideanDistance(coarse_mean(self._fetch(self._gallery, self._items.rows[sample])))
 
     def _block_rows(self) -> int:
         """Images a block, so that a square of distances fits the budget."""

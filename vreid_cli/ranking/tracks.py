@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
@@ -11,7 +12,18 @@ from vreid_cli.types import FeatureSet, Int64Array, Items, TextArray, Tracks, Tr
 
 
 def image_items(features: FeatureSet) -> Tracks:
-    """Every image an item of its own."""
+    """Every image an item of its own.
+
+    Raises:
+        DataError: Two images bear the same name, which is all that a ranking knows of them.
+    """
+    if len(set(features.image_id)) < len(features):
+        name, count = Counter(features.image_id).most_common(1)[0]
+        raise DataError(
+            f"{features.source}: {count} images are named {name}",
+            hint="every image must have a name of its own for the tasks i2i and i2t",
+            file=features.source,
+        )
     rows = np.arange(len(features), dtype=np.int64)
     items = Items(features.image_id, features.vehicle_id, features.camera_id)
     return Tracks(items, rows, np.arange(len(features) + 1, dtype=np.int64))

@@ -20,7 +20,7 @@ def choose_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "mps" if has_mps() else "cpu")
     kind, colon, index = name.partition(":")
-    if kind not in ("cpu", "cuda", "mps") or (colon and not (kind == "cuda" and index.isdigit())):
+    if kind not in ("cpu", "cuda", "mps") or (colon and not (kind == "cuda" and index.isdecimal())):
         raise UsageError(f"--device {name}: unknown device", hint="known: auto, cpu, cuda, cuda:N, mps")
     if kind == "cuda":
         _require_cuda(int(index) if index else None)

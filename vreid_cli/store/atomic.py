@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
         yield temporary
         _flush(temporary)
         temporary.replace(path)
-        _flush(path.parent)
+        with suppress(OSError):  # some network file systems refuse to flush a folder; the file itself is safe
+            _flush(path.parent)
     except OSError as error:
         raise StoreError(
             f"{path} cannot be written: {error.strerror or error}",
@@ -34,7 +35,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
             file=path,
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # where the folder is a file, say: the first error is the one to tell
+            temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:

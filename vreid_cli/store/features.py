@@ -34,6 +34,7 @@ PLAN_SCHEMA = pa.schema(
     ]
 )
 _LABEL_COLUMNS = ("image_id", "track_id", "vehicle_id", "camera_id")
+_PART_COLUMNS = (*_LABEL_COLUMNS, "frame", "feature")
 _RESTART = "use --restart to make the features anew, or another --run-dir"
 
 
@@ -163,9 +164,15 @@ class FeatureStore:
         """Whether extraction came to its end."""
         return self.complete_path.is_file()
 
+    def remove_leftovers(self) -> None:
+        """Remove files that a killed run had not finished writing; only for whoever holds the run's lock."""
+        for path in self.path.glob(".*.tmp.*"):
+            path.unlink(missing_ok=True)
+
     def clear(self) -> None:
         """Remove everything that this class writes; the mark of completeness goes first."""
         self.complete_path.unlink(missing_ok=True)
+        self.remove_leftovers()
         for part in self.part_numbers():
             self.part_path(part).unlink()
         for path in (self.plan_path, self.skipped_path):
@@ -183,7 +190,7 @@ class FeatureStore:
             return None
         try:
             columns = pq.read_table(self.plan_path, schema=PLAN_SCHEMA).to_pydict()
-        except (pa.ArrowException, OSError, KeyError) as error:
+        except (pa.ArrowException, OSError, ValueError, KeyError) as error:
             raise StoreError(f"{self.plan_path} is damaged: {error}", hint=_RESTART, file=self.plan_path) from None
         return [PlanRow(*values) for values in zip(*(columns[name] for name in PLAN_SCHEMA.names), strict=True)]
 
@@ -231,9 +238,15 @@ class FeatureStore:
         path = self.part_path(part)
         try:
             # The batch keeps the map alive for as long as any array looks into it.
-            return pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
-        except (OSError, pa.ArrowException) as error:
-            raise StoreError(f"{path} is damaged: {error}", hint="run vreid extract again", file=path) from None
+            batch = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
+            # Damaged offsets would crash the process. This looks at the labels only, not at the features.
+            batch.validate(full=True)
+            names = ", ".join(batch.schema.names)
+        except (OSError, ValueError, IndexError, pa.ArrowException) as error:
+            raise _damaged(path, error) from None
+        if names != ", ".join(_PART_COLUMNS) or not pa.types.is_fixed_size_list(batch.schema.types[-1]):
+            raise _damaged(path, f"its columns are {names}; {', '.join(_PART_COLUMNS)} are expected")
+        return batch
 
     def check_identity(self, identity: Mapping[str, str]) -> None:
         """Make sure that what is there was made as what would be added.
@@ -292,6 +305,7 @@ class FeatureStore:
         """
         facts = self.read_complete()
         batches = [self._open_part(part) for part in self.part_numbers()]
+        self._check_counts(facts, batches)
         matrices = [_features(batch) for batch in batches]
         widths = {matrix.shape[1] for matrix in matrices}
         if len(widths) != 1:
@@ -299,16 +313,31 @@ class FeatureStore:
         columns = {name: np.concatenate([_text(batch, name) for batch in batches]) for name in _LABEL_COLUMNS}
         frames = np.concatenate([_frames(batch) for batch in batches])
         order = _gallery_order(columns, frames)
-        metadata = PartFacts.from_metadata(batches[0].schema.metadata)
+        metadata = self.read_facts(self.part_numbers()[0])
         return FeatureSet(
             matrix=PartedMatrix(matrices, order=order, width=widths.pop()),
             **{name: column[order] for name, column in columns.items()},
             source=str(self.path),
-            identity=metadata.identity,
+            identity=None if metadata is None else metadata.identity,
             picture_root=facts.get("picture_root"),
             dataset=facts.get("dataset"),
             weights=facts.get("weights"),
         )
+
+    def _check_counts(self, facts: Mapping[str, Any], batches: Sequence[pa.RecordBatch]) -> None:
+        """A part that was removed after the end would otherwise be missed by nobody."""
+        found = {"parts": len(batches), "images": sum(batch.num_rows for batch in batches)}
+        for name, number in found.items():
+            if facts.get(name, number) != number:
+                raise StoreError(
+                    f"{self.path} holds {number} {name}, but complete.json says {facts[name]}",
+                    hint="run the same vreid extract again: it makes what is missing",
+                    file=self.path,
+                )
+
+
+def _damaged(path: Path, reason: object) -> StoreError:
+    return StoreError(f"{path} is damaged: {reason}", hint="remove it and run vreid extract again", file=path)
 
 
 def _text(batch: pa.RecordBatch, name: str) -> TextArray:

@@ -94,16 +94,22 @@ class RunDirectory:
         """Keep others from writing to the run meanwhile.
 
         Raises:
-            StoreError: Another process is writing to it.
+            StoreError: Another process is writing to it, or nobody can.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path / ".lock")
         try:
+            self.path.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0)
         except Timeout:
             raise StoreError(
                 f"another vreid is working on {self.path}",
                 hint="wait until it has finished, or use another --run-dir",
+                file=self.path,
+            ) from None
+        except OSError as error:
+            raise StoreError(
+                f"{self.path} cannot be written to: {error.strerror or error}",
+                hint="choose another folder with --run-dir",
                 file=self.path,
             ) from None
         try:

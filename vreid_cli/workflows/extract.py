@@ -24,11 +24,18 @@ from vreid_cli.runtime.devices import choose_device
 from vreid_cli.runtime.progress import log
 from vreid_cli.store.runs import RUNS_FOLDER, RunDirectory
 from vreid_cli.types import RANDOM_WEIGHTS, Split
-from vreid_cli.workflows.session import MEANINGLESS, Report, Session
+from vreid_cli.workflows.session import MEANINGLESS, Report, Session, read_info
 
 DATA_VARIABLE = "VREID_DATA_DIR"
 #: Settings that extract may change on an existing run: the data may have moved, and identity is checked anew.
-FREE_SETTINGS = ("data.data_dir", "data.query_dir", "data.gallery_dir", "data.label_pattern", "model.weights")
+FREE_SETTINGS = (
+    "data.data_dir",
+    "data.query_dir",
+    "data.gallery_dir",
+    "data.label_pattern",
+    "model.arch",
+    "model.weights",
+)
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,7 @@ def extract(session: Session) -> ExtractReport:
         VreidError: Data, weights or device are not there or do not fit; what was finished is kept.
     """
     settings = session.settings
+    _check_options(session)
     weights = _weights_name(settings)
     device = choose_device(settings.runtime.device)
     folders = _folders(settings)
@@ -68,7 +76,6 @@ def extract(session: Session) -> ExtractReport:
     started = time.monotonic()
     with run.locked():
         summaries = _extract_all(run, listings, settings, loaded=loaded, device=device)
-    run.mark_latest()
     warnings += [_empty_warning(split, s) for split, s in summaries.items() if s.empty_tracks]
     Session(session.resolved, run, session.command).record()
     return ExtractReport(
@@ -120,12 +127,23 @@ def _extract_all(
             run.features(split).clear()
     for split in run.extracted_splits():
         run.features(split).check_identity(options.identity)
-    run.write_info(_info(settings, loaded))
+    _begin(run, _info(settings, loaded))
     summaries = {}
     for split, listing in listings.items():
         summaries[split] = extract_split(run.features(split), listing, extractor=extractor, options=options)
         log.debug("%s: %s", split, _describe(summaries[split]))
     return summaries
+
+
+def _begin(run: RunDirectory, info: dict[str, Any]) -> None:
+    """Write what makes the run, and say so where its pictures were elsewhere before."""
+    before = read_info(run) if run.info_path.is_file() else {}
+    for key in ("data_dir", "query_dir", "gallery_dir"):
+        if before.get(key) not in (None, info[key]):
+            log.info("%s: its %s was %s; what is not found any more is dropped", run.path, key, before[key])
+    run.write_info(info)
+    # Before the work, so that after an interruption the next command speaks of this run and not of an older one.
+    run.mark_latest()
 
 
 def _describe(summary: SplitSummary) -> str:
@@ -137,6 +155,18 @@ def _empty_warning(split: Split, summary: SplitSummary) -> str:
     names = ", ".join(summary.empty_tracks[:5])
     more = len(summary.empty_tracks) - 5
     return f"{split}: tracks without a readable picture, left out: {names}" + (f" and {more} more" if more > 0 else "")
+
+
+def _check_options(session: Session) -> None:
+    """Refuse what was typed and would have no effect."""
+    if session.settings.data.dataset == "tracks":
+        return
+    for side in ("query", "gallery"):
+        if session.resolved.typed(f"data.{side}_dir"):
+            raise UsageError(
+                f"--{side}-dir: the layout {session.settings.data.dataset} has folders of its own",
+                hint="use --data-dir, or --dataset tracks",
+            )
 
 
 def _weights_name(settings: Settings) -> str:

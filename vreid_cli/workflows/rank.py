@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Protocol
 
@@ -28,11 +28,15 @@ class RankReport(Report):
         queries: Number of queries.
         gallery: Number of gallery items.
         facts: How each ranking was made, in the order of ``outputs``.
+        run_dir: The run whose rankings they are; None where they lie elsewhere.
+        run_named: Whether a person named that run, so that later commands may not find it by themselves.
     """
 
     queries: int = 0
     gallery: int = 0
     facts: tuple[RankingFacts, ...] = ()
+    run_dir: Path | None = None
+    run_named: bool = False
 
 
 class _Writer(Protocol):
@@ -46,6 +50,7 @@ def rank(session: Session) -> RankReport:
         VreidError: The features, metrics or options do not fit, or a file would be overwritten.
     """
     chosen = session.settings.rank
+    _check_options(session)
     metrics = parse_metrics(_metric_names(session), chosen.task, definition=chosen.definition)
     outputs = _output_paths(session, metrics)
     query, gallery = (_read_side(session, split) for split in ("query", "gallery"))
@@ -73,7 +78,15 @@ def rank(session: Session) -> RankReport:
         queries=len(plan.queries),
         gallery=len(plan.gallery),
         facts=tuple(plan.facts(metric) for metric in outputs),
+        run_dir=session.run.path if session.run is not None and chosen.output is None else None,
+        run_named=session.resolved.typed("run.run_dir"),
     )
+
+
+def _check_options(session: Session) -> None:
+    """Refuse what was typed and would have no effect."""
+    if session.settings.rank.task == "i2i" and session.resolved.typed("rank.track_unit"):
+        raise UsageError("--track-unit: the task i2i compares single images", hint="leave it out, or use --task i2t")
 
 
 def ranking_name(metric: str, settings: RankSettings) -> str:
@@ -103,9 +116,8 @@ def _output_paths(session: Session, metrics: Sequence[Metric]) -> dict[Metric, P
             )
         output = session.need_run().rankings
     elif output.suffix and not output.is_dir():
-        raise UsageError(
-            f"--output {output}: unknown ending '{output.suffix}'", hint="known: .parquet, .json, or a folder"
-        )
+        hint = "known: .parquet, .json, or a folder; make the folder first where its name has an ending"
+        raise UsageError(f"--output {output}: unknown ending '{output.suffix}'", hint=hint)
     return {metric: output / f"{ranking_name(metric.name, chosen)}.parquet" for metric in metrics}
 
 
@@ -157,15 +169,32 @@ def _refuse_overwriting(path: Path, facts: RankingFacts, *, session: Session) ->
     if not path.exists() or session.settings.rank.force:
         return
     try:
-        found = open_ranking(path, session.labels()).facts
+        difference = _difference(open_ranking(path, session.labels()).facts, facts)
     except (StoreError, DataError):
-        found = RankingFacts()
-    if replace(found, selves={}) != replace(facts, selves={}):
+        difference = "it is no readable ranking"
+    if difference:
         raise StoreError(
-            f"{path} is there already and was made otherwise",
-            hint="use --force to replace it, or another --output",
+            f"{path} is there already and was made otherwise: {difference}",
+            hint="use --force to replace it, or --output to keep both",
             file=path,
         )
+
+
+def _difference(found: RankingFacts, wanted: RankingFacts) -> str | None:
+    """The first fact by which two recipes differ, in words; None if there is none."""
+    for field in fields(RankingFacts):
+        there, here = getattr(found, field.name), getattr(wanted, field.name)
+        if field.name == "selves" or there == here:
+            continue
+        name = field.name.replace("_", " ")
+        # Identities are long tables of digests: that they differ says enough.
+        short = all(isinstance(value, str | int | None) for value in (there, here))
+        return f"its {name} is {_or_none(there)}, not {_or_none(here)}" if short else f"its {name} is another"
+    return None
+
+
+def _or_none(value: object) -> str:
+    return "none" if value is None else str(value)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import Any
 
 from vreid_cli import __version__
 from vreid_cli.config import (
+    ASSIGNMENT,
     COMMAND_LINE,
     PROJECT_FILE,
     Layer,
@@ -24,7 +25,7 @@ from vreid_cli.errors import StoreError
 from vreid_cli.runtime.progress import log
 from vreid_cli.store.atomic import read_json_object
 from vreid_cli.store.paper_json import LabelReader
-from vreid_cli.store.runs import RunDirectory, latest_run
+from vreid_cli.store.runs import LATEST, RUNS_FOLDER, RunDirectory, latest_run
 from vreid_cli.types import RANDOM_WEIGHTS
 
 #: What later commands take from run.json: its key, and the setting that it fills.
@@ -38,7 +39,9 @@ _FROM_RUN = {
     "weights": "model.weights",
 }
 _PATHS = ("data.data_dir", "data.query_dir", "data.gallery_dir")
-
+_HINTS = {
+    "data.label_pattern": "give it to vreid extract: that reads the labels anew and computes nothing again",
+}
 
 #: Said wherever something comes from weights that were never trained.
 MEANINGLESS = "random weights: the features, and all that follows from them, mean nothing"
@@ -93,16 +96,25 @@ class Session:
             StoreError: There is none.
         """
         if self.run is None:
+            gone = (RUNS_FOLDER / LATEST).is_file()
             raise StoreError(
-                "there is no run to work on: neither --run-dir nor runs/latest names one",
+                "there is no run to work on: "
+                + ("the run that runs/latest names is gone" if gone else "neither --run-dir nor runs/latest names one"),
                 hint="make one with vreid extract, or name one with --run-dir",
+                file=RUNS_FOLDER / LATEST if gone else None,
             )
+        self.run.read_info()
         return self.run
 
     def record(self) -> None:
         """Add the command to the run's history."""
-        if self.run is not None and self.run.info_path.is_file():
+        if self.run is None or not self.run.info_path.is_file():
+            return
+        try:
             self.run.append_history(self.command, version=__version__, exit_code=0)
+        except OSError as error:
+            # Somebody else's run may be read without being written to.
+            log.debug("%s: the history cannot be written: %s", self.run.path, error.strerror)
 
 
 def collect_layers(
@@ -127,7 +139,22 @@ def collect_layers(
     for text in assignments:
         section, key, value = parse_assignment(text)
         assigned.setdefault(section, {})[key] = value
-    return [*layers, Layer(COMMAND_LINE, assigned), Layer(COMMAND_LINE, overrides)]
+    return [*layers, Layer(ASSIGNMENT, assigned), Layer(COMMAND_LINE, overrides)]
+
+
+def owning_run(path: Path) -> RunDirectory | None:
+    """The run in whose folder of rankings a file lies, named as the file was."""
+    folder = path.parent.resolve()
+    run = RunDirectory(folder.parent)
+    if folder != run.rankings or not run.info_path.is_file():
+        return None
+    # The path as it was given reads better in messages; from inside the folder it would be "..".
+    return RunDirectory(path.parent.parent) if path.parent.name == folder.name else run
+
+
+def rankings_in(folder: Path) -> list[Path]:
+    """The rankings that lie directly in a folder, by name."""
+    return sorted(path for path in folder.glob("*") if path.suffix.lower() in (".parquet", ".json"))
 
 
 def settle(layers: Sequence[Layer], *, command: Sequence[str], use_latest: bool, free: Sequence[str] = ()) -> Session:
@@ -149,20 +176,33 @@ def settle(layers: Sequence[Layer], *, command: Sequence[str], use_latest: bool,
         return Session(first, run, tuple(command))
     if named is None:
         log.info("run: %s (named by runs/latest)", run.path)
-    info = read_json_object(run.info_path)
-    from_run = _run_layer(run, info)
+    from_run = _run_layer(run)
     resolved = resolve([from_run, *layers])
     _check_contradictions(resolved, from_run, run=run, free=free)
     return Session(resolved, run, tuple(command))
 
 
-def _run_layer(run: RunDirectory, info: dict[str, Any]) -> Layer:
+def read_info(run: RunDirectory) -> dict[str, Any]:
+    """The content of an existing ``run.json``.
+
+    Raises:
+        StoreError: It is damaged; says how to mend it.
+    """
+    try:
+        return read_json_object(run.info_path)
+    except StoreError as error:
+        hint = "delete it and run vreid extract again: it is written anew, and no feature is computed twice"
+        raise StoreError(error.message, hint=hint, file=run.info_path) from None
+
+
+def _run_layer(run: RunDirectory) -> Layer:
+    info = read_info(run)
     values: dict[str, dict[str, Any]] = {}
     for key, setting in _FROM_RUN.items():
-        if info.get(key) is not None:
+        if key in info:
             section, name = setting.split(".")
             values.setdefault(section, {})[name] = info[key]
-    if info.get("weights") == RANDOM_WEIGHTS:
+    if info.get("weights") == RANDOM_WEIGHTS and "seed" in info:
         values["run"] = {"seed": info["seed"]}
     return Layer(str(run.info_path), values)
 
@@ -175,13 +215,17 @@ def _check_contradictions(resolved: Resolved, from_run: Layer, *, run: RunDirect
             if name in ("run.seed", *free) or not resolved.given(name) or _same(name, given, own):
                 continue
             raise StoreError(
-                f"{name} is '{given}' by {resolved.source(name)}, but the run {run.path} was made with '{own}'",
-                hint="leave it out, or name another run with --run-dir",
+                f"{resolved.name(name)} {_quoted(given)}: the run {run.path} was made with {_quoted(own)}",
+                hint=_HINTS.get(name, "leave it out, or name another run with --run-dir"),
                 file=run.info_path,
             )
 
 
+def _quoted(value: object) -> str:
+    return "none" if value is None else f"'{value}'"
+
+
 def _same(name: str, given: object, own: object) -> bool:
-    if name in _PATHS:
+    if name in _PATHS and given is not None and own is not None:
         return Path(str(given)).resolve() == Path(str(own)).resolve()
-    return str(given) == str(own)
+    return given == own

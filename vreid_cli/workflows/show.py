@@ -15,9 +15,11 @@ from vreid_cli.runtime.progress import log
 from vreid_cli.store.feature_files import RankingFile, open_ranking
 from vreid_cli.store.runs import RunDirectory
 from vreid_cli.types import FeatureSet, RankedItem, RankingFacts, Split
-from vreid_cli.workflows.session import MEANINGLESS, Report, Session
+from vreid_cli.workflows.session import MEANINGLESS, Report, Session, owning_run, rankings_in
 
 _DEFAULT_RANKING = "t2t-meanMCD50.parquet"
+#: Letters of a caption that the narrowest strip of a sheet has room for.
+_CAPTION = 27
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,7 @@ def show(session: Session) -> ShowReport:
     warnings = [MEANINGLESS] if ranking.facts.meaningless else []
     outputs: tuple[str, ...] = ()
     if settings.show.output is not None:
-        run = _owner(path) or session.need_run()
-        warnings += _draw(run, ranking.facts, nearest, settings=settings, notes=notes)
+        warnings += _draw(_run_with_pictures(session, path), ranking, nearest, settings=settings, notes=notes)
         outputs = (str(settings.show.output),)
     for warning in warnings:
         log.warning("%s", warning)
@@ -75,17 +76,20 @@ def show(session: Session) -> ShowReport:
 
 def describe(facts: RankingFacts, settings: Settings) -> str:
     """One sentence that says how the ranking was made and counted."""
-    rule = {
-        "drop": "same vehicle by the same camera left out",
-        "keep": "same camera kept",
+    left_out = {
+        "drop": "the query itself and what its own camera saw of its vehicle",
+        "keep": "the query itself only",
     }[settings.evaluate.same_camera]
+    nearest = f"the {facts.top_k:,} nearest" if facts.top_k else "some"
+    listed = {"full": [], "positives": [f"only {nearest} and the query's vehicle are listed"]}
     parts = [
         f"dataset {facts.dataset or 'unknown'}",
         f"task {facts.task or 'unknown'}",
         f"definition {facts.definition or 'unknown'}",
         *([f"track unit {facts.track_unit}"] if facts.track_unit else []),
         f"{facts.cameras} cameras",
-        f"ranks counted with {rule} (--same-camera {settings.evaluate.same_camera})",
+        *listed.get(facts.coverage, [f"only {nearest} are listed"]),
+        f"ranks leave out {left_out} (--same-camera {settings.evaluate.same_camera})",
     ]
     return "; ".join(parts)
 
@@ -100,7 +104,7 @@ def _find_ranking(session: Session) -> Path:
     if named is not None:
         return named
     run = session.need_run()
-    found = sorted(path for path in run.rankings.glob("*") if path.suffix in (".parquet", ".json"))
+    found = rankings_in(run.rankings)
     default = run.rankings / _DEFAULT_RANKING
     if default in found or len(found) == 1:
         chosen = default if default in found else found[0]
@@ -134,22 +138,28 @@ def _offer(name: str, known: Sequence[str]) -> str:
     return f"such as {', '.join(similar or known[:5])}, … ({len(known)} queries; * and ? stand for anything)"
 
 
-def _owner(path: Path) -> RunDirectory | None:
-    """The run in whose folder of rankings the file lies."""
-    run = RunDirectory(path.parent.parent)
-    return run if path.parent.name == run.rankings.name and run.info_path.is_file() else None
+def _run_with_pictures(session: Session, path: Path) -> RunDirectory:
+    """The run that a ranking lies in, else the one that is named."""
+    run = owning_run(path)
+    if run is None and session.run is None:
+        raise StoreError(
+            f"{path} lies in no run, and only a run knows where its pictures are",
+            hint="name the run that holds them with --run-dir, or leave out --output for a table",
+            file=path,
+        )
+    return run or session.need_run()
 
 
 def _draw(
     run: RunDirectory,
-    facts: RankingFacts,
+    ranking: RankingFile,
     nearest: Mapping[str, Sequence[RankedItem]],
     *,
     settings: Settings,
     notes: str,
 ) -> list[str]:
     """Draw the sheet; tells which pictures could not be drawn."""
-    output = settings.show.output
+    output, facts = settings.show.output, ranking.facts
     assert output is not None
     query_split: Split = "gallery" if facts.query_source == "gallery" else "query"
     query_pictures = _Pictures(run, query_split, facts, images=facts.task in ("i2i", "i2t"))
@@ -159,11 +169,32 @@ def _draw(
         labels = _caption(items[0].query_vehicle, items[0].query_camera) if items else ""
         head = SheetItem(name=query, pictures=query_pictures.of(query), caption=labels)
         rows.append(SheetRow(head, [_sheet_item(item, gallery_pictures) for item in items]))
-    title = f"{facts.metric or 'unknown metric'} - the {settings.show.top} nearest"
+    unknown = _check_names(run, ranking, query_pictures, gallery_pictures)
+    nearest_ones = "the nearest" if settings.show.top == 1 else f"the {settings.show.top} nearest"
+    title = f"{facts.metric or 'unknown metric'} - {nearest_ones}"
     notes = f"{notes}.\n{MEANINGLESS.upper()}" if facts.meaningless else f"{notes}."
     result = draw_sheet(rows, title=title, subtitle=notes, max_images=settings.show.max_images)
     save_sheet(result.image, output)
-    return [f"{path}: {reason}" for path, reason in result.missing]
+    return [*unknown, *(f"{path}: {reason}" for path, reason in result.missing)]
+
+
+def _check_names(run: RunDirectory, ranking: RankingFile, *sides: _Pictures) -> list[str]:
+    """What tells that the run is not the one that the ranking was made from.
+
+    Raises:
+        DataError: The run knows none of the names.
+    """
+    hint = "name the run that the ranking was made from with --run-dir"
+    if not any(side.known for side in sides):
+        raise DataError(f"the run {run.path} holds nothing that {ranking.path} names", hint=hint, file=ranking.path)
+    unknown = sorted(name for side in sides for name in side.unknown)
+    warnings = (
+        [f"the run {run.path} has no pictures of {len(unknown)} names, as {unknown[0]}: {hint}"] if unknown else []
+    )
+    identity = sides[-1].identity
+    if None not in (identity, ranking.facts.gallery_identity) and identity != ranking.facts.gallery_identity:
+        warnings.append(f"{ranking.path} was not made from the features of {run.path}: the pictures may be others")
+    return warnings
 
 
 def _sheet_item(item: RankedItem, pictures: _Pictures) -> SheetItem:
@@ -182,19 +213,30 @@ def _sheet_item(item: RankedItem, pictures: _Pictures) -> SheetItem:
 
 
 def _caption(vehicle: str | None, camera: str | None) -> str:
-    parts = [f"vehicle {vehicle}" if vehicle else "", f"camera {camera}" if camera else ""]
-    return " · ".join(part for part in parts if part)
+    named = [("vehicle", vehicle), ("camera", camera)]
+    full = " · ".join(f"{what} {label}" for what, label in named if label)
+    # Labels that tell more than a number stand for themselves, and would leave no room for the words.
+    return full if len(full) <= _CAPTION else " · ".join(label for _, label in named if label)
 
 
 class _Pictures:
-    """Picture files of the items of one split."""
+    """Picture files of the items of one split.
+
+    Attributes:
+        identity: What made the features of the run.
+        known: Names that were asked for and are in the run.
+        unknown: Names that were asked for and are not.
+    """
 
     def __init__(self, run: RunDirectory, split: Split, facts: RankingFacts, *, images: bool) -> None:
         self._features: FeatureSet = run.features(split).read()
+        self.identity = self._features.identity
+        self.known: set[str] = set()
+        self.unknown: set[str] = set()
         root = self._features.picture_root
         if root is None or not Path(root).is_dir():
             raise DataError(
-                f"the pictures of {run.path} are not at {root} any more",
+                f"the pictures of {run.path} are not {f'at {root}' if root else 'where they were'} any more",
                 hint="run vreid extract again with the --data-dir where they are now; nothing is computed anew",
                 file=root,
             )
@@ -206,6 +248,7 @@ class _Pictures:
     def of(self, name: str) -> list[Path]:
         """The item's pictures, in order; none where the run does not know it."""
         position = self._position.get(name)
+        (self.unknown if position is None else self.known).add(name)
         if position is None:
             return []
         rows = self._tracks.rows[self._tracks.offsets[position] : self._tracks.offsets[position + 1]]

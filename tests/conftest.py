@@ -1,0 +1,30 @@
+"""What all tests share: the released sample's folder, Hypothesis' profile, and the way to the oracles."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+ROOT = Path(__file__).resolve().parent.parent
+#: The brute-force oracles lie beside the unit tests; golden tests compare with them too.
+sys.path.insert(0, str(ROOT / "tests" / "unit"))
+
+# The same examples in every run: a failure then belongs to the change that was made, not to luck.
+settings.register_profile("vreid", deadline=None, derandomize=True, database=None)
+settings.load_profile("vreid")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with the authors' released sample and VeRi's lists; it is no part of the repository."""
+    folder = Path(os.environ.get("VREID_SHARED") or ROOT.parent / "shared")
+    if not (folder / "reference").is_dir() or not (folder / "veri_lists").is_dir():
+        message = f"no released sample and VeRi lists in {folder}: name their folder with VREID_SHARED"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+    return folder

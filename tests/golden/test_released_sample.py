@@ -1,0 +1,267 @@
+"""The authors' released sample, and VeRi-776's own lists: numbers that were not computed here."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from numpy.typing import NDArray
+from oracles import MCD_ABSOLUTE, MED_RELATIVE, TRACK_METRICS, image_to_track, track_distance
+
+from vreid_cli.data.labels import LabelPattern
+from vreid_cli.evaluation.scores import Evaluation, score_queries, summarise
+from vreid_cli.ranking.rank import RankingOptions, RankingPlan, rank
+from vreid_cli.store.feature_files import open_ranking
+from vreid_cli.store.paper_json import JsonRankingWriter, read_features_json
+from vreid_cli.store.rankings import ParquetRanking, write_ranking
+from vreid_cli.types import ArrayMatrix, Definition, FeatureSet, Ranking, Task, TrackUnit, text_array
+
+pytestmark = pytest.mark.shared
+
+#: What DESIGN allows between the released ranking and ours.
+SAMPLE_ABSOLUTE = 1e-5
+
+
+def labels(name: str) -> tuple[str | None, str | None]:
+    read = LabelPattern.compile(None).read(name)
+    return read.vehicle_id, read.camera_id
+
+
+# -- the released sample -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Sample:
+    query: FeatureSet
+    gallery: FeatureSet
+    query_tracks: dict[str, NDArray[np.float64]]
+    gallery_tracks: dict[str, NDArray[np.float64]]
+    released: dict[str, list[tuple[str, str, float]]]
+
+
+@pytest.fixture(scope="module")
+def sample(shared: Path) -> Sample:
+    folder = shared / "reference"
+    paths = [folder / name for name in ("feat_query.json", "feat_test.json")]
+    tracks = [{name: np.array(rows) for name, rows in json.loads(path.read_text()).items()} for path in paths]
+    released = json.loads((folder / "ranking.json").read_text())
+    assert (released["metric"], released["aggregation"]) == ("MCD", "mean50")
+    rows = {
+        query: [(row["id"], row["class"], row["distance"]) for _, row in sorted(entry["ranking"].items(), key=_place)]
+        for query, entry in released["tracks"].items()
+    }
+    return Sample(*(read_features_json(path, labels) for path in paths), *tracks, rows)
+
+
+def _place(entry: tuple[str, object]) -> int:
+    return int(entry[0])
+
+
+def distances(ranking: Ranking) -> Iterator[tuple[str, str, float]]:
+    """Rows of a ranking, query by query, nearest first."""
+    for block in ranking.blocks:
+        for query, item, value in zip(block.query_index, block.gallery_index, block.distance, strict=True):
+            yield ranking.queries.ids[query], ranking.gallery.ids[item], float(value)
+
+
+def test_released_definition_is_the_released_ranking(sample: Sample) -> None:
+    options = RankingOptions(metrics=("meanMCD50",), definition="released", device="cpu")
+    found: dict[str, list[tuple[str, float]]] = defaultdict(list)
+    for query, item, value in distances(rank(sample.query, sample.gallery, options)["meanMCD50"]):
+        found[query].append((item, value))
+    assert list(found) == list(sample.released)
+    for query, rows in sample.released.items():
+        assert [item for item, _ in found[query]] == [item for item, _, _ in rows]
+        for (_, value), (_, _, expected) in zip(found[query], rows, strict=True):
+            assert abs(value - expected) <= SAMPLE_ABSOLUTE
+
+
+def test_the_paper_definition_is_another_one(sample: Sample) -> None:
+    # Else the test above could pass by the wrong formula.
+    options = RankingOptions(metrics=("meanMCD50",), device="cpu")
+    released = {(query, item): value for query, rows in sample.released.items() for item, _, value in rows}
+    paper = {(q, r): value for q, r, value in distances(rank(sample.query, sample.gallery, options)["meanMCD50"])}
+    assert max(abs(paper[pair] - released[pair]) for pair in released) > 100 * SAMPLE_ABSOLUTE
+
+
+@pytest.mark.parametrize("definition", ["paper", "released"])
+def test_every_metric_agrees_with_the_oracle_on_real_representations(sample: Sample, definition: Definition) -> None:
+    options = RankingOptions(metrics=tuple(TRACK_METRICS), definition=definition, device="cpu")
+    for metric, ranking in rank(sample.query, sample.gallery, options).items():
+        for query, item, value in distances(ranking):
+            expected = track_distance(sample.query_tracks[query], sample.gallery_tracks[item], metric, definition)
+            assert abs(value - expected) <= (MED_RELATIVE * expected if "MED" in metric else MCD_ABSOLUTE), metric
+
+
+def test_single_images_agree_with_the_oracle_on_real_representations(sample: Sample) -> None:
+    for metric, ranking in rank(
+        sample.query, sample.gallery, RankingOptions(task="i2t", metrics=("MED", "MCD"))
+    ).items():
+        for query, item, value in distances(ranking):
+            track, number = query.split("#")
+            expected = image_to_track(sample.query_tracks[track][int(number)], sample.gallery_tracks[item], metric)
+            assert abs(value - expected) <= (MED_RELATIVE * expected if metric == "MED" else MCD_ABSOLUTE)
+
+
+@pytest.mark.parametrize("source", ["released", "parquet", "json"])
+def test_every_query_of_the_sample_is_answered(sample: Sample, shared: Path, tmp_path: Path, source: str) -> None:
+    path = shared / "reference" / "ranking.json" if source == "released" else tmp_path / f"ranking.{source}"
+    if source != "released":
+        options = RankingOptions(definition="released", device="cpu")
+        write(rank(sample.query, sample.gallery, options)["meanMCD50"], path)
+    ranking = open_ranking(path, labels)
+    blocks = list(ranking.judged())
+    for rule in ("rectangle", "trapezoid"):
+        scores = [score_queries(rows, same_camera="drop", ap_rule=rule) for rows in blocks]
+        found = summarise(scores, ranks=(1, 4), coverage=ranking.facts.coverage)
+        assert (found.mean_ap, found.mean_inp, found.cmc) == (1.0, 1.0, {1: 1.0, 4: 1.0})
+        assert (found.valid_queries, found.total_queries, found.positives, found.junk) == (4, 4, 4, 0)
+
+
+def write(ranking: Ranking, path: Path) -> None:
+    if path.suffix == ".json":
+        writer = JsonRankingWriter(ranking.facts, ranking.queries, ranking.gallery)
+        for block in ranking.blocks:
+            writer.append(block)
+        writer.write(path)
+        return
+    with write_ranking(path, ranking.facts, queries=ranking.queries, gallery=ranking.gallery) as parquet:
+        for block in ranking.blocks:
+            parquet.append(block)
+
+
+# -- VeRi's lists --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Lists:
+    query: FeatureSet
+    gallery: FeatureSet
+    good: list[list[int]]
+    junk: list[list[int]]
+
+
+@pytest.fixture(scope="module")
+def lists(shared: Path) -> Lists:
+    folder = shared / "veri_lists"
+    names = {name: (folder / f"name_{name}.txt").read_text().split() for name in ("query", "test")}
+    track_of = {}
+    for line in (folder / "test_track.txt").read_text().splitlines():
+        track, *images = line.split()
+        track_of |= dict.fromkeys(images, track)
+    rng = np.random.default_rng(0)
+    rows = {name: rng.normal(size=8).astype(np.float32) for name in names["test"]}
+
+    def side(images: list[str]) -> FeatureSet:
+        parts = [image.split("_") for image in images]
+        return FeatureSet(
+            ArrayMatrix(np.stack([rows[image] for image in images])),
+            text_array(images),
+            text_array([track_of[image] for image in images]),
+            text_array([vehicle for vehicle, *_ in parts]),
+            text_array([camera for _, camera, *_ in parts]),
+            picture_root="VeRi",
+            dataset="veri",
+        )
+
+    def index(name: str) -> list[list[int]]:
+        return [[int(n) for n in line.split()] for line in (folder / name).read_text().splitlines()]
+
+    return Lists(side(names["query"]), side(names["test"]), index("gt_index.txt"), index("jk_index.txt"))
+
+
+#: DESIGN section 7: task, track unit -> queries, gallery, positives, junk with self, all under ``drop``.
+TABLE: dict[tuple[Task, TrackUnit], tuple[int, int, int, int]] = {
+    ("i2i", "passage"): (1678, 11579, 107_106, 11_589),
+    ("i2t", "passage"): (1678, 2021, 18_719, 2023),
+    ("t2t", "passage"): (1677, 2021, 18_716, 2021),
+    ("i2t", "camera"): (1678, 1677, 15_525, 1678),
+    ("t2t", "camera"): (1677, 1677, 15_522, 1677),
+}
+
+
+def evaluate(path: Path) -> Evaluation:
+    ranking = ParquetRanking(path)
+    scores = [score_queries(rows, same_camera="drop", ap_rule="rectangle") for rows in ranking.judged()]
+    return summarise(scores, ranks=(1, 5), coverage=ranking.facts.coverage)
+
+
+@pytest.mark.parametrize(("task", "unit"), [key for key in TABLE if key[0] != "i2i"])
+def test_counts_of_the_tasks_with_tracks(lists: Lists, tmp_path: Path, task: Task, unit: TrackUnit) -> None:
+    metric = "minMCD" if task == "t2t" else "MCD"
+    # Nearest and same-vehicle rows only: at true ranks they say as much as whole lists.
+    options = RankingOptions(
+        task=task, metrics=(metric,), track_unit=unit, top_k=1, whole_tracks=task == "t2t", device="cpu"
+    )
+    ranking = rank(lists.query, lists.gallery, options)[metric]
+    write(ranking, tmp_path / "ranking.parquet")
+    found = evaluate(tmp_path / "ranking.parquet")
+    queries, gallery, positives, junk = TABLE[task, unit]
+    assert (found.total_queries, found.valid_queries) == (queries, queries)
+    assert (ranking.facts.gallery_size, len(ranking.gallery)) == (gallery, gallery)
+    assert (found.positives, found.junk) == (positives, junk)
+    assert sum(map(len, ranking.facts.selves.values())) == queries
+    assert ranking.facts.query_source == ("gallery" if task == "t2t" else "query")
+
+
+@pytest.fixture(scope="module")
+def images(lists: Lists, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RankingPlan]:
+    """Every query picture against every test picture, of which each query's positives and junk are listed."""
+    options = RankingOptions(task="i2i", metrics=("MCD",), top_k=1, device="cpu", memory_budget_mb=256)
+    plan = RankingPlan(lists.query, lists.gallery, options)
+    path = tmp_path_factory.mktemp("i2i") / "ranking.parquet"
+    facts = plan.facts(plan.metrics[0])
+    with write_ranking(path, facts, queries=plan.queries, gallery=plan.gallery) as writer:
+        for blocks in plan.blocks():
+            writer.append(blocks["MCD"])
+    return path, plan
+
+
+def test_counts_of_single_images(images: tuple[Path, RankingPlan]) -> None:
+    path, plan = images
+    found = evaluate(path)
+    queries, gallery, positives, junk = TABLE["i2i", "passage"]
+    assert (found.total_queries, found.valid_queries) == (len(plan.queries), queries) == (queries, queries)
+    assert (plan.facts(plan.metrics[0]).gallery_size, len(plan.gallery)) == (gallery, gallery)
+    assert (found.positives, found.junk) == (positives, junk)
+
+
+def test_positives_and_junk_are_veris_own_row_by_row(lists: Lists, images: tuple[Path, RankingPlan]) -> None:
+    path, _ = images
+    place = {name: position for position, name in enumerate(lists.gallery.image_id, start=1)}
+    ranking = ParquetRanking(path)
+    assert ranking.query_ids() == list(lists.query.image_id)
+    column = pq.read_table(path, columns=["gallery_id"]).column("gallery_id")
+    listed = np.array([place[name] for name in column.to_pylist()])
+    found: list[tuple[list[int], list[int]]] = []
+    for rows in ranking.judged():
+        own, listed = listed[: len(rows.query)], listed[len(rows.query) :]
+        left_out = rows.is_self | (rows.same_vehicle & rows.same_camera)
+        for query in range(len(rows.query_ids)):
+            of_query = rows.query == query
+            good = own[of_query & rows.same_vehicle & ~left_out]
+            found.append((sorted(good.tolist()), sorted(own[of_query & left_out].tolist())))
+    assert found == list(zip(lists.good, lists.junk, strict=True))
+
+
+def test_the_full_lists_score_as_the_positives_alone(lists: Lists, tmp_path: Path) -> None:
+    few = np.arange(0, len(lists.query), 37)
+    query = replace(
+        lists.query,
+        matrix=ArrayMatrix(lists.query.matrix.take(few)),
+        **{name: getattr(lists.query, name)[few] for name in ("image_id", "track_id", "vehicle_id", "camera_id")},
+    )
+    scores = []
+    for top_k in (None, 10):
+        options = RankingOptions(task="i2i", metrics=("MED",), top_k=top_k, device="cpu", memory_budget_mb=256)
+        path = tmp_path / f"{top_k}.parquet"
+        write(rank(query, lists.gallery, options)["MED"], path)
+        scores.append(evaluate(path))
+    assert scores[0] == scores[1]
+    assert scores[0].total_queries == len(few)
