@@ -257,6 +257,7 @@ class RankingFacts:
         coverage: ``full``: every gallery item is listed; ``positives``: at least every same-vehicle item,
             at its true rank; ``top-k``: the nearest only.
         gallery_size: Number of gallery items, listed or not.
+        query_count: Number of queries, also those that list nothing.
         cameras: ``all``, or ``other`` where items of the query's own camera were never ranked.
         top_k: How many of the nearest are listed, where that was limited.
         selves: For each query, the gallery items that are the query itself.
@@ -273,6 +274,7 @@ class RankingFacts:
     weights: str | None = None
     coverage: Coverage = "full"
     gallery_size: int = 0
+    query_count: int | None = None
     cameras: str = "all"
     top_k: int | None = None
     selves: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -17,6 +17,14 @@ from vreid_cli.models.transforms import IMAGENET_MEAN, IMAGENET_STD
 TOLERANCE = 1e-6
 SIZES = {"densenet201": 224, "resnet18": 224, "alexnet": 224, "vgg16": 224, "inception_v3": 299}
 WIDTHS = {"densenet201": 1920, "resnet18": 512, "alexnet": 4096, "vgg16": 4096, "inception_v3": 2048}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # many small operations: threads would wait for each other more than they work
+    yield
+    torch.set_num_threads(threads)
 
 
 def oracle_densenet201(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
@@ -131,11 +139,10 @@ def test_densenet_lrs_hold_negative_values():
     assert float((found < 0).float().mean()) > 0.1
 
 
-@pytest.mark.parametrize("arch", ["alexnet", "vgg16"])
-def test_lrs_after_a_relu_are_sparse_and_not_negative(arch: str):
-    model = plain_model(arch, seed=6)
+def test_lrs_after_a_relu_are_sparse_and_not_negative():
+    model = plain_model("alexnet", seed=6)
     with torch.inference_mode():
-        found = same_weights(arch, model).latent(images_for(arch))
+        found = same_weights("alexnet", model).latent(images_for("alexnet"))
     assert found.min() == 0
     assert 0.2 < float((found == 0).float().mean()) < 0.8
 

@@ -9,6 +9,7 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from oracles import (
 
 from vreid_cli.errors import DataError
 from vreid_cli.ranking import rank as rank_module
+from vreid_cli.ranking.aggregation import aggregate_queries, aggregate_released, nearest_image, slot_layout
 from vreid_cli.ranking.rank import RankingOptions, RankingPlan, rank
 from vreid_cli.types import ArrayMatrix, Definition, FeatureSet, Ranking, Task, text_array
 
@@ -66,8 +68,9 @@ def options(
     top_k: int | None = None,
     cameras: str = "all",
 ) -> RankingOptions:
+    every = tuple(TRACK_METRICS) if task == "t2t" else ("MED", "MCD")
     return RankingOptions(
-        task=task, metrics=metrics or ("all",), definition=definition, top_k=top_k, cameras=cameras, device="cpu"
+        task=task, metrics=metrics or every, definition=definition, top_k=top_k, cameras=cameras, device="cpu"
     )
 
 
@@ -353,14 +356,18 @@ def test_equal_tracks_tie_in_gallery_order(metric: str, width: int, budget: int)
 
 
 @pytest.mark.parametrize("task", ["i2i", "t2t"])
-def test_points_at_equal_distance_tie_in_gallery_order(task: Task) -> None:
-    # Whole numbers: the arithmetic of MED is exact if nothing odd is subtracted first.
-    points = np.array([[3, 4], [1, 1], [5, 0], [-4, 3], [0, -5], [2, 0], [-5, 0], [4, -3], [0, 2], [9, 1], [1, -1]])
+@settings(max_examples=25)
+@given(seed=SEEDS, width=st.integers(1, 4), largest=st.integers(1, 30))
+def test_points_at_equal_distance_tie_in_gallery_order(task: Task, seed: int, width: int, largest: int) -> None:
+    # Between whole numbers the arithmetic of MED is exact, if nothing odd is subtracted first.
+    rng = np.random.default_rng(seed)
+    points = rng.integers(-largest, largest + 1, size=(int(rng.integers(1, 40)), width))
+    query = rng.integers(-largest, largest + 1, size=(2, width))
     metric = "MED" if task == "i2i" else "meanMED"
-    found = rank(images(np.zeros((1, 2)), "q"), images(points, "r"), options(task, metric))[metric]
-    assert order(found, "q0000") == [
-        f"r{i:04d}" for i in sorted(range(len(points)), key=lambda i: (float((points[i] ** 2).sum()), i))
-    ]
+    found = lists(rank(images(query, "q"), images(points, "r"), options(task, metric))[metric])
+    for number, rows in enumerate(found.values()):
+        squares = ((points - query[number]) ** 2).sum(axis=1)
+        assert [item for item, _, _ in rows] == [f"r{i:04d}" for i in np.argsort(squares, kind="stable")]
 
 
 def test_ties_go_by_gallery_order_or_in_the_released_definition_by_name() -> None:
@@ -622,6 +629,15 @@ def test_inputs_are_never_changed(dtype: type[np.floating]) -> None:
     for task, definition in (("t2t", "paper"), ("t2t", "released"), ("i2t", "paper"), ("i2i", "paper")):
         rank(query, gallery, options(task, definition=definition))  # type: ignore[arg-type]
     assert all(np.array_equal(a, b) for a, b in zip(arrays, before, strict=True))
+
+
+def test_aggregating_changes_no_distances() -> None:
+    values = torch.rand(5, 7)
+    before = values.clone()
+    queries, items = (slot_layout(np.array(lengths), torch.device("cpu")) for lengths in ([2, 3], [4, 1, 2]))
+    aggregate_released(values, queries, items, aggregation="mean50")
+    aggregate_queries(nearest_image(values, items), queries, "med50")
+    assert torch.equal(values, before)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

@@ -49,9 +49,9 @@ def features(
 ) -> None:
     """Write the features of the query tracks and of the gallery tracks, each to a file of its own.
 
-    They are called feat_query and feat_test, as the authors call theirs, and
-    vreid rank reads them. Of VeRi the query tracks are taken whole from the
-    gallery, as in the task t2t.
+    They are called feat_query and feat_test, as the authors call theirs; rank
+    reads them by --query-features and --gallery-features. Of VeRi the query
+    tracks are taken whole from the gallery, as in the task t2t.
 
     Examples:
       vreid export features

@@ -164,5 +164,8 @@ def _render(report: ExtractReport, console: Console) -> None:
     computed = sum(summary.computed for summary in (report.splits or {}).values())
     if computed:
         console.print(f"{computed / report.seconds:.1f} images per second, {report.seconds:.1f} s in all")
+    for split, summary in (report.splits or {}).items():
+        if summary.skipped:
+            console.print(f"skipped: see {report.run_dir / 'features' / split / 'skipped.csv'}", soft_wrap=True)
     console.print(f"run: {report.run_dir}", soft_wrap=True)
     console.print("next: vreid rank")

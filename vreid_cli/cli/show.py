@@ -100,4 +100,5 @@ def _render(report: ShowReport, console: Console) -> None:
             console.print(nearest_table(query, items))
         console.print(f"{report.facts.metric or 'unknown metric'}; {report.notes}", soft_wrap=True)
     if report.hidden:
-        console.print(f"{report.hidden:,} more queries: name them to see them, or --set show.max_queries=N")
+        more = "query" if report.hidden == 1 else "queries"
+        console.print(f"{report.hidden:,} more {more}: name them to see them, or --set show.max_queries=N")

@@ -85,7 +85,7 @@ def _read_passages(path: Path, split: Split, warnings: list[str]) -> dict[str, s
     passages: dict[str, str] = {}
     repeated: list[str] = []
     for number, words in enumerate(read_lines(path), start=1):
-        if len(words) < 2 or NAME.match(words[0]):
+        if words and (len(words) < 2 or NAME.match(words[0])):
             raise DataError(
                 f"{path}, line {number}: expected a track name and then its images, found '{' '.join(words)[:80]}'",
                 file=path,
@@ -137,7 +137,7 @@ def _make_records(
 
 
 def read_lines(path: Path) -> list[list[str]]:
-    """The words of each line that has any; CRLF and trailing spaces do not matter.
+    """The words of each line, none where it is blank; CRLF and trailing spaces do not matter.
 
     Raises:
         DataError: The file is not text.
@@ -146,4 +146,4 @@ def read_lines(path: Path) -> list[list[str]]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read as text: {error}", file=path) from None
-    return [words for line in text.splitlines() if (words := line.split())]
+    return [line.split() for line in text.splitlines()]

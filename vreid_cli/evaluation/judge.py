@@ -29,7 +29,7 @@ def evaluate_ranking(
         mAP, mINP and CMC as fractions over the valid queries, with the counts behind them.
     """
     scores = [score_queries(rows, same_camera=same_camera, ap_rule=ap_rule) for rows in judge(ranking)]
-    return summarise(scores, ranks=ranks, coverage=ranking.facts.coverage)
+    return summarise(scores, ranks=ranks, coverage=ranking.facts.coverage, query_count=len(ranking.queries))
 
 
 def judge(ranking: Ranking) -> Iterator[JudgedRows]:

@@ -138,7 +138,9 @@ def _precision_gains(ordinal: Int64Array, rank: Int64Array, *, ap_rule: ApRule) 
     return gains
 
 
-def summarise(scores: Sequence[QueryScores], *, ranks: Sequence[int], coverage: Coverage) -> Evaluation:
+def summarise(
+    scores: Sequence[QueryScores], *, ranks: Sequence[int], coverage: Coverage, query_count: int | None = None
+) -> Evaluation:
     """Means over the valid queries.
 
     Args:
@@ -146,6 +148,7 @@ def summarise(scores: Sequence[QueryScores], *, ranks: Sequence[int], coverage: 
         ranks: Ranks at which CMC is wanted.
         coverage: With ``top-k`` mAP and mINP are refused (None), and CMC beyond the shortest list; every
             labelled query then counts as valid, because its positives may be beyond the list's end.
+        query_count: Number of queries, where some may list nothing; None for those of the blocks.
     """
     joined = {name: _join(scores, name) for name in ("labelled", "positives", "junk", "first_positive", "listed")}
     partial = coverage == "top-k"
@@ -157,7 +160,8 @@ def summarise(scores: Sequence[QueryScores], *, ranks: Sequence[int], coverage: 
         mean_inp=None if partial else _mean(_join(scores, "inverse_penalty")[valid]),
         cmc={rank: _cmc(joined["first_positive"][valid], rank, safe_rank=safe_rank) for rank in ranks},
         valid_queries=count,
-        total_queries=len(valid),
+        # A query whose whole gallery was left out lists nothing and is in no block.
+        total_queries=max(len(valid), query_count or 0),
         unlabelled_queries=int((joined["labelled"] == 0).sum()),
         positives=int(joined["positives"].sum()),
         junk=int(joined["junk"].sum()),

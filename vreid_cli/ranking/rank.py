@@ -138,6 +138,7 @@ class RankingPlan:
             weights=self._gallery.weights or query.weights,
             coverage=self._coverage(),
             gallery_size=len(self._items),
+            query_count=len(self._queries),
             cameras=options.cameras,
             top_k=options.top_k,
             selves=selves,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,17 @@ from vreid_cli.store.atomic import atomic_path
 from vreid_cli.store.paper_json import LabelReader
 from vreid_cli.types import ArrayMatrix, FeatureSet, TextArray, number_images, text_array
 
+#: What zipfile, zlib and NumPy raise over damaged, encrypted or foreign archives.
+_DAMAGE = (
+    OSError,
+    ValueError,
+    KeyError,
+    EOFError,
+    TypeError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 _LABELS = ("track_id", "image_id", "vehicle_id", "camera_id")
 
 
@@ -34,7 +46,9 @@ def read_features_npz(path: Path, labels: LabelReader) -> FeatureSet:
         raise DataError(
             f"{path}: 'features' is {features.dtype} of shape {features.shape}, not (N, D) numbers", file=path
         )
-    features = features.astype(np.float32)
+    # Beyond float32's range counts as infinite: that is how it would be computed with.
+    with np.errstate(over="ignore"):
+        features = features.astype(np.float32)
     finite = np.isfinite(features).all(axis=1)
     if not finite.all():
         raise DataError(f"{path}: row {int(np.argmin(finite))} of 'features' is not finite", file=path)
@@ -48,7 +62,7 @@ def _load(path: Path) -> dict[str, Any]:
             return {name: file[name] for name in file.files}
     except FileNotFoundError:
         raise DataError(f"there is no file {path}", file=path) from None
-    except (OSError, ValueError, zipfile.BadZipFile, KeyError, EOFError, TypeError) as error:
+    except _DAMAGE as error:
         raise DataError(
             f"{path} is damaged or is no .npz of plain arrays: {error}",
             hint="save it with numpy.savez(file, features=…, track_id=…), texts as dtype U, not object",
@@ -59,7 +73,16 @@ def _load(path: Path) -> dict[str, Any]:
 def _column(array: Any, name: str, *, path: Path, rows: int) -> TextArray:
     if array.shape != (rows,):
         raise DataError(f"{path}: '{name}' has shape {array.shape}, 'features' has {rows} rows", file=path)
-    return text_array([str(value) if str(value) else None for value in array.tolist()])
+    return text_array([_text(value, name, path) or None for value in array.tolist()])
+
+
+def _text(value: object, name: str, path: Path) -> str:
+    if not isinstance(value, bytes):
+        return str(value)
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: '{name}' holds bytes that are no text: {value!r}", file=path) from None
 
 
 def _assemble(path: Path, features: Any, columns: dict[str, TextArray], *, labels: LabelReader) -> FeatureSet:

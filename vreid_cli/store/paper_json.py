@@ -81,10 +81,13 @@ def _matrix(track: str, rows: Any, path: Path) -> NDArray[np.float32]:
                 hint="every image of a file needs the same number of features",
                 file=path,
             )
+    # NumPy would take "1.5" and true for numbers.
+    if any(type(value) not in (int, float) for row in rows for value in row):
+        raise DataError(f"{path}: track {track} holds something that is no number", file=path)
     try:
         matrix = np.array(rows, dtype=np.float64)
-    except (ValueError, TypeError):
-        raise DataError(f"{path}: track {track} holds something that is no number", file=path) from None
+    except OverflowError:
+        raise DataError(f"{path}: track {track} holds a number that is too large", file=path) from None
     # Beyond float32's range counts as infinite: that is how it would be computed with.
     with np.errstate(over="ignore"):
         single = matrix.astype(np.float32)
@@ -220,7 +223,7 @@ class JsonRanking:
         Ranks are counted without what was left out.
         """
         entries = {entry.query: entry for entry in self._entries}
-        lists = {query: self._ranked_items(entries[query]) for query in queries}
+        lists = {query: self._ranked_items(entries[query]) if query in entries else [] for query in queries}
         return {query: count_ranks(items, self.facts, same_camera=same_camera)[:top] for query, items in lists.items()}
 
     def _ranked_items(self, entry: _Entry) -> list[RankedItem]:

@@ -39,8 +39,10 @@ RANKING_SCHEMA = pa.schema(
     ]
 )
 #: Facts that are no text, kept as JSON.
-_NO_TEXT = ("query_identity", "gallery_identity", "selves", "gallery_size", "top_k")
+_NO_TEXT = ("query_identity", "gallery_identity", "selves", "gallery_size", "query_count", "top_k")
 _READ_ROWS = 1 << 20
+#: What Arrow raises over damaged bytes, depending on where they are.
+_DAMAGE = (pa.ArrowException, OSError, ValueError, IndexError, KeyError)
 #: Rows read beyond those that are asked for, because junk among them is left out.
 _WINDOW = 32
 #: Names of a gallery of millions still fit one dictionary page, instead of being written out row by row.
@@ -137,15 +139,26 @@ class ParquetRanking:
         if not path.is_file():
             raise StoreError(f"there is no ranking {path}", hint="make one with vreid rank", file=path)
         try:
-            self._file = pq.ParquetFile(path, read_dictionary=list(_TEXT_COLUMNS))
-            schema = self._file.schema_arrow
+            schema = pq.read_schema(path)
             metadata = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
-            self.facts = facts_from_metadata(metadata)
-        except (pa.ArrowException, OSError, ValueError, TypeError) as error:
+            facts = facts_from_metadata(metadata)
+            missing = [name for name in RANKING_SCHEMA.names if name not in schema.names]
+            if missing:
+                raise StoreError(f"{path} is no ranking: it has no column {', '.join(missing)}", file=path)
+            self._file = pq.ParquetFile(path, read_dictionary=list(_TEXT_COLUMNS))
+        except (*_DAMAGE, TypeError) as error:
             raise StoreError(f"{path} is no ranking: {error}", file=path) from None
-        missing = [name for name in RANKING_SCHEMA.names if name not in schema.names]
-        if missing:
-            raise StoreError(f"{path} is no ranking: it has no column {', '.join(missing)}", file=path)
+        self.facts = facts if "coverage" in metadata else replace(facts, **self._measure_coverage())
+
+    def _measure_coverage(self) -> dict[str, Any]:
+        """What a file that we did not write covers: all, only if every query lists every item that any lists."""
+        lists: dict[str, set[str]] = {}
+        for table in self._tables(["query_id", "gallery_id"]):
+            for row in table.group_by("query_id").aggregate([("gallery_id", "list")]).to_pylist():
+                lists.setdefault(row["query_id"], set()).update(row["gallery_id_list"])
+        size = len(set().union(*lists.values()))
+        full = all(len(items) == size for items in lists.values())
+        return {"coverage": "full" if full else "top-k", "gallery_size": size, "query_count": len(lists)}
 
     def judged(self) -> Iterator[JudgedRows]:
         """Whole ranked lists, a number of queries at a time, with what evaluation must know of each row."""
@@ -174,8 +187,7 @@ class ParquetRanking:
         window = top + _WINDOW
         while True:
             condition = [("query_id", "in", list(queries)), ("rank", "<=", window)]
-            table = pq.read_table(self.path, columns=RANKING_SCHEMA.names, filters=condition)
-            rows = [RankedItem(**row) for row in table.to_pylist()]
+            rows = [RankedItem(**row) for row in self._rows_where(condition)]
             lists = {query: [row for row in rows if row.query_id == query] for query in queries}
             counted = {query: count_ranks(items, self.facts, same_camera=same_camera) for query, items in lists.items()}
             # A query whose first rows are mostly junk needs more of them.
@@ -183,12 +195,31 @@ class ParquetRanking:
                 return {query: items[:top] for query, items in counted.items()}
             window *= 4
 
+    def _rows_where(self, condition: Any) -> list[dict[str, Any]]:
+        with _telling_of_damage(self.path):
+            rows: list[dict[str, Any]] = pq.read_table(
+                self.path, columns=RANKING_SCHEMA.names, filters=condition
+            ).to_pylist()
+        return rows
+
     def _tables(self, columns: Sequence[str]) -> Iterator[pa.Table]:
-        try:
-            for batch in self._file.iter_batches(batch_size=_READ_ROWS, columns=list(columns)):
-                yield pa.Table.from_batches([batch])
-        except (pa.ArrowException, OSError) as error:
-            raise StoreError(f"{self.path} is damaged: {error}", file=self.path) from None
+        batches = self._file.iter_batches(batch_size=_READ_ROWS, columns=list(columns))
+        while True:
+            with _telling_of_damage(self.path):
+                batch = next(batches, None)
+                if batch is None:
+                    return
+                batch.validate(full=True)
+            yield pa.Table.from_batches([batch])
+
+
+@contextmanager
+def _telling_of_damage(path: Path) -> Iterator[None]:
+    """Turn what Arrow raises over damaged bytes into our own error."""
+    try:
+        yield
+    except _DAMAGE as error:
+        raise StoreError(f"{path} is damaged: {error}", hint="make it again with vreid rank", file=path) from None
 
 
 def count_ranks(items: Sequence[RankedItem], facts: RankingFacts, *, same_camera: SameCamera) -> list[RankedItem]:

@@ -108,7 +108,12 @@ def _evaluate_one(session: Session, path: Path, rules: EvaluateSettings) -> Eval
         path=path,
         facts=ranking.facts,
         rules=rules,
-        scores=summarise(scores, ranks=sorted(set(rules.ranks)), coverage=ranking.facts.coverage),
+        scores=summarise(
+            scores,
+            ranks=sorted(set(rules.ranks)),
+            coverage=ranking.facts.coverage,
+            query_count=ranking.facts.query_count,
+        ),
     )
 
 

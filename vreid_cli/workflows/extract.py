@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,20 +76,24 @@ def extract(session: Session) -> ExtractReport:
     started = time.monotonic()
     with run.locked():
         summaries = _extract_all(run, listings, settings, loaded=loaded, device=device)
-    warnings += [_empty_warning(split, s) for split, s in summaries.items() if s.empty_tracks]
+    empty = [_empty_warning(split, s) for split, s in summaries.items() if s.empty_tracks]
+    for warning in empty:
+        log.warning("%s", warning)
     Session(session.resolved, run, session.command).record()
     return ExtractReport(
         outputs=tuple(str(run.features(split).path) for split in summaries),
-        skipped=tuple(
-            {"split": split, "image_id": s.image_id, "track_id": s.track_id, "reason": s.reason}
-            for split, summary in summaries.items()
-            for s in summary.skipped
-        ),
-        warnings=(*warnings, *([MEANINGLESS] if weights == RANDOM_WEIGHTS else [])),
+        skipped=tuple(_skipped(summaries)),
+        warnings=(*warnings, *empty, *([MEANINGLESS] if weights == RANDOM_WEIGHTS else [])),
         run_dir=run.path,
         splits=summaries,
         seconds=time.monotonic() - started,
     )
+
+
+def _skipped(summaries: Mapping[Split, SplitSummary]) -> Iterator[dict[str, str | None]]:
+    for split, summary in summaries.items():
+        for entry in summary.skipped:
+            yield {"split": split, "image_id": entry.image_id, "track_id": entry.track_id, "reason": entry.reason}
 
 
 def default_run_dir(settings: Settings, weights: str) -> Path:

@@ -1,0 +1,55 @@
+"""A tiny labelled set, weights that fit it, and a run of it, made once for all tests of the command line."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from tiny import Vreid, draw_tracks, save_weights
+
+from vreid_cli.cli.app import run
+
+#: Four vehicles; each query is seen again by another camera, 0001 and 0002 by its own camera too.
+TRACKS = {
+    **{f"query/{track}": 3 for track in ("0001_c001", "0002_c002", "0003_c001")},
+    "query/0004_c003": 1,
+    **{f"gallery/{track}": 2 for track in ("0001_c001_again", "0001_c002", "0002_c002_again")},
+    **{f"gallery/{track}": 2 for track in ("0002_c003", "0003_c002")},
+    "gallery/0004_c001": 4,
+    "gallery/0009_c001": 1,
+}
+EXTRACT = ("extract", "--dataset", "tracks", "--arch", "resnet18")
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint."""
+    return save_weights(tmp_path_factory.mktemp("weights") / "tiny.safetensors")
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Path:
+    """A folder with ``data/``, and ``runs/`` with an extracted run; tests take copies."""
+    folder = tmp_path_factory.mktemp("made")
+    draw_tracks(folder / "data", TRACKS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert run([*EXTRACT, "--data-dir", "data", "--weights", str(weights)]) == 0
+    return folder
+
+
+@pytest.fixture
+def vreid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Vreid:
+    """Runs commands in an empty folder, with nothing of the developer's own settings."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("VREID_DATA_DIR", raising=False)
+    monkeypatch.setenv("VREID_CACHE_DIR", str(tmp_path / "cache"))
+    return Vreid(capsys)
+
+
+@pytest.fixture
+def ready(vreid: Vreid, made: Path, tmp_path: Path) -> Path:
+    """The extracted run's folder, in a current folder of its own: the pictures stay where they were made."""
+    shutil.copytree(made / "runs", tmp_path / "runs")
+    return Path("runs/tracks-resnet18-tiny")

@@ -1,0 +1,90 @@
+"""Pictures and weights so small that a whole extraction takes a fraction of a second."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vreid_cli.cli.app import run
+from vreid_cli.models.backbones import BACKBONES, build_random
+from vreid_cli.models.checkpoint import save_checkpoint
+from vreid_cli.models.transforms import Transform
+
+
+def draw(path: Path, *, hue: int = 0, seed: int = 0) -> Path:
+    """A small picture: the hue makes the vehicle, the seed everything else."""
+    rng = np.random.default_rng([hue, seed])
+    pixels = rng.integers(0, 60, (30, 36, 3))
+    pixels[8:24, 6:30] += np.array([(37 * hue) % 190, (91 * hue) % 190, (53 * hue) % 190])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels.astype(np.uint8)).save(path)
+    return path
+
+
+def draw_tracks(root: Path, tracks: dict[str, int]) -> Path:
+    """The layout ``tracks``: ``{"query/0001_c001": 3}`` draws three pictures of vehicle 0001."""
+    for number, (track, pictures) in enumerate(tracks.items()):
+        vehicle = re.search(r"\d+", Path(track).name)
+        hue = int(vehicle.group()) if vehicle else number
+        for index in range(pictures):
+            draw(root / track / f"{index}.png", hue=hue, seed=1000 * number + index)
+    return root
+
+
+def save_weights(path: Path) -> Path:
+    """A ResNet18 that was never trained, for pictures of 32 x 32: it is a file, so nothing calls it random."""
+    network = build_random(BACKBONES["resnet18"], seed=7)
+    save_checkpoint(path, network, transform=Transform(resize=34, crop=32), facts={"made": "for tests"})
+    return path
+
+
+class Vreid:
+    """Runs commands in this process and keeps what they printed.
+
+    Attributes:
+        out: Standard output of the last command.
+        err: Standard error of the last command.
+    """
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+        self.out = ""
+        self.err = ""
+
+    def __call__(self, *arguments: str | Path, code: int = 0) -> str:
+        """Run one command, check its exit code, and return its standard output."""
+        self._capsys.readouterr()
+        found = run([str(argument) for argument in arguments])
+        self.out, self.err = self._capsys.readouterr()
+        assert found == code, f"exit code {found}\n{self.out}\n{self.err}"
+        assert "Traceback" not in self.err
+        return self.out
+
+    def json(self, *arguments: str | Path, code: int = 0) -> dict[str, Any]:
+        """The one object that ``--json`` prints."""
+        value: dict[str, Any] = json.loads(self(*arguments, "--json", code=code))
+        assert value["schema"] == 1
+        return value
+
+    def error(self, *arguments: str | Path, code: int = 1) -> dict[str, str]:
+        """The error that a command ends with, which people and programs are told alike; "" where it says nothing."""
+        self(*arguments, code=code)
+        assert self.out == ""
+        told = self.err
+        error: dict[str, str | None] = self.json(*arguments, code=code)["error"]
+        assert set(error) == {"message", "hint", "file"}
+        assert f"error: {error['message']}" in told
+        assert error["hint"] is None or f"hint:  {error['hint']}" in told
+        return {key: value or "" for key, value in error.items()}
+
+
+def judge(results: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Evaluations by the file name of their ranking."""
+    return {Path(result["ranking"]).name: result for result in results}
