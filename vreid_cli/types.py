@@ -260,6 +260,7 @@ class RankingFacts:
         query_count: Number of queries, also those that list nothing.
         cameras: ``all``, or ``other`` where items of the query's own camera were never ranked.
         top_k: How many of the nearest are listed, where that was limited.
+        alpha: RSCR's weight of the codes' absolute values.
         selves: For each query, the gallery items that are the query itself.
     """
 
@@ -277,6 +278,7 @@ class RankingFacts:
     query_count: int | None = None
     cameras: str = "all"
     top_k: int | None = None
+    alpha: float | None = None
     selves: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -551,6 +552,30 @@ def test_an_export_replaces_nothing_without_force(vreid: Vreid, ready: Path) -> 
     vreid("export", "features", "-o", "out", "--force")
     error = vreid.error("export", "features", "--format", "xml", code=2)
     assert error["message"] == "--format xml: needs 'json' or 'npz'"
+
+
+@pytest.mark.shared
+def test_the_real_sample_goes_all_the_way(vreid: Vreid, weights: Path, shared: Path) -> None:
+    run = ("--run-dir", "run")
+    vreid(*EXTRACT, "--data-dir", shared / "reference/image_sample", "--weights", weights, *run)
+    vreid("rank", *run)
+    result = vreid.json("evaluate", *run)["results"][0]
+    assert (result["valid_queries"], result["total_queries"], result["positives"], result["junk"]) == (4, 4, 4, 0)
+    assert vreid.json("show", *run, "-o", "sheet.png")["warnings"] == []
+    assert Image.open("sheet.png").width > 600
+
+
+@pytest.mark.shared
+def test_the_released_features_are_ranked_without_a_run(vreid: Vreid, shared: Path) -> None:
+    features = [shared / "reference" / f"feat_{side}.json" for side in ("query", "test")]
+    sides = ("--query-features", features[0], "--test-features", features[1])
+    vreid("rank", *sides, "--metric", "meanMCD50", "--definition", "released", "--output", "r.json")
+    assert vreid.err == ""
+    told = vreid("evaluate", "r.json")
+    assert re.search(r"meanMCD50 +│ +100\.0 │ 100\.0 │ +100\.0 .* 4/4", told)
+    for words in ("definition released", "dataset unknown", "track unit passage"):
+        assert words in " ".join(told.split())
+    assert sorted(path.name for path in Path().iterdir()) == ["r.json"]
 
 
 # -- which run -------------------------------------------------------------------------------------------------

@@ -51,11 +51,8 @@ def execute(
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A name that the terminal has no letters for is no reason to lose a result.
         sys.stdout.reconfigure(errors="backslashreplace")
-    merged = given(**options)
-    for key, value in (("run_dir", common.run_dir), ("seed", common.seed)):
-        if value is not None:
-            merged.setdefault("run", {})[key] = str(value) if key == "run_dir" else value
-    layers = collect_layers(merged, config=common.config, assignments=common.assignments)
+    overrides = given(**options, run={"run_dir": common.run_dir, "seed": common.seed})
+    layers = collect_layers(overrides, config=common.config, assignments=common.assignments)
     session = settle(layers, command=typed_command(), use_latest=use_latest, free=free)
     if common.show_config:
         _print_config(session.resolved, as_json=common.json)

@@ -17,7 +17,8 @@ from vreid_cli.ranking.aggregation import (
     slot_layout,
 )
 from vreid_cli.ranking.distances import CosineDistance, EuclideanDistance, ImageDistance, coarse_mean
-from vreid_cli.ranking.metrics import Metric
+from vreid_cli.ranking.metrics import RSCR, Metric
+from vreid_cli.ranking.rscr import ReconstructionResidual
 from vreid_cli.ranking.twins import find_twins
 from vreid_cli.runtime.devices import exact_float32
 from vreid_cli.types import Definition, FeatureSet, Int64Array, Tracks
@@ -62,6 +63,7 @@ class DistanceEngine:
         items: Items of the gallery side.
         metrics: What to compute; metrics of one distance share its products.
         definition: ``paper`` or ``released``.
+        alpha: RSCR's weight of the codes' absolute values.
         device: Where to compute.
         budget: Bytes for working arrays.
     """
@@ -75,6 +77,7 @@ class DistanceEngine:
         items: Tracks,
         metrics: Sequence[Metric],
         definition: Definition,
+        alpha: float,
         device: torch.device,
         budget: int,
     ) -> None:
@@ -82,6 +85,7 @@ class DistanceEngine:
         self._gallery, self._items = gallery, items
         self._metrics = metrics
         self._definition = definition
+        self.reconstruction = ReconstructionResidual(alpha)
         self._device = device
         self._budget = budget
         # By the set itself: two sets in memory may have the same name, and one may be both sides.
@@ -100,7 +104,9 @@ class DistanceEngine:
             DataError: A feature is not finite, or too large for float32.
         """
         distances: dict[str, ImageDistance] = {
-            name: self._distance(name) for name in dict.fromkeys(m.distance for m in self._metrics)
+            name: self._distance(name)
+            for name in dict.fromkeys(m.distance for m in self._metrics)
+            if name != RSCR.distance
         }
         twins: tuple[Int64Array, Int64Array] | None = None
         for block in self._blocks(self._query, self._queries, most_items=self._most_queries()):
@@ -136,6 +142,10 @@ class DistanceEngine:
                     values = distance.between(prepared[name], distance.prepare(gallery_block.rows))
                     for metric, aggregated in self._aggregate(name, values, block, gallery_block):
                         results[metric][:, columns] = aggregated
+                if RSCR.name in results:
+                    results[RSCR.name][:, columns] = self.reconstruction.between(
+                        block.rows, block.layout, gallery=gallery_block.rows, items=gallery_block.layout
+                    )
         return results
 
     def _aggregate(

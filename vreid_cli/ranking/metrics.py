@@ -10,7 +10,7 @@ from typing import Literal
 from vreid_cli.errors import UsageError, did_you_mean
 from vreid_cli.types import Definition, Task
 
-Distance = Literal["MED", "MCD"]
+Distance = Literal["MED", "MCD", "RSCR"]
 Aggregation = Literal["min", "mean", "med", "mean50", "med50"]
 
 _AGGREGATIONS: tuple[Aggregation, ...] = ("min", "mean", "med", "mean50", "med50")
@@ -18,7 +18,7 @@ _AGGREGATIONS: tuple[Aggregation, ...] = ("min", "mean", "med", "mean50", "med50
 
 @dataclass(frozen=True)
 class Metric:
-    """An image-to-track distance and, between tracks, how it is aggregated over the query's images."""
+    """A distance and, for MED and MCD between tracks, how it is aggregated over the query's images."""
 
     name: str
     distance: Distance
@@ -30,9 +30,11 @@ def _track_metric(distance: Distance, aggregation: Aggregation) -> Metric:
     return Metric(f"{stem}{distance}{'50' if fifty else ''}", distance, aggregation)
 
 
-_DISTANCES: tuple[Distance, ...] = ("MED", "MCD")
-TRACK_METRICS = {m.name: m for m in (_track_metric(d, a) for d in _DISTANCES for a in _AGGREGATIONS)}
-IMAGE_METRICS: dict[str, Metric] = {d: Metric(d, d) for d in _DISTANCES}
+_AGGREGATED: tuple[Distance, ...] = ("MED", "MCD")
+#: RSCR is over all images of both tracks as it is, and the same under both definitions.
+RSCR = Metric("RSCR", "RSCR")
+TRACK_METRICS = {m.name: m for m in (*(_track_metric(d, a) for d in _AGGREGATED for a in _AGGREGATIONS), RSCR)}
+IMAGE_METRICS: dict[str, Metric] = {"MED": Metric("MED", "MED"), "MCD": Metric("MCD", "MCD"), "RSCR": RSCR}
 
 
 def parse_metrics(names: Sequence[str], task: Task, *, definition: Definition) -> list[Metric]:

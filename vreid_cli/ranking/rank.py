@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from vreid_cli.errors import DataError
+from vreid_cli.errors import DataError, DeviceError
 from vreid_cli.ranking.engine import DistanceEngine, QueryDistances
-from vreid_cli.ranking.metrics import Metric, parse_metrics
+from vreid_cli.ranking.metrics import RSCR, Metric, parse_metrics
 from vreid_cli.ranking.tracks import find_selves, group_tracks, image_items, query_tracks_in
 from vreid_cli.runtime.devices import choose_device
 from vreid_cli.runtime.memory import memory_budget
@@ -44,6 +44,7 @@ class RankingOptions:
         whole_tracks: Take the query tracks whole from the gallery (VeRi's track-to-track protocol).
         device: As ``--device``.
         memory_budget_mb: Mebibytes for working arrays, or ``auto``.
+        alpha: RSCR's weight of the codes' absolute values, above 0.
     """
 
     task: Task = "t2t"
@@ -55,6 +56,7 @@ class RankingOptions:
     whole_tracks: bool = False
     device: str = "auto"
     memory_budget_mb: int | str = "auto"
+    alpha: float = 1.0
 
 
 class RankingPlan:
@@ -76,6 +78,8 @@ class RankingPlan:
         _check_fit(query, gallery)
         self._options = options
         self._device = choose_device(options.device)
+        if RSCR in self.metrics and self._device.type == "mps":
+            raise DeviceError(f"RSCR needs float64, which {self._device} does not have", hint="use --device cpu")
         self._gallery = gallery
         unit = options.track_unit
         self._items = image_items(gallery) if options.task == "i2i" else group_tracks(gallery, unit)
@@ -83,6 +87,7 @@ class RankingPlan:
         selves = find_selves(self._query, self._queries, gallery=gallery, items=self._items)
         self._facts = self._describe(query, selves)
         self.zero_vectors = 0
+        self.notes: list[str] = []
 
     @property
     def queries(self) -> Items:
@@ -101,7 +106,9 @@ class RankingPlan:
 
     def facts(self, metric: Metric) -> RankingFacts:
         """How the ranking by this metric is made."""
-        return replace(self._facts, metric=metric.name)
+        return replace(
+            self._facts, metric=metric.name, alpha=self._options.alpha if metric.distance == RSCR.distance else None
+        )
 
     def blocks(self, advance: Callable[[int], object] = lambda queries: None) -> Iterator[dict[str, RankingBlock]]:
         """Ranked lists by metric name, a block of queries at a time.
@@ -116,6 +123,7 @@ class RankingPlan:
             items=self._items,
             metrics=self.metrics,
             definition=self._options.definition,
+            alpha=self._options.alpha,
             device=self._device,
             budget=memory_budget(self._options.memory_budget_mb, self._device),
         )
@@ -124,6 +132,22 @@ class RankingPlan:
             yield {name: select.lists(distances.first, values) for name, values in distances.by_metric.items()}
             advance(_count(distances))
         self.zero_vectors = engine.zero_vectors
+        self.notes = self._notes(engine)
+
+    def _notes(self, engine: DistanceEngine) -> list[str]:
+        """What is doubtful about the distances."""
+        notes = []
+        names = [metric.name for metric in self.metrics]
+        if self.zero_vectors and any(metric.distance == "MCD" for metric in self.metrics):
+            notes.append(f"{self.zero_vectors} images have a zero LR: their cosine distance to every image is 1")
+        if RSCR.name in names and not engine.reconstruction.used:
+            notes.append(
+                f"RSCR with α = {self._options.alpha:g}: every code is zero, so the ranking says nothing; "
+                "for LRs of small norm choose a smaller α (rank.alpha)"
+            )
+        if engine.reconstruction.unsolved:
+            notes.append(f"RSCR: {engine.reconstruction.unsolved} sparse codes did not reach the wanted accuracy")
+        return notes
 
     def _describe(self, query: FeatureSet, selves: Mapping[str, tuple[str, ...]]) -> RankingFacts:
         options = self._options

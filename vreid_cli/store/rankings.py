@@ -39,7 +39,7 @@ RANKING_SCHEMA = pa.schema(
     ]
 )
 #: Facts that are no text, kept as JSON.
-_NO_TEXT = ("query_identity", "gallery_identity", "selves", "gallery_size", "query_count", "top_k")
+_NO_TEXT = ("query_identity", "gallery_identity", "selves", "gallery_size", "query_count", "top_k", "alpha")
 _READ_ROWS = 1 << 20
 #: What Arrow raises over damaged bytes, depending on where they are.
 _DAMAGE = (pa.ArrowException, OSError, ValueError, IndexError, KeyError)
@@ -152,13 +152,16 @@ class ParquetRanking:
 
     def _measure_coverage(self) -> dict[str, Any]:
         """What a file that we did not write covers: all, only if every query lists every item that any lists."""
-        lists: dict[str, set[str]] = {}
+        queries: dict[str, int] = {}
+        items: dict[str, int] = {}
+        listed = np.zeros(0, dtype=np.int64)
         for table in self._tables(["query_id", "gallery_id"]):
-            for row in table.group_by("query_id").aggregate([("gallery_id", "list")]).to_pylist():
-                lists.setdefault(row["query_id"], set()).update(row["gallery_id_list"])
-        size = len(set().union(*lists.values()))
-        full = all(len(items) == size for items in lists.values())
-        return {"coverage": "full" if full else "top-k", "gallery_size": size, "query_count": len(lists)}
+            counts = np.bincount(_codes(table, "query_id", queries), minlength=len(listed))
+            counts[: len(listed)] += listed
+            listed = counts
+            _codes(table, "gallery_id", items)
+        full = bool((listed == len(items)).all())
+        return {"coverage": "full" if full else "top-k", "gallery_size": len(items), "query_count": len(queries)}
 
     def judged(self) -> Iterator[JudgedRows]:
         """Whole ranked lists, a number of queries at a time, with what evaluation must know of each row."""

@@ -66,8 +66,7 @@ def rank(session: Session) -> RankReport:
         for blocks in plan.blocks(bar.update):
             for name, block in blocks.items():
                 writers[name].append(block)
-    if plan.zero_vectors and any(metric.distance == "MCD" for metric in metrics):
-        warnings.append(f"{plan.zero_vectors} images have a zero LR: their cosine distance to every image is 1")
+    warnings += plan.notes
     for warning in warnings:
         log.warning("%s", warning)
     if chosen.query_features is None or chosen.gallery_features is None:
@@ -151,6 +150,7 @@ def _options(session: Session, query: FeatureSet) -> RankingOptions:
         whole_tracks=chosen.task == "t2t" and query.dataset == "veri",
         device=settings.runtime.device,
         memory_budget_mb=settings.runtime.memory_budget_mb,
+        alpha=chosen.alpha,
     )
 
 

@@ -1,0 +1,275 @@
+"""A tiny VeRi tree, and folders of tracks, through every command; what is counted equals a count by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from tiny import Vreid, draw, draw_tracks, save_weights
+
+#: Passages of a vehicle before a camera, and how many pictures each has. 0003 is seen by one camera only, twice;
+#: 0004 is seen once; the others are seen by several cameras, 0001 by one of them twice.
+PASSAGES = {
+    "0001_c001_t0011": 3,
+    "0001_c001_t0012": 2,
+    "0001_c002_t0013": 2,
+    "0002_c002_t0021": 1,
+    "0002_c003_t0022": 4,
+    "0003_c001_t0031": 2,
+    "0003_c001_t0032": 1,
+    "0004_c003_t0041": 1,
+    "0005_c001_t0011": 2,  # the number alone names no track: 0001 has a t0011 too
+    "0005_c002_t0052": 2,
+    "0005_c003_t0053": 1,
+}
+#: Which pictures are looked for: passage, and place in it. Two of them lie in one passage.
+QUERIES = (
+    *(("0001_c001_t0011", 0), ("0001_c001_t0011", 2), ("0001_c001_t0012", 1), ("0001_c002_t0013", 0)),
+    *(("0002_c002_t0021", 0), ("0003_c001_t0032", 0), ("0004_c003_t0041", 0), ("0005_c003_t0053", 0)),
+)
+TASKS = [("i2i", "passage"), ("i2t", "passage"), ("t2t", "passage"), ("i2t", "camera"), ("t2t", "camera")]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture of the tree, as the lists say."""
+
+    name: str
+    vehicle: str
+    camera: str
+    passage: str
+
+    def item(self, task: str, unit: str) -> str:
+        """The gallery item that holds it."""
+        if task == "i2i":
+            return self.name
+        return self.passage if unit == "passage" else f"{self.vehicle}_{self.camera}"
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What is to be counted."""
+
+    total_queries: int
+    valid_queries: int
+    positives: int
+    junk: int
+    gallery_size: int
+
+
+def all_pictures() -> list[Picture]:
+    pictures = []
+    for start, (passage, count) in enumerate(PASSAGES.items(), start=1):
+        vehicle, camera, _ = passage.split("_")
+        for index in range(count):
+            name = f"{vehicle}_{camera}_{1000 * start + 5 * index:08d}_{index % 2}.jpg"
+            pictures.append(Picture(name, vehicle, camera, passage))
+    return pictures
+
+
+def query_pictures() -> list[Picture]:
+    by_passage: dict[str, list[Picture]] = {}
+    for picture in all_pictures():
+        by_passage.setdefault(picture.passage, []).append(picture)
+    return [by_passage[passage][place] for passage, place in QUERIES]
+
+
+def count(
+    queries: Sequence[tuple[Picture, str | None]], gallery: Sequence[Picture], *, task: str, unit: str, rule: str
+) -> Counts:
+    """Count pair by pair. A query is a picture that stands for it, and the gallery item that is the query itself."""
+    items = {picture.item(task, unit): picture for picture in gallery}
+    positives = [0] * len(queries)
+    junk = 0
+    for number, (query, own) in enumerate(queries):
+        for name, item in items.items():
+            is_self = name == own
+            is_junk = rule == "drop" and (item.vehicle, item.camera) == (query.vehicle, query.camera)
+            junk += is_self or is_junk
+            positives[number] += item.vehicle == query.vehicle and not is_self and not is_junk
+    return Counts(len(queries), sum(n > 0 for n in positives), sum(positives), junk, len(items))
+
+
+def veri_queries(task: str, unit: str) -> list[tuple[Picture, str | None]]:
+    """The query pictures; in t2t the gallery tracks that hold one, each once."""
+    pairs = [(picture, picture.item(task, unit)) for picture in query_pictures()]
+    return list({own: (picture, own) for picture, own in pairs}.values()) if task == "t2t" else list(pairs)
+
+
+def counted(vreid: Vreid, run: str, rule: str) -> dict[tuple[str, str], Counts]:
+    """What ``evaluate`` counts for each ranking of a run."""
+    results = vreid.json("evaluate", "--run-dir", run, "--same-camera", rule)["results"]
+    found = {}
+    for result in results:
+        numbers = {name: result[name] for name in Counts.__dataclass_fields__}
+        assert result["same_camera"] == rule
+        assert (result["mAP"] is None) == (result["valid_queries"] == 0)
+        found[result["task"], result["track_unit"] or "passage"] = Counts(**numbers)
+    return found
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_weights(tmp_path_factory.mktemp("weights") / "tiny.safetensors")
+
+
+@pytest.fixture
+def vreid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Vreid:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("VREID_DATA_DIR", raising=False)
+    return Vreid(capsys)
+
+
+@pytest.fixture
+def veri() -> Path:
+    """The tree with its lists, with the release's line ends and trailing spaces."""
+    root = Path("VeRi")
+    pictures, queries = all_pictures(), query_pictures()
+    for number, picture in enumerate(pictures):
+        drawn = draw(root / "image_test" / picture.name, hue=int(picture.vehicle), seed=number)
+        if picture in queries:
+            (root / "image_query").mkdir(exist_ok=True)
+            (root / "image_query" / picture.name).write_bytes(drawn.read_bytes())
+    lines = {
+        "name_query.txt": [picture.name for picture in queries],
+        "name_test.txt": [picture.name for picture in pictures],
+        "test_track.txt": [
+            " ".join([passage, *(p.name for p in pictures if p.passage == passage), ""]) for passage in PASSAGES
+        ],
+    }
+    for name, content in lines.items():
+        (root / name).write_bytes("".join(f"{line}\r\n" for line in content).encode())
+    return root
+
+
+def extract_and_rank(vreid: Vreid, *data: str | Path, weights: Path, run: str) -> None:
+    report = vreid.json("extract", *data, "--arch", "resnet18", "--weights", weights, "--run-dir", run)
+    assert (report["skipped"], report["warnings"]) == ([], [])
+    for task, unit in TASKS:
+        vreid("rank", "--run-dir", run, "--task", task, *(["--track-unit", unit] if task != "i2i" else []))
+
+
+def test_a_veri_tree_is_counted_as_by_hand(vreid: Vreid, veri: Path, weights: Path) -> None:
+    extract_and_rank(vreid, weights=weights, run="run")  # ./VeRi is the default
+    for rule in ("drop", "keep"):
+        expected = {
+            (task, unit): count(veri_queries(task, unit), all_pictures(), task=task, unit=unit, rule=rule)
+            for task, unit in TASKS
+        }
+        assert counted(vreid, "run", rule) == expected
+    # A few of these by eye, so that the count by hand is one.
+    drop = counted(vreid, "run", "drop")
+    assert drop["i2i", "passage"] == Counts(8, 6, 2 + 2 + 2 + 5 + 4 + 0 + 0 + 4, 5 + 5 + 5 + 2 + 1 + 3 + 1 + 1, 21)
+    assert drop["t2t", "passage"] == Counts(7, 5, 1 + 1 + 2 + 1 + 0 + 0 + 2, 2 + 2 + 1 + 1 + 2 + 1 + 1, 11)
+    assert drop["t2t", "camera"] == Counts(6, 4, 1 + 1 + 1 + 0 + 0 + 2, 6, 9)
+
+
+def test_query_tracks_of_veri_are_taken_whole_from_the_gallery(vreid: Vreid, veri: Path, weights: Path) -> None:
+    extract_and_rank(vreid, weights=weights, run="run")
+    rows = pq.read_table("run/rankings/t2t-meanMCD50.parquet").to_pylist()
+    assert {row["query_id"] for row in rows} == {passage for passage, _ in QUERIES}
+    # The track itself is listed (at no distance, since it is whole) and left out only when counting.
+    own = {row["query_id"]: row["distance"] for row in rows if row["query_id"] == row["gallery_id"]}
+    assert len(own) == 7
+    assert max(own.values()) < 1e-5
+    (result,) = vreid.json("evaluate", "run/rankings/t2t-meanMCD50.parquet")["results"]
+    assert result["query_source"] == "gallery"
+    nearest = vreid.json("show", "--run-dir", "run", "--top", "20", "--same-camera", "keep")["queries"]
+    assert all(item["gallery_id"] != entry["query_id"] for entry in nearest for item in entry["nearest"])
+
+
+def test_lists_decide_and_contradictions_are_reported(vreid: Vreid, veri: Path, weights: Path) -> None:
+    draw(veri / "image_test/0009_c001_00000005_0.jpg")
+    with (veri / "name_test.txt").open("a") as file:
+        file.write("0008_c001_00000005_0.jpg\r\n")
+    command = ("extract", "--arch", "resnet18", "--weights", weights)
+    report = vreid.json(*command)
+    told = " ".join(report["warnings"])
+    assert "0009_c001_00000005_0.jpg" in told
+    assert "0008_c001_00000005_0.jpg" in told
+    assert [entry["image_id"] for entry in report["skipped"]] == ["0008_c001_00000005_0.jpg"]
+
+
+def test_without_list_files_the_names_say_it_all(vreid: Vreid, veri: Path, weights: Path) -> None:
+    for path in veri.glob("*.txt"):
+        path.unlink()
+    vreid("extract", "--arch", "resnet18", "--weights", weights, "--run-dir", "run")
+    assert "passages are unknown" in vreid.err
+    vreid("rank", "--run-dir", "run")
+    expected = count(veri_queries("t2t", "camera"), all_pictures(), task="t2t", unit="camera", rule="drop")
+    assert counted(vreid, "run", "drop") == {("t2t", "passage"): expected}
+
+
+# -- folders of tracks -----------------------------------------------------------------------------------------
+
+
+def track_pictures() -> list[Picture]:
+    return [Picture(f"{p.passage}/{p.name}", p.vehicle, p.camera, p.passage) for p in all_pictures()]
+
+
+def draw_passages(root: Path, *, seed: int) -> Path:
+    for number, picture in enumerate(track_pictures()):
+        draw(root / picture.name, hue=int(picture.vehicle), seed=seed + number)
+    return root
+
+
+def folder_queries(task: str, unit: str, *, same_files: bool) -> list[tuple[Picture, str | None]]:
+    """Every picture, or every track, of a folder; itself in the gallery only where the files are the same."""
+    pairs = [(picture, picture.item(task, unit)) for picture in track_pictures()]
+    if task == "t2t":
+        pairs = list({own: (picture, own) for picture, own in pairs}.values())
+    return [(picture, own if same_files else None) for picture, own in pairs]
+
+
+@pytest.mark.parametrize("same_files", [True, False], ids=["same-folder", "equal-names"])
+def test_the_query_itself_is_the_same_file_and_never_an_equal_name(
+    vreid: Vreid, weights: Path, same_files: bool
+) -> None:
+    query = draw_passages(Path("tracks"), seed=0)
+    gallery = query if same_files else draw_passages(Path("others"), seed=5000)
+    folders = ("--dataset", "tracks", "--query-dir", query, "--gallery-dir", gallery)
+    extract_and_rank(vreid, *folders, weights=weights, run="run")
+    for rule in ("drop", "keep"):
+        expected = {
+            (task, unit): count(
+                folder_queries(task, unit, same_files=same_files), track_pictures(), task=task, unit=unit, rule=rule
+            )
+            for task, unit in TASKS
+        }
+        assert counted(vreid, "run", rule) == expected
+
+
+def test_the_same_folder_by_another_path_is_the_same_folder(vreid: Vreid, weights: Path) -> None:
+    draw_passages(Path("tracks"), seed=0)
+    Path("link").symlink_to("tracks")
+    folders = ("--dataset", "tracks", "--query-dir", "link", "--gallery-dir", "../" + Path.cwd().name + "/tracks")
+    extract_and_rank(vreid, *folders, weights=weights, run="run")
+    queries = folder_queries("i2i", "passage", same_files=True)
+    expected = count(queries, track_pictures(), task="i2i", unit="passage", rule="keep")
+    assert counted(vreid, "run", "keep")["i2i", "passage"] == expected
+
+
+def test_features_from_a_file_have_no_self(vreid: Vreid, weights: Path) -> None:
+    draw_passages(Path("tracks"), seed=0)
+    folders = ("--dataset", "tracks", "--query-dir", "tracks", "--gallery-dir", "tracks")
+    vreid("extract", *folders, "--arch", "resnet18", "--weights", weights, "--run-dir", "run")
+    for form in ("json", "npz"):
+        vreid("export", "features", "--run-dir", "run", "-o", "out", "--format", form)
+        vreid("rank", "--query-features", f"out/feat_query.{form}", "--gallery-features", f"out/feat_test.{form}",
+              "-o", f"{form}.parquet")  # fmt: skip
+        (result,) = vreid.json("evaluate", f"{form}.parquet", "--same-camera", "keep")["results"]
+        queries = folder_queries("t2t", "passage", same_files=False)
+        expected = count(queries, track_pictures(), task="t2t", unit="passage", rule="keep")
+        assert {name: result[name] for name in Counts.__dataclass_fields__} == vars(expected)
+
+
+def test_tracks_of_other_vehicles_alone_leave_no_valid_query(vreid: Vreid, weights: Path) -> None:
+    draw_tracks(Path("data"), {"query/0001_c001": 2, "gallery/0002_c002": 2})
+    vreid("extract", "--dataset", "tracks", "--data-dir", "data", "--arch", "resnet18", "--weights", weights)
+    vreid("rank")
+    (result,) = vreid.json("evaluate")["results"]
+    assert (result["valid_queries"], result["total_queries"], result["mAP"], result["cmc"]["1"]) == (0, 1, None, None)
+    assert "check that both sides are labelled alike" in vreid.err
