@@ -46,8 +46,8 @@ def command(
         typer.Option(
             "--metric",
             metavar="NAME,…|all",
-            help="For t2t minMED, meanMED, medMED, meanMED50, medMED50 and the same with MCD; "
-            "for i2t and i2i MED, MCD. \\[meanMCD50, or MCD]",
+            help="For t2t minMED, meanMED, medMED, meanMED50, medMED50, the same with MCD, and RSCR; "
+            "for i2t and i2i MED, MCD, RSCR. \\[meanMCD50, or MCD]",
             rich_help_panel=_WHAT,
         ),
     ] = None,
