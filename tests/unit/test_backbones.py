@@ -75,16 +75,23 @@ ORACLES: dict[str, Callable[[nn.Module, torch.Tensor], torch.Tensor]] = {
 
 
 def plain_model(arch: str, seed: int) -> nn.Module:
-    """torchvision's own model with weights that are nothing special: its random ones, and moved batch statistics."""
+    """torchvision's own model with random weights whose LRs depend on the picture.
+
+    As torchvision initialises them, some networks lose the picture on the way: every tensor would agree then.
+    """
     torch.manual_seed(seed)
     options = {"aux_logits": False, "init_weights": False} if arch == "inception_v3" else {}
     model = getattr(models, arch)(weights=None, **options)
     for module in model.modules():
+        if isinstance(module, nn.Conv2d) or (isinstance(module, nn.Linear) and arch == "alexnet"):
+            nn.init.kaiming_normal_(module.weight)
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.normal_(module.bias, std=0.3)
-            nn.init.normal_(module.running_mean, std=0.1)
-            nn.init.uniform_(module.running_var, 0.5, 1.5)
+            module.momentum = None  # statistics of the one batch below
+    if arch not in ("alexnet", "vgg16"):
+        with torch.no_grad():
+            model.train()(images_for(arch, count=3))
     return model.eval()
 
 
@@ -109,7 +116,7 @@ def test_lr_equals_plain_torchvision(arch: str):
         expected = ORACLES[arch](model, images)
         found = same_weights(arch, model).latent(images)
     assert found.shape == (2, WIDTHS[arch]) == (2, BACKBONES[arch].width)
-    assert expected.std() > 1e-4  # else the comparison would say nothing
+    assert (expected[0] - expected[1]).abs().max() > 0.05 * expected.abs().max()  # else it would say nothing
     torch.testing.assert_close(found, expected, rtol=TOLERANCE, atol=TOLERANCE * float(expected.abs().max()))
 
 

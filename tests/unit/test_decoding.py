@@ -164,6 +164,20 @@ def test_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert "permission" in reason(path)
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [OSError, SyntaxError, ValueError, IndexError, EOFError, struct.error, zlib.error, Image.DecompressionBombError],
+)
+def test_whatever_a_decoder_raises_is_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]):
+    path = save(tmp_path, "a.jpg", as_bytes(drawing()))
+
+    def fail(*_args: object, **_options: object) -> None:
+        raise kind("broken inside")
+
+    monkeypatch.setattr(Image.Image, "convert", fail)
+    assert "broken inside" in reason(path)
+
+
 @pytest.mark.parametrize(("width", "height"), [(2, 2 * MAX_ASPECT_RATIO + 1), (MAX_ASPECT_RATIO + 1, 1)])
 def test_absurd_shape(tmp_path: Path, width: int, height: int):
     path = save(tmp_path, "a.png", as_bytes(Image.new("RGB", (width, height)), "PNG"))

@@ -126,11 +126,13 @@ def _extract_all(
     log.info(
         "extracting with %s, weights %s, on %s, batches of %d", settings.model.arch, loaded.weights, device, batch_size
     )
-    if settings.extract.restart:
-        for split in listings:
-            run.features(split).clear()
+    renewed = set(listings) if settings.extract.restart else set()
+    # Looked at before anything is cleared: a refusal must not cost features.
     for split in run.extracted_splits():
-        run.features(split).check_identity(options.identity)
+        if split not in renewed:
+            run.features(split).check_identity(options.identity)
+    for split in renewed:
+        run.features(split).clear()
     _begin(run, _info(settings, loaded))
     summaries = {}
     for split, listing in listings.items():
