@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -28,3 +30,26 @@ def shared() -> Path:
             pytest.fail(message)
         pytest.skip(message)
     return folder
+
+
+LimitFiles = Callable[[int], AbstractContextManager[None]]
+
+
+@pytest.fixture
+def limited_files() -> LimitFiles:
+    """Lets the system refuse to write files beyond a size: as near to a full disk as a test may come.
+
+    Only within the ``with`` block: outside it pytest may be writing its own long report to a file.
+    """
+    resource = pytest.importorskip("resource")
+
+    @contextmanager
+    def limit(size: int) -> Iterator[None]:
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limit

@@ -107,7 +107,7 @@ class RankSettings(Section):
     track_unit: TrackUnit = "passage"
     cameras: Literal["all", "other"] = "all"
     top_k: Positive | None = None
-    alpha: Annotated[float, Field(gt=0)] = 1.0
+    alpha: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     query_features: Path | None = None
     gallery_features: Path | None = None
     output: Path | None = None

@@ -24,8 +24,11 @@ from vreid_cli.store.rankings import RANKING_SCHEMA
 
 QUERIES = sorted(name.removeprefix("query/") for name in TRACKS if name.startswith("query/"))
 GALLERY = sorted(name.removeprefix("gallery/") for name in TRACKS if name.startswith("gallery/"))
-TRACK_METRICS = [f"{stem}{d}{fifty}" for d in ("MED", "MCD") for stem, fifty in
-                 (("min", ""), ("mean", ""), ("med", ""), ("mean", "50"), ("med", "50"))]  # fmt: skip
+TRACK_METRICS = [
+    *("minMED", "meanMED", "medMED", "meanMED50", "medMED50"),
+    *("minMCD", "meanMCD", "medMCD", "meanMCD50", "medMCD50"),
+    "RSCR",
+]
 
 
 def columns(path: Path) -> dict[str, list[object]]:
@@ -224,7 +227,9 @@ def test_all_metrics_of_each_task(vreid: Vreid, ready: Path) -> None:
     assert [Path(output).stem for output in report["outputs"]] == [f"t2t-{metric}" for metric in TRACK_METRICS]
     for task in ("i2t", "i2i"):
         report = vreid.json("rank", "--task", task, "--metric", "all")
-        assert [Path(output).stem for output in report["outputs"]] == [f"{task}-MED", f"{task}-MCD"]
+        assert [Path(output).stem for output in report["outputs"]] == [
+            f"{task}-{metric}" for metric in ("MED", "MCD", "RSCR")
+        ]
 
 
 @pytest.mark.parametrize("task", ["i2t", "i2i"])
@@ -247,7 +252,7 @@ def test_an_unknown_metric_is_offered_the_nearest(vreid: Vreid) -> None:
         (("--task", "t2i"), "--task t2i: needs 't2t', 'i2t' or 'i2i'"),
         (("--task", "i2t", "--definition", "released"), "--definition released is about two tracks"),
         (("--task", "i2i", "--track-unit", "camera"), "--track-unit: the task i2i compares single images"),
-        (("--metric", "all", "-o", "r.json"), "10 metrics need a folder"),
+        (("--metric", "all", "-o", "r.json"), "11 metrics need a folder"),
         (("-o", "r.csv"), "unknown ending '.csv'"),
         (("--top-k", "0"), "Invalid value for '--top-k'"),
         (("--device", "gpu"), "--device gpu: unknown device"),
@@ -281,7 +286,7 @@ def test_outputs_elsewhere_are_named_in_what_to_do_next(vreid: Vreid, ready: Pat
     told = vreid("rank", "-o", "out dir/r é.json")
     assert "vreid evaluate 'out dir/r é.json', vreid show --ranking 'out dir/r é.json'" in told
     assert "vreid evaluate all, vreid show" in vreid("rank", "--metric", "all", "-o", "all")
-    assert len(list(Path("all").iterdir())) == 10
+    assert len(list(Path("all").iterdir())) == 11
     Path("elsewhere").mkdir()
     shutil.move(ready, Path("elsewhere") / "moved run")
     assert "vreid evaluate --run-dir 'elsewhere/moved run'" in vreid("rank", "--run-dir", "elsewhere/moved run")

@@ -148,6 +148,8 @@ def test_layers_of_a_command_come_in_the_order_of_the_contract(tmp_path: Path, m
         ("model", "download_timeout", 0, "more than 0.0"),
         ("model", "download_timeout", float("inf"), "a finite number"),
         ("model", "download_timeout", float("nan"), "a finite number"),
+        ("rank", "alpha", 0, "more than 0.0"),
+        ("rank", "alpha", float("inf"), "a finite number"),
         ("extract", "batch_size", "atuo", "'auto' or a whole number"),
         ("extract", "batch_size", 0, "'auto' or at least 1"),
         ("extract", "workers", False, "'auto' or a whole number"),

@@ -9,7 +9,8 @@ import os
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -423,22 +424,15 @@ def test_no_space_left_is_a_store_error(tmp_path: Path, monkeypatch: pytest.Monk
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.fixture
-def limited_files() -> Iterator[Callable[[int], None]]:
-    """Lets the system refuse to write files beyond a size: as near to a full disk as a test may come."""
-    resource = pytest.importorskip("resource")
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-def test_disk_that_fills_up_under_a_part_and_a_plan(store: FeatureStore, limited_files: Callable[[int], None]):
+def test_disk_that_fills_up_under_a_part_and_a_plan(
+    store: FeatureStore, limited_files: Callable[[int], AbstractContextManager[None]]
+):
     fill(store, [[record("a", 1)]])
     before = {path.name: path.read_bytes() for path in store.path.iterdir()}
-    limited_files(3000)
     records = [record("a", n) for n in range(500)]
-    refusal(lambda: store.write_part(0, records, features=some_features(500), facts=facts()))
-    refusal(lambda: store.write_plan([PlanRow(f"{n}{n * 7919}", "a", n, n, str(n * 31), 0) for n in range(5000)]))
+    with limited_files(3000):
+        refusal(lambda: store.write_part(0, records, features=some_features(500), facts=facts()))
+        refusal(lambda: store.write_plan([PlanRow(f"{n}{n * 7919}", "a", n, n, str(n * 31), 0) for n in range(5000)]))
     assert {path.name: path.read_bytes() for path in store.path.iterdir()} == before
 
 

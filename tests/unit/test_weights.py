@@ -8,6 +8,7 @@ import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -298,24 +299,14 @@ def test_metadata_of_an_unknown_architecture(tmp_path: Path, small: State):
     assert "resnet19" in refusal(tmp_path / "a.safetensors").message
 
 
-def test_full_disk_while_saving(tmp_path: Path, limited_files: Callable[[int], None]):
+def test_full_disk_while_saving(tmp_path: Path, limited_files: Callable[[int], AbstractContextManager[None]]):
     path = tmp_path / "best.safetensors"
     path.write_bytes(b"old")
     network = build_random(BACKBONES["resnet18"], seed=3)
-    limited_files(100_000)
-    with pytest.raises(StoreError, match="cannot be written"):
+    with limited_files(100_000), pytest.raises(StoreError, match="cannot be written"):
         save_checkpoint(path, network, transform=network.backbone.transform, facts={})
     assert path.read_bytes() == b"old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["best.safetensors"]
-
-
-@pytest.fixture
-def limited_files() -> Iterator[Callable[[int], None]]:
-    """Lets the system refuse to write files beyond a size: as near to a full disk as a test may come."""
-    resource = pytest.importorskip("resource")
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 # -- files that do not fit ----------------------------------------------------------------------------------
@@ -583,9 +574,10 @@ def test_wrong_file_in_the_cache(tmp_path: Path, server: Server):
     assert path.read_bytes() == b"something else"
 
 
-def test_no_room_for_the_download(tmp_path: Path, server: Server, limited_files: Callable[[int], None]):
-    limited_files(50_000)
-    with pytest.raises(StoreError) as caught:
+def test_no_room_for_the_download(
+    tmp_path: Path, server: Server, limited_files: Callable[[int], AbstractContextManager[None]]
+):
+    with limited_files(50_000), pytest.raises(StoreError) as caught:
         fetch_weights(BACKBONES["densenet201"], "veri", source=source_for(server, tmp_path / "cache"))
     assert str(tmp_path / "cache") in caught.value.message
     assert list((tmp_path / "cache").iterdir()) == []

@@ -58,6 +58,7 @@ class EvaluatedRanking:
             "junk": scores.junk,
             "gallery_size": facts.gallery_size,
             "weights": facts.weights,
+            "alpha": facts.alpha,
         }
 
 

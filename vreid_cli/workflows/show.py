@@ -87,6 +87,7 @@ def describe(facts: RankingFacts, settings: Settings) -> str:
         f"task {facts.task or 'unknown'}",
         f"definition {facts.definition or 'unknown'}",
         *([f"track unit {facts.track_unit}"] if facts.track_unit else []),
+        *([f"alpha {facts.alpha:g}"] if facts.alpha is not None else []),
         f"{facts.cameras} cameras",
         *listed.get(facts.coverage, [f"only {nearest} are listed"]),
         f"ranks leave out {left_out} (--same-camera {settings.evaluate.same_camera})",
