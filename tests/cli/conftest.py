@@ -6,20 +6,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tiny import Vreid, draw_tracks, save_weights
+from tiny import EXTRACT, TRACKS, Vreid, draw_tracks, save_weights
 
 from vreid_cli.cli.app import run
-
-#: Four vehicles; each query is seen again by another camera, 0001 and 0002 by its own camera too.
-TRACKS = {
-    **{f"query/{track}": 3 for track in ("0001_c001", "0002_c002", "0003_c001")},
-    "query/0004_c003": 1,
-    **{f"gallery/{track}": 2 for track in ("0001_c001_again", "0001_c002", "0002_c002_again")},
-    **{f"gallery/{track}": 2 for track in ("0002_c003", "0003_c002")},
-    "gallery/0004_c001": 4,
-    "gallery/0009_c001": 1,
-}
-EXTRACT = ("extract", "--dataset", "tracks", "--arch", "resnet18")
 
 
 @pytest.fixture(scope="session")

@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import EXTRACT
 from PIL import Image
-from tiny import Vreid, draw, draw_tracks, save_weights
+from tiny import EXTRACT, Vreid, draw, draw_tracks, save_weights
 
 from vreid_cli.store.features import FeatureStore
 

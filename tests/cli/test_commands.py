@@ -13,9 +13,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from conftest import EXTRACT, TRACKS
 from PIL import Image
-from tiny import Vreid, draw, draw_tracks, judge
+from tiny import EXTRACT, TRACKS, Vreid, draw, draw_tracks, judge
 
 import vreid_cli.workflows.evaluate as evaluate_module
 from vreid_cli.errors import StoreError
@@ -74,8 +73,10 @@ def test_smoke_demo_settings(tmp_path: Path) -> None:
     assert "epochs = 3" in done.stdout
 
 
-def test_a_reader_that_stops_reading_is_no_error(ready: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "vreid_cli", "rank", "--show-config"]
+@pytest.mark.parametrize("arguments", [["--show-config"], ["--json", "--show-config"], ["--json", "--task", "x"]])
+@pytest.mark.usefixtures("ready")
+def test_a_reader_that_stops_reading_is_no_error(tmp_path: Path, arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "vreid_cli", "rank", *arguments]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None

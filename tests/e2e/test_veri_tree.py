@@ -137,11 +137,11 @@ def veri() -> Path:
         "name_query.txt": [picture.name for picture in queries],
         "name_test.txt": [picture.name for picture in pictures],
         "test_track.txt": [
-            " ".join([passage, *(p.name for p in pictures if p.passage == passage), ""]) for passage in PASSAGES
+            " ".join([passage, *(p.name for p in pictures if p.passage == passage)]) for passage in PASSAGES
         ],
     }
     for name, content in lines.items():
-        (root / name).write_bytes("".join(f"{line}\r\n" for line in content).encode())
+        (root / name).write_bytes("".join(f"{line} \r\n" for line in content).encode())
     return root
 
 
@@ -179,6 +179,43 @@ def test_query_tracks_of_veri_are_taken_whole_from_the_gallery(vreid: Vreid, ver
     assert result["query_source"] == "gallery"
     nearest = vreid.json("show", "--run-dir", "run", "--top", "20", "--same-camera", "keep")["queries"]
     assert all(item["gallery_id"] != entry["query_id"] for entry in nearest for item in entry["nearest"])
+
+
+def scores_by_hand(path: str, *, rule: str, ap: str) -> dict[str, float]:
+    """mAP, mINP and CMC@1 of a ranking, a query and a rank at a time, as the definitions read."""
+    lists: dict[str, list[bool]] = {}
+    for row in pq.read_table(path).to_pylist():
+        hits = lists.setdefault(row["query_id"], [])
+        same = row["query_vehicle"] == row["gallery_vehicle"]
+        if row["query_id"] == row["gallery_id"] or (
+            rule == "drop" and same and row["query_camera"] == row["gallery_camera"]
+        ):
+            continue
+        hits.append(same)
+    precisions, penalties, first = [], [], []
+    for hits in (hits for hits in lists.values() if any(hits)):
+        seen = [sum(hits[:rank]) / rank if rank else 1.0 for rank in range(len(hits) + 1)]
+        at = [rank for rank, hit in enumerate(hits, start=1) if hit]
+        gains = [seen[rank] if ap == "rectangle" else (seen[rank - 1] + seen[rank]) / 2 for rank in at]
+        precisions.append(sum(gains) / len(at))
+        penalties.append(len(at) / at[-1])
+        first.append(at[0] == 1)
+    return {name: sum(v) / len(v) for name, v in (("mAP", precisions), ("mINP", penalties), ("1", first))}
+
+
+@pytest.mark.parametrize("rule", ["drop", "keep"])
+def test_scores_are_those_of_the_definitions_by_hand(vreid: Vreid, veri: Path, weights: Path, rule: str) -> None:
+    for number, picture in enumerate(all_pictures()):
+        draw(veri / "image_test" / picture.name, hue=number % 3, seed=number)  # hard to tell apart
+    vreid("extract", "--arch", "resnet18", "--weights", weights, "--run-dir", "run")
+    vreid("rank", "--run-dir", "run", "--metric", "minMED", "-o", "r.parquet")
+    found = {}
+    for ap in ("rectangle", "trapezoid"):
+        (result,) = vreid.json("evaluate", "r.parquet", "--ap", ap, "--same-camera", rule)["results"]
+        assert result["ap_rule"] == ap
+        found[ap] = {"mAP": result["mAP"], "mINP": result["mINP"], "1": result["cmc"]["1"]}
+        assert found[ap] == pytest.approx(scores_by_hand("r.parquet", rule=rule, ap=ap))
+    assert found["rectangle"] != found["trapezoid"]
 
 
 def test_lists_decide_and_contradictions_are_reported(vreid: Vreid, veri: Path, weights: Path) -> None:
@@ -250,6 +287,20 @@ def test_the_same_folder_by_another_path_is_the_same_folder(vreid: Vreid, weight
     queries = folder_queries("i2i", "passage", same_files=True)
     expected = count(queries, track_pictures(), task="i2i", unit="passage", rule="keep")
     assert counted(vreid, "run", "keep")["i2i", "passage"] == expected
+
+
+def test_without_cameras_nothing_is_junk_but_the_query_itself(vreid: Vreid, weights: Path) -> None:
+    draw_passages(Path("tracks"), seed=0)
+    folders = ("--dataset", "tracks", "--query-dir", "tracks", "--gallery-dir", "tracks")
+    pattern = ("--label-pattern", r"^(?P<vehicle>\d{4})_")
+    vreid("extract", *folders, *pattern, "--arch", "resnet18", "--weights", weights, "--run-dir", "run")
+    for task in ("t2t", "i2t", "i2i"):
+        vreid("rank", "--run-dir", "run", "--task", task)
+    drop, keep = (counted(vreid, "run", rule) for rule in ("drop", "keep"))
+    assert drop == keep
+    queries = folder_queries("t2t", "passage", same_files=True)
+    assert drop["t2t", "passage"] == count(queries, track_pictures(), task="t2t", unit="passage", rule="keep")
+    assert drop["t2t", "passage"].junk == len(PASSAGES)
 
 
 def test_features_from_a_file_have_no_self(vreid: Vreid, weights: Path) -> None:
