@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -19,12 +19,7 @@ SIZES = {"densenet201": 224, "resnet18": 224, "alexnet": 224, "vgg16": 224, "inc
 WIDTHS = {"densenet201": 1920, "resnet18": 512, "alexnet": 4096, "vgg16": 4096, "inception_v3": 2048}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # many small operations: threads would wait for each other more than they work
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def oracle_densenet201(model: nn.Module, images: torch.Tensor) -> torch.Tensor:

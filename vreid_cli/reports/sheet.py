@@ -294,7 +294,7 @@ def _usual_shape(items: Sequence[SheetItem], max_images: int) -> float:
         try:
             width, height = decode_rgb(path, max_pixels=MAX_PIXELS).size
         except BadPictureError:
-            continue
+            continue  # it is named where it would have been drawn
         shapes.append(width / height)
     low, high = SHAPE_BOUNDS
     return min(high, max(low, statistics.median(shapes))) if shapes else 1.0
