@@ -27,6 +27,7 @@ RANDOM_WEIGHTS = "random"
 SPLITS: tuple[Split, ...] = get_args(Split)
 
 Float32Array = NDArray[np.float32]
+Int32Array = NDArray[np.int32]
 Int64Array = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 #: A column of ids or labels: dtype object, each a ``str`` or ``None``.
@@ -260,6 +261,7 @@ class RankingFacts:
         query_count: Number of queries, also those that list nothing.
         cameras: ``all``, or ``other`` where items of the query's own camera were never ranked.
         top_k: How many of the nearest are listed, where that was limited.
+        threshold: Largest distance that is listed, where that was limited.
         alpha: RSCR's weight of the codes' absolute values.
         selves: For each query, the gallery items that are the query itself.
     """
@@ -278,6 +280,7 @@ class RankingFacts:
     query_count: int | None = None
     cameras: str = "all"
     top_k: int | None = None
+    threshold: float | None = None
     alpha: float | None = None
     selves: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -292,15 +295,15 @@ class RankingBlock:
     """Whole ranked lists of consecutive queries, one row a listed gallery item, nearest first.
 
     Attributes:
-        query_index: (R,) int64 position of the query in the ranking, rising.
+        query_index: (R,) int32 position of the query in the ranking, rising.
         rank: (R,) int32, 1-based, rising within a query; gaps where items are not listed.
-        gallery_index: (R,) int64 position of the gallery item.
+        gallery_index: (R,) int32 position of the gallery item.
         distance: (R,) float32.
     """
 
-    query_index: Int64Array
-    rank: NDArray[np.int32]
-    gallery_index: Int64Array
+    query_index: Int32Array
+    rank: Int32Array
+    gallery_index: Int32Array
     distance: Float32Array
 
 

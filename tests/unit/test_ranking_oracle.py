@@ -25,6 +25,7 @@ from oracles import (
 from vreid_cli.errors import DataError
 from vreid_cli.ranking import rank as rank_module
 from vreid_cli.ranking.aggregation import aggregate_queries, aggregate_released, nearest_image, slot_layout
+from vreid_cli.ranking.metrics import Aggregation
 from vreid_cli.ranking.rank import RankingOptions, RankingPlan, rank
 from vreid_cli.types import ArrayMatrix, Definition, FeatureSet, Ranking, Task, text_array
 
@@ -282,7 +283,7 @@ def test_the_cosine_does_not_depend_on_length(scale: float) -> None:
 
 
 def test_distances_too_large_for_float32_are_an_error_and_not_a_ranking() -> None:
-    rows = np.full((3, 4), 1e30, dtype=np.float32) * np.arange(1, 4, dtype=np.float32)[:, None]
+    rows = np.full((3, 4), 1e38, dtype=np.float32) * np.arange(1, 4, dtype=np.float32)[:, None]
     with pytest.raises(DataError, match="float32"):
         rank(images(rows, "q"), images(rows, "r"), options("i2i", "MED"))
 
@@ -634,9 +635,10 @@ def test_inputs_are_never_changed(dtype: type[np.floating]) -> None:
 def test_aggregating_changes_no_distances() -> None:
     values = torch.rand(5, 7)
     before = values.clone()
-    queries, items = (slot_layout(np.array(lengths), torch.device("cpu")) for lengths in ([2, 3], [4, 1, 2]))
-    aggregate_released(values, queries, items, aggregation="mean50")
-    aggregate_queries(nearest_image(values, items), queries, "med50")
+    queries, items = (slot_layout(np.array(lengths)) for lengths in ([2, 3], [4, 1, 2]))
+    every: tuple[Aggregation, ...] = ("min", "mean", "med", "mean50", "med50")
+    aggregate_released(values, queries, items, aggregations=every)
+    aggregate_queries(nearest_image(values, items, out=torch.empty(5, 3)), queries, every)
     assert torch.equal(values, before)
 
 

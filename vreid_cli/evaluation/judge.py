@@ -39,7 +39,7 @@ def judge(ranking: Ranking) -> Iterator[JudgedRows]:
     selves = _self_pairs(ranking)
     for block in ranking.blocks:
         queries, query = np.unique(block.query_index, return_inverse=True)
-        own, other = block.query_index, block.gallery_index
+        own, other = (index.astype(np.int64) for index in (block.query_index, block.gallery_index))
         yield JudgedRows(
             query_ids=ranking.queries.ids[queries],
             labelled=vehicles[0][queries] >= 0,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from vreid_cli.errors import UsageError, WeightsError
 from vreid_cli.models.backbones import BACKBONES, Backbone, Network, build_random
 from vreid_cli.models.checkpoint import load_trunk, read_checkpoint, weights_digest
 from vreid_cli.models.transforms import Transform
+from vreid_cli.runtime.cache import cache_folder
 from vreid_cli.runtime.progress import log, progress
 from vreid_cli.store.atomic import atomic_path
 
@@ -26,7 +26,6 @@ VERI_URL = (
     "67b1fe4232d27aa5f1c28e8ff48a0535f55efc1c/data/cnn_weights/VeRI_densenet_ft50.pth"
 )
 VERI_BLOB = "0127c8070cdbbe42d31f6ff0b6933114395a2d89"
-CACHE_VARIABLE = "VREID_CACHE_DIR"
 _CHUNK = 1 << 20
 
 
@@ -49,12 +48,7 @@ class WeightsSource:
     @property
     def folder(self) -> Path:
         """The cache folder."""
-        if self.cache_dir is not None:
-            return self.cache_dir
-        if chosen := os.environ.get(CACHE_VARIABLE):
-            return Path(chosen)
-        base = os.environ.get("XDG_CACHE_HOME")
-        return (Path(base) if base else Path.home() / ".cache") / "vreid"
+        return self.cache_dir if self.cache_dir is not None else cache_folder()
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,14 @@
 
 Rows and columns of a block of distances are laid out *slot-major*: items of equal length lie together, first
 the first image of each, then the second of each, and so on. A minimum over an item's images is then a
-reduction over a whole dimension.
+reduction over a whole dimension, and sorting an item's values is a handful of element-wise minima and maxima.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -15,25 +17,31 @@ import torch
 from vreid_cli.ranking.metrics import Aggregation
 from vreid_cli.types import Int64Array
 
+#: Up to this many values are sorted by a network of comparators, one operation for all pairs of tracks each;
+#: beyond it their number grows faster than the work of a sort.
+_NETWORK = 64
+
 
 @dataclass(frozen=True)
 class SlotGroup:
-    """Items of one length: ``length`` slots of ``len(items)`` rows each, from row ``start`` on.
+    """Items of one length: ``length`` slots of ``count`` rows each, from row ``start`` on.
 
     Attributes:
         length: Images of each item.
         start: First row of the group in the slot-major layout.
-        items: (n,) int64 positions of the items in the block.
+        first: Position of its first item, with the items in the order of the layout.
+        count: Number of items.
     """
 
     length: int
     start: int
-    items: torch.Tensor
+    first: int
+    count: int
 
     def view(self, values: torch.Tensor, *, dim: int) -> torch.Tensor:
-        """The group's part of ``values`` with dimension ``dim`` split into (length, n)."""
-        part = values.narrow(dim, self.start, self.length * len(self.items))
-        split: torch.Tensor = part.unflatten(dim, (self.length, len(self.items)))
+        """The group's part of ``values`` with dimension ``dim`` split into (length, count)."""
+        part = values.narrow(dim, self.start, self.length * self.count)
+        split: torch.Tensor = part.unflatten(dim, (self.length, self.count))
         return split
 
 
@@ -43,63 +51,91 @@ class SlotLayout:
 
     Attributes:
         order: (R,) int64: row i of the layout is image ``order[i]`` of the block.
-        groups: One for each length that occurs.
-        count: Number of items.
+        items: (n,) int64: item i of the layout is item ``items[i]`` of the block.
+        groups: One for each length that occurs, shortest first.
     """
 
     order: Int64Array
+    items: Int64Array
     groups: tuple[SlotGroup, ...]
-    count: int
+
+    @property
+    def count(self) -> int:
+        """Number n of items."""
+        return len(self.items)
+
+    def single_images(self) -> SlotLayout:
+        """The same rows, each an item of its own."""
+        rows = len(self.order)
+        return SlotLayout(self.order, np.arange(rows, dtype=np.int64), (SlotGroup(1, 0, 0, rows),))
+
+    def rows_of(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Rows of the items at these positions of the layout.
+
+        Returns:
+            The rows, and for each the index among ``positions`` of its item; both (sum of lengths,) int64.
+        """
+        described = [(g.length, g.start - g.first, g.count) for g in self.groups]
+        table = torch.tensor(described, device=positions.device)
+        counts = torch.tensor([g.count for g in self.groups], device=positions.device)
+        lengths, shift, stride = table.repeat_interleave(counts, dim=0)[positions].unbind(dim=1)
+        owner = torch.arange(len(positions), device=positions.device).repeat_interleave(lengths)
+        slot = torch.arange(len(owner), device=positions.device) - (lengths.cumsum(0) - lengths)[owner]
+        return (positions + shift)[owner] + slot * stride[owner], owner
 
 
-def slot_layout(lengths: Int64Array, device: torch.device) -> SlotLayout:
+def slot_layout(lengths: Int64Array) -> SlotLayout:
     """Layout of items with these numbers of images, whose images lie one item after the other.
 
     Args:
         lengths: (n,) images of each item, each at least 1.
-        device: Where the groups' index tensors are kept.
     """
     starts = np.cumsum(lengths) - lengths
-    orders = []
+    orders: list[Int64Array] = []
+    items: list[Int64Array] = []
     groups = []
-    row = 0
+    row = first = 0
     for length in np.unique(lengths):
-        items = np.flatnonzero(lengths == length)
-        orders.append((starts[items][None, :] + np.arange(length)[:, None]).reshape(-1))
-        groups.append(SlotGroup(int(length), row, torch.from_numpy(items).to(device)))
-        row += len(orders[-1])
-    order = np.concatenate(orders) if orders else np.empty(0, dtype=np.int64)
-    return SlotLayout(order.astype(np.int64), tuple(groups), len(lengths))
+        members = np.flatnonzero(lengths == length)
+        orders.append((starts[members][None, :] + np.arange(length)[:, None]).reshape(-1))
+        items.append(members)
+        groups.append(SlotGroup(int(length), row, first, len(members)))
+        row, first = row + len(orders[-1]), first + len(members)
+    none = np.empty(0, dtype=np.int64)
+    return SlotLayout(np.concatenate([none, *orders]), np.concatenate([none, *items]), tuple(groups))
 
 
-def nearest_image(values: torch.Tensor, layout: SlotLayout) -> torch.Tensor:
-    """Minimum over each item's images: (Q, R) values in slot-major columns to (Q, items)."""
-    nearest = values.new_empty(values.shape[0], layout.count)
+def nearest_image(values: torch.Tensor, layout: SlotLayout, *, out: torch.Tensor) -> torch.Tensor:
+    """Minimum over each item's images: (Q, R) values in slot-major columns to (Q, items) in ``out``.
+
+    The items come in the order of the layout.
+    """
     for group in layout.groups:
-        nearest[:, group.items] = group.view(values, dim=1).amin(dim=1)
-    return nearest
+        torch.amin(group.view(values, dim=1), dim=1, out=out.narrow(1, group.first, group.count))
+    return out
 
 
-def aggregate_queries(distances: torch.Tensor, layout: SlotLayout, aggregation: Aggregation) -> torch.Tensor:
+def aggregate_queries(
+    distances: torch.Tensor, layout: SlotLayout, aggregations: Iterable[Aggregation]
+) -> dict[Aggregation, torch.Tensor]:
     """The definition ``paper``: image-to-track distances aggregated over each query's images.
 
     Args:
         distances: (R, G) from each query image, in slot-major rows, to each gallery item.
         layout: Layout of the rows.
-        aggregation: How to aggregate.
+        aggregations: How to aggregate.
 
     Returns:
-        (queries, G) distances.
+        (queries, G) distances by each aggregation, the queries in the order of the layout.
     """
-    aggregated = distances.new_empty(layout.count, distances.shape[1])
-    for group in layout.groups:
-        aggregated[group.items] = aggregate(group.view(distances, dim=0), aggregation)
-    return aggregated
+    wanted = tuple(aggregations)
+    parts = [aggregate(group.view(distances, dim=0).unbind(0), wanted) for group in layout.groups]
+    return {name: torch.cat([part[name] for part in parts]) for name in wanted}
 
 
 def aggregate_released(
-    distances: torch.Tensor, queries: SlotLayout, items: SlotLayout, *, aggregation: Aggregation
-) -> torch.Tensor:
+    distances: torch.Tensor, queries: SlotLayout, items: SlotLayout, *, aggregations: Iterable[Aggregation]
+) -> dict[Aggregation, torch.Tensor]:
     """The definition ``released``: what the authors' released code computes, which is not the formula.
 
     For each gallery image in order, the query's images are walked in order and the running minimum is noted
@@ -109,37 +145,101 @@ def aggregate_released(
         distances: (Q, R) between images, slot-major on both sides.
         queries: Layout of the rows.
         items: Layout of the columns.
-        aggregation: How to aggregate.
+        aggregations: How to aggregate.
 
     Returns:
-        (queries, items) distances.
+        (queries, items) distances by each aggregation, both in the order of their layouts.
     """
-    aggregated = distances.new_empty(queries.count, items.count)
+    wanted = tuple(aggregations)
+    results = {name: distances.new_empty(queries.count, items.count) for name in wanted}
     for query_group in queries.groups:
-        running = query_group.view(distances, dim=0).clone()
-        for slot in range(1, query_group.length):
-            torch.minimum(running[slot], running[slot - 1], out=running[slot])
+        noted = list(query_group.view(distances, dim=0).unbind(0))
+        for slot in range(1, len(noted)):
+            noted[slot] = torch.minimum(noted[slot], noted[slot - 1])
         for group in items.groups:
-            values = group.view(running, dim=2).movedim(2, 1).flatten(0, 1)
-            block = aggregate(values, aggregation)
-            aggregated[query_group.items[:, None], group.items[None, :]] = block
-    return aggregated
+            values = [slot for running in noted for slot in group.view(running, dim=1).unbind(1)]
+            for name, block in aggregate(values, wanted).items():
+                results[name][
+                    query_group.first : query_group.first + query_group.count, group.first : group.first + group.count
+                ] = block
+    return results
 
 
-def aggregate(values: torch.Tensor, aggregation: Aggregation) -> torch.Tensor:
-    """Aggregate over the first dimension: (n, …) to (…).
+def aggregate(values: Sequence[torch.Tensor], aggregations: Iterable[Aggregation]) -> dict[Aggregation, torch.Tensor]:
+    """Aggregate n tensors of one shape, element by element; they are not changed.
 
     The ``50`` forms first keep the ``floor(n / 2) + 1`` smallest, as the authors' code does; ``med`` is the
     mean of the two middle values when n is even. Source: DESIGN section 6.
     """
-    if aggregation == "min" or len(values) == 1:
-        return values.amin(dim=0)
-    if aggregation == "mean":
-        return values.mean(dim=0)
-    ordered = values.sort(dim=0).values
-    if aggregation.endswith("50"):
-        ordered = ordered[: len(values) // 2 + 1]
+    wanted = tuple(aggregations)
+    places = {name: _places(name, len(values)) for name in wanted if name != "mean"}
+    ordered = _smallest(values, frozenset(place for each in places.values() for place in each))
+    return {name: _mean(values if name == "mean" else [ordered[place] for place in places[name]]) for name in wanted}
+
+
+def _places(aggregation: Aggregation, count: int) -> tuple[int, ...]:
+    """Which of the sorted values an aggregation is the mean of."""
+    if aggregation == "min":
+        return (0,)
+    kept = count // 2 + 1 if aggregation.endswith("50") else count
     if aggregation.startswith("mean"):
-        return ordered.mean(dim=0)
-    count = len(ordered)
-    return (ordered[(count - 1) // 2] + ordered[count // 2]) / 2
+        return tuple(range(kept))
+    return tuple(sorted({(kept - 1) // 2, kept // 2}))
+
+
+def _mean(values: Sequence[torch.Tensor]) -> torch.Tensor:
+    if len(values) == 1:
+        return values[0].clone()
+    if len(values) > _NETWORK:
+        # One after the other, thousands of float32 would lose digits.
+        return torch.stack(list(values)).mean(dim=0)
+    total = values[0] + values[1]
+    for value in values[2:]:
+        total += value
+    return total.div_(len(values))
+
+
+def _smallest(values: Sequence[torch.Tensor], places: frozenset[int]) -> Sequence[torch.Tensor]:
+    """The values sorted element by element, right at these places; at the others anything may stand."""
+    if not places or len(values) == 1:
+        return values
+    if len(values) > _NETWORK:
+        return torch.stack(list(values)).sort(dim=0).values.unbind(0)
+    slots = list(values)
+    for low, high, keep_low, keep_high in _network(len(values), places):
+        one, other = slots[low], slots[high]
+        if keep_low:
+            slots[low] = torch.minimum(one, other)
+        if keep_high:
+            slots[high] = torch.maximum(one, other)
+    return slots
+
+
+@lru_cache(maxsize=4096)
+def _network(count: int, places: frozenset[int]) -> tuple[tuple[int, int, bool, bool], ...]:
+    """Comparators that bring the right values to these places, and which of their two outcomes is needed.
+
+    Source: Batcher's odd-even merge sort (Knuth, The Art of Computer Programming 3, algorithm 5.2.2M), walked
+    backwards to leave out what no wanted place depends on.
+    """
+    needed = set(places)
+    kept = []
+    for low, high in reversed(_comparators(count)):
+        if low in needed or high in needed:
+            kept.append((low, high, low in needed, high in needed))
+            needed |= {low, high}
+    return tuple(reversed(kept))
+
+
+def _comparators(count: int) -> list[tuple[int, int]]:
+    pairs = []
+    span = 1
+    while span < count:
+        step = span
+        while step >= 1:
+            for start in range(step % span, count - step, 2 * step):
+                run = range(start, min(start + step, count - step))
+                pairs += [(i, i + step) for i in run if i // (2 * span) == (i + step) // (2 * span)]
+            step //= 2
+        span *= 2
+    return pairs

@@ -3,32 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
 from vreid_cli.errors import DataError
-from vreid_cli.ranking.aggregation import (
-    SlotLayout,
-    aggregate_queries,
-    aggregate_released,
-    nearest_image,
-    slot_layout,
-)
-from vreid_cli.ranking.distances import CosineDistance, EuclideanDistance, ImageDistance, coarse_mean
-from vreid_cli.ranking.metrics import RSCR, Metric
+from vreid_cli.ranking.aggregation import SlotLayout, aggregate_queries, aggregate_released, slot_layout
+from vreid_cli.ranking.distances import ImageDistances, Side, Workspace, choose_frame
+from vreid_cli.ranking.metrics import RSCR, Aggregation, Distance, Metric
 from vreid_cli.ranking.rscr import ReconstructionResidual
-from vreid_cli.ranking.twins import find_twins
+from vreid_cli.ranking.twins import Twins, checksums, find_twins
 from vreid_cli.runtime.devices import exact_float32
+from vreid_cli.runtime.products import choose_product
 from vreid_cli.types import Definition, FeatureSet, Int64Array, Tracks
 
-#: Gallery rows that the centre of MED is the mean of: enough to lie amid the data, few enough to be quick.
-_CENTRE_ROWS = 4096
-#: A block's product, its slot-major parts and the sort of the aggregation are alive together.
-_COPIES = 6
-#: What a listed item takes while a query's list is sorted and handed on.
-_LISTED_BYTES = 64
+#: Gallery rows that the frame is chosen by: enough to lie amid the data, few enough to be quick.
+_FRAME_ROWS = 4096
+#: Parts of the memory budget: one block's products; the gallery, if it is kept; one block of it, if not.
+_PRODUCTS, _KEPT, _STREAMED = 1 / 16, 1 / 2, 1 / 4
+#: Bytes a number of an image takes on the device, as it came and moved.
+_NUMBER = 8
+#: Images a block, at least: smaller products waste the machine.
+_FEWEST_ROWS = 64
+
+
+@dataclass(frozen=True)
+class Queries:
+    """Consecutive queries that are compared with the gallery together.
+
+    Attributes:
+        first: Position of the first.
+        count: Their number.
+    """
+
+    first: int
+    count: int
+
+
+@dataclass(frozen=True)
+class Part:
+    """Distances of a block of queries to some of the gallery.
+
+    Attributes:
+        items: (n,) int64 positions of the gallery items on the device, in any order.
+        by_metric: Metric name to (queries, n) float32 on the device.
+    """
+
+    items: torch.Tensor
+    by_metric: Mapping[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -37,20 +60,25 @@ class _Block:
 
     first: int
     layout: SlotLayout
-    rows: torch.Tensor
+    side: Side
 
 
-@dataclass(frozen=True)
-class QueryDistances:
-    """Distances of consecutive queries to the whole gallery.
+@dataclass
+class Findings:
+    """What was noticed about the images on the way.
 
     Attributes:
-        first: Position of the first query.
-        by_metric: Metric name to (queries, gallery items) float32 on the device.
+        zeros: Images whose LR is zero: of each feature set, by its identity in memory, the rows.
+        reconstruction: Counts of RSCR.
     """
 
-    first: int
-    by_metric: Mapping[str, torch.Tensor]
+    reconstruction: ReconstructionResidual
+    zeros: dict[int, set[int]] = field(default_factory=dict)
+
+    @property
+    def zero_vectors(self) -> int:
+        """Images of either side whose LR is zero."""
+        return sum(len(rows) for rows in self.zeros.values())
 
 
 class DistanceEngine:
@@ -61,11 +89,12 @@ class DistanceEngine:
         queries: Items of the query side.
         gallery: Features of the gallery.
         items: Items of the gallery side.
-        metrics: What to compute; metrics of one distance share its products.
+        metrics: What to compute; all share one pass over the products.
         definition: ``paper`` or ``released``.
         alpha: RSCR's weight of the codes' absolute values.
         device: Where to compute.
         budget: Bytes for working arrays.
+        product: Path of the matrix products, or ``auto``.
     """
 
     def __init__(
@@ -80,102 +109,133 @@ class DistanceEngine:
         alpha: float,
         device: torch.device,
         budget: int,
+        product: str = "auto",
     ) -> None:
         self._query, self._queries = query, queries
         self._gallery, self._items = gallery, items
         self._metrics = metrics
         self._definition = definition
-        self.reconstruction = ReconstructionResidual(alpha)
         self._device = device
         self._budget = budget
-        # By the set itself: two sets in memory may have the same name, and one may be both sides.
-        self._zeros: dict[int, set[int]] = {}
-        self._checksums = np.zeros(len(items.rows), dtype=np.float32)
+        self.findings = Findings(ReconstructionResidual(alpha))
+        names: tuple[Distance, ...] = ("MED", "MCD")
+        wanted = [name for name in names if any(metric.distance == name for metric in metrics)]
+        size = float(len(queries.rows)) * len(items.rows) * gallery.width
+        self._images = ImageDistances(
+            wanted,
+            product=choose_product(device, multiplications=size if wanted else 0, name=product),
+            frame=choose_frame(self._sample()),
+            workspace=Workspace(device),
+        )
+        self._kept: list[_Block] = []
+        self._twins: Twins | None = None
 
-    @property
-    def zero_vectors(self) -> int:
-        """Images of either side whose LR is zero, among those looked at so far."""
-        return sum(len(rows) for rows in self._zeros.values())
+    def restricted(self, positions: Int64Array) -> DistanceEngine:
+        """An engine for the gallery items at these positions alone."""
+        other = object.__new__(DistanceEngine)
+        other.__dict__ |= self.__dict__
+        other._items = self._items.select(positions)
+        other._kept, other._twins = [], None
+        return other
 
-    def run(self) -> Iterator[QueryDistances]:
-        """The distances, a block of queries at a time.
+    def query_blocks(self, *, most: int) -> Iterator[Queries]:
+        """The queries in blocks of at most this many.
 
         Raises:
-            DataError: A feature is not finite, or too large for float32.
+            DataError: A feature of the gallery is not finite.
         """
-        distances: dict[str, ImageDistance] = {
-            name: self._distance(name)
-            for name in dict.fromkeys(m.distance for m in self._metrics)
-            if name != RSCR.distance
-        }
-        twins: tuple[Int64Array, Int64Array] | None = None
-        for block in self._blocks(self._query, self._queries, most_items=self._most_queries()):
-            results = self._against_gallery(block, distances)
-            # The first pass over the gallery leaves its checksums.
-            twins = twins or find_twins(self._gallery.matrix, self._items, checksums=self._checksums)
-            self._settle(results, twins)
-            yield QueryDistances(block.first, results)
+        self._survey()
+        for first, end in self._cut(self._queries, rows=self._query_rows(), most=most):
+            yield Queries(first, end - first)
 
-    def _settle(self, results: Mapping[str, torch.Tensor], twins: tuple[Int64Array, Int64Array]) -> None:
-        """Give equal items the very same distances, and make sure that all are numbers."""
-        later, first = (torch.from_numpy(positions).to(self._device) for positions in twins)
-        for name, values in results.items():
-            # A product rounds equal columns differently, by their place in a block; ties would be lost.
-            values[:, later] = values[:, first]
-            if not bool(torch.isfinite(values).all()):
-                raise DataError(
-                    f"{self._gallery.source}: distances by {name} are beyond float32's range",
-                    hint="the features are too large: scale both sides down",
-                    file=self._gallery.source,
-                )
+    def against(self, queries: Queries) -> Iterator[Part]:
+        """Distances of these queries to all gallery items, part by part.
 
-    def _against_gallery(self, block: _Block, distances: Mapping[str, ImageDistance]) -> dict[str, torch.Tensor]:
-        shape = (block.layout.count, len(self._items))
-        results = {metric.name: torch.empty(shape, device=self._device) for metric in self._metrics}
+        Raises:
+            DataError: A feature is not finite, or a distance too large for float32.
+        """
+        self._survey()
+        saved: dict[str, torch.Tensor] = {}
         with torch.inference_mode(), exact_float32():
-            prepared = {name: distance.prepare(block.rows) for name, distance in distances.items()}
-            for gallery_block in self._blocks(self._gallery, self._items, most_items=len(self._items)):
-                columns = slice(gallery_block.first, gallery_block.first + gallery_block.layout.count)
-                images = self._items.offsets[gallery_block.first] + gallery_block.layout.order
-                self._checksums[images] = gallery_block.rows.sum(dim=1).cpu().numpy()
-                for name, distance in distances.items():
-                    values = distance.between(prepared[name], distance.prepare(gallery_block.rows))
-                    for metric, aggregated in self._aggregate(name, values, block, gallery_block):
-                        results[metric][:, columns] = aggregated
-                if RSCR.name in results:
-                    results[RSCR.name][:, columns] = self.reconstruction.between(
-                        block.rows, block.layout, gallery=gallery_block.rows, items=gallery_block.layout
-                    )
-        return results
+            block = self._block(self._query, self._queries, queries.first, queries.first + queries.count)
+            for gallery_block in self._gallery_blocks():
+                results = self._compare(block, gallery_block)
+                assert self._twins is not None
+                for name, values in results.items():
+                    self._twins.equalise(name, values, gallery_block.first, gallery_block.layout.items, saved=saved)
+                    self._check(name, values)
+                positions = torch.from_numpy(gallery_block.first + gallery_block.layout.items).to(self._device)
+                yield Part(positions, results)
 
-    def _aggregate(
-        self, distance: str, values: torch.Tensor, block: _Block, gallery_block: _Block
-    ) -> Iterator[tuple[str, torch.Tensor]]:
-        """Each metric of this distance with its (queries, items) block."""
-        metrics = [metric for metric in self._metrics if metric.distance == distance]
-        if self._definition == "released":
-            for metric in metrics:
-                assert metric.aggregation is not None
-                yield (
-                    metric.name,
-                    aggregate_released(values, block.layout, gallery_block.layout, aggregation=metric.aggregation),
-                )
+    def saved_columns(self) -> int:
+        """Columns of distances that are kept for a block of queries beside those that it is given."""
+        self._survey()
+        assert self._twins is not None
+        return self._twins.saved
+
+    def _check(self, name: str, values: torch.Tensor) -> None:
+        if not bool(torch.isfinite(values).all()):
+            raise DataError(
+                f"{self._gallery.source}: distances by {name} are beyond float32's range",
+                hint="the features are too large: scale both sides down",
+                file=self._gallery.source,
+            )
+
+    def _compare(self, block: _Block, gallery: _Block) -> dict[str, torch.Tensor]:
+        """(queries, items) distances by metric: queries in their order, items in that of the block's layout."""
+        released = self._definition == "released"
+        items = gallery.layout.single_images() if released else gallery.layout
+        results: dict[str, torch.Tensor] = {}
+        for distance, values in self._images.nearest(block.side, gallery.side, items):
+            metrics = {m.aggregation or "min": m.name for m in self._metrics if m.distance == distance}
+            wanted: tuple[Aggregation, ...] = tuple(metrics)
+            aggregated = (
+                aggregate_released(values, block.layout, gallery.layout, aggregations=wanted)
+                if released
+                else aggregate_queries(values, block.layout, wanted)
+            )
+            results |= {metrics[name]: result for name, result in aggregated.items()}
+        if RSCR in self._metrics:
+            results[RSCR.name] = self.findings.reconstruction.between(
+                block.side.original, block.layout, gallery=gallery.side.original, items=gallery.layout
+            )
+        back = torch.from_numpy(np.argsort(block.layout.items)).to(self._device)
+        return {metric.name: results[metric.name].index_select(0, back) for metric in self._metrics}
+
+    def _survey(self) -> None:
+        """Look at the whole gallery once, and keep it on the device if it fits."""
+        if self._twins is not None:
             return
-        nearest = nearest_image(values, gallery_block.layout)
-        for metric in metrics:
-            yield metric.name, aggregate_queries(nearest, block.layout, metric.aggregation or "min")
+        fits = len(self._items.rows) * self._gallery.width * _NUMBER <= self._budget * _KEPT
+        sums = np.empty(len(self._items.rows), dtype=np.int64)
+        with torch.inference_mode():
+            for block in self._read_gallery():
+                images = self._items.offsets[block.first] + block.layout.order
+                sums[images] = checksums(block.side.original).cpu().numpy()
+                if fits:
+                    self._kept.append(block)
+        self._twins = find_twins(self._gallery.matrix, self._items, checksums=sums)
 
-    def _blocks(self, features: FeatureSet, tracks: Tracks, *, most_items: int) -> Iterator[_Block]:
-        """Whole items, as many as the budget has room for, at least one."""
+    def _gallery_blocks(self) -> Iterator[_Block]:
+        yield from self._kept or self._read_gallery()
+
+    def _read_gallery(self) -> Iterator[_Block]:
+        for first, end in self._cut(self._items, rows=self._gallery_rows(), most=len(self._items)):
+            yield self._block(self._gallery, self._items, first, end)
+
+    def _cut(self, tracks: Tracks, *, rows: int, most: int) -> Iterator[tuple[int, int]]:
+        """Whole items of about this many rows together, at least one and at most so many."""
         first = 0
         while first < len(tracks):
-            limit = tracks.offsets[first] + self._block_rows()
-            end = int(np.searchsorted(tracks.offsets, limit, side="right")) - 1
-            end = max(first + 1, min(end, first + most_items))
-            layout = slot_layout(tracks.lengths[first:end], self._device)
-            owned = tracks.rows[tracks.offsets[first] : tracks.offsets[end]][layout.order]
-            yield _Block(first, layout, self._fetch(features, owned))
+            end = int(np.searchsorted(tracks.offsets, tracks.offsets[first] + rows, side="right")) - 1
+            end = max(first + 1, min(end, first + most))
+            yield first, end
             first = end
+
+    def _block(self, features: FeatureSet, tracks: Tracks, first: int, end: int) -> _Block:
+        layout = slot_layout(tracks.lengths[first:end])
+        rows = tracks.rows[tracks.offsets[first] : tracks.offsets[end]][layout.order]
+        return _Block(first, layout, self._images.prepare(self._fetch(features, rows)))
 
     def _fetch(self, features: FeatureSet, rows: Int64Array) -> torch.Tensor:
         tensor = torch.from_numpy(features.matrix.take(rows)).to(self._device)
@@ -188,21 +248,23 @@ class DistanceEngine:
                 file=features.source,
             )
         zeros = (peaks == 0).nonzero()[:, 0].tolist()
-        self._zeros.setdefault(id(features), set()).update(int(rows[index]) for index in zeros)
+        # By the set itself: two sets in memory may have the same name, and one may be both sides.
+        self.findings.zeros.setdefault(id(features), set()).update(int(rows[index]) for index in zeros)
         return tensor
 
-    def _distance(self, name: str) -> ImageDistance:
-        if name == "MCD":
-            return CosineDistance()
+    def _sample(self) -> torch.Tensor:
+        """Rows from all over the gallery."""
         count = len(self._items.rows)
-        sample = np.unique(np.linspace(0, count - 1, min(count, _CENTRE_ROWS)).astype(np.int64))
-        return EuclideanDistance(coarse_mean(self._fetch(self._gallery, self._items.rows[sample])))
+        sample = np.unique(np.linspace(0, count - 1, min(count, _FRAME_ROWS)).astype(np.int64))
+        return self._fetch(self._gallery, self._items.rows[sample])
 
-    def _block_rows(self) -> int:
-        """Images a block, so that a square of distances fits the budget."""
-        return max(64, int((self._budget / (4 * _COPIES)) ** 0.5))
+    def _query_rows(self) -> int:
+        """Query images a block: half as many as gallery images, so that the products fit their part."""
+        return max(_FEWEST_ROWS, int((self._budget * _PRODUCTS / 8) ** 0.5))
 
-    def _most_queries(self) -> int:
-        """Queries a block, so that their results, which are as long as the gallery, fit the budget."""
-        per_query = len(self._items) * (_LISTED_BYTES + 4 * len(self._metrics))
-        return max(1, self._budget // per_query)
+    def _gallery_rows(self) -> int:
+        """Gallery images a block, so that the products and the images themselves fit their parts."""
+        across = min(self._query_rows(), max(1, len(self._queries.rows)))
+        by_products = self._budget * _PRODUCTS / (4 * across)
+        by_images = self._budget * _STREAMED / (_NUMBER * self._gallery.width)
+        return max(_FEWEST_ROWS, int(min(by_products, by_images)))

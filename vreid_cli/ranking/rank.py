@@ -9,8 +9,9 @@ import numpy as np
 import torch
 
 from vreid_cli.errors import DataError, DeviceError
-from vreid_cli.ranking.engine import DistanceEngine, QueryDistances
+from vreid_cli.ranking.engine import DistanceEngine, Queries
 from vreid_cli.ranking.metrics import RSCR, Metric, parse_metrics
+from vreid_cli.ranking.selection import Limits, Listing, MergedLists, RowLists, columns_of, listed_bytes
 from vreid_cli.ranking.tracks import find_selves, group_tracks, image_items, query_tracks_in
 from vreid_cli.runtime.devices import choose_device
 from vreid_cli.runtime.memory import memory_budget
@@ -18,7 +19,6 @@ from vreid_cli.types import (
     Coverage,
     Definition,
     FeatureSet,
-    Int64Array,
     Items,
     Ranking,
     RankingBlock,
@@ -26,8 +26,12 @@ from vreid_cli.types import (
     Task,
     Tracks,
     TrackUnit,
-    shared_codes,
 )
+
+#: Part of the memory budget that the lists of a block of queries may take.
+_LISTS = 1 / 4
+#: With fewer queries at a time than this, reading the gallery again for each block costs more than merging.
+_FEW_QUERIES = 256
 
 
 @dataclass(frozen=True)
@@ -41,10 +45,12 @@ class RankingOptions:
         track_unit: ``passage`` or ``camera``.
         cameras: ``all``, or ``other`` to leave out items of the query's own camera.
         top_k: List this many of the nearest, and every same-vehicle item; None for all.
+        threshold: List what is no farther than this, and every same-vehicle item; None for all.
         whole_tracks: Take the query tracks whole from the gallery (VeRi's track-to-track protocol).
         device: As ``--device``.
         memory_budget_mb: Mebibytes for working arrays, or ``auto``.
         alpha: RSCR's weight of the codes' absolute values, above 0.
+        product: Path of the matrix products, a key of :data:`vreid_cli.runtime.products.PATHS`, or ``auto``.
     """
 
     task: Task = "t2t"
@@ -53,10 +59,12 @@ class RankingOptions:
     track_unit: TrackUnit = "passage"
     cameras: str = "all"
     top_k: int | None = None
+    threshold: float | None = None
     whole_tracks: bool = False
     device: str = "auto"
     memory_budget_mb: int | str = "auto"
     alpha: float = 1.0
+    product: str = "auto"
 
 
 class RankingPlan:
@@ -116,6 +124,7 @@ class RankingPlan:
         Args:
             advance: Called with the number of queries that each block held.
         """
+        budget = memory_budget(self._options.memory_budget_mb, self._device)
         engine = DistanceEngine(
             self._query,
             self._queries,
@@ -125,14 +134,49 @@ class RankingPlan:
             definition=self._options.definition,
             alpha=self._options.alpha,
             device=self._device,
-            budget=memory_budget(self._options.memory_budget_mb, self._device),
+            budget=budget,
+            product=self._options.product,
         )
-        select = _Selection(self.queries, self.gallery, options=self._options)
-        for distances in engine.run():
-            yield {name: select.lists(distances.first, values) for name, values in distances.by_metric.items()}
-            advance(_count(distances))
-        self.zero_vectors = engine.zero_vectors
+        limits = Limits(self._options.top_k, self._options.threshold, self._options.cameras == "other")
+        listing = Listing(
+            self.queries, self.gallery, limits=limits, ties_by_name=self._options.definition == "released"
+        )
+        most, merge = self._block_size(engine, budget)
+        for queries in engine.query_blocks(most=most):
+            lists = self._merged(engine, listing, queries) if merge else self._rows(listing, queries)
+            for part in engine.against(queries):
+                lists.add(part)
+            yield lists.finish()
+            advance(queries.count)
+        self.zero_vectors = engine.findings.zero_vectors
         self.notes = self._notes(engine)
+
+    def _block_size(self, engine: DistanceEngine, budget: int) -> tuple[int, bool]:
+        """Queries that may be compared at a time, and whether their lists are merged while the gallery goes by."""
+        saved = 4 * len(self.metrics) * engine.saved_columns()
+        most = int(budget * _LISTS / (len(self._items) * listed_bytes(self.metrics) + saved))
+        limited = self._options.top_k is not None and self._options.top_k < len(self._items)
+        if limited and most < min(_FEW_QUERIES, len(self._queries)):
+            return max(1, int(budget * _LISTS / saved)) if saved else len(self._queries), True
+        return max(1, most), False
+
+    def _rows(self, listing: Listing, queries: Queries) -> RowLists:
+        return RowLists(listing, queries, size=len(self._items))
+
+    def _merged(self, engine: DistanceEngine, listing: Listing, queries: Queries) -> MergedLists:
+        pairs = listing.pairs(queries)
+        items = np.unique(pairs.item)
+        known = {
+            metric.name: torch.empty(len(pairs.item), dtype=torch.float32, device=self._device)
+            for metric in self.metrics
+        }
+        if len(items):
+            for part in engine.restricted(items).against(queries):
+                positions = torch.from_numpy(items).to(self._device)[part.items]
+                query, column, which = columns_of(pairs, positions)
+                for name, values in part.by_metric.items():
+                    known[name][which] = values[query, column]
+        return MergedLists(listing, queries, pairs=pairs, known=known)
 
     def _notes(self, engine: DistanceEngine) -> list[str]:
         """What is doubtful about the distances."""
@@ -140,13 +184,15 @@ class RankingPlan:
         names = [metric.name for metric in self.metrics]
         if self.zero_vectors and any(metric.distance == "MCD" for metric in self.metrics):
             notes.append(f"{self.zero_vectors} images have a zero LR: their cosine distance to every image is 1")
-        if RSCR.name in names and not engine.reconstruction.used:
+        if RSCR.name in names and not engine.findings.reconstruction.used:
             notes.append(
                 f"RSCR with α = {self._options.alpha:g}: every code is zero, so the ranking says nothing; "
                 "for LRs of small norm choose a smaller α (rank.alpha)"
             )
-        if engine.reconstruction.unsolved:
-            notes.append(f"RSCR: {engine.reconstruction.unsolved} sparse codes did not reach the wanted accuracy")
+        if engine.findings.reconstruction.unsolved:
+            notes.append(
+                f"RSCR: {engine.findings.reconstruction.unsolved} sparse codes did not reach the wanted accuracy"
+            )
         return notes
 
     def _describe(self, query: FeatureSet, selves: Mapping[str, tuple[str, ...]]) -> RankingFacts:
@@ -165,11 +211,13 @@ class RankingPlan:
             query_count=len(self._queries),
             cameras=options.cameras,
             top_k=options.top_k,
+            threshold=options.threshold,
             selves=selves,
         )
 
     def _coverage(self) -> Coverage:
-        if self._options.top_k is None or self._options.top_k >= len(self._items):
+        options = self._options
+        if options.threshold is None and (options.top_k is None or options.top_k >= len(self._items)):
             return "full"
         labelled = _any_label(self.queries) and _any_label(self.gallery)
         return "positives" if labelled else "top-k"
@@ -241,52 +289,3 @@ def _check_fit(query: FeatureSet, gallery: FeatureSet) -> None:
 
 def _any_label(items: Items) -> bool:
     return any(vehicle is not None for vehicle in items.vehicles)
-
-
-def _count(distances: QueryDistances) -> int:
-    return len(next(iter(distances.by_metric.values())))
-
-
-class _Selection:
-    """Sorts rows of distances and keeps what is to be listed."""
-
-    def __init__(self, queries: Items, gallery: Items, *, options: RankingOptions) -> None:
-        self._top_k = options.top_k
-        self._other = options.cameras == "other"
-        self._vehicles = shared_codes(queries.vehicles, gallery.vehicles)
-        self._cameras = shared_codes(queries.cameras, gallery.cameras)
-        # The authors' code breaks ties by the track's name; ours by gallery order.
-        by_name = options.definition == "released"
-        self._tie_order = np.argsort(gallery.ids.astype(str), kind="stable") if by_name else None
-
-    def lists(self, first: int, distances: torch.Tensor) -> RankingBlock:
-        """Ranked lists of the queries from ``first`` on: (queries, gallery) distances, nearest first."""
-        gallery_index, ordered = self._sort(distances)
-        count, size = ordered.shape
-        query_index = np.repeat(np.arange(first, first + count, dtype=np.int64), size)
-        ranks = np.tile(np.arange(1, size + 1, dtype=np.int32), count)
-        flat = gallery_index.reshape(-1)
-        if not self._other and (self._top_k is None or self._top_k >= size):
-            return RankingBlock(query_index, ranks, flat, ordered.reshape(-1))
-        return self._listed(RankingBlock(query_index, ranks, flat, ordered.reshape(-1)), first, size=size)
-
-    def _sort(self, distances: torch.Tensor) -> tuple[Int64Array, np.ndarray]:
-        if self._tie_order is None:
-            ordered, index = distances.sort(dim=1, stable=True)
-            return index.cpu().numpy(), ordered.cpu().numpy()
-        ties = torch.from_numpy(self._tie_order).to(distances.device)
-        ordered, index = distances[:, ties].sort(dim=1, stable=True)
-        return ties[index].cpu().numpy(), ordered.cpu().numpy()
-
-    def _listed(self, block: RankingBlock, first: int, *, size: int) -> RankingBlock:
-        keep = np.ones(len(block.rank), dtype=bool)
-        ranks = block.rank
-        if self._other:
-            own, other = self._cameras
-            keep = (own[block.query_index] != other[block.gallery_index]) | (own[block.query_index] < 0)
-            ranks = keep.reshape(-1, size).cumsum(axis=1, dtype=np.int32).reshape(-1)
-        if self._top_k is not None:
-            own, other = self._vehicles
-            same = (own[block.query_index] == other[block.gallery_index]) & (own[block.query_index] >= 0)
-            keep = keep & ((ranks <= self._top_k) | same)
-        return RankingBlock(block.query_index[keep], ranks[keep], block.gallery_index[keep], block.distance[keep])

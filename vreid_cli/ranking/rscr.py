@@ -48,15 +48,16 @@ class ReconstructionResidual:
             items: Their layout.
 
         Returns:
-            (queries, items) float32.
+            (queries, items) float32, both in the order of their layouts.
         """
         squared = torch.empty(len(query), items.count, dtype=torch.float64, device=query.device)
         for group in items.groups:
             images = group.view(gallery, dim=0)
-            squared[:, group.items] = self._squared_residuals(query, images)
+            squared[:, group.first : group.first + group.count] = self._squared_residuals(query, images)
         distances = torch.empty(queries.count, items.count, device=query.device)
         for group in queries.groups:
-            distances[group.items] = group.view(squared, dim=0).sum(dim=0).sqrt().to(torch.float32)
+            residuals = group.view(squared, dim=0).sum(dim=0).sqrt()
+            distances[group.first : group.first + group.count] = residuals.to(torch.float32)
         return distances
 
     def _squared_residuals(self, query: torch.Tensor, images: torch.Tensor) -> torch.Tensor:

@@ -48,12 +48,12 @@ def _require_cuda(index: int | None) -> None:
 
 @contextmanager
 def exact_float32() -> Iterator[None]:
-    """Float32 products and convolutions without TF32 shortcuts, so that every device gives the same numbers."""
-    matmul, cudnn = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = False
+    """Float32 products and convolutions without TF32 or bfloat16, so that every device gives the same numbers."""
+    matmul, cudnn = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32 = False
     try:
         yield
     finally:
-        torch.backends.cuda.matmul.allow_tf32 = matmul
+        torch.set_float32_matmul_precision(matmul)
         torch.backends.cudnn.allow_tf32 = cudnn
