@@ -81,10 +81,11 @@ class ModelSettings(Section):
 
 
 class RuntimeSettings(Section):
-    """``[runtime]``: the device and the memory that may be used."""
+    """``[runtime]``: the device, the memory that may be used, and what computes matrix products on a CPU."""
 
     device: str = "auto"
     memory_budget_mb: Auto | Positive = "auto"
+    product: Literal["auto", "torch", "numpy", "onednn"] = "auto"
 
 
 class ExtractSettings(Section):
@@ -107,7 +108,12 @@ class RankSettings(Section):
     track_unit: TrackUnit = "passage"
     cameras: Literal["all", "other"] = "all"
     top_k: Positive | None = None
+    threshold: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    rerank: bool = False
     alpha: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    k1: Positive = 20
+    k2: Positive = 6
+    lambda_value: Annotated[float, Field(ge=0, le=1)] = 0.3
     query_features: Path | None = None
     gallery_features: Path | None = None
     output: Path | None = None

@@ -263,6 +263,7 @@ class RankingFacts:
         top_k: How many of the nearest are listed, where that was limited.
         threshold: Largest distance that is listed, where that was limited.
         alpha: RSCR's weight of the codes' absolute values.
+        rerank: The numbers of k-reciprocal re-ranking, ``k1``, ``k2`` and ``lambda_value``, where that was done.
         selves: For each query, the gallery items that are the query itself.
     """
 
@@ -282,7 +283,26 @@ class RankingFacts:
     top_k: int | None = None
     threshold: float | None = None
     alpha: float | None = None
+    rerank: Mapping[str, float] | None = None
     selves: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def listed(self) -> str | None:
+        """What is listed, in words; None where that is every item."""
+        if self.coverage == "full":
+            return None
+        nearest = [f"the {self.top_k:,} nearest"] if self.top_k is not None else []
+        within = [f"what is no farther than {self.threshold:g}"] if self.threshold is not None else []
+        limits = " of ".join([*nearest, *within]) or "some items"
+        vehicle = " and the query's vehicle" if self.coverage == "positives" else ""
+        return f"only {limits}{vehicle} listed"
+
+    @property
+    def recipe(self) -> tuple[str, ...]:
+        """The numbers that belong to the metric, in words."""
+        alpha = (f"α {self.alpha:g}",) if self.alpha is not None else ()
+        numbers = " ".join(f"{name} {value:g}" for name, value in (self.rerank or {}).items())
+        return (*alpha, *((f"re-ranked ({numbers})",) if self.rerank else ()))
 
     @property
     def meaningless(self) -> bool:

@@ -279,7 +279,7 @@ def test_a_ranking_made_otherwise_is_replaced_only_with_force(vreid: Vreid, read
     assert "is there already and was made otherwise: its coverage is full, not positives" in error["message"]
     assert "--force" in error["hint"]
     assert path.read_bytes() == before
-    assert "the 2 nearest listed" in vreid("rank", "--top-k", "2", "--force")
+    assert "only the 2 nearest and the query's vehicle listed" in vreid("rank", "--top-k", "2", "--force")
     assert len(columns(path)["rank"]) < 28
 
 
@@ -379,7 +379,7 @@ def test_without_labels_there_are_lists_but_no_scores(vreid: Vreid, weights: Pat
     told = vreid("show")
     assert "red car" in told
     assert "same vehicle" not in told
-    assert "only the 1 nearest are listed" in told
+    assert "only the 1 nearest listed" in told
     vreid("show", "-o", "sheet.png")
     error = vreid.error("rank", "--track-unit", "camera", "-o", "r.json")
     assert "track unit 'camera' is undefined" in error["message"]

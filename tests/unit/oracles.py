@@ -159,3 +159,45 @@ def evaluate(lists: Sequence[Sequence[Entry]], *, same_camera: str, ap_rule: str
         positives=sum(sum(counted(entries, same_camera)) for entries in lists),
         junk=sum(entry.left_out(same_camera) for entries in lists for entry in entries),
     )
+
+
+# -- re-ranking ----------------------------------------------------------------------------------------------
+
+
+def rerank(distances: Matrix, queries: int, *, k1: int, k2: int, lambda_value: float) -> Matrix:
+    """k-reciprocal encoding as its paper goes about it, all in dense matrices and sets.
+
+    Args:
+        distances: (n, n) between all items, the queries first.
+        queries: How many of them are queries.
+
+    Returns:
+        (queries, n - queries) new distances.
+    """
+    n = len(distances)
+    squared = distances.astype(np.float64) ** 2
+    normal = squared / squared.max(axis=1, keepdims=True)
+    order = np.argsort(distances, axis=1, kind="stable")
+
+    def reciprocal(i: int, k: int) -> set[int]:
+        return {int(j) for j in order[i, : k + 1] if i in order[j, : k + 1]}
+
+    codes = np.zeros((n, n))
+    for i in range(n):
+        neighbours = reciprocal(i, k1)
+        expanded = set(neighbours)
+        for j in neighbours:
+            others = reciprocal(j, round(k1 / 2))
+            if len(others & neighbours) > 2 / 3 * len(others):
+                expanded |= others
+        members = sorted(expanded)
+        weights = np.exp(-normal[i, members])
+        codes[i, members] = weights / weights.sum()
+    if k2 > 1:
+        codes = np.stack([codes[order[i, :k2]].mean(axis=0) for i in range(n)])
+    final = np.empty((queries, n - queries))
+    for i in range(queries):
+        for j in range(queries, n):
+            low, high = np.minimum(codes[i], codes[j]).sum(), np.maximum(codes[i], codes[j]).sum()
+            final[i, j - queries] = (1 - lambda_value) * (1 - low / high) + lambda_value * normal[i, j]
+    return final

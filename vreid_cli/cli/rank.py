@@ -11,6 +11,7 @@ import typer
 from vreid_cli.cli.execute import execute
 from vreid_cli.cli.options import (
     FILES,
+    FLAG,
     Common,
     Device,
     Force,
@@ -79,6 +80,25 @@ def command(
             rich_help_panel=_WHAT,
         ),
     ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            "--threshold",
+            metavar="D",
+            min=0,
+            help="List only what is no farther than D, and all of the query's vehicle where labels are known. \\[all]",
+            rich_help_panel=_WHAT,
+        ),
+    ] = None,
+    rerank: Annotated[
+        bool | None,
+        typer.Option(
+            "--rerank",
+            metavar=FLAG,
+            help="Re-rank by k-reciprocal neighbours; --set rank.k1=20, rank.k2=6 and rank.lambda_value=0.3 tune it.",
+            rich_help_panel=_WHAT,
+        ),
+    ] = None,
     query_features: Annotated[
         Path | None,
         typer.Option(
@@ -137,6 +157,8 @@ def command(
             "track_unit": track_unit,
             "cameras": cameras,
             "top_k": top_k,
+            "threshold": threshold,
+            "rerank": rerank,
             "query_features": query_features,
             "gallery_features": gallery_features,
             "output": output,
@@ -152,7 +174,7 @@ def command(
 def _render(report: RankReport, console: Console) -> None:
     facts = report.facts[0]
     unit = f", track unit {facts.track_unit}" if facts.track_unit else ""
-    listed = f", the {facts.top_k:,} nearest listed" if facts.coverage != "full" else ""
+    listed = "".join(f", {text}" for text in (*facts.recipe, *([facts.listed] if facts.listed else [])))
     console.print(
         f"{report.queries:,} queries against {report.gallery:,} gallery items: task {facts.task}, "
         f"definition {facts.definition}{unit}, {facts.cameras} cameras{listed}"

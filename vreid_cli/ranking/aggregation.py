@@ -79,9 +79,14 @@ class SlotLayout:
         table = torch.tensor(described, device=positions.device)
         counts = torch.tensor([g.count for g in self.groups], device=positions.device)
         lengths, shift, stride = table.repeat_interleave(counts, dim=0)[positions].unbind(dim=1)
-        owner = torch.arange(len(positions), device=positions.device).repeat_interleave(lengths)
-        slot = torch.arange(len(owner), device=positions.device) - (lengths.cumsum(0) - lengths)[owner]
+        owner, slot = runs(lengths)
         return (positions + shift)[owner] + slot * stride[owner], owner
+
+
+def runs(lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Runs of these (n,) lengths written out one after the other: for each place its run, and where in it."""
+    owner = torch.arange(len(lengths), device=lengths.device).repeat_interleave(lengths)
+    return owner, torch.arange(len(owner), device=lengths.device) - (lengths.cumsum(0) - lengths)[owner]
 
 
 def slot_layout(lengths: Int64Array) -> SlotLayout:

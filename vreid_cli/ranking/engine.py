@@ -156,16 +156,17 @@ class DistanceEngine:
         """
         self._survey()
         saved: dict[str, torch.Tensor] = {}
-        with torch.inference_mode(), exact_float32():
-            block = self._block(self._query, self._queries, queries.first, queries.first + queries.count)
-            for gallery_block in self._gallery_blocks():
+        block = self._block(self._query, self._queries, queries.first, queries.first + queries.count)
+        for gallery_block in self._gallery_blocks():
+            # No context manager may span the yield: it would hold in the caller's code too.
+            with exact_float32():
                 results = self._compare(block, gallery_block)
-                assert self._twins is not None
-                for name, values in results.items():
-                    self._twins.equalise(name, values, gallery_block.first, gallery_block.layout.items, saved=saved)
-                    self._check(name, values)
-                positions = torch.from_numpy(gallery_block.first + gallery_block.layout.items).to(self._device)
-                yield Part(positions, results)
+            assert self._twins is not None
+            for name, values in results.items():
+                self._twins.equalise(name, values, gallery_block.first, gallery_block.layout.items, saved=saved)
+                self._check(name, values)
+            positions = torch.from_numpy(gallery_block.first + gallery_block.layout.items).to(self._device)
+            yield Part(positions, results)
 
     def saved_columns(self) -> int:
         """Columns of distances that are kept for a block of queries beside those that it is given."""
@@ -208,12 +209,11 @@ class DistanceEngine:
             return
         fits = len(self._items.rows) * self._gallery.width * _NUMBER <= self._budget * _KEPT
         sums = np.empty(len(self._items.rows), dtype=np.int64)
-        with torch.inference_mode():
-            for block in self._read_gallery():
-                images = self._items.offsets[block.first] + block.layout.order
-                sums[images] = checksums(block.side.original).cpu().numpy()
-                if fits:
-                    self._kept.append(block)
+        for block in self._read_gallery():
+            images = self._items.offsets[block.first] + block.layout.order
+            sums[images] = checksums(block.side.original).cpu().numpy()
+            if fits:
+                self._kept.append(block)
         self._twins = find_twins(self._gallery.matrix, self._items, checksums=sums)
 
     def _gallery_blocks(self) -> Iterator[_Block]:
@@ -235,7 +235,8 @@ class DistanceEngine:
     def _block(self, features: FeatureSet, tracks: Tracks, first: int, end: int) -> _Block:
         layout = slot_layout(tracks.lengths[first:end])
         rows = tracks.rows[tracks.offsets[first] : tracks.offsets[end]][layout.order]
-        return _Block(first, layout, self._images.prepare(self._fetch(features, rows)))
+        with exact_float32():
+            return _Block(first, layout, self._images.prepare(self._fetch(features, rows)))
 
     def _fetch(self, features: FeatureSet, rows: Int64Array) -> torch.Tensor:
         tensor = torch.from_numpy(features.matrix.take(rows)).to(self._device)

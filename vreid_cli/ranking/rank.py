@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ import torch
 from vreid_cli.errors import DataError, DeviceError
 from vreid_cli.ranking.engine import DistanceEngine, Queries
 from vreid_cli.ranking.metrics import RSCR, Metric, parse_metrics
+from vreid_cli.ranking.reranking import Reranker, RerankOptions, pool_of
 from vreid_cli.ranking.selection import Limits, Listing, MergedLists, RowLists, columns_of, listed_bytes
 from vreid_cli.ranking.tracks import find_selves, group_tracks, image_items, query_tracks_in
 from vreid_cli.runtime.devices import choose_device
@@ -50,6 +51,7 @@ class RankingOptions:
         device: As ``--device``.
         memory_budget_mb: Mebibytes for working arrays, or ``auto``.
         alpha: RSCR's weight of the codes' absolute values, above 0.
+        rerank: Re-rank by k-reciprocal neighbours with these numbers; None for the distances themselves.
         product: Path of the matrix products, a key of :data:`vreid_cli.runtime.products.PATHS`, or ``auto``.
     """
 
@@ -64,6 +66,7 @@ class RankingOptions:
     device: str = "auto"
     memory_budget_mb: int | str = "auto"
     alpha: float = 1.0
+    rerank: RerankOptions | None = None
     product: str = "auto"
 
 
@@ -108,6 +111,12 @@ class RankingPlan:
         return self._items.items
 
     @property
+    def steps(self) -> int:
+        """What the calls of ``advance`` add up to: re-ranking looks at queries and gallery twice before."""
+        pool = len(self._queries) + len(self._items) if self._options.rerank else 0
+        return len(self._queries) + 2 * pool
+
+    @property
     def meaningless(self) -> bool:
         """Whether the features come from random weights."""
         return self._facts.meaningless
@@ -122,14 +131,34 @@ class RankingPlan:
         """Ranked lists by metric name, a block of queries at a time.
 
         Args:
-            advance: Called with the number of queries that each block held.
+            advance: Called with numbers that add up to :attr:`steps`.
         """
         budget = memory_budget(self._options.memory_budget_mb, self._device)
-        engine = DistanceEngine(
-            self._query,
-            self._queries,
-            gallery=self._gallery,
-            items=self._items,
+        engine = self._engine(self._query, self._queries, gallery=self._gallery, items=self._items, budget=budget)
+        reranker = self._reranker(budget, advance)
+        limits = Limits(self._options.top_k, self._options.threshold, self._options.cameras == "other")
+        by_name = self._options.definition == "released"
+        listing = Listing(self.queries, self.gallery, limits=limits, ties_by_name=by_name)
+        most, merge = self._block_size(engine, budget)
+        for queries in engine.query_blocks(most=most):
+            lists = self._merged(engine, listing, queries) if merge else self._rows(listing, queries)
+            names = [metric.name for metric in self.metrics]
+            around = {name: reranker.distances(queries, name) for name in names} if reranker else {}
+            for part in engine.against(queries):
+                lists.add(reranker.mix(part, around) if reranker else part)
+            yield lists.finish()
+            advance(queries.count)
+        self.zero_vectors = engine.findings.zero_vectors
+        self.notes = self._notes(engine)
+
+    def _engine(
+        self, query: FeatureSet, queries: Tracks, *, gallery: FeatureSet, items: Tracks, budget: int
+    ) -> DistanceEngine:
+        return DistanceEngine(
+            query,
+            queries,
+            gallery=gallery,
+            items=items,
             metrics=self.metrics,
             definition=self._options.definition,
             alpha=self._options.alpha,
@@ -137,26 +166,27 @@ class RankingPlan:
             budget=budget,
             product=self._options.product,
         )
-        limits = Limits(self._options.top_k, self._options.threshold, self._options.cameras == "other")
-        listing = Listing(
-            self.queries, self.gallery, limits=limits, ties_by_name=self._options.definition == "released"
+
+    def _reranker(self, budget: int, advance: Callable[[int], object]) -> Reranker | None:
+        if self._options.rerank is None:
+            return None
+        pool, items = pool_of(self._query, self._queries, gallery=self._gallery, items=self._items)
+        return Reranker(
+            self._engine(pool, items, gallery=pool, items=items, budget=budget),
+            queries=len(self._queries),
+            size=len(items),
+            options=self._options.rerank,
+            advance=advance,
         )
-        most, merge = self._block_size(engine, budget)
-        for queries in engine.query_blocks(most=most):
-            lists = self._merged(engine, listing, queries) if merge else self._rows(listing, queries)
-            for part in engine.against(queries):
-                lists.add(part)
-            yield lists.finish()
-            advance(queries.count)
-        self.zero_vectors = engine.findings.zero_vectors
-        self.notes = self._notes(engine)
 
     def _block_size(self, engine: DistanceEngine, budget: int) -> tuple[int, bool]:
         """Queries that may be compared at a time, and whether their lists are merged while the gallery goes by."""
         saved = 4 * len(self.metrics) * engine.saved_columns()
-        most = int(budget * _LISTS / (len(self._items) * listed_bytes(self.metrics) + saved))
+        # Re-ranking keeps a second distance for each.
+        each = listed_bytes(len(self.metrics) * (2 if self._options.rerank else 1))
+        most = int(budget * _LISTS / (len(self._items) * each + saved))
         limited = self._options.top_k is not None and self._options.top_k < len(self._items)
-        if limited and most < min(_FEW_QUERIES, len(self._queries)):
+        if limited and not self._options.rerank and most < min(_FEW_QUERIES, len(self._queries)):
             return max(1, int(budget * _LISTS / saved)) if saved else len(self._queries), True
         return max(1, most), False
 
@@ -212,6 +242,7 @@ class RankingPlan:
             cameras=options.cameras,
             top_k=options.top_k,
             threshold=options.threshold,
+            rerank=asdict(options.rerank) if options.rerank else None,
             selves=selves,
         )
 

@@ -7,12 +7,13 @@ lists from different parts of the gallery merge without ambiguity.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from vreid_cli.ranking.aggregation import runs
 from vreid_cli.ranking.engine import Part, Queries
 from vreid_cli.types import Float32Array, Int32Array, Int64Array, Items, RankingBlock, shared_codes
 
@@ -67,14 +68,12 @@ class Listing:
         self._cameras = shared_codes(queries.cameras, gallery.cameras)
         count = len(gallery)
         self._order = np.argsort(gallery.ids.astype(str), kind="stable") if ties_by_name else np.arange(count)
-        self._place = np.argsort(self._order) if ties_by_name else self._order
+        self.place = np.argsort(self._order) if ties_by_name else self._order
         self._by_vehicle = np.argsort(self._vehicles[1], kind="stable")
 
     def keys(self, distances: torch.Tensor, queries: Queries, items: torch.Tensor) -> torch.Tensor:
         """(queries, n) int64 keys of (queries, n) distances to the items at these gallery positions."""
-        place = torch.from_numpy(self._place).to(items.device)[items]
-        # The absolute value turns -0.0, whose bits are those of a very small number, into 0.
-        keys: torch.Tensor = (distances.abs().view(torch.int32).to(torch.int64) << 32) | place
+        keys = pack(distances, torch.from_numpy(self.place).to(items.device)[items])
         if self.limits.other_cameras:
             own, other = (torch.from_numpy(codes).to(items.device) for codes in self._cameras)
             seen = own[queries.first : queries.first + queries.count, None]
@@ -181,10 +180,10 @@ class MergedLists:
         """(queries, most pairs of a query + 1) keys of the pairs, sorted, with ``_NEVER`` behind them."""
         query = torch.from_numpy(self._pairs.query).to(distances.device)
         counts = torch.bincount(query, minlength=self._queries.count)
-        slot = torch.arange(len(query), device=query.device) - (counts.cumsum(0) - counts)[query]
+        _, slot = runs(counts)
         table = torch.full((self._queries.count, int(counts.max()) + 1), _NEVER, device=query.device)
-        place = torch.from_numpy(self._listing._place[self._pairs.item]).to(query.device)
-        table[query, slot] = (distances.abs().view(torch.int32).to(torch.int64) << 32) | place
+        place = torch.from_numpy(self._listing.place[self._pairs.item]).to(query.device)
+        table[query, slot] = pack(distances, place)
         return table.sort(dim=1).values
 
     def add(self, part: Part) -> None:
@@ -220,6 +219,17 @@ class MergedLists:
         return self._listing.block(self._queries, rows[:, 0], rows[:, 1], rows[:, 2])
 
 
+def pack(distances: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """int64 keys that rise with the (…, n) distances, none negative, and among equal ones with the (n,) places."""
+    # The absolute value turns -0.0, whose bits would make it the largest, into 0.
+    return (distances.abs().view(torch.int32).to(torch.int64) << 32) | places
+
+
+def unpack_items(keys: torch.Tensor) -> torch.Tensor:
+    """The places that were packed."""
+    return keys & _LOW
+
+
 def columns_of(pairs: Pairs, items: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Where some pairs stand among the columns of a part.
 
@@ -253,6 +263,6 @@ def _distances_of(keys: Int64Array) -> Float32Array:
     return distances
 
 
-def listed_bytes(metrics: Sequence[object]) -> int:
-    """What an item takes while a query's row is kept, sorted and handed on."""
-    return 4 * len(metrics) + 48
+def listed_bytes(distances: int) -> int:
+    """What an item takes while so many of a query's distances to it are kept, and one is sorted and handed on."""
+    return 4 * distances + 48

@@ -18,6 +18,7 @@ _FACTS = {
     "definition": "definition",
     "cameras": "cameras",
     "weights": "weights",
+    "rerank": "re-ranking",
 }
 _JUNK = {
     "drop": "the query itself and junk (its vehicle by its own camera) left out (--same-camera drop)",
@@ -65,6 +66,10 @@ def _fact(result: Mapping[str, Any], key: str) -> str:
     # Single images have no track unit, which is not the same as not knowing it.
     if key == "track_unit" and result["task"] == "i2i":
         return "none"
+    if key == "rerank":
+        return ", ".join(f"{name} {value:g}" for name, value in (result[key] or {}).items()) or "none"
+    if key == "metric" and result["alpha"] is not None:
+        return f"{result[key]}, α {result['alpha']:g}"
     return _text(result[key])
 
 

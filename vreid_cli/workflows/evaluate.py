@@ -59,6 +59,8 @@ class EvaluatedRanking:
             "gallery_size": facts.gallery_size,
             "weights": facts.weights,
             "alpha": facts.alpha,
+            "rerank": dict(facts.rerank) if facts.rerank else None,
+            "threshold": facts.threshold,
         }
 
 

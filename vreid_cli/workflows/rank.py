@@ -12,6 +12,7 @@ from vreid_cli.config import RankSettings
 from vreid_cli.errors import DataError, StoreError, UsageError
 from vreid_cli.ranking.metrics import Metric, parse_metrics
 from vreid_cli.ranking.rank import RankingOptions, RankingPlan
+from vreid_cli.ranking.reranking import RerankOptions
 from vreid_cli.runtime.progress import log, progress
 from vreid_cli.store.feature_files import open_ranking, read_feature_file
 from vreid_cli.store.paper_json import JsonRankingWriter
@@ -62,7 +63,9 @@ def rank(session: Session) -> RankReport:
         writers = {
             metric.name: stack.enter_context(_open_writer(path, plan, metric)) for metric, path in outputs.items()
         }
-        bar = stack.enter_context(progress(total=len(plan.queries), what="ranking", unit="queries"))
+        bar = stack.enter_context(
+            progress(total=plan.steps, what="ranking", unit="items" if chosen.rerank else "queries")
+        )
         for blocks in plan.blocks(bar.update):
             for name, block in blocks.items():
                 writers[name].append(block)
@@ -84,17 +87,23 @@ def rank(session: Session) -> RankReport:
 
 def _check_options(session: Session) -> None:
     """Refuse what was typed and would have no effect."""
-    if session.settings.rank.task == "i2i" and session.resolved.typed("rank.track_unit"):
+    resolved, chosen = session.resolved, session.settings.rank
+    if chosen.task == "i2i" and resolved.typed("rank.track_unit"):
         raise UsageError("--track-unit: the task i2i compares single images", hint="leave it out, or use --task i2t")
+    for key in ("k1", "k2", "lambda_value"):
+        if resolved.typed(f"rank.{key}") and not chosen.rerank:
+            raise UsageError(f"{resolved.name(f'rank.{key}')}: only --rerank uses it", hint="add --rerank")
 
 
 def ranking_name(metric: str, settings: RankSettings) -> str:
-    """``<task>-<metric>[-released][-camera]``: the file name of a ranking in a run, without its ending."""
+    """``<task>-<metric>[-released][-camera][-rerank]``: the file name of a ranking in a run, without its ending."""
     parts = [settings.task, metric]
     if settings.definition == "released":
         parts.append("released")
     if settings.track_unit == "camera" and settings.task != "i2i":
         parts.append("camera")
+    if settings.rerank:
+        parts.append("rerank")
     return "-".join(parts)
 
 
@@ -146,11 +155,14 @@ def _options(session: Session, query: FeatureSet) -> RankingOptions:
         track_unit=chosen.track_unit,
         cameras=chosen.cameras,
         top_k=chosen.top_k,
+        threshold=chosen.threshold,
         # VeRi's query pictures lie in gallery tracks; what is looked for there is the whole track.
         whole_tracks=chosen.task == "t2t" and query.dataset == "veri",
         device=settings.runtime.device,
         memory_budget_mb=settings.runtime.memory_budget_mb,
         alpha=chosen.alpha,
+        rerank=RerankOptions(chosen.k1, chosen.k2, chosen.lambda_value) if chosen.rerank else None,
+        product=settings.runtime.product,
     )
 
 
@@ -188,7 +200,7 @@ def _difference(found: RankingFacts, wanted: RankingFacts) -> str | None:
             continue
         name = field.name.replace("_", " ")
         # Identities are long tables of digests: that they differ says enough.
-        short = all(isinstance(value, str | int | None) for value in (there, here))
+        short = all(isinstance(value, str | int | float | None) for value in (there, here))
         return f"its {name} is {_or_none(there)}, not {_or_none(here)}" if short else f"its {name} is another"
     return None
 

@@ -80,16 +80,14 @@ def describe(facts: RankingFacts, settings: Settings) -> str:
         "drop": "the query itself and what its own camera saw of its vehicle",
         "keep": "the query itself only",
     }[settings.evaluate.same_camera]
-    nearest = f"the {facts.top_k:,} nearest" if facts.top_k else "some"
-    listed = {"full": [], "positives": [f"only {nearest} and the query's vehicle are listed"]}
     parts = [
         f"dataset {facts.dataset or 'unknown'}",
         f"task {facts.task or 'unknown'}",
         f"definition {facts.definition or 'unknown'}",
         *([f"track unit {facts.track_unit}"] if facts.track_unit else []),
-        *([f"alpha {facts.alpha:g}"] if facts.alpha is not None else []),
+        *facts.recipe,
         f"{facts.cameras} cameras",
-        *listed.get(facts.coverage, [f"only {nearest} are listed"]),
+        *([facts.listed] if facts.listed else []),
         f"ranks leave out {left_out} (--same-camera {settings.evaluate.same_camera})",
     ]
     return "; ".join(parts)
