@@ -3,8 +3,8 @@
 Each problem is a Lasso: minimise ``½ |q - γ L|² + α |γ|₁`` over γ. With the Gram matrix ``G = L Lᵀ`` and the
 products ``c = L q`` its size is that of the track, not that of the LR. A problem is attacked from two sides:
 coordinate descent, which always gets nearer, and, from the signs that it has found, the exact solution of
-the linear system that those signs imply. Whichever has the lower objective goes on. Problems whose duality
-gap is small enough leave; the others go round again.
+the linear system that those signs imply, or the way there as far as the signs hold. Whichever has the lowest
+objective goes on. Problems whose duality gap is small enough leave; the others go round again.
 
 Arrays are laid out with the track's images first and the problems last, so that every step is one operation
 over thousands of problems. Everything is float64: the gap of 1e-6 could not be told in float32.
@@ -18,16 +18,18 @@ import torch
 
 #: Relative duality gap at which a problem is solved (DESIGN section 6).
 GAP = 1e-6
-#: Sweeps of coordinate descent between two attempts at the exact solution. By measurement: fewer find the
-#: signs too seldom, more cost more than they save.
-_SWEEPS = 8
+#: Sweeps of coordinate descent between attempts at the exact solution, in small tracks and in large ones. By
+#: measurement: fewer find the signs too seldom, more cost more than they save.
+_SWEEPS, _SWEEPS_LARGE = 8, 4
+#: In large tracks, images for each attempt beyond three: there several codes become zero on the way.
+_IMAGES_AN_ATTEMPT = 64
 #: Rounds after which a problem is given up; none in any test or benchmark needed a hundredth of them.
 _MOST_ROUNDS = 2000
 #: Up to this many images the linear systems are eliminated one scalar at a time over all problems; for larger
 #: ones LAPACK, a matrix at a time, is faster.
 _SMALL = 12
-#: Largest square of a code (in units of the products) that is believed of a linear system's solution.
-_WILDEST = 1e10
+#: What is added to the diagonals, in parts of the largest.
+_RIDGE = 1e-12
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,9 @@ def solve_codes(products: torch.Tensor, grams: torch.Tensor, squares: torch.Tens
     for round_number in range(_MOST_ROUNDS):
         if round_number:
             _descend(current, products, grams, alpha=alpha)
-        current, fitted = _improve(current, products, grams, squares, alpha=alpha)
+        attempts = 3 + len(products) // _IMAGES_AN_ATTEMPT if len(products) > _SMALL else 1
+        for _ in range(attempts):
+            current, fitted = _improve(current, products, grams, squares, alpha=alpha)
         squared, solved = _judge(current, fitted, products, squares, alpha=alpha)
         codes[:, problem[solved]] = current[:, solved]
         residuals[problem[solved]] = squared[solved]
@@ -83,7 +87,7 @@ def _descend(codes: torch.Tensor, products: torch.Tensor, grams: torch.Tensor, *
     # An image that is zero has no use: its code stays zero.
     pivots = torch.stack([grams[k, k] for k in range(count)])
     pivots = torch.where(pivots > 0, pivots, torch.full_like(pivots, torch.inf))
-    for _ in range(_SWEEPS):
+    for _ in range(_SWEEPS_LARGE if count > _SMALL else _SWEEPS):
         for k in range(count):
             if count > _SMALL:
                 rest = products[k] - (grams[k] * codes).sum(dim=0) + grams[k, k] * codes[k]
@@ -98,15 +102,26 @@ def _descend(codes: torch.Tensor, products: torch.Tensor, grams: torch.Tensor, *
 def _improve(
     codes: torch.Tensor, products: torch.Tensor, grams: torch.Tensor, squares: torch.Tensor, *, alpha: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The codes, or the exact solution for their signs where that has the lower objective, each with ``G γ``."""
+    """The codes, or a better point towards the exact solution for their signs, each with ``G γ``.
+
+    Such a point is the solution itself, or where the first code on the way there becomes zero: up to there the
+    objective falls, beyond it the signs are no longer those that the solution is for.
+    """
     signs = codes.sign()
     active = signs.abs()
     exact = _solve_masked(grams, active, active * (products - alpha * signs))
-    fitted, exactly_fitted = _apply(grams, codes), _apply(grams, exact)
-    better = _objective(exact, exactly_fitted, products, squares, alpha=alpha) < _objective(
-        codes, fitted, products, squares, alpha=alpha
-    )
-    return torch.where(better, exact, codes), torch.where(better, exactly_fitted, fitted)
+    crossing = torch.where(exact * codes < 0, codes / (codes - exact), torch.inf)
+    part = crossing.amin(dim=0)
+    halfway = torch.where(crossing == part, 0.0, codes + part.clamp(max=1) * (exact - codes))
+    best, fitted = codes, _apply(grams, codes)
+    lowest = _objective(best, fitted, products, squares, alpha=alpha)
+    for point in (halfway, exact):
+        applied = _apply(grams, point)
+        objective = _objective(point, applied, products, squares, alpha=alpha)
+        better = objective < lowest
+        best, fitted = torch.where(better, point, best), torch.where(better, applied, fitted)
+        lowest = torch.where(better, objective, lowest)
+    return best, fitted
 
 
 def _judge(
@@ -151,21 +166,18 @@ def _solve_masked(grams: torch.Tensor, active: torch.Tensor, right: torch.Tensor
         active: (n, m), 1 or 0.
         right: (n, m), 0 where not active.
     """
-    if len(active) > _SMALL:
-        masked = (grams * active[:, None] * active[None, :]).movedim(2, 0)
-        masked = masked + torch.diag_embed((1 - active).T)
-        solution, _ = torch.linalg.solve_ex(masked, right.T.unsqueeze(2))
-        solution = solution.squeeze(2).T.contiguous()
-    else:
-        solution = _eliminate(grams, active, right)
-    # Of a singular system nothing is left but rounding: codes beyond any that could fit are no solution.
-    diagonal = grams.diagonal(dim1=0, dim2=1).T
-    bound = right.square().sum(dim=0) * _WILDEST
-    usable = (diagonal * solution).square().amax(dim=0) <= bound
-    return torch.where(usable, solution, torch.zeros_like(solution))
+    # Images that are combinations of others make the system singular. A little on the diagonal leaves its
+    # solution finite, and far along the direction in which such images stand in for each other.
+    ridge = _RIDGE * grams.diagonal(dim1=0, dim2=1).amax(dim=1)
+    if len(active) <= _SMALL:
+        return _eliminate(grams, active, right, ridge=ridge)
+    masked = (grams * active[:, None] * active[None, :]).movedim(2, 0)
+    factor, failed = torch.linalg.cholesky_ex(masked + torch.diag_embed((1 - active + ridge).T))
+    solution = torch.cholesky_solve(right.T.unsqueeze(2), factor).squeeze(2).T
+    return torch.where(failed == 0, solution, 0.0)
 
 
-def _eliminate(grams: torch.Tensor, active: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+def _eliminate(grams: torch.Tensor, active: torch.Tensor, right: torch.Tensor, *, ridge: torch.Tensor) -> torch.Tensor:
     """LDLᵀ elimination, a scalar at a time over all problems."""
     count = len(active)
     lower: list[list[torch.Tensor]] = []
@@ -179,7 +191,7 @@ def _eliminate(grams: torch.Tensor, active: torch.Tensor, right: torch.Tensor) -
                 entry.addcmul_(scaled[k], lower[j][k], value=-1)
             scaled.append(entry)
         lower.append([entry / pivots[j] for j, entry in enumerate(scaled)])
-        pivot = torch.where(active[i] > 0, grams[i, i], torch.ones_like(active[i]))
+        pivot = torch.where(active[i] > 0, grams[i, i] + ridge, torch.ones_like(active[i]))
         value = right[i].clone()
         for j in range(i):
             pivot.addcmul_(scaled[j], lower[i][j], value=-1)
