@@ -283,6 +283,45 @@ def test_a_ranking_made_otherwise_is_replaced_only_with_force(vreid: Vreid, read
     assert len(columns(path)["rank"]) < 28
 
 
+def test_a_threshold_lists_what_is_near_and_the_querys_vehicle(vreid: Vreid, ready: Path) -> None:
+    vreid("rank")
+    path = ready / "rankings" / "t2t-meanMCD50.parquet"
+    full = columns(path)
+    limit = sorted(full["distance"])[len(full["distance"]) // 2]
+    told = vreid("rank", "--threshold", str(limit), "--force")
+    assert "only what is no farther than" in told
+    assert "and the query's vehicle listed" in told
+    rows = zip(
+        *(full[name] for name in ("query_id", "rank", "distance", "query_vehicle", "gallery_vehicle")), strict=True
+    )
+    expected = [(query, rank) for query, rank, d, one, other in rows if d <= np.float32(limit) or one == other]
+    cut = columns(path)
+    assert list(zip(cut["query_id"], cut["rank"], strict=True)) == expected
+    assert 0 < len(expected) < len(full["rank"])
+    (result,) = vreid.json("evaluate")["results"]
+    assert (result["coverage"], result["mAP"] is None) == ("positives", False)
+
+
+def test_re_ranking_has_a_file_and_a_line_of_its_own(vreid: Vreid, ready: Path) -> None:
+    vreid("rank", "--metric", "meanMCD50,RSCR")
+    told = vreid("rank", "--rerank", "--set", "rank.k1=4", "--set", "rank.k2=2")
+    assert "re-ranked (k1 4 k2 2 lambda_value 0.3)" in told
+    assert (ready / "rankings" / "t2t-meanMCD50-rerank.parquet").is_file()
+    results = vreid.json("evaluate")["results"]
+    assert [(r["metric"], r["rerank"]) for r in results] == [
+        ("RSCR", None),
+        ("meanMCD50", {"k1": 4, "k2": 2, "lambda_value": 0.3}),
+        ("meanMCD50", None),
+    ]
+    table = vreid("evaluate")
+    assert "re-ranking" in table
+    assert "RSCR, α 1" in table
+    error = vreid.error("rank", "--rerank", "--set", "rank.k1=5")
+    assert "its rerank is another" in error["message"]
+    error = vreid.json("rank", "--set", "rank.k1=4", code=2)["error"]
+    assert "only --rerank uses it" in error["message"]
+
+
 def test_outputs_elsewhere_are_named_in_what_to_do_next(vreid: Vreid, ready: Path) -> None:
     told = vreid("rank", "-o", "out dir/r é.json")
     assert "vreid evaluate 'out dir/r é.json', vreid show --ranking 'out dir/r é.json'" in told

@@ -82,6 +82,26 @@ def test_a_track_of_hundreds_of_images() -> None:
     assert solve_one(query, track) == pytest.approx(oracle(query[None], track, 1.0), rel=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["plain", "duplicate", "collinear"])
+def test_several_queries_in_a_track_of_hundreds_of_images(kind: str) -> None:
+    rng = np.random.default_rng(4)
+    common = rng.normal(size=120)
+    track, queries = common + 0.4 * rng.normal(size=(150, 120)), common + 0.4 * rng.normal(size=(5, 120))
+    # More images than numbers in each: some are combinations of others whatever else is done to them.
+    if kind != "plain":
+        track[75:] = track[:75] * (1 if kind == "duplicate" else rng.uniform(0.5, 2, size=(75, 1)))
+    solved = solve_codes(
+        torch.tensor(track @ queries.T),
+        torch.tensor(track @ track.T)[:, :, None].expand(-1, -1, 5),
+        torch.tensor((queries**2).sum(axis=1)),
+        alpha=1.0,
+    )
+    assert solved.unsolved == 0
+    residuals = np.linalg.norm(queries - solved.codes.numpy().T @ track, axis=1)
+    for found, query in zip(residuals, queries, strict=True):
+        assert found == pytest.approx(oracle(query[None], track, 1.0), rel=TOLERANCE)
+
+
 @settings(deadline=None, max_examples=15)
 @given(seed=st.integers(0, 2**16), alpha=st.sampled_from([0.03, 1.0, 20.0]), budget=st.sampled_from([1, "auto"]))
 def test_tracks_of_every_length_and_size_of_block(seed: int, alpha: float, budget: int | str) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import get_args
 
 import numpy as np
 import torch
 
-from vreid_cli.errors import DataError, DeviceError
+from vreid_cli.errors import DataError, DeviceError, UsageError
 from vreid_cli.ranking.engine import DistanceEngine, Queries
 from vreid_cli.ranking.metrics import RSCR, Metric, parse_metrics
 from vreid_cli.ranking.reranking import Reranker, RerankOptions, pool_of
@@ -16,6 +18,7 @@ from vreid_cli.ranking.selection import Limits, Listing, MergedLists, RowLists, 
 from vreid_cli.ranking.tracks import find_selves, group_tracks, image_items, query_tracks_in
 from vreid_cli.runtime.devices import choose_device
 from vreid_cli.runtime.memory import memory_budget
+from vreid_cli.runtime.products import PATHS
 from vreid_cli.types import (
     Coverage,
     Definition,
@@ -85,6 +88,7 @@ class RankingPlan:
     """
 
     def __init__(self, query: FeatureSet, gallery: FeatureSet, options: RankingOptions) -> None:
+        _check_options(options)
         self.metrics: Sequence[Metric] = parse_metrics(options.metrics, options.task, definition=options.definition)
         _check_fit(query, gallery)
         self._options = options
@@ -294,6 +298,29 @@ def _query_side(
             file=query.source,
         )
     return gallery, tracks, lost
+
+
+def _check_options(options: RankingOptions) -> None:
+    """The command line checks its options by itself; a notebook may say anything."""
+    rerank = options.rerank or RerankOptions()
+    rules: dict[str, tuple[object, bool]] = {
+        "task": (options.task, options.task in get_args(Task)),
+        "definition": (options.definition, options.definition in get_args(Definition)),
+        "track_unit": (options.track_unit, options.track_unit in get_args(TrackUnit)),
+        "cameras": (options.cameras, options.cameras in ("all", "other")),
+        "metrics": (options.metrics, len(options.metrics) > 0),
+        "top_k": (options.top_k, options.top_k is None or options.top_k >= 1),
+        "threshold": (options.threshold, options.threshold is None or 0 <= options.threshold < math.inf),
+        "alpha": (options.alpha, 0 < options.alpha < math.inf),
+        "product": (options.product, options.product in ("auto", *PATHS)),
+        "rerank": (rerank, rerank.k1 >= 1 and rerank.k2 >= 1 and 0 <= rerank.lambda_value <= 1),
+    }
+    for name, (value, allowed) in rules.items():
+        if not allowed:
+            raise UsageError(
+                f"RankingOptions: {name} cannot be {value!r}",
+                hint="help(vreid_cli.RankingOptions) tells what is allowed",
+            )
 
 
 def _check_fit(query: FeatureSet, gallery: FeatureSet) -> None:
