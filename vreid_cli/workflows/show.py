@@ -117,6 +117,13 @@ def _find_ranking(session: Session) -> Path:
 
 def _choose_queries(ranking: RankingFile, settings: Settings) -> tuple[list[str], int]:
     known = ranking.query_ids()
+    if not known:
+        limits = ranking.facts.listed
+        raise DataError(
+            f"{ranking.path} lists nothing for any query{f' ({limits})' if limits else ''}",
+            hint="choose a larger --threshold" if ranking.facts.threshold is not None else "make it again",
+            file=ranking.path,
+        )
     wanted = settings.show.queries
     if not wanted:
         shown = known[: settings.show.max_queries]
