@@ -32,7 +32,7 @@ ERROR_LIMIT = 2e-6
 #: Multiplications from which on measuring repays itself.
 _WORTH_MEASURING = 1e11
 _PROBE = (1024, 2048, 1920)
-_ROUNDS = 3
+_ROUNDS = 5
 
 _Call = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], object]
 

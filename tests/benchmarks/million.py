@@ -1,0 +1,75 @@
+"""A gallery of 1,000,000 images (float16 store), 100 query tracks, the 100 nearest.
+
+    python tests/benchmarks/million.py [--device cuda] [--images 1000000]
+
+Needs 4 GB of disk in the folder for temporary files, and a few minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from made import GALLERY_LENGTHS, NO_FACTS, WIDTH, lengths_of, machine, made_tracks, watch_memory
+
+from vreid_cli import FeatureSet, RankingOptions, read_features
+from vreid_cli.ranking.rank import RankingPlan
+from vreid_cli.store.features import FeatureStore
+from vreid_cli.types import ImageRecord
+
+
+def write_gallery(path: Path, images: int) -> int:
+    """Part by part, so that the making of it needs no memory either; returns the number of tracks."""
+    path.mkdir(parents=True)
+    store = FeatureStore(path)
+    written = tracks = parts = 0
+    while written < images:
+        part = made_tracks(lengths_of(GALLERY_LENGTHS, seed=parts), prefix=f"p{parts:03d}_", seed=10 + parts)
+        records = [
+            ImageRecord(image, Path(), track, f"{track[:5]}{vehicle}", camera, index)
+            for index, (image, track, vehicle, camera) in enumerate(
+                zip(part.image_id, part.track_id, part.vehicle_id, part.camera_id, strict=True)
+            )
+        ]
+        rows = part.matrix.take(np.arange(len(part))).astype(np.float16)
+        store.write_part(parts, records, features=rows, facts=NO_FACTS)
+        written, tracks, parts = written + len(part), tracks + 2021, parts + 1
+    store.write_complete([], facts={"parts": parts, "images": written})
+    return tracks
+
+
+def main() -> None:
+    """Print every figure."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--images", type=int, default=1_000_000)
+    parser.add_argument("--labelled", action="store_true", help="let the queries' vehicles be among the gallery's")
+    arguments = parser.parse_args()
+    print(machine())
+    with tempfile.TemporaryDirectory() as folder:
+        store = Path(folder) / "gallery"
+        tracks = write_gallery(store, arguments.images)
+        made = made_tracks(np.full(100, 6), seed=5)
+        vehicles = [f"p000_{v}" for v in made.vehicle_id] if arguments.labelled else None
+        rows = made.matrix.take(np.arange(len(made)))
+        query = FeatureSet.from_arrays(rows, track_id=list(made.track_id), vehicle_id=vehicles)
+        del made
+        with watch_memory() as memory:
+            start = time.perf_counter()
+            gallery = read_features(store)
+            opened = time.perf_counter() - start
+            options = RankingOptions(metrics=("meanMCD50",), top_k=100, device=arguments.device)
+            listed = sum(len(b["meanMCD50"].rank) for b in RankingPlan(query, gallery, options).blocks())
+            seconds = time.perf_counter() - start
+        print(
+            f"{len(gallery):,} images in {tracks:,} tracks, width {WIDTH}, 100 query tracks of 6: {seconds:.1f} s, of "
+            f"which opening {opened:.1f} s; {listed:,} rows listed; peak RssAnon {memory['anonymous']:.2f} GB, "
+            f"VmHWM {memory['all']:.2f} GB"
+        )
+
+
+if __name__ == "__main__":
+    main()
