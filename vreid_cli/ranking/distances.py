@@ -114,8 +114,9 @@ class ImageDistances:
         # The sum, not the square of a rounded length: between whole numbers it is exact.
         squares = moved.square().sum(dim=1)
         stretched = (squares > _STRETCHED**2 * lengths.square()) | ~_tame(lengths)
-        # A row of zeros has the cosine 0 to everything, however far it was moved.
-        stretched &= torch.linalg.vector_norm(rows, ord=math.inf, dim=1) > 0
+        if bool(stretched.any()):
+            # A row of zeros has the cosine 0 to everything, however far it was moved.
+            stretched &= torch.linalg.vector_norm(rows, ord=math.inf, dim=1) > 0
         return Side(
             original=rows,
             moved=moved,

@@ -20,8 +20,9 @@ from vreid_cli.types import Definition, FeatureSet, Int64Array, Tracks
 
 #: Gallery rows that the frame is chosen by: enough to lie amid the data, few enough to be quick.
 _FRAME_ROWS = 4096
-#: Parts of the memory budget: one block's products; the gallery, if it is kept; one block of it, if not.
-_PRODUCTS, _KEPT, _STREAMED = 1 / 16, 1 / 2, 1 / 4
+#: Parts of the memory budget: one block's products; the gallery, if it is kept; one block of it. Blocks are
+#: small because memory that the system hands out anew for every block costs more than what is done with it.
+_PRODUCTS, _KEPT, _BLOCK = 1 / 16, 1 / 2, 1 / 16
 #: Bytes a number of an image takes on the device, as it came and moved.
 _NUMBER = 8
 #: Images a block, at least: smaller products waste the machine.
@@ -208,20 +209,24 @@ class DistanceEngine:
         if self._twins is not None:
             return
         fits = len(self._items.rows) * self._gallery.width * _NUMBER <= self._budget * _KEPT
-        sums = np.empty(len(self._items.rows), dtype=np.int64)
-        for block in self._read_gallery():
-            images = self._items.offsets[block.first] + block.layout.order
-            sums[images] = checksums(block.side.original).cpu().numpy()
+        sums = np.empty(len(self._items.rows), dtype=np.int32)
+        for first, end in self._cut_gallery():
+            layout, rows = self._read(self._gallery, self._items, first, end)
+            sums[self._items.offsets[first] + layout.order] = checksums(rows).cpu().numpy()
             if fits:
-                self._kept.append(block)
+                with exact_float32():
+                    self._kept.append(_Block(first, layout, self._images.prepare(rows)))
         self._twins = find_twins(self._gallery.matrix, self._items, checksums=sums)
 
     def _gallery_blocks(self) -> Iterator[_Block]:
-        yield from self._kept or self._read_gallery()
-
-    def _read_gallery(self) -> Iterator[_Block]:
-        for first, end in self._cut(self._items, rows=self._gallery_rows(), most=len(self._items)):
+        if self._kept:
+            yield from self._kept
+            return
+        for first, end in self._cut_gallery():
             yield self._block(self._gallery, self._items, first, end)
+
+    def _cut_gallery(self) -> Iterator[tuple[int, int]]:
+        return self._cut(self._items, rows=self._gallery_rows(), most=len(self._items))
 
     def _cut(self, tracks: Tracks, *, rows: int, most: int) -> Iterator[tuple[int, int]]:
         """Whole items of about this many rows together, at least one and at most so many."""
@@ -233,13 +238,22 @@ class DistanceEngine:
             first = end
 
     def _block(self, features: FeatureSet, tracks: Tracks, first: int, end: int) -> _Block:
+        layout, rows = self._read(features, tracks, first, end)
+        with exact_float32():
+            return _Block(first, layout, self._images.prepare(rows))
+
+    def _read(self, features: FeatureSet, tracks: Tracks, first: int, end: int) -> tuple[SlotLayout, torch.Tensor]:
+        """Layout and slot-major images of consecutive items."""
         layout = slot_layout(tracks.lengths[first:end])
         rows = tracks.rows[tracks.offsets[first] : tracks.offsets[end]][layout.order]
-        with exact_float32():
-            return _Block(first, layout, self._images.prepare(self._fetch(features, rows)))
+        return layout, self._fetch(features, rows)
 
     def _fetch(self, features: FeatureSet, rows: Int64Array) -> torch.Tensor:
         tensor = torch.from_numpy(features.matrix.take(rows)).to(self._device)
+        lengths = torch.linalg.vector_norm(tensor, dim=1)
+        if bool((torch.isfinite(lengths) & (lengths > 0)).all()):
+            return tensor
+        # Of very large or small numbers the squares are beyond float32: only the largest number tells.
         peaks = torch.linalg.vector_norm(tensor, ord=torch.inf, dim=1)
         if not bool(torch.isfinite(peaks).all()):
             row = rows[int((~torch.isfinite(peaks)).nonzero()[0, 0])]
@@ -267,5 +281,5 @@ class DistanceEngine:
         """Gallery images a block, so that the products and the images themselves fit their parts."""
         across = min(self._query_rows(), max(1, len(self._queries.rows)))
         by_products = self._budget * _PRODUCTS / (4 * across)
-        by_images = self._budget * _STREAMED / (_NUMBER * self._gallery.width)
+        by_images = self._budget * _BLOCK / (_NUMBER * self._gallery.width)
         return max(_FEWEST_ROWS, int(min(by_products, by_images)))

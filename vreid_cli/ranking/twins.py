@@ -11,7 +11,7 @@ import hashlib
 import numpy as np
 import torch
 
-from vreid_cli.types import FeatureMatrix, Int64Array, Tracks
+from vreid_cli.types import FeatureMatrix, Int32Array, Int64Array, Tracks
 
 
 class Twins:
@@ -61,12 +61,13 @@ class Twins:
 
 
 def checksums(rows: torch.Tensor) -> torch.Tensor:
-    """(n,) int64, equal where (n, D) float32 rows are equal bit by bit: whole numbers add up in any order."""
-    sums: torch.Tensor = rows.view(torch.int32).sum(dim=1)
+    """(n,) int32, equal where (n, D) float32 rows are equal bit by bit: whole numbers add up in any order."""
+    # They overflow, and come back from the other end: that too is the same in any order.
+    sums: torch.Tensor = rows.view(torch.int32).sum(dim=1, dtype=torch.int32)
     return sums
 
 
-def find_twins(matrix: FeatureMatrix, items: Tracks, *, checksums: Int64Array) -> Twins:
+def find_twins(matrix: FeatureMatrix, items: Tracks, *, checksums: Int32Array) -> Twins:
     """Items whose features are, row by row and bit by bit, those of an earlier item.
 
     Args:
