@@ -21,6 +21,8 @@ from vreid_cli.ranking import aggregation
 from vreid_cli.ranking import rank as rank_module
 from vreid_cli.ranking.reranking import RerankOptions
 from vreid_cli.ranking.selection import pack, unpack_items
+from vreid_cli.ranking.twins import Twins
+from vreid_cli.runtime import products
 from vreid_cli.types import Ranking
 
 Row = tuple[int, str, float]
@@ -126,6 +128,73 @@ def test_equal_items_far_apart_tie_where_lists_are_merged() -> None:
         found = lists(rank(query, gallery, RankingOptions(metrics=("minMCD",), top_k=3, device="cpu"))["minMCD"])
     assert [item for _, item, _ in found["q"]] == ["g007", "g040", "g310"]
     assert len({distance for _, _, distance in found["q"]}) == 1
+
+
+@contextmanager
+def rounding_that_never_repeats() -> Iterator[None]:
+    """Products whose last digits differ from call to call, as they may from one shape of block to another."""
+    noise = torch.Generator().manual_seed(0)
+
+    def noisy(rows: torch.Tensor, columns: torch.Tensor, out: torch.Tensor) -> None:
+        torch.mm(rows, columns.T, out=out)
+        out.mul_(1 + 1e-6 * torch.rand(out.shape, generator=noise))
+
+    with patch.object(products, "TORCH", products.Product("torch", noisy)):
+        yield
+
+
+def test_rounding_gives_no_item_two_ranks_and_no_rank_two_items() -> None:
+    # What is known beforehand of the query's vehicle and what the pass over the gallery finds may differ.
+    rng = np.random.default_rng(6)
+    rows = (rng.normal(size=32) + 1e-6 * rng.normal(size=(700, 32))).astype(np.float32)
+    gallery = FeatureSet.from_arrays(
+        rows, track_id=[f"g{i:03d}" for i in range(700)], vehicle_id=[str(i % 3) for i in range(700)]
+    )
+    vehicles = ["0", "1", "2", None]
+    query = FeatureSet.from_arrays(rng.normal(size=(4, 32)), track_id=[f"q{i}" for i in range(4)], vehicle_id=vehicles)
+    with a_budget_of(1), rounding_that_never_repeats():
+        found = lists(rank(query, gallery, RankingOptions(metrics=("minMCD",), top_k=50, device="cpu"))["minMCD"])
+    for listed, vehicle in zip(found.values(), vehicles, strict=True):
+        ranks, items, distances = (list(column) for column in zip(*listed, strict=True))
+        assert ranks[:50] == list(range(1, 51))
+        assert len(set(ranks)) == len(set(items)) == len(listed)
+        assert (ranks, distances) == (sorted(ranks), sorted(distances))
+        own = [f"g{i:03d}" for i in range(700) if vehicle is not None and str(i % 3) == vehicle]
+        assert set(own) <= set(items)
+        # Between two listed ranks, as many are missing as are not of the vehicle.
+        assert all(item in own for item in items[50:])
+        assert max(ranks) <= 700
+
+
+@pytest.mark.parametrize("budget", [1, 2**30])
+def test_rounding_does_not_part_equal_items(budget: int) -> None:
+    rows = np.random.default_rng(7).normal(size=(300, 16)).astype(np.float32)
+    rows[[40, 210, 299]] = rows[7]
+    gallery = FeatureSet.from_arrays(rows, track_id=[f"g{i:03d}" for i in range(300)])
+    query = FeatureSet.from_arrays(rows[50:53], track_id=["a", "b", "c"])
+    for top_k in (None, 300, 299):
+        with a_budget_of(budget), rounding_that_never_repeats():
+            ranking = rank(query, gallery, RankingOptions(metrics=("minMCD",), top_k=top_k, device="cpu"))["minMCD"]
+        for listed in lists(ranking).values():
+            equal = [(item, distance) for _, item, distance in listed if item in ("g007", "g040", "g210", "g299")]
+            assert [item for item, _ in equal] == ["g007", "g040", "g210", "g299"][: len(equal)]
+            assert len({distance for _, distance in equal}) == 1
+
+
+def test_equal_items_are_given_the_distances_of_the_first() -> None:
+    # Items 2, 5 and 9 are like item 1, and 7 is like 3; they come in blocks whose columns are out of order.
+    twins = Twins(np.array([2, 5, 7, 9]), np.array([1, 1, 3, 1]))
+    values = torch.rand(4, 10)
+    saved: dict[str, torch.Tensor] = {}
+    found = torch.empty(4, 10)
+    for start, items in ((0, [3, 0, 2, 1]), (4, [1, 0, 2]), (7, [2, 0, 1])):
+        positions = start + np.array(items)
+        block = values[:, positions].clone()
+        twins.equalise("MED", block, start, np.array(items), saved=saved)
+        found[:, positions] = block
+    expected = values[:, [0, 1, 1, 3, 4, 1, 6, 3, 8, 1]]
+    assert torch.equal(found, expected)
+    assert twins.saved == 2
 
 
 @pytest.mark.parametrize(

@@ -171,7 +171,7 @@ def aggregate_released(
 
 
 def aggregate(values: Sequence[torch.Tensor], aggregations: Iterable[Aggregation]) -> dict[Aggregation, torch.Tensor]:
-    """Aggregate n tensors of one shape, element by element; they are not changed.
+    """Aggregate n tensors of one shape, element by element; they are not changed, and one alone is its own result.
 
     The ``50`` forms first keep the ``floor(n / 2) + 1`` smallest, as the authors' code does; ``med`` is the
     mean of the two middle values when n is even. Source: DESIGN section 6.
@@ -194,7 +194,7 @@ def _places(aggregation: Aggregation, count: int) -> tuple[int, ...]:
 
 def _mean(values: Sequence[torch.Tensor]) -> torch.Tensor:
     if len(values) == 1:
-        return values[0].clone()
+        return values[0]
     if len(values) > _NETWORK:
         # One after the other, thousands of float32 would lose digits.
         return torch.stack(list(values)).mean(dim=0)

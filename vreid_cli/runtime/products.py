@@ -14,8 +14,8 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -142,17 +142,6 @@ def _keep(path: Path, known: Mapping[str, object]) -> None:
         log.debug("the choice of product could not be kept: %s", error)
 
 
-@contextmanager
-def _lowest_precision_name() -> Iterator[None]:
-    """What torch calls ``medium``: on chips without bfloat16 products, oneDNN in full float32."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("medium")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
-
-
 def _by_torch(rows: torch.Tensor, columns: torch.Tensor, out: torch.Tensor) -> None:
     torch.mm(rows, columns.T, out=out)
 
@@ -162,8 +151,9 @@ def _by_numpy(rows: torch.Tensor, columns: torch.Tensor, out: torch.Tensor) -> N
 
 
 def _by_onednn(rows: torch.Tensor, columns: torch.Tensor, out: torch.Tensor) -> None:
-    with _lowest_precision_name():
-        torch.mm(rows, columns.T, out=out)
+    # On chips without bfloat16 products this name means oneDNN in full float32. The caller restores it.
+    torch.set_float32_matmul_precision("medium")
+    torch.mm(rows, columns.T, out=out)
 
 
 TORCH = Product("torch", _by_torch)
