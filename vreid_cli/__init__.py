@@ -19,18 +19,29 @@ if TYPE_CHECKING:
     from vreid_cli.evaluation.judge import evaluate_ranking as evaluate
     from vreid_cli.evaluation.scores import Evaluation
     from vreid_cli.ranking.rank import RankingOptions, rank
+    from vreid_cli.ranking.reranking import RerankOptions
     from vreid_cli.types import FeatureSet, Ranking
     from vreid_cli.workflows.notebook import read_features
 
 __version__ = "0.1.0"
 
-__all__ = ["Evaluation", "FeatureSet", "Ranking", "RankingOptions", "evaluate", "rank", "read_features"]
+__all__ = [
+    "Evaluation",
+    "FeatureSet",
+    "Ranking",
+    "RankingOptions",
+    "RerankOptions",
+    "evaluate",
+    "rank",
+    "read_features",
+]
 
 _HOMES = {
     "Evaluation": "vreid_cli.evaluation.scores:Evaluation",
     "FeatureSet": "vreid_cli.types:FeatureSet",
     "Ranking": "vreid_cli.types:Ranking",
     "RankingOptions": "vreid_cli.ranking.rank:RankingOptions",
+    "RerankOptions": "vreid_cli.ranking.reranking:RerankOptions",
     "evaluate": "vreid_cli.evaluation.judge:evaluate_ranking",
     "rank": "vreid_cli.ranking.rank:rank",
     "read_features": "vreid_cli.workflows.notebook:read_features",
