@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from vreid_cli.errors import ConfigError, UsageError, did_you_mean, nearest_name
-from vreid_cli.types import ApRule, Definition, SameCamera, Split, Task, TrackUnit
+from vreid_cli.types import ApRule, Definition, SameCamera, Split, Task, TrackUnit, WithoutPositive
 
 DatasetName = Literal["veri", "tracks"]
 Architecture = Literal["densenet201", "resnet18", "alexnet", "vgg16", "inception_v3"]
@@ -127,6 +127,11 @@ class EvaluateSettings(Section):
     same_camera: SameCamera = "drop"
     ap: ApRule = "rectangle"
     ranks: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1, 5, 10, 20)
+    without_positive: WithoutPositive = "skip"
+    draws: Annotated[int, Field(ge=100)] = 2000
+    by: tuple[Literal["camera", "length"], ...] = ()
+    per_query: Path | None = None
+    plot: Path | None = None
 
 
 class ShowSettings(Section):

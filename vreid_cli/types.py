@@ -20,6 +20,7 @@ TrackUnit = Literal["passage", "camera"]
 Coverage = Literal["full", "positives", "top-k"]
 SameCamera = Literal["drop", "keep"]
 ApRule = Literal["rectangle", "trapezoid"]
+WithoutPositive = Literal["skip", "zero"]
 
 #: The name of weights that were never trained: what comes from them means nothing.
 RANDOM_WEIGHTS = "random"
@@ -264,6 +265,7 @@ class RankingFacts:
         threshold: Largest distance that is listed, where that was limited.
         alpha: RSCR's weight of the codes' absolute values.
         rerank: The numbers of k-reciprocal re-ranking, ``k1``, ``k2`` and ``lambda_value``, where that was done.
+        query_lengths: Number of images of each query track.
         selves: For each query, the gallery items that are the query itself.
     """
 
@@ -284,6 +286,7 @@ class RankingFacts:
     threshold: float | None = None
     alpha: float | None = None
     rerank: Mapping[str, float] | None = None
+    query_lengths: Mapping[str, int] = field(default_factory=dict)
     selves: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
@@ -357,18 +360,43 @@ class JudgedRows:
 
     Attributes:
         query_ids: (n,) the queries.
-        labelled: (n,) whether the vehicle of the query is known.
+        vehicles: (n,) vehicle of each query; None where unknown.
         query: (R,) int32 position of the row's query among the n, rising.
         rank: (R,) int32 true rank, 1-based, rising within a query.
         same_vehicle: (R,) whether the item shows the query's vehicle; False where unlabelled.
         same_camera: (R,) whether the query's camera saw it; False where a camera is unknown.
         is_self: (R,) whether the item is the query itself.
+        distance: (R,) float32; None where only ranks are known.
+        cameras: (n,) camera of each query, None where unknown; None where cameras were not read.
+        gallery_cameras: (R,) camera of each item, likewise.
+        gallery_ids: (R,) name of each item; None where they were not asked for.
     """
 
     query_ids: TextArray
-    labelled: BoolArray
+    vehicles: TextArray
     query: NDArray[np.int32]
     rank: NDArray[np.int32]
     same_vehicle: BoolArray
     same_camera: BoolArray
     is_self: BoolArray
+    distance: Float32Array | None = None
+    cameras: TextArray | None = None
+    gallery_cameras: TextArray | None = None
+    gallery_ids: TextArray | None = None
+
+
+@dataclass(frozen=True)
+class PictureTruth:
+    """What a data set says of each query picture.
+
+    Attributes:
+        source: The files that say it.
+        gallery: The pictures that they are about.
+        good: For each query picture, those of its vehicle by other cameras.
+        junk: For each query picture, those that are left out.
+    """
+
+    source: str
+    gallery: frozenset[str]
+    good: Mapping[str, frozenset[str]]
+    junk: Mapping[str, frozenset[str]]

@@ -617,7 +617,7 @@ def test_the_released_features_are_ranked_without_a_run(vreid: Vreid, shared: Pa
     vreid("rank", *sides, "--metric", "meanMCD50", "--definition", "released", "--output", "r.json")
     assert vreid.err == ""
     told = vreid("evaluate", "r.json")
-    assert re.search(r"meanMCD50 +│ +100\.0 │ 100\.0 │ +100\.0 .* 4/4", told)
+    assert re.search(r"meanMCD50 +│ +100\.0 ±0\.0 │ 100\.0 │ +100\.0 .* 4/4", told)
     for words in ("definition released", "dataset unknown", "track unit passage"):
         assert words in " ".join(told.split())
     assert sorted(path.name for path in Path().iterdir()) == ["r.json"]

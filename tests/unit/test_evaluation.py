@@ -40,7 +40,7 @@ def judged(lists: Sequence[Sequence[Entry]], labelled: Sequence[bool] | None = N
     ranks = [np.arange(1, len(rows) + 1) for rows in lists]
     return JudgedRows(
         query_ids=text_array([f"q{i}" for i in range(len(lists))]),
-        labelled=np.array(labelled if labelled is not None else [True] * len(lists), dtype=bool),
+        vehicles=text_array(["v" if known else None for known in labelled or [True] * len(lists)]),
         query=np.repeat(np.arange(len(lists)), [len(rows) for rows in lists]).astype(np.int32),
         rank=np.concatenate([np.empty(0, dtype=np.int64), *ranks]).astype(np.int32),
         same_vehicle=flags("same_vehicle"),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vreid_cli.cli.execute import execute
-from vreid_cli.cli.options import Common, LabelPattern, Options, SameCamera, split_numbers, with_common
+from vreid_cli.cli.options import Common, LabelPattern, Options, SameCamera, split_list, split_numbers, with_common
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -40,6 +40,18 @@ def command(
     ranks: Annotated[
         list[str] | None, typer.Option("--ranks", metavar="K,K,…", help="Ranks for CMC. \\[1,5,10,20]")
     ] = None,
+    by: Annotated[
+        list[str] | None,
+        typer.Option("--by", metavar="camera,length", help="Also score each pair of cameras, or each track length."),
+    ] = None,
+    per_query: Annotated[
+        Path | None,
+        typer.Option("--per-query", metavar="FILE", help="Write each query's scores as a table, .csv or .parquet."),
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", metavar="FILE", help="Draw CMC, intervals, distances and errors, .png, .pdf or .svg."),
+    ] = None,
     label_pattern: LabelPattern = None,
 ) -> None:
     """Score rankings against ground truth: mAP, mINP and CMC, over the queries that have a positive.
@@ -47,10 +59,13 @@ def command(
     A positive is a gallery item of the query's vehicle. The query itself never
     counts, nor does what its own camera saw of its vehicle (--same-camera).
     Tables are in percent; --json and the run's evaluations/ hold fractions.
+    ± is half of a 95% interval that draws vehicles again. Several rankings are
+    compared with the first that is named, else with the best.
 
     Examples:
       vreid evaluate
       vreid evaluate r.json other.parquet --ap trapezoid --ranks 1,5
+      vreid evaluate --by camera --per-query queries.csv --plot scores.png
       vreid evaluate --json > scores.json
     """
     from vreid_cli.workflows.evaluate import evaluate
@@ -62,6 +77,9 @@ def command(
             "same_camera": same_camera,
             "ap": ap,
             "ranks": split_numbers(ranks, option="--ranks"),
+            "by": split_list(by, option="--by"),
+            "per_query": per_query,
+            "plot": plot,
         },
     }
     execute(
@@ -77,10 +95,22 @@ def command(
 
 
 def _results(report: EvaluateReport) -> dict[str, object]:
-    return {"results": [result.to_json() for result in report.results], "warnings": list(report.warnings)}
+    return {
+        "results": [result.to_json() for result in report.results],
+        "comparisons": [comparison.to_json() for comparison in report.comparisons],
+        "warnings": list(report.warnings),
+    }
 
 
 def _render(report: EvaluateReport, console: Console) -> None:
-    from vreid_cli.reports.tables import evaluation_table
+    from vreid_cli.reports.tables import breakdown_tables, comparison_table, error_table, evaluation_table
 
-    console.print(evaluation_table([result.to_json() for result in report.results]))
+    results = [result.to_json() for result in report.results]
+    console.print(evaluation_table(results))
+    for table in breakdown_tables(results):
+        console.print(table)
+    if report.comparisons:
+        console.print(comparison_table([comparison.to_json() for comparison in report.comparisons], results))
+    errors = error_table(results)
+    if errors is not None:
+        console.print(errors)

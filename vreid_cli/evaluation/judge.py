@@ -42,12 +42,15 @@ def judge(ranking: Ranking) -> Iterator[JudgedRows]:
         own, other = (index.astype(np.int64) for index in (block.query_index, block.gallery_index))
         yield JudgedRows(
             query_ids=ranking.queries.ids[queries],
-            labelled=vehicles[0][queries] >= 0,
+            vehicles=ranking.queries.vehicles[queries],
             query=query.astype(np.int32),
             rank=block.rank,
             same_vehicle=_agree(vehicles, own, other),
             same_camera=_agree(cameras, own, other),
             is_self=np.isin(own * len(ranking.gallery) + other, selves),
+            distance=block.distance,
+            cameras=ranking.queries.cameras[queries],
+            gallery_cameras=ranking.gallery.cameras[other],
         )
 
 

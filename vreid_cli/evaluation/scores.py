@@ -7,14 +7,14 @@ as long as the ranks are true. Source of the definitions: DESIGN section 2.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vreid_cli.errors import DataError
-from vreid_cli.types import ApRule, BoolArray, Coverage, Int64Array, JudgedRows, SameCamera, TextArray
+from vreid_cli.types import ApRule, BoolArray, Coverage, Int64Array, JudgedRows, SameCamera, TextArray, WithoutPositive
 
 FloatArray = NDArray[np.float64]
 
@@ -25,7 +25,7 @@ class QueryScores:
 
     Attributes:
         query_ids: (n,) the queries.
-        labelled: (n,) whether the query's vehicle is known.
+        vehicles: (n,) the query's vehicle; None where unknown.
         average_precision: (n,) between 0 and 1; NaN without a positive.
         inverse_penalty: (n,) positives over the rank of the last one (INP); NaN without a positive.
         first_positive: (n,) rank of the nearest positive; 0 without one.
@@ -35,13 +35,22 @@ class QueryScores:
     """
 
     query_ids: TextArray
-    labelled: BoolArray
+    vehicles: TextArray
     average_precision: FloatArray
     inverse_penalty: FloatArray
     first_positive: Int64Array
     positives: Int64Array
     junk: Int64Array
     listed: Int64Array
+
+    @property
+    def labelled(self) -> BoolArray:
+        """(n,) whether the query's vehicle is known."""
+        return np.array([vehicle is not None for vehicle in self.vehicles], dtype=bool)
+
+    def select(self, chosen: BoolArray) -> QueryScores:
+        """Some of the queries."""
+        return QueryScores(**{field.name: getattr(self, field.name)[chosen] for field in fields(self)})
 
 
 @dataclass(frozen=True)
@@ -101,7 +110,7 @@ def score_queries(rows: JudgedRows, *, same_camera: SameCamera, ap_rule: ApRule)
     valid = positives > 0
     return QueryScores(
         query_ids=rows.query_ids,
-        labelled=rows.labelled,
+        vehicles=rows.vehicles,
         average_precision=np.where(valid, average_precision, np.nan),
         inverse_penalty=np.where(valid, inverse_penalty, np.nan),
         first_positive=first,
@@ -138,38 +147,50 @@ def _precision_gains(ordinal: Int64Array, rank: Int64Array, *, ap_rule: ApRule) 
     return gains
 
 
+def join_scores(blocks: Sequence[QueryScores]) -> QueryScores:
+    """The scores of several blocks of queries as one."""
+    names = [field.name for field in fields(QueryScores)]
+    if not blocks:
+        nothing: NDArray[Any] = np.empty(0)
+        return QueryScores(**dict.fromkeys(names, nothing))
+    return QueryScores(**{name: np.concatenate([getattr(block, name) for block in blocks]) for name in names})
+
+
 def summarise(
-    scores: Sequence[QueryScores], *, ranks: Sequence[int], coverage: Coverage, query_count: int | None = None
+    scores: QueryScores | Sequence[QueryScores],
+    *,
+    ranks: Sequence[int],
+    coverage: Coverage,
+    query_count: int | None = None,
+    without_positive: WithoutPositive = "skip",
 ) -> Evaluation:
     """Means over the valid queries.
 
     Args:
-        scores: Blocks of queries of one ranking.
+        scores: Queries of one ranking, or blocks of them.
         ranks: Ranks at which CMC is wanted.
         coverage: With ``top-k`` mAP and mINP are refused (None), and CMC beyond the shortest list; every
             labelled query then counts as valid, because its positives may be beyond the list's end.
         query_count: Number of queries, where some may list nothing; None for those of the blocks.
+        without_positive: ``skip`` averages over the queries that have a positive; ``zero`` counts labelled
+            queries without one as 0.
     """
-    joined = {name: _join(scores, name) for name in ("labelled", "positives", "junk", "first_positive", "listed")}
+    joined = scores if isinstance(scores, QueryScores) else join_scores(scores)
     partial = coverage == "top-k"
-    valid = joined["labelled"].astype(bool) if partial else joined["positives"] > 0
-    safe_rank = int(joined["listed"][valid].min(initial=np.iinfo(np.int64).max)) if partial else None
-    count = int(valid.sum())
+    valid = joined.labelled if partial else joined.positives > 0
+    counted = joined.labelled if without_positive == "zero" else valid
+    safe_rank = int(joined.listed[valid].min(initial=np.iinfo(np.int64).max)) if partial else None
     return Evaluation(
-        mean_ap=None if partial else _mean(_join(scores, "average_precision")[valid]),
-        mean_inp=None if partial else _mean(_join(scores, "inverse_penalty")[valid]),
-        cmc={rank: _cmc(joined["first_positive"][valid], rank, safe_rank=safe_rank) for rank in ranks},
-        valid_queries=count,
+        mean_ap=None if partial else _mean(np.nan_to_num(joined.average_precision[counted])),
+        mean_inp=None if partial else _mean(np.nan_to_num(joined.inverse_penalty[counted])),
+        cmc={rank: _cmc(joined.first_positive[counted], rank, safe_rank=safe_rank) for rank in ranks},
+        valid_queries=int(valid.sum()),
         # A query whose whole gallery was left out lists nothing and is in no block.
         total_queries=max(len(valid), query_count or 0),
-        unlabelled_queries=int((joined["labelled"] == 0).sum()),
-        positives=int(joined["positives"].sum()),
-        junk=int(joined["junk"].sum()),
+        unlabelled_queries=int((~joined.labelled).sum()),
+        positives=int(joined.positives.sum()),
+        junk=int(joined.junk.sum()),
     )
-
-
-def _join(scores: Sequence[QueryScores], name: str) -> NDArray[Any]:
-    return np.concatenate([getattr(block, name) for block in scores]) if scores else np.empty(0)
 
 
 def _mean(values: NDArray[Any]) -> float | None:

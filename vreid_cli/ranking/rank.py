@@ -247,8 +247,14 @@ class RankingPlan:
             top_k=options.top_k,
             threshold=options.threshold,
             rerank=asdict(options.rerank) if options.rerank else None,
+            query_lengths=self._lengths(),
             selves=selves,
         )
+
+    def _lengths(self) -> dict[str, int]:
+        if self._options.task != "t2t":
+            return {}
+        return {str(name): int(length) for name, length in zip(self.queries.ids, self._queries.lengths, strict=True)}
 
     def _coverage(self) -> Coverage:
         options = self._options

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 from rich.table import Table
@@ -20,6 +21,12 @@ _FACTS = {
     "weights": "weights",
     "rerank": "re-ranking",
 }
+_BREAKDOWNS = {
+    "by_camera": {"query_camera": "query by", "gallery_camera": "gallery by"},
+    "by_length": {"images": "images of the query track"},
+}
+#: A false-match rate that nobody would choose a threshold by.
+_COARSE = 0.05
 _JUNK = {
     "drop": "the query itself and junk (its vehicle by its own camera) left out (--same-camera drop)",
     "keep": "only the query itself left out (--same-camera keep)",
@@ -48,10 +55,10 @@ def evaluation_table(results: Sequence[Mapping[str, Any]]) -> Table:
     for heading in ("mAP", "mINP", *(f"rank-{rank}" for rank in ranks), "valid/total"):
         table.add_column(heading, justify="right", no_wrap=True)
     for result in results:
-        scores = [result["mAP"], result["mINP"], *(result["cmc"][rank] for rank in ranks)]
+        scores = [result["mINP"], *(result["cmc"][rank] for rank in ranks)]
         valid = f"{result['valid_queries']:,}/{result['total_queries']:,}"
         facts = [_fact(result, key) for key in ("metric", *columns)]
-        table.add_row(*map(Text, facts), *(percent(score) for score in scores), valid)
+        table.add_row(*map(Text, facts), _mean_with_interval(result), *(percent(score) for score in scores), valid)
     return table
 
 
@@ -59,7 +66,90 @@ def _caption(result: Mapping[str, Any], shared: Iterable[str]) -> Text:
     """What all rows have in common, and the rules that they were counted by."""
     facts = [f"{_FACTS[key]} {_fact(result, key)}" for key in _FACTS if key in shared]
     rules = [f"AP rule {result['ap_rule']}", _JUNK[result["same_camera"]]]
-    return Text("; ".join([*facts, *rules, "scores in %, over the valid queries"]))
+    if result["ground_truth"] != "labels":
+        rules.append(f"ground truth from {result['ground_truth']}")
+    counted = "all labelled queries" if result["without_positive"] == "zero" else "the valid queries"
+    vehicles = result["intervals"]["vehicles"]
+    sure = f"± half of the 95% interval, {vehicles:,} vehicles drawn again"
+    return Text("; ".join([*facts, *rules, f"scores in %, over {counted}", sure]))
+
+
+def _mean_with_interval(result: Mapping[str, Any]) -> str:
+    ends = result["intervals"]["mAP"]
+    return percent(result["mAP"]) + (f" ±{50 * (ends[1] - ends[0]):.1f}" if ends else "")
+
+
+def breakdown_tables(results: Sequence[Mapping[str, Any]]) -> Iterator[Table]:
+    """Scores of the parts of each ranking, where they were asked for."""
+    for result in results:
+        for key, heads in _BREAKDOWNS.items():
+            parts = result[key]
+            if parts is None:
+                continue
+            table = Table(title=Text(f"{_fact(result, 'metric')} by {key[3:]}"), title_justify="left")
+            for head in heads.values():
+                table.add_column(head)
+            for head in ("mAP", *(f"rank-{rank}" for rank in result["cmc"]), "queries"):
+                table.add_column(head, justify="right")
+            for part in parts:
+                scores = [part["mAP"], *part["cmc"].values()]
+                names = [Text(str(part[name])) for name in heads]
+                table.add_row(*names, *(percent(score) for score in scores), f"{part['queries']:,}")
+            yield table
+
+
+def comparison_table(comparisons: Sequence[Mapping[str, Any]], results: Sequence[Mapping[str, Any]]) -> Table:
+    """Differences of mAP in percentage points, with interval and p-value."""
+    names = _names(results)
+    against = names[comparisons[0]["against"]]
+    caption = "the same queries paired, vehicles drawn again; p by flipping signs of vehicles, not corrected for many"
+    table = Table(
+        title=Text(f"mAP against {against}"), title_justify="left", caption=Text(caption), caption_justify="left"
+    )
+    for head in ("ranking", "difference", "95% interval", "p", "queries", "vehicles"):
+        table.add_column(head, justify="left" if head == "ranking" else "right")
+    for one in comparisons:
+        difference, ends, p = one["difference"], one["interval"], one["p_value"]
+        table.add_row(
+            Text(names[one["ranking"]]),
+            "-" if difference is None else f"{100 * difference:+.1f}",
+            "-" if ends is None else f"{100 * ends[0]:+.1f} to {100 * ends[1]:+.1f}",
+            "-" if p is None else "<0.001" if p < 0.001 else f"{p:.3f}",
+            f"{one['queries']:,}",
+            f"{one['vehicles']:,}",
+        )
+    return table
+
+
+def error_table(results: Sequence[Mapping[str, Any]]) -> Table | None:
+    """Which distance means the same vehicle; None where no ranking tells."""
+    told = [result for result in results if result["same_vehicle_errors"] is not None]
+    if not told:
+        return None
+    names = _names(results)
+    caption = "d: give it to vreid rank --threshold; missed: pairs of the same vehicle that are farther"
+    table = Table(
+        title="Same vehicle if no farther than d", title_justify="left", caption=caption, caption_justify="left"
+    )
+    rates = [rate for rate in told[0]["same_vehicle_errors"]["at_false_match_rate"] if float(rate) < _COARSE]
+    for head in ("ranking", "equal errors", *(f"{100 * float(rate):g}% false matches" for rate in rates)):
+        table.add_column(head, justify="left" if head == "ranking" else "right")
+    for result in told:
+        errors = result["same_vehicle_errors"]
+        equal = f"{percent(errors['equal_error_rate'])}% at d={errors['equal_error_threshold']:.4g}"
+        points = [errors["at_false_match_rate"][rate] for rate in rates]
+        cells = ["-" if p is None else f"d={p['threshold']:.4g}, {percent(p['miss_rate'])}% missed" for p in points]
+        table.add_row(Text(names[result["ranking"]]), equal, *cells)
+    return table
+
+
+def _names(results: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """A short name for each ranking: its metric, or its file where that is not enough."""
+    metrics = [_fact(result, "metric") for result in results]
+    return {
+        result["ranking"]: metric if metrics.count(metric) == 1 else PurePath(result["ranking"]).stem
+        for result, metric in zip(results, metrics, strict=True)
+    }
 
 
 def _fact(result: Mapping[str, Any], key: str) -> str:

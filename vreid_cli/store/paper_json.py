@@ -201,20 +201,25 @@ class JsonRanking:
         """Names of the queries, in their order."""
         return [entry.query for entry in self._entries]
 
-    def judged(self) -> Iterator[JudgedRows]:
+    def judged(self, *, with_ids: bool = False) -> Iterator[JudgedRows]:
         """The ranked lists, with what evaluation must know of each row."""
         for entry in self._entries:
             camera = self._query_camera(entry.query)
             selves = self.facts.selves.get(entry.query, ())
             names = [name for _, name, _, _ in entry.items]
+            cameras = [self._gallery_camera(name) for name in names]
             yield JudgedRows(
                 query_ids=text_array([entry.query]),
-                labelled=np.array([entry.vehicle is not None]),
+                vehicles=text_array([entry.vehicle]),
                 query=np.zeros(len(names), dtype=np.int32),
                 rank=np.array([rank for rank, *_ in entry.items], dtype=np.int32),
                 same_vehicle=_flags(v == entry.vehicle and v is not None for _, _, v, _ in entry.items),
-                same_camera=_flags(camera is not None and self._gallery_camera(name) == camera for name in names),
+                same_camera=_flags(camera is not None and other == camera for other in cameras),
                 is_self=_flags(name in selves for name in names),
+                distance=np.array([distance for *_, distance in entry.items], dtype=np.float32),
+                cameras=text_array([camera]),
+                gallery_cameras=text_array(cameras),
+                gallery_ids=text_array(names) if with_ids else None,
             )
 
     def nearest(self, queries: Sequence[str], *, top: int, same_camera: SameCamera) -> dict[str, list[RankedItem]]:

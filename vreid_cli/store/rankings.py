@@ -40,7 +40,7 @@ RANKING_SCHEMA = pa.schema(
 )
 #: Facts that are no text, kept as JSON.
 _NO_TEXT = (
-    *("query_identity", "gallery_identity", "selves", "rerank"),
+    *("query_identity", "gallery_identity", "selves", "rerank", "query_lengths"),
     *("gallery_size", "query_count", "top_k", "threshold", "alpha"),
 )
 _READ_ROWS = 1 << 20
@@ -166,17 +166,17 @@ class ParquetRanking:
         full = bool((listed == len(items)).all())
         return {"coverage": "full" if full else "top-k", "gallery_size": len(items), "query_count": len(queries)}
 
-    def judged(self) -> Iterator[JudgedRows]:
+    def judged(self, *, with_ids: bool = False) -> Iterator[JudgedRows]:
         """Whole ranked lists, a number of queries at a time, with what evaluation must know of each row."""
         rest: pa.Table | None = None
-        for table in self._tables(RANKING_SCHEMA.names[:-1]):
+        for table in self._tables(RANKING_SCHEMA.names):
             table = table if rest is None else pa.concat_tables([rest, table], promote_options="permissive")
             last = _last_query_start(table)
             rest = table.slice(last)
             if last:
-                yield _judge(table.slice(0, last), self.facts)
+                yield _judge(table.slice(0, last), self.facts, with_ids=with_ids)
         if rest is not None and len(rest):
-            yield _judge(rest, self.facts)
+            yield _judge(rest, self.facts, with_ids=with_ids)
 
     def query_ids(self) -> list[str]:
         """Names of the queries, in their order."""
@@ -249,7 +249,7 @@ def _last_query_start(table: pa.Table) -> int:
     return int(changes[-1]) + 1 if len(changes) else 0
 
 
-def _judge(table: pa.Table, facts: RankingFacts) -> JudgedRows:
+def _judge(table: pa.Table, facts: RankingFacts, *, with_ids: bool) -> JudgedRows:
     shared: dict[str, dict[str, int]] = {"ids": {}, "vehicles": {}, "cameras": {}}
     query_id = _codes(table, "query_id", shared["ids"])
     starts = np.flatnonzero(np.concatenate([[True], query_id[1:] != query_id[:-1]]))
@@ -260,13 +260,27 @@ def _judge(table: pa.Table, facts: RankingFacts) -> JudgedRows:
     names = list(shared["ids"])
     return JudgedRows(
         query_ids=text_array([names[code] for code in query_id[starts]]),
-        labelled=vehicles[0][starts] >= 0,
+        vehicles=_names(table, "query_vehicle", starts),
         query=query,
         rank=table.column("rank").to_numpy(),
         same_vehicle=(vehicles[0] == vehicles[1]) & (vehicles[0] >= 0),
         same_camera=(cameras[0] == cameras[1]) & (cameras[0] >= 0),
         is_self=_is_self(query_id, gallery_id, shared["ids"], selves=facts.selves),
+        distance=table.column("distance").to_numpy(),
+        cameras=_names(table, "query_camera", starts),
+        gallery_cameras=_names(table, "gallery_camera"),
+        gallery_ids=_names(table, "gallery_id") if with_ids else None,
     )
+
+
+def _names(table: pa.Table, name: str, rows: np.ndarray | None = None) -> TextArray:
+    """A text column, or some of its rows; None where there is no value."""
+    column = table.column(name)
+    chosen = column if rows is None else column.take(pa.array(rows))
+    codes: dict[str, int] = {}
+    numbers = _codes(pa.table({name: chosen}), name, codes)
+    named: TextArray = text_array([*codes, None])[numbers]
+    return named
 
 
 def _is_self(

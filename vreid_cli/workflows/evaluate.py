@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vreid_cli.config import EvaluateSettings
+import numpy as np
+from numpy.typing import NDArray
+
+from vreid_cli.data.veri_truth import read_truth
 from vreid_cli.errors import DataError, StoreError
-from vreid_cli.evaluation.scores import Evaluation, score_queries, summarise
+from vreid_cli.evaluation.assess import Assessment, Rules, assess
+from vreid_cli.evaluation.scores import Evaluation
+from vreid_cli.evaluation.thresholds import OperatingPoint
+from vreid_cli.evaluation.truth import StatedTruth
+from vreid_cli.evaluation.uncertainty import Comparison, Interval, compare
+from vreid_cli.reports.plots import ErrorFigures, RankingFigures, check_plot_path, draw_evaluation
 from vreid_cli.runtime.progress import log
 from vreid_cli.store.atomic import write_json
 from vreid_cli.store.feature_files import open_ranking
+from vreid_cli.store.query_scores import check_table_path, write_query_scores
 from vreid_cli.store.runs import RunDirectory
 from vreid_cli.types import RankingFacts
-from vreid_cli.workflows.session import MEANINGLESS, Report, Session, owning_run, rankings_in
+from vreid_cli.workflows.session import MEANINGLESS, Report, Session, owning_run, rankings_in, read_info
+
+#: How far the CMC curve of a plot goes.
+PLOTTED_RANKS = 50
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EvaluatedRanking:
     """One ranking's scores, with all that must be said beside them.
 
@@ -26,13 +38,22 @@ class EvaluatedRanking:
         path: The ranking.
         facts: How it was made.
         rules: How it was counted.
-        scores: The numbers, as fractions.
+        found: The numbers, as fractions.
+        truth: What decided what is right: ``labels``, or the data set's own files.
+        warnings: What is doubtful about the ground truth.
     """
 
     path: Path
     facts: RankingFacts
-    rules: EvaluateSettings
-    scores: Evaluation
+    rules: Rules
+    found: Assessment
+    truth: str = "labels"
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def scores(self) -> Evaluation:
+        """The means."""
+        return self.found.scores
 
     def to_json(self) -> dict[str, Any]:
         """The object that ``--json`` prints; None where a number is unknown or refused."""
@@ -47,11 +68,11 @@ class EvaluatedRanking:
             "query_source": facts.query_source,
             "coverage": facts.coverage,
             "cameras": facts.cameras,
-            "ap_rule": self.rules.ap,
+            "ap_rule": self.rules.ap_rule,
             "same_camera": self.rules.same_camera,
-            "mAP": scores.mean_ap,
-            "mINP": scores.mean_inp,
-            "cmc": {str(rank): value for rank, value in scores.cmc.items()},
+            "without_positive": self.rules.without_positive,
+            "ground_truth": self.truth,
+            **_means(scores),
             "valid_queries": scores.valid_queries,
             "total_queries": scores.total_queries,
             "positives": scores.positives,
@@ -61,35 +82,243 @@ class EvaluatedRanking:
             "alpha": facts.alpha,
             "rerank": dict(facts.rerank) if facts.rerank else None,
             "threshold": facts.threshold,
+            "intervals": self._intervals(),
+            "same_vehicle_errors": self._errors(),
+            "by_camera": self._by_camera(),
+            "by_length": self._by_length(),
         }
+
+    def _intervals(self) -> dict[str, Any]:
+        found = self.found.intervals
+        return {
+            "level": 0.95,
+            "draws": self.rules.draws,
+            "seed": self.rules.seed,
+            "vehicles": found.vehicles,
+            "mAP": _ends(found.mean_ap),
+            "mINP": _ends(found.mean_inp),
+            "cmc": {str(rank): _ends(interval) for rank, interval in found.cmc.items()},
+        }
+
+    def _errors(self) -> dict[str, Any] | None:
+        curve = self.found.curve
+        if curve is None:
+            return None
+        equal = curve.equal_error()
+        return {
+            "positive_pairs": curve.positives,
+            "negative_pairs": curve.negatives,
+            "equal_error_rate": equal.miss_rate,
+            "equal_error_threshold": equal.threshold,
+            "at_false_match_rate": {f"{rate:g}": _point(point) for rate, point in curve.points().items()},
+        }
+
+    def _by_camera(self) -> list[dict[str, Any]] | None:
+        pairs = self.found.camera_pairs
+        if pairs is None:
+            return None
+        return [
+            {
+                "query_camera": p.query,
+                "gallery_camera": p.gallery,
+                **_means(p.scores),
+                "queries": p.scores.valid_queries,
+            }
+            for p in pairs
+        ]
+
+    def _by_length(self) -> list[dict[str, Any]] | None:
+        lengths = self.found.lengths
+        if lengths is None:
+            return None
+        return [{"images": n, **_means(s), "queries": s.valid_queries} for n, s in lengths.items()]
 
 
 @dataclass(frozen=True)
+class ComparedRanking:
+    """One ranking against the one that all are compared with.
+
+    Attributes:
+        path: The ranking.
+        metric: Its metric.
+        against: The other.
+        found: The difference of mAP; None where they share no valid query, or mAP is refused.
+    """
+
+    path: Path
+    metric: str | None
+    against: Path
+    found: Comparison | None
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that ``--json`` prints."""
+        found = self.found
+        return {
+            "ranking": str(self.path),
+            "against": str(self.against),
+            "difference": found.difference if found else None,
+            "interval": _ends(found.interval) if found else None,
+            "p_value": found.p_value if found else None,
+            "queries": found.queries if found else 0,
+            "vehicles": found.vehicles if found else 0,
+        }
+
+
+def _means(scores: Evaluation) -> dict[str, Any]:
+    return {
+        "mAP": scores.mean_ap,
+        "mINP": scores.mean_inp,
+        "cmc": {str(rank): value for rank, value in scores.cmc.items()},
+    }
+
+
+def _ends(interval: Interval | None) -> list[float] | None:
+    return None if interval is None else [interval.low, interval.high]
+
+
+def _point(point: OperatingPoint | None) -> dict[str, float] | None:
+    return None if point is None else {"threshold": point.threshold, "miss_rate": point.miss_rate}
+
+
+@dataclass(frozen=True, eq=False)
 class EvaluateReport(Report):
-    """Scores of each ranking, in the order given."""
+    """Scores of each ranking, in the order given.
+
+    Attributes:
+        results: The scores.
+        comparisons: Every other ranking against one of them.
+    """
 
     results: tuple[EvaluatedRanking, ...] = ()
+    comparisons: tuple[ComparedRanking, ...] = ()
 
 
 def evaluate(session: Session) -> EvaluateReport:
     """Score the rankings that are named (a folder stands for those in it), or every ranking of the run.
 
     Raises:
-        StoreError: A ranking is missing or damaged, or the run or a folder has none.
+        VreidError: A ranking is missing or damaged, the run or a folder has none, or what is asked for
+            cannot be written.
     """
-    rules = session.settings.evaluate
-    if rules.rankings:
-        paths = [path for named in rules.rankings for path in (_rankings_of(named) if named.is_dir() else [named])]
+    chosen = session.settings.evaluate
+    rules = _rules(session)
+    if chosen.per_query is not None:
+        check_table_path(chosen.per_query)
+    if chosen.plot is not None:
+        check_plot_path(chosen.plot)
+    if chosen.rankings:
+        paths = [path for named in chosen.rankings for path in (_rankings_of(named) if named.is_dir() else [named])]
     else:
         paths = _rankings_of(session.need_run().rankings)
     results = [_evaluate_one(session, path, rules) for path in paths]
     warnings = _all_warnings(results)
+    comparisons = _compare(results, rules, named=bool(chosen.rankings))
     outputs = [output for result in results if (output := _keep(result, warnings))]
+    outputs += _write_extras(session, results)
     for warning in warnings:
         log.warning("%s", warning)
-    if not rules.rankings:
+    if not chosen.rankings:
         session.record()
-    return EvaluateReport(outputs=tuple(outputs), warnings=tuple(warnings), results=tuple(results))
+    return EvaluateReport(
+        outputs=tuple(outputs), warnings=tuple(warnings), results=tuple(results), comparisons=tuple(comparisons)
+    )
+
+
+def _rules(session: Session) -> Rules:
+    chosen = session.settings.evaluate
+    return Rules(
+        same_camera=chosen.same_camera,
+        ap_rule=chosen.ap,
+        ranks=sorted(set(chosen.ranks)),
+        without_positive=chosen.without_positive,
+        draws=chosen.draws,
+        seed=session.settings.run.seed,
+        by_camera="camera" in chosen.by,
+        by_length="length" in chosen.by,
+    )
+
+
+def _write_extras(session: Session, results: Sequence[EvaluatedRanking]) -> list[str]:
+    """The table of queries and the plot, where they are asked for."""
+    chosen = session.settings.evaluate
+    if chosen.per_query is not None:
+        write_query_scores(chosen.per_query, _query_columns(results))
+    if chosen.plot is not None:
+        draw_evaluation(chosen.plot, [_figures(result, _label(result, results)) for result in results])
+    return [str(path) for path in (chosen.per_query, chosen.plot) if path is not None]
+
+
+def _label(result: EvaluatedRanking, results: Sequence[EvaluatedRanking]) -> str:
+    """The metric, or the file's name where several rankings share it."""
+    metric = result.facts.metric
+    shared = sum(other.facts.metric == metric for other in results) > 1
+    return result.path.stem if metric is None or shared else metric
+
+
+def _figures(result: EvaluatedRanking, name: str) -> RankingFigures:
+    found = result.found
+    first = found.queries.first_positive[found.queries.positives > 0]
+    # Of cut lists nothing is known beyond their shortest.
+    known = len(first) and result.facts.coverage != "top-k"
+    cmc = [np.mean(first <= rank) for rank in range(1, PLOTTED_RANKS + 1)] if known else []
+    curve, interval = found.curve, found.intervals.mean_ap
+    errors = None
+    if curve is not None:
+        equal = curve.equal_error()
+        errors = ErrorFigures(
+            thresholds=curve.thresholds,
+            false_match_rate=curve.false_match_rate,
+            miss_rate=curve.miss_rate,
+            same=curve.positive_counts,
+            different=curve.negative_counts,
+            equal_threshold=equal.threshold,
+            equal_rate=equal.miss_rate,
+        )
+    ends = (interval.low, interval.high) if interval else None
+    return RankingFigures(name, np.array(cmc, dtype=np.float64), found.scores.mean_ap, ends, errors)
+
+
+def _query_columns(results: Sequence[EvaluatedRanking]) -> Mapping[str, NDArray[np.generic]]:
+    def column(name: str) -> NDArray[np.generic]:
+        return np.concatenate([getattr(result.found.queries, name) for result in results])
+
+    names = [np.full(len(result.found.queries.query_ids), str(result.path), dtype=object) for result in results]
+    refused = np.concatenate(
+        [np.full(len(name), r.facts.coverage == "top-k") for name, r in zip(names, results, strict=True)]
+    )
+    first = np.concatenate([result.found.queries.first_positive for result in results])
+    return {
+        "ranking": np.concatenate(names),
+        "query_id": column("query_ids"),
+        "vehicle": column("vehicles"),
+        "average_precision": np.where(refused, np.nan, column("average_precision")),
+        "inverse_penalty": np.where(refused, np.nan, column("inverse_penalty")),
+        "first_positive": np.where(first > 0, first, np.nan),
+        "positives": column("positives"),
+        "junk": column("junk"),
+    }
+
+
+def _compare(results: Sequence[EvaluatedRanking], rules: Rules, *, named: bool) -> list[ComparedRanking]:
+    """Every ranking against the first that was named, else against the best."""
+    exact = [result for result in results if result.scores.mean_ap is not None]
+    if len(results) < 2 or not exact:
+        return []
+    against = results[0] if named else max(exact, key=lambda result: result.scores.mean_ap or 0)
+    if against.facts.coverage == "top-k":
+        return []
+    return [
+        ComparedRanking(
+            result.path,
+            result.facts.metric,
+            against.path,
+            None
+            if result.facts.coverage == "top-k"
+            else compare(result.found.queries, against.found.queries, draws=rules.draws, seed=rules.seed),
+        )
+        for result in results
+        if result is not against
+    ]
 
 
 def _rankings_of(folder: Path) -> list[Path]:
@@ -101,23 +330,32 @@ def _rankings_of(folder: Path) -> list[Path]:
     return found
 
 
-def _evaluate_one(session: Session, path: Path, rules: EvaluateSettings) -> EvaluatedRanking:
+def _evaluate_one(session: Session, path: Path, rules: Rules) -> EvaluatedRanking:
     ranking = open_ranking(path, session.labels())
+    stated = _stated_truth(session, path, ranking.facts)
     try:
-        scores = [score_queries(rows, same_camera=rules.same_camera, ap_rule=rules.ap) for rows in ranking.judged()]
+        rows = ranking.judged(with_ids=stated is not None)
+        found = assess(map(stated.judge, rows) if stated else rows, ranking.facts, rules)
     except DataError as error:
         raise DataError(f"{path}: {error.message}", hint=error.hint, file=path) from None
     return EvaluatedRanking(
         path=path,
         facts=ranking.facts,
         rules=rules,
-        scores=summarise(
-            scores,
-            ranks=sorted(set(rules.ranks)),
-            coverage=ranking.facts.coverage,
-            query_count=ranking.facts.query_count,
-        ),
+        found=found,
+        truth=stated.source if stated else "labels",
+        warnings=(stated.warning,) if stated and stated.warning else (),
     )
+
+
+def _stated_truth(session: Session, path: Path, facts: RankingFacts) -> StatedTruth | None:
+    """VeRi's index files, which are about single pictures, where the run's data folder has them."""
+    run = owning_run(path)
+    if facts.dataset != "veri" or facts.task != "i2i" or run is None:
+        return None
+    data_dir = read_info(run).get("data_dir")
+    truth = read_truth(Path(data_dir)) if data_dir and Path(data_dir).is_dir() else None
+    return None if truth is None else StatedTruth(truth)
 
 
 def _keep(result: EvaluatedRanking, warnings: list[str]) -> str | None:
@@ -145,7 +383,7 @@ def _all_warnings(results: Sequence[EvaluatedRanking]) -> list[str]:
 
 def _warnings(result: EvaluatedRanking) -> list[str]:
     scores, facts = result.scores, result.facts
-    warnings = [MEANINGLESS] if facts.meaningless else []
+    warnings = [*([MEANINGLESS] if facts.meaningless else []), *result.warnings]
     if not scores.valid_queries:
         warnings.append(f"no query has a positive, so there is nothing to average. {_why_invalid(result)}")
     elif scores.unlabelled_queries:

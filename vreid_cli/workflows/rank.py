@@ -196,7 +196,7 @@ def _difference(found: RankingFacts, wanted: RankingFacts) -> str | None:
     """The first fact by which two recipes differ, in words; None if there is none."""
     for field in fields(RankingFacts):
         there, here = getattr(found, field.name), getattr(wanted, field.name)
-        if field.name == "selves" or there == here:
+        if field.name in ("selves", "query_lengths") or there == here:
             continue
         name = field.name.replace("_", " ")
         # Identities are long tables of digests: that they differ says enough.

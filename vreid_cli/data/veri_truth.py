@@ -1,0 +1,63 @@
+"""VeRi-776's own ground truth: which gallery pictures are right, and which are junk, for each query picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vreid_cli.data.veri import read_lines
+from vreid_cli.errors import DataError
+from vreid_cli.types import PictureTruth
+
+#: The files are met under these names: those of the release and two of its copies.
+_GOOD = ("gt_index.txt", "gt_image.txt", "gt_index_776.txt")
+_JUNK = ("jk_index.txt", "jk_image.txt", "jk_index_776.txt")
+
+
+def read_truth(data_dir: Path) -> PictureTruth | None:
+    """The index files beside VeRi's pictures; None where they, or the lists that they count in, are not there.
+
+    Row k is about query k of ``name_query.txt``; its numbers are 1-based positions in ``name_test.txt``.
+
+    Raises:
+        DataError: The files do not fit each other.
+    """
+    good, junk = (_first(data_dir, names) for names in (_GOOD, _JUNK))
+    queries, gallery = data_dir / "name_query.txt", data_dir / "name_test.txt"
+    if good is None or junk is None or not queries.is_file() or not gallery.is_file():
+        return None
+    query_names, gallery_names = (_names(path) for path in (queries, gallery))
+    return PictureTruth(
+        source=f"{good.name} and {junk.name}",
+        gallery=frozenset(gallery_names),
+        good=_rows(good, query_names, gallery_names),
+        junk=_rows(junk, query_names, gallery_names),
+    )
+
+
+def _first(folder: Path, names: tuple[str, ...]) -> Path | None:
+    return next((folder / name for name in names if (folder / name).is_file()), None)
+
+
+def _names(path: Path) -> list[str]:
+    return [words[0] for words in read_lines(path) if words]
+
+
+def _rows(path: Path, queries: list[str], gallery: list[str]) -> dict[str, frozenset[str]]:
+    lines = read_lines(path)
+    while lines and not lines[-1]:
+        lines.pop()
+    if len(lines) != len(queries):
+        raise DataError(
+            f"{path} has {len(lines)} rows for {len(queries)} names in name_query.txt",
+            hint="both must come from one release; remove the index files to count by names alone",
+            file=path,
+        )
+    rows: dict[str, frozenset[str]] = {}
+    for number, (query, words) in enumerate(zip(queries, lines, strict=True), start=1):
+        if not all(word.isdecimal() and 1 <= int(word) <= len(gallery) for word in words):
+            raise DataError(
+                f"{path}, line {number}: expected positions from 1 to {len(gallery)}, found '{' '.join(words)[:60]}'",
+                file=path,
+            )
+        rows[query] = frozenset(gallery[int(word) - 1] for word in words)
+    return rows

@@ -1,0 +1,72 @@
+"""Ground truth that a data set states itself, in the place of what labels say."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from vreid_cli.types import JudgedRows, PictureTruth
+
+_EXAMPLES = 3
+
+
+class StatedTruth:
+    """Judges rows by a data set's own lists, and notes where labels contradict them.
+
+    Args:
+        truth: What the data set says.
+
+    Attributes:
+        contradictions: Rows about which labels and lists differ.
+        examples: Some of them, in words.
+    """
+
+    def __init__(self, truth: PictureTruth) -> None:
+        self._truth = truth
+        self.contradictions = 0
+        self.examples: list[str] = []
+
+    def judge(self, rows: JudgedRows) -> JudgedRows:
+        """The rows by the lists; queries and items that these do not know keep what labels say."""
+        assert rows.gallery_ids is not None
+        same_vehicle, same_camera = rows.same_vehicle.copy(), rows.same_camera.copy()
+        starts = np.searchsorted(rows.query, np.arange(len(rows.query_ids) + 1))
+        for index, query in enumerate(rows.query_ids):
+            good, junk = self._truth.good.get(query), self._truth.junk.get(query)
+            if good is None or junk is None:
+                continue
+            mine = slice(starts[index], starts[index + 1])
+            names = rows.gallery_ids[mine]
+            known = np.fromiter((name in self._truth.gallery for name in names), bool, len(names))
+            is_good, is_junk = (
+                np.fromiter((name in part for name in names), bool, len(names)) for part in (good, junk)
+            )
+            labelled_junk = rows.same_vehicle[mine] & rows.same_camera[mine]
+            labelled_good = rows.same_vehicle[mine] & ~labelled_junk
+            # The query itself is left out anyway, whatever the lists say of it.
+            differ = known & ~rows.is_self[mine] & ((is_good != labelled_good) | (is_junk != labelled_junk))
+            self._note(query, names[differ])
+            same_vehicle[mine] = np.where(known, is_good | is_junk, rows.same_vehicle[mine])
+            same_camera[mine] = np.where(known, is_junk, rows.same_camera[mine])
+        return replace(rows, same_vehicle=same_vehicle, same_camera=same_camera)
+
+    def _note(self, query: str, names: np.ndarray) -> None:
+        self.contradictions += len(names)
+        room = _EXAMPLES - len(self.examples)
+        self.examples += [f"{query} and {name}" for name in names[: max(0, room)]]
+
+    @property
+    def source(self) -> str:
+        """The files that decide."""
+        return self._truth.source
+
+    @property
+    def warning(self) -> str | None:
+        """What to tell of the contradictions; None without any."""
+        if not self.contradictions:
+            return None
+        return (
+            f"{self._truth.source} contradict the labels about {self.contradictions:,} pairs of pictures, "
+            f"and were followed: {', '.join(self.examples)}"
+        )
