@@ -155,9 +155,10 @@ def _ranks(block: NDArray[np.floating], query: Int64Array, item: Int64Array) -> 
 
 def _bins(block: NDArray[np.floating], low: float, high: float) -> Int64Array:
     """Bins that rise with the distance: rounding may move a value to the next, but never past another."""
-    span = high - low
-    if not np.isfinite(span) or span <= 0:
+    wide = block.astype(np.result_type(block, np.float32), copy=False)
+    scale = (_BINS - 1) / span if (span := high - low) > 0 else np.inf
+    if not (np.isfinite(span) and np.isfinite(wide.dtype.type(scale))):
         return np.zeros(block.shape, dtype=np.int64)
-    scaled = (block - block.dtype.type(low)) * block.dtype.type((_BINS - 1) / span)
-    bins: Int64Array = np.minimum(scaled, _BINS - 1).astype(np.int64)
+    scaled = (wide - wide.dtype.type(low)) * wide.dtype.type(scale)
+    bins: Int64Array = np.clip(scaled, 0, _BINS - 1).astype(np.int64)
     return bins
