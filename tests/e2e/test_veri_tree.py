@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -324,3 +325,73 @@ def test_tracks_of_other_vehicles_alone_leave_no_valid_query(vreid: Vreid, weigh
     (result,) = vreid.json("evaluate")["results"]
     assert (result["valid_queries"], result["total_queries"], result["mAP"], result["cmc"]["1"]) == (0, 1, None, None)
     assert "check that both sides are labelled alike" in vreid.err
+
+
+# -- the data set's own ground truth ---------------------------------------------------------------------------
+
+
+def write_index_files(root: Path, *, names: tuple[str, str] = ("gt_index.txt", "jk_index.txt")) -> None:
+    """1-based positions in name_test.txt, row by row of name_query.txt, with the release's line ends."""
+    gallery = [line.split()[0] for line in (root / "name_test.txt").read_text().splitlines()]
+    pictures = {picture.name: picture for picture in all_pictures()}
+    for path, junk in zip(names, (False, True), strict=True):
+        rows = []
+        for query in query_pictures():
+            same = [pictures[name] for name in gallery if pictures[name].vehicle == query.vehicle]
+            chosen = [p.name for p in same if (p.camera == query.camera) == junk]
+            rows.append("".join(f"{gallery.index(name) + 1} " for name in chosen) + "\r\n")
+        (root / path).write_text("".join(rows), newline="")
+
+
+def image_scores(vreid: Vreid) -> dict[str, Any]:
+    (result,) = vreid.json("evaluate", "run/rankings/i2i-MED.parquet")["results"]
+    return result
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("gt_index.txt", "jk_index.txt"),
+        ("gt_image.txt", "jk_image.txt"),
+        ("gt_index_776.txt", "jk_index_776.txt"),
+    ],
+)
+def test_index_files_decide_where_they_are_there(
+    vreid: Vreid, veri: Path, weights: Path, names: tuple[str, str]
+) -> None:
+    vreid("extract", "--arch", "resnet18", "--weights", weights, "--run-dir", "run")
+    vreid("rank", "--run-dir", "run", "--task", "i2i", "--metric", "MED")
+    by_names = image_scores(vreid)
+    assert by_names["ground_truth"] == "labels"
+    write_index_files(veri, names=names)
+    by_index = image_scores(vreid)
+    assert by_index["ground_truth"] == " and ".join(names)
+    assert {k: v for k, v in by_index.items() if k != "ground_truth"} == {
+        k: v for k, v in by_names.items() if k != "ground_truth"
+    }
+    assert f"ground truth from {names[0]} and {names[1]}" in " ".join(
+        vreid("evaluate", "run/rankings/i2i-MED.parquet").split()
+    )
+    # One positive of the first query is now junk: the files are followed, and the names' other opinion is told.
+    good, junk = ((veri / name).read_text().splitlines() for name in names)
+    moved = good[0].split()[0]
+    (veri / names[0]).write_text("\r\n".join([" ".join(good[0].split()[1:]), *good[1:]]) + "\r\n")
+    (veri / names[1]).write_text("\r\n".join([f"{junk[0]} {moved}", *junk[1:]]) + "\r\n")
+    changed = image_scores(vreid)
+    assert changed["positives"] == by_names["positives"] - 1
+    assert changed["junk"] == by_names["junk"] + 1
+    assert "contradict the labels about 1 pairs of pictures, and were followed" in vreid.err
+
+
+@pytest.mark.parametrize(("row", "message"), [("1 2 x", "line 1"), ("0", "line 1"), ("9999", "line 1"), (None, "rows")])
+def test_index_files_that_do_not_fit_are_an_error(
+    vreid: Vreid, veri: Path, weights: Path, row: str | None, message: str
+) -> None:
+    vreid("extract", "--arch", "resnet18", "--weights", weights, "--run-dir", "run")
+    vreid("rank", "--run-dir", "run", "--task", "i2i", "--metric", "MED")
+    write_index_files(veri)
+    lines = (veri / "gt_index.txt").read_text().splitlines()
+    (veri / "gt_index.txt").write_text("\n".join(lines[1:] if row is None else [row, *lines[1:]]) + "\n")
+    error = vreid.error("evaluate", "--run-dir", "run")
+    assert message in error["message"]
+    assert "gt_index.txt" in error["message"]

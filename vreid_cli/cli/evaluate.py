@@ -98,6 +98,7 @@ def _results(report: EvaluateReport) -> dict[str, object]:
     return {
         "results": [result.to_json() for result in report.results],
         "comparisons": [comparison.to_json() for comparison in report.comparisons],
+        "outputs": list(report.outputs),
         "warnings": list(report.warnings),
     }
 
@@ -114,3 +115,5 @@ def _render(report: EvaluateReport, console: Console) -> None:
     errors = error_table(results)
     if errors is not None:
         console.print(errors)
+    for path in report.extras:
+        console.print(f"written: {path}", soft_wrap=True)

@@ -139,17 +139,21 @@ def _ranks(block: NDArray[np.floating], query: Int64Array, item: Int64Array) -> 
     bins = _bins(block, low, high)
     bins += np.arange(rows)[:, None] * _BINS
     flat = bins.reshape(-1)
-    before = np.cumsum(np.bincount(flat, minlength=rows * _BINS))
+    counts = np.bincount(flat, minlength=rows * _BINS)
     touched: BoolArray = np.zeros(rows * _BINS, dtype=bool)
     touched[bins[query, item]] = True
     # Only what shares a bin with a wanted item must be put in order.
     near = np.flatnonzero(touched[flat])
-    near = near[np.lexsort((block.reshape(-1)[near], flat[near]))]
-    first = np.searchsorted(flat[near], flat[near])
-    counted = np.concatenate([[0], before])[flat[near]]
-    place = np.empty(rows * size, dtype=np.int64)
-    place[near] = counted + np.arange(len(near)) - first - (near // size) * size + 1
-    ranks: Int64Array = place[query * size + item]
+    near_bins = flat[near]
+    order = np.lexsort((block.reshape(-1)[near], near_bins))
+    # What is near comes bin by bin, whole bins only, and each bin starts after all that is in those before.
+    starts = np.where(touched, np.cumsum(counts) - counts, 0)
+    first = np.where(touched, np.cumsum(np.where(touched, counts, 0)) - counts, 0)
+    in_order = near_bins[order]
+    rank = np.empty(len(near), dtype=np.int64)
+    rank[order] = starts[in_order] + np.arange(len(near)) - first[in_order]
+    place = np.searchsorted(near, query * size + item)
+    ranks: Int64Array = rank[place] - query * size + 1
     return ranks
 
 

@@ -186,10 +186,12 @@ class EvaluateReport(Report):
 
     Attributes:
         results: The scores.
+        extras: The table and the plot that were asked for; they are among the outputs too.
         comparisons: Every other ranking against one of them.
     """
 
     results: tuple[EvaluatedRanking, ...] = ()
+    extras: tuple[str, ...] = ()
     comparisons: tuple[ComparedRanking, ...] = ()
 
 
@@ -214,13 +216,17 @@ def evaluate(session: Session) -> EvaluateReport:
     warnings = _all_warnings(results)
     comparisons = _compare(results, rules, named=bool(chosen.rankings))
     outputs = [output for result in results if (output := _keep(result, warnings))]
-    outputs += _write_extras(session, results)
+    extras = _write_extras(session, results)
     for warning in warnings:
         log.warning("%s", warning)
     if not chosen.rankings:
         session.record()
     return EvaluateReport(
-        outputs=tuple(outputs), warnings=tuple(warnings), results=tuple(results), comparisons=tuple(comparisons)
+        outputs=(*outputs, *extras),
+        warnings=tuple(warnings),
+        results=tuple(results),
+        extras=tuple(extras),
+        comparisons=tuple(comparisons),
     )
 
 
