@@ -6,7 +6,7 @@ Ids and labels are text, kept verbatim; an absent label is ``None``. ``..._index
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Protocol, get_args
 
@@ -32,6 +32,8 @@ Int64Array = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 #: A column of ids or labels: dtype object, each a ``str`` or ``None``.
 TextArray = NDArray[np.object_]
+#: A part of a frame: left, top, width, height in pixels.
+Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,7 @@ class ImageRecord:
         vehicle_id: Identity, or None where unlabelled.
         camera_id: Camera, or None where unknown.
         frame: Frame number, or None where unknown.
+        box: The part of the picture that is the crop, or None where that is all of it.
     """
 
     image_id: str
@@ -53,6 +56,7 @@ class ImageRecord:
     vehicle_id: str | None = None
     camera_id: str | None = None
     frame: int | None = None
+    box: Box | None = None
 
     def sort_key(self) -> tuple[str, str, str, int, str]:
         """Gallery order: vehicle, camera, passage, frame, image_id; absent values first."""
@@ -86,6 +90,23 @@ class ArrayMatrix:
     def take(self, rows: Int64Array) -> Float32Array:
         """The rows at these positions, in this order, copied to float32."""
         return np.asarray(self.array[rows], dtype=np.float32)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SelectedMatrix:
+    """Some rows of another feature matrix, which stay where they are."""
+
+    matrix: FeatureMatrix
+    rows: Int64Array
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of rows N and width D."""
+        return len(self.rows), self.matrix.shape[1]
+
+    def take(self, rows: Int64Array) -> Float32Array:
+        """The rows at these positions of the selection, in this order, copied to float32."""
+        return self.matrix.take(self.rows[rows])
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,6 +156,17 @@ class FeatureSet:
     def meaningless(self) -> bool:
         """Whether the features come from random weights, so that nothing follows from them."""
         return self.weights == RANDOM_WEIGHTS
+
+    def select(self, rows: Int64Array) -> FeatureSet:
+        """The images at these positions, in this order; their features are not copied."""
+        return replace(
+            self,
+            matrix=SelectedMatrix(self.matrix, rows),
+            image_id=self.image_id[rows],
+            track_id=self.track_id[rows],
+            vehicle_id=self.vehicle_id[rows],
+            camera_id=self.camera_id[rows],
+        )
 
     @classmethod
     def from_arrays(
@@ -264,6 +296,8 @@ class RankingFacts:
         threshold: Largest distance that is listed, where that was limited.
         alpha: RSCR's weight of the codes' absolute values.
         rerank: The numbers of k-reciprocal re-ranking, ``k1``, ``k2`` and ``lambda_value``, where that was done.
+        draw: Number of the random draw that chose gallery and queries, from 0; None where nothing was drawn.
+        draw_seed: The seed of that draw.
         selves: For each query, the gallery items that are the query itself.
     """
 
@@ -284,6 +318,8 @@ class RankingFacts:
     threshold: float | None = None
     alpha: float | None = None
     rerank: Mapping[str, float] | None = None
+    draw: int | None = None
+    draw_seed: int | None = None
     selves: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
