@@ -46,11 +46,13 @@ class ExtractReport(Report):
         run_dir: The run.
         splits: What was done for each split.
         seconds: How long computing took.
+        next_command: What to type next.
     """
 
     run_dir: Path = Path()
     splits: Mapping[Split, SplitSummary] | None = None
     seconds: float = 0.0
+    next_command: str = "vreid rank"
 
 
 def extract(session: Session) -> ExtractReport:
@@ -87,6 +89,7 @@ def extract(session: Session) -> ExtractReport:
         run_dir=run.path,
         splits=summaries,
         seconds=time.monotonic() - started,
+        next_command="vreid rank --task i2i" if settings.data.dataset == DRAWN_DATASET else "vreid rank",
     )
 
 
