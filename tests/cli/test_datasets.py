@@ -132,6 +132,13 @@ def test_what_draws_refuse(vreid: Vreid, extracted: Path) -> None:
     assert "only runs of vehicleid draw" in error["message"]
 
 
+def test_vehicleid_exports_its_gallery(vreid: Vreid, extracted: Path) -> None:
+    report = vreid.json("export", "features", "--format", "npz")
+    assert [Path(output).name for output in report["outputs"]] == ["feat_test.npz"]
+    with np.load(extracted / "exports" / "feat_test.npz") as arrays:
+        assert arrays["features"].shape == (10, 512)
+
+
 def test_a_subset_for_a_layout_that_has_none(vreid: Vreid, made: Path, weights: Path) -> None:
     command = ("extract", *RESNET, "--data-dir", made / "data", "--weights", weights, "--dataset")
     error = vreid.error(*command, "tracks", "--subset", "800", code=2)
@@ -174,9 +181,16 @@ def test_the_submission_is_the_ranking_in_numbers(vreid: Vreid, challenge: Path)
             for other, features in gallery.items()
         }
         assert [int(number) for number in line.split()] == sorted(cosines, key=lambda number: -cosines[number])
-    assert "9" not in "".join(lines)
     # Tracks work too: without labels there are rankings and sheets, only no scores.
     assert "3 queries against 4 gallery items" in vreid("rank")
+
+
+def test_a_submission_tells_of_queries_that_are_missing(vreid: Vreid, tmp_path: Path, challenge: Path) -> None:
+    (tmp_path / "AIC" / "image_query" / "000002.jpg").write_bytes(b"no picture")
+    vreid("extract", "--run-dir", challenge)
+    vreid("rank", "--task", "i2i", "--output", "track2.txt")
+    assert "extract skipped 1 query pictures, which have no line in track2.txt" in vreid.err
+    assert len(Path("track2.txt").read_text().splitlines()) == 2
 
 
 @pytest.mark.usefixtures("challenge")
@@ -195,8 +209,9 @@ def test_what_a_submission_refuses(vreid: Vreid) -> None:
 
 @pytest.mark.usefixtures("ready")
 def test_a_gallery_without_numbers_has_no_submission(vreid: Vreid) -> None:
-    # The pictures of the run are called <track>/0.png, <track>/1.png: the number is that of the file.
-    vreid("rank", "--task", "i2i", "-o", "r.txt", "--quiet")
+    # The pictures of the run are called <track>/0.png, <track>/1.png: which 0 would be meant?
+    error = vreid.error("rank", "--task", "i2i", "-o", "r.txt")
+    assert "have the number 0" in error["message"]
     np.savez("named.npz", features=np.eye(3, 512, dtype=np.float32), image_id=list("abc"), track_id=list("abc"))
     error = vreid.error("rank", "--task", "i2i", "--gallery-features", "named.npz", "-o", "s.txt")
     assert "the gallery image a has no number for a name" in error["message"]

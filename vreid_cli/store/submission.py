@@ -57,10 +57,20 @@ def write_submission(path: Path, *, queries: Items, gallery: Items) -> Iterator[
     """Write a submission block by block; the file appears when the last one is there.
 
     Raises:
-        DataError: The name of a gallery image is no number.
+        DataError: The name of a gallery image is no number, or two have the same.
         StoreError: The file cannot be written.
     """
-    numbers = np.array([_number(name, path) for name in gallery.ids], dtype=np.int64)
+    owners: dict[int, str] = {}
+    for name in gallery.ids:
+        number = _number(name, path)
+        if number in owners:
+            raise DataError(
+                f"{path}: the gallery images {owners[number]} and {name} both have the number {number}",
+                hint="a submission needs a number for each; for others use .parquet or .json",
+                file=path,
+            )
+        owners[number] = name
+    numbers = np.array(list(owners), dtype=np.int64)
     with atomic_path(path) as temporary, temporary.open("w", encoding="ascii", newline="\n") as file:
         writer = SubmissionWriter(file, numbers, len(queries))
         yield writer

@@ -62,7 +62,7 @@ def rank(session: Session) -> RankReport:
         plan = RankingPlan(query, gallery, _options(session, query))
         if not facts:
             _refuse_overwriting(jobs, plan, session=session)
-        warnings += [*_warn_before(plan), *_write(plan, job, rerank=chosen.rerank)]
+        warnings += [*_warn_before(plan), *_warn_of_gaps(session), *_write(plan, job, rerank=chosen.rerank)]
         facts += [job.facts(plan, metric) for metric in job.outputs]
     warnings = list(dict.fromkeys(warnings))
     for warning in warnings:
@@ -260,6 +260,20 @@ def _warn_before(plan: RankingPlan) -> list[str]:
     if plan.meaningless:
         warnings.append(MEANINGLESS)
     return warnings
+
+
+def _warn_of_gaps(session: Session) -> list[str]:
+    """A submission tells its queries apart by their line alone, so one that is missing spoils all that follow."""
+    chosen = session.settings.rank
+    if chosen.output is None or chosen.output.suffix.lower() != ".txt" or chosen.query_features is not None:
+        return []
+    skipped = session.need_run().features("query").read_complete().get("skipped", 0)
+    if not skipped:
+        return []
+    return [
+        f"extract skipped {skipped} query pictures, which have no line in {chosen.output}: "
+        "the lines after them do not stand where the challenge expects them"
+    ]
 
 
 def _refuse_overwriting(jobs: Sequence[_Job], plan: RankingPlan, *, session: Session) -> None:
