@@ -291,13 +291,13 @@ class RankingFacts:
             at its true rank; ``top-k``: the nearest only.
         gallery_size: Number of gallery items, listed or not.
         query_count: Number of queries, also those that list nothing.
+        draw: Number of the random draw that chose gallery and queries, from 0; None where nothing was drawn.
+        draw_seed: The seed of that draw.
         cameras: ``all``, or ``other`` where items of the query's own camera were never ranked.
         top_k: How many of the nearest are listed, where that was limited.
         threshold: Largest distance that is listed, where that was limited.
         alpha: RSCR's weight of the codes' absolute values.
         rerank: The numbers of k-reciprocal re-ranking, ``k1``, ``k2`` and ``lambda_value``, where that was done.
-        draw: Number of the random draw that chose gallery and queries, from 0; None where nothing was drawn.
-        draw_seed: The seed of that draw.
         selves: For each query, the gallery items that are the query itself.
     """
 
@@ -313,13 +313,13 @@ class RankingFacts:
     coverage: Coverage = "full"
     gallery_size: int = 0
     query_count: int | None = None
+    draw: int | None = None
+    draw_seed: int | None = None
     cameras: str = "all"
     top_k: int | None = None
     threshold: float | None = None
     alpha: float | None = None
     rerank: Mapping[str, float] | None = None
-    draw: int | None = None
-    draw_seed: int | None = None
     selves: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property

@@ -41,7 +41,8 @@ RANKING_SCHEMA = pa.schema(
 #: Facts that are no text, kept as JSON.
 _NO_TEXT = (
     *("query_identity", "gallery_identity", "selves", "rerank"),
-    *("gallery_size", "query_count", "top_k", "threshold", "alpha", "draw", "draw_seed"),
+    *("gallery_size", "query_count", "top_k", "threshold", "alpha"),
+    *("draw", "draw_seed"),
 )
 _READ_ROWS = 1 << 20
 #: What Arrow raises over damaged bytes, depending on where they are.
