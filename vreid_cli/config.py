@@ -21,7 +21,7 @@ from pydantic_core import ErrorDetails
 from vreid_cli.errors import ConfigError, UsageError, did_you_mean, nearest_name
 from vreid_cli.types import ApRule, Definition, SameCamera, Split, Task, TrackUnit, WithoutPositive
 
-DatasetName = Literal["veri", "tracks"]
+DatasetName = Literal["veri", "vehicleid", "veri-wild", "vric", "aicity", "tracks", "csv"]
 Architecture = Literal["densenet201", "resnet18", "alexnet", "vgg16", "inception_v3"]
 Auto = Literal["auto"]
 Positive = Annotated[int, Field(ge=1)]
@@ -65,6 +65,7 @@ class DataSettings(Section):
     data_dir: Path | None = None
     query_dir: Path | None = None
     gallery_dir: Path | None = None
+    subset: Positive | None = None
     splits: Annotated[tuple[Split, ...], Field(min_length=1)] = ("query", "gallery")
     label_pattern: str | None = None
 
@@ -110,6 +111,7 @@ class RankSettings(Section):
     top_k: Positive | None = None
     threshold: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     rerank: bool = False
+    draws: Positive = 10
     alpha: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     k1: Positive = 20
     k2: Positive = 6

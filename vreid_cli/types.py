@@ -6,7 +6,7 @@ Ids and labels are text, kept verbatim; an absent label is ``None``. ``..._index
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Protocol, get_args
 
@@ -33,6 +33,8 @@ Int64Array = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 #: A column of ids or labels: dtype object, each a ``str`` or ``None``.
 TextArray = NDArray[np.object_]
+#: A part of a frame: left, top, width, height in pixels.
+Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ class ImageRecord:
         vehicle_id: Identity, or None where unlabelled.
         camera_id: Camera, or None where unknown.
         frame: Frame number, or None where unknown.
+        box: The part of the picture that is the crop, or None where that is all of it.
     """
 
     image_id: str
@@ -54,6 +57,7 @@ class ImageRecord:
     vehicle_id: str | None = None
     camera_id: str | None = None
     frame: int | None = None
+    box: Box | None = None
 
     def sort_key(self) -> tuple[str, str, str, int, str]:
         """Gallery order: vehicle, camera, passage, frame, image_id; absent values first."""
@@ -87,6 +91,23 @@ class ArrayMatrix:
     def take(self, rows: Int64Array) -> Float32Array:
         """The rows at these positions, in this order, copied to float32."""
         return np.asarray(self.array[rows], dtype=np.float32)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SelectedMatrix:
+    """Some rows of another feature matrix, which stay where they are."""
+
+    matrix: FeatureMatrix
+    rows: Int64Array
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of rows N and width D."""
+        return len(self.rows), self.matrix.shape[1]
+
+    def take(self, rows: Int64Array) -> Float32Array:
+        """The rows at these positions of the selection, in this order, copied to float32."""
+        return self.matrix.take(self.rows[rows])
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,6 +157,17 @@ class FeatureSet:
     def meaningless(self) -> bool:
         """Whether the features come from random weights, so that nothing follows from them."""
         return self.weights == RANDOM_WEIGHTS
+
+    def select(self, rows: Int64Array) -> FeatureSet:
+        """The images at these positions, in this order; their features are not copied."""
+        return replace(
+            self,
+            matrix=SelectedMatrix(self.matrix, rows),
+            image_id=self.image_id[rows],
+            track_id=self.track_id[rows],
+            vehicle_id=self.vehicle_id[rows],
+            camera_id=self.camera_id[rows],
+        )
 
     @classmethod
     def from_arrays(
@@ -260,6 +292,8 @@ class RankingFacts:
             at its true rank; ``top-k``: the nearest only.
         gallery_size: Number of gallery items, listed or not.
         query_count: Number of queries, also those that list nothing.
+        draw: Number of the random draw that chose gallery and queries, from 0; None where nothing was drawn.
+        draw_seed: The seed of that draw.
         cameras: ``all``, or ``other`` where items of the query's own camera were never ranked.
         top_k: How many of the nearest are listed, where that was limited.
         threshold: Largest distance that is listed, where that was limited.
@@ -281,6 +315,8 @@ class RankingFacts:
     coverage: Coverage = "full"
     gallery_size: int = 0
     query_count: int | None = None
+    draw: int | None = None
+    draw_seed: int | None = None
     cameras: str = "all"
     top_k: int | None = None
     threshold: float | None = None

@@ -180,7 +180,7 @@ def test_folders_of_tracks_are_not_for_veri(vreid: Vreid) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--dataset", "vri"), "--dataset vri: needs 'veri' or 'tracks'"),
+        (("--dataset", "vri"), "--dataset vri: needs 'veri', 'vehicleid', 'veri-wild', "),
         (("--arch", "resnet19", "--dataset", "tracks"), "--arch resnet19: needs 'densenet201', 'resnet18'"),
         (("--split", "gallry"), "--split gallry: needs 'query', 'gallery' or 'train'"),
         (("--split", ","), "--split ',' names nothing"),
@@ -660,7 +660,7 @@ def test_a_run_can_be_moved_and_used_from_elsewhere(
     [
         ('{"schema": 1, "da', "is not valid JSON"),
         ("[]", "holds a list, not an object"),
-        ('{"dataset": 3}', "data.dataset = 3: needs 'veri' or 'tracks'"),
+        ('{"dataset": 3}', "data.dataset = 3: needs 'veri', 'vehicleid', 'veri-wild', "),
     ],
 )
 def test_a_damaged_run_file_is_named_and_can_be_mended(

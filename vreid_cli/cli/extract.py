@@ -36,7 +36,13 @@ def command(
     common: Common,
     dataset: Annotated[
         str | None,
-        typer.Option("--dataset", metavar="veri|tracks", help="Layout of the data set. \\[veri]", rich_help_panel=DATA),
+        typer.Option(
+            "--dataset",
+            metavar="NAME",
+            help="Layout of the data set: veri, vehicleid, veri-wild, vric, aicity, tracks (a folder per track) or "
+            "csv (a table of pictures, or of boxes in frames). \\[veri]",
+            rich_help_panel=DATA,
+        ),
     ] = None,
     data_dir: DataDir = None,
     query_dir: Annotated[
@@ -52,6 +58,16 @@ def command(
             "--test-dir",
             metavar="DIR",
             help="Folder of the gallery tracks, of --dataset tracks.",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    subset: Annotated[
+        int | None,
+        typer.Option(
+            "--subset",
+            metavar="N",
+            min=1,
+            help="Which test list, by its size: 800, 1600, … of vehicleid, 3000, … of veri-wild. \\[the only one]",
             rich_help_panel=DATA,
         ),
     ] = None,
@@ -124,7 +140,9 @@ def command(
     """Turn pictures into latent representations (features), kept in a run directory.
 
     The layout tracks is a folder of pictures per track, below DIR/query and
-    DIR/gallery (or DIR/test). The layout veri is VeRi-776 as it was released.
+    DIR/gallery (or DIR/test). The layout csv is a table with a column path and,
+    where they are known, split, track, vehicle, camera, frame and a box x, y,
+    w, h. The others are data sets as they were released.
     The same command again goes on where it was interrupted, or adds what is
     new; a picture that has not changed is never computed twice.
 
@@ -132,6 +150,8 @@ def command(
       vreid extract --data-dir VeRi --device cuda
       vreid extract --dataset tracks --data-dir my_tracks --weights imagenet
       vreid extract --dataset tracks --query-dir cam1 --gallery-dir cam2
+      vreid extract --dataset csv --data-dir boxes.csv --weights imagenet
+      vreid extract --dataset vehicleid --data-dir VehicleID --subset 800
     """
     from vreid_cli.workflows.extract import FREE_SETTINGS, extract
 
@@ -142,6 +162,7 @@ def command(
             "data_dir": data_dir,
             "query_dir": query_dir,
             "gallery_dir": gallery_dir,
+            "subset": subset,
             "splits": None if splits is None else ["gallery" if name == "test" else name for name in splits],
             "label_pattern": label_pattern,
         },
@@ -150,7 +171,7 @@ def command(
         "extract": {"batch_size": batch_size, "workers": workers, "restart": restart, "strict": strict},
     }
     # Features that are made anew may be those of another data set.
-    free = (*FREE_SETTINGS, "data.dataset") if restart else FREE_SETTINGS
+    free = (*FREE_SETTINGS, "data.dataset", "data.subset") if restart else FREE_SETTINGS
     execute(common, options, workflow=extract, render=_render, use_latest=False, free=free)
 
 
@@ -168,4 +189,4 @@ def _render(report: ExtractReport, console: Console) -> None:
         if summary.skipped:
             console.print(f"skipped: see {report.run_dir / 'features' / split / 'skipped.csv'}", soft_wrap=True)
     console.print(f"run: {report.run_dir}", soft_wrap=True)
-    console.print("next: vreid rank")
+    console.print(f"next: {report.next_command}")

@@ -44,7 +44,7 @@ DataDir = Annotated[
     typer.Option(
         "--data-dir",
         metavar="DIR",
-        help="Folder of the data set. \\[$VREID_DATA_DIR, else VeRi]",
+        help="Folder of the data set, or the manifest of --dataset csv. \\[$VREID_DATA_DIR, else VeRi]",
         rich_help_panel=DATA,
     ),
 ]

@@ -125,7 +125,8 @@ def command(
             "--output",
             "-o",
             metavar="PATH",
-            help="FILE.parquet or FILE.json, or a folder for several metrics. \\[rankings/ of the run]",
+            help="FILE.parquet, FILE.json, FILE.txt (AI City submission: the 100 nearest of task i2i) or a folder "
+            "for several metrics. \\[rankings/ of the run]",
             rich_help_panel=FILES,
         ),
     ] = None,
@@ -180,8 +181,10 @@ def _render(report: RankReport, console: Console) -> None:
         f"definition {facts.definition}{unit}, {facts.cameras} cameras{listed}"
     )
     for one, path in zip(report.facts, report.outputs, strict=True):
-        console.print(f"{one.metric}: {path}", soft_wrap=True)
-    console.print(f"next: {_next_commands(report)}", soft_wrap=True)
+        draw = f", draw {one.draw} (seed {one.draw_seed})" if one.draw is not None else ""
+        console.print(f"{one.metric}{draw}: {path}", soft_wrap=True)
+    if not report.outputs[0].lower().endswith(".txt"):  # a submission is for others to look at
+        console.print(f"next: {_next_commands(report)}", soft_wrap=True)
 
 
 def _next_commands(report: RankReport) -> str:

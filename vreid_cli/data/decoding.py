@@ -10,6 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from vreid_cli.data.boxes import name_crop, pixels_of
+from vreid_cli.types import Box
+
 #: Endings that a folder is searched for; everything else in it is left alone.
 PICTURE_ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif"})
 
@@ -37,13 +40,19 @@ def is_picture(path: Path) -> bool:
     return path.suffix.lower() in PICTURE_ENDINGS and not path.name.startswith(".")
 
 
-def decode_rgb(path: Path, *, max_pixels: int) -> Image.Image:
+def decode_rgb(path: Path, *, max_pixels: int, box: Box | None = None) -> Image.Image:
     """Decode a picture to RGB as the paper's code does: PIL, no JPEG draft mode, EXIF orientation ignored.
 
     Grey, palette, CMYK and RGBA pictures are converted; transparency is dropped.
 
+    Args:
+        path: The picture file.
+        max_pixels: A file with more pixels is refused, whatever part of it is wanted.
+        box: The part of it to keep, rounded outward to pixels and clipped; None for all of it.
+
     Raises:
-        BadPictureError: The file is missing, empty, cut short, no picture, too large or of an absurd shape.
+        BadPictureError: The file is missing, empty, cut short, no picture, too large or of an absurd shape,
+            or the box lies outside it.
     """
     try:
         with warnings.catch_warnings():
@@ -52,7 +61,9 @@ def decode_rgb(path: Path, *, max_pixels: int) -> Image.Image:
             warnings.simplefilter("ignore")
             with Image.open(path) as picture:
                 _check_size(picture.size, max_pixels)
-                return _to_rgb(picture)
+                part = picture if box is None else _cut(picture, box)
+                _check_shape(part.size)
+                return _to_rgb(part)
     except UnidentifiedImageError:
         raise BadPictureError(_why_unidentified(path)) from None
     except FileNotFoundError:
@@ -69,8 +80,20 @@ def _check_size(size: tuple[int, int], max_pixels: int) -> None:
         raise BadPictureError(f"has no pixels ({width} x {height})")
     if width * height > max_pixels:
         raise BadPictureError(f"{width} x {height} pixels are more than the limit of {max_pixels}")
+
+
+def _check_shape(size: tuple[int, int]) -> None:
+    width, height = size
     if max(size) > MAX_ASPECT_RATIO * min(size):
         raise BadPictureError(f"{width} x {height}: one side is over {MAX_ASPECT_RATIO} times the other")
+
+
+def _cut(picture: Image.Image, box: Box) -> Image.Image:
+    pixels = pixels_of(box, picture.size)
+    if pixels is None:
+        width, height = picture.size
+        raise BadPictureError(f"the box {name_crop('', box)} lies outside the frame of {width} x {height} pixels")
+    return picture.crop(pixels)
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:

@@ -23,12 +23,14 @@ class DataFolders:
         query_dir: The query's folder, where it is named on its own.
         gallery_dir: The gallery's folder, where it is named on its own.
         label_pattern: Regular expression for labels in names; None for VeRi's naming.
+        subset: Which of the test lists to take, by its size, where a layout has several; None for the only one.
     """
 
     data_dir: Path | None = None
     query_dir: Path | None = None
     gallery_dir: Path | None = None
     label_pattern: str | None = None
+    subset: int | None = None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from vreid_cli.data.listing import DataFolders, Listing, examples, list_pictures, make_listing, require_folder
+from vreid_cli.data.listing import DataFolders, Listing, examples, make_listing, require_folder
+from vreid_cli.data.lists import names_of_split, read_lines
 from vreid_cli.errors import DataError, UsageError
 from vreid_cli.types import ImageRecord, Split
 
@@ -42,7 +43,7 @@ def read_veri(folders: DataFolders, split: Split) -> Listing:
     data_dir = require_folder(folders.data_dir or Path("VeRi"), hint=f"name it with --data-dir. {_SHAPE}")
     folder = require_folder(data_dir / _FOLDERS[split], hint=_SHAPE)
     warnings: list[str] = []
-    names = _listed_names(data_dir, folder, split, warnings)
+    names = names_of_split(folder, data_dir / _NAME_LISTS[split], warnings)
     passages = _read_passages(data_dir / _TRACK_LISTS[split], split, warnings)
     if split != "query":  # the query's own images are but some of those that the tracks hold
         _report_absent(passages, names, data_dir / _TRACK_LISTS[split], warnings)
@@ -51,27 +52,6 @@ def read_veri(folders: DataFolders, split: Split) -> Listing:
         raise DataError(f"{folder} holds no pictures with VeRi's names", hint=_SHAPE, file=folder)
     root = data_dir / _FOLDERS["gallery" if split == "query" else split]
     return make_listing(records, root, warnings)
-
-
-def _listed_names(data_dir: Path, folder: Path, split: Split, warnings: list[str]) -> list[str]:
-    """Names of the split's pictures: those of its list file, else those of its folder."""
-    present = list_pictures(folder)
-    path = data_dir / _NAME_LISTS[split]
-    if not path.is_file():
-        return present
-    listed = [word for line in read_lines(path) for word in line[:1]]
-    unlisted = sorted(set(present) - set(listed))
-    if unlisted:
-        warnings.append(
-            f"{len(unlisted)} pictures in {folder.name} are not in {path.name}, left out: {examples(unlisted)}"
-        )
-    missing = sorted(set(listed) - set(present))
-    if missing:
-        warnings.append(f"{len(missing)} names in {path.name} have no picture in {folder.name}: {examples(missing)}")
-    repeated = len(listed) - len(set(listed))
-    if repeated:
-        warnings.append(f"{path.name} names {repeated} pictures twice; each counts once")
-    return list(dict.fromkeys(listed))
 
 
 def _read_passages(path: Path, split: Split, warnings: list[str]) -> dict[str, str]:
@@ -134,16 +114,3 @@ def _make_records(
     if passages and trackless:
         warnings.append(f"{len(trackless)} images are in no listed track: {examples(trackless)}")
     return records
-
-
-def read_lines(path: Path) -> list[list[str]]:
-    """The words of each line, none where it is blank; CRLF and trailing spaces do not matter.
-
-    Raises:
-        DataError: The file is not text.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read as text: {error}", file=path) from None
-    return [line.split() for line in text.splitlines()]

@@ -39,16 +39,17 @@ class PictureDataset(Dataset[tuple[int, torch.Tensor | str]]):
     """Decodes and crops one picture at a time; a bad one yields its reason instead of pixels."""
 
     def __init__(self, records: Sequence[ImageRecord], transform: Transform, *, max_pixels: int) -> None:
-        self._paths = [record.path for record in records]
+        self._pictures = [(record.path, record.box) for record in records]
         self._transform = transform
         self._max_pixels = max_pixels
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self._pictures)
 
     def __getitem__(self, index: int) -> tuple[int, torch.Tensor | str]:
+        path, box = self._pictures[index]
         try:
-            picture = decode_rgb(self._paths[index], max_pixels=self._max_pixels)
+            picture = decode_rgb(path, max_pixels=self._max_pixels, box=box)
         except BadPictureError as error:
             return index, str(error)
         return index, self._transform.crop_uint8(picture)

@@ -55,11 +55,13 @@ def make_plan(records: Sequence[ImageRecord], earlier: Sequence[PlanRow] | None,
         for index, (record, stat) in enumerate(zip(records, stats, strict=True))
         if not _unchanged(before.get(record.image_id), stat)
     ]
-    digests = dict(zip(stale, _hash_all([records[index].path for index in stale]), strict=True))
+    # Many crops may lie in one frame: it is read once.
+    digests = _hash_all(list(dict.fromkeys(records[index].path for index in stale)))
+    changed = set(stale)
     parts = _assign_parts(records, before, part_images=part_images)
     plan = []
     for index, (record, (size, mtime)) in enumerate(zip(records, stats, strict=True)):
-        sha256 = digests[index] if index in digests else before[record.image_id].sha256
+        sha256 = digests[record.path] if index in changed else before[record.image_id].sha256
         plan.append(PlanRow(record.image_id, record.track_id, size, mtime, sha256, parts[index]))
     return plan
 
@@ -127,13 +129,13 @@ def _unchanged(before: PlanRow | None, stat: tuple[int, int]) -> bool:
     return before is not None and before.sha256 != "" and (before.size, before.mtime) == stat
 
 
-def _hash_all(paths: Sequence[Path]) -> list[str]:
+def _hash_all(paths: Sequence[Path]) -> dict[Path, str]:
     if not paths:
-        return []
+        return {}
     with ThreadPoolExecutor(_HASH_THREADS) as pool, progress(total=len(paths), what="looking", unit="files") as bar:
-        digests = []
-        for digest in pool.map(_hash_file, paths):
-            digests.append(digest)
+        digests = {}
+        for path, digest in zip(paths, pool.map(_hash_file, paths), strict=True):
+            digests[path] = digest
             bar.update()
     return digests
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from vreid_cli.data.boxes import Crop
 from vreid_cli.data.decoding import BadPictureError, decode_rgb
 from vreid_cli.errors import UsageError
 from vreid_cli.store.atomic import atomic_path
@@ -94,7 +95,7 @@ class SheetItem:
     """
 
     name: str
-    pictures: Sequence[Path]
+    pictures: Sequence[Path | Crop]
     _: KW_ONLY
     caption: str = ""
     verdict: Verdict = Verdict.UNLABELLED
@@ -123,7 +124,7 @@ class DrawnStrip:
 
     item: SheetItem
     frame: Box
-    paths: tuple[Path, ...]
+    paths: tuple[Path | Crop, ...]
     cells: tuple[Box, ...]
 
 
@@ -138,7 +139,7 @@ class SheetResult:
     """
 
     image: Image.Image
-    missing: tuple[tuple[Path, str], ...]
+    missing: tuple[tuple[Path | Crop, str], ...]
     strips: tuple[DrawnStrip, ...]
 
 
@@ -292,7 +293,7 @@ def _usual_shape(items: Sequence[SheetItem], max_images: int) -> float:
     shapes = []
     for path in islice(pictures, SHAPE_SAMPLE):
         try:
-            width, height = decode_rgb(path, max_pixels=MAX_PIXELS).size
+            width, height = _decode(path).size
         except BadPictureError:
             continue  # it is named where it would have been drawn
         shapes.append(width / height)
@@ -300,7 +301,13 @@ def _usual_shape(items: Sequence[SheetItem], max_images: int) -> float:
     return min(high, max(low, statistics.median(shapes))) if shapes else 1.0
 
 
-def _spread(pictures: Sequence[Path], count: int) -> tuple[Path, ...]:
+def _decode(picture: Path | Crop) -> Image.Image:
+    if isinstance(picture, Crop):
+        return decode_rgb(picture.path, max_pixels=MAX_PIXELS, box=picture.box)
+    return decode_rgb(picture, max_pixels=MAX_PIXELS)
+
+
+def _spread(pictures: Sequence[Path | Crop], count: int) -> tuple[Path | Crop, ...]:
     """``count`` pictures evenly spread from the first to the last; all if there are no more."""
     if len(pictures) <= count:
         return tuple(pictures)
@@ -565,7 +572,7 @@ class _Painter:
 
     image: Image.Image
     grid: _Grid
-    missing: dict[Path, str] = field(default_factory=dict)
+    missing: dict[Path | Crop, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.pen = ImageDraw.Draw(self.image)
@@ -671,10 +678,10 @@ class _Painter:
             x = strip.cells[-1][2] + PICTURE_GAP + (width - _text_width(text, TEXT)) // 2
             self.text((x, top), text, size=TEXT, colour=FAINT_INK, line=self.grid.cell_height)
 
-    def paint_picture(self, path: Path, cell: Box, *, faded: bool) -> None:
+    def paint_picture(self, path: Path | Crop, cell: Box, *, faded: bool) -> None:
         """A picture in the middle of its cell, as large as fits; or its name, if it cannot be read."""
         try:
-            picture = decode_rgb(path, max_pixels=MAX_PIXELS)
+            picture = _decode(path)
         except BadPictureError as error:
             self.missing.setdefault(path, str(error))
             self.paint_placeholder(("missing:", path.name), cell)

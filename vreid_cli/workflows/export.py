@@ -14,7 +14,7 @@ from vreid_cli.runtime.progress import log
 from vreid_cli.store.npz import write_features_npz
 from vreid_cli.store.paper_json import write_features_json
 from vreid_cli.types import FeatureSet, Tracks
-from vreid_cli.workflows.session import MEANINGLESS, Report, Session
+from vreid_cli.workflows.session import DRAWN_DATASET, MEANINGLESS, Report, Session
 
 #: As the authors call their two files.
 _NAMES = {"query": "feat_query", "gallery": "feat_test"}
@@ -31,14 +31,17 @@ def export_features(session: Session) -> Report:
     run = session.need_run()
     chosen = session.settings.export
     unit = session.settings.rank.track_unit
-    query, gallery = run.features("query").read(), run.features("gallery").read()
+    gallery = run.features("gallery").read()
     tracks = group_tracks(gallery, unit)
-    if query.dataset == "veri":
-        query_side, (query_tracks, lost) = gallery, query_tracks_in(gallery, tracks, query)
-    else:
-        query_side, query_tracks, lost = query, group_tracks(query, unit), []
+    sides = {"gallery": (gallery, tracks)}
+    lost: list[str] = []
+    if gallery.dataset == "veri":
+        query_tracks, lost = query_tracks_in(gallery, tracks, run.features("query").read())
+        sides = {"query": (gallery, query_tracks), **sides}
+    elif gallery.dataset != DRAWN_DATASET:  # whose queries are drawn from the gallery
+        query = run.features("query").read()
+        sides = {"query": (query, group_tracks(query, unit)), **sides}
     folder = chosen.output or run.path / "exports"
-    sides = {"query": (query_side, query_tracks), "gallery": (gallery, tracks)}
     outputs = {name: folder / f"{_NAMES[name]}.{chosen.format}" for name in sides}
     for path in outputs.values():
         if path.exists() and not chosen.force:

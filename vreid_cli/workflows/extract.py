@@ -15,7 +15,7 @@ import torch
 from vreid_cli import __version__
 from vreid_cli.config import Settings
 from vreid_cli.data.listing import DataFolders, Listing
-from vreid_cli.data.readers import READERS
+from vreid_cli.data.readers import READERS, WITH_SUBSETS
 from vreid_cli.errors import UsageError
 from vreid_cli.extraction.extract import ExtractionOptions, SplitSummary, extract_split
 from vreid_cli.extraction.forward import Extractor, choose_batch_size
@@ -24,7 +24,7 @@ from vreid_cli.runtime.devices import choose_device
 from vreid_cli.runtime.progress import log
 from vreid_cli.store.runs import RUNS_FOLDER, RunDirectory
 from vreid_cli.types import RANDOM_WEIGHTS, Split
-from vreid_cli.workflows.session import MEANINGLESS, Report, Session, read_info
+from vreid_cli.workflows.session import DRAWN_DATASET, MEANINGLESS, Report, Session, read_info
 
 DATA_VARIABLE = "VREID_DATA_DIR"
 #: Settings that extract may change on an existing run: the data may have moved, and identity is checked anew.
@@ -46,11 +46,13 @@ class ExtractReport(Report):
         run_dir: The run.
         splits: What was done for each split.
         seconds: How long computing took.
+        next_command: What to type next.
     """
 
     run_dir: Path = Path()
     splits: Mapping[Split, SplitSummary] | None = None
     seconds: float = 0.0
+    next_command: str = "vreid rank"
 
 
 def extract(session: Session) -> ExtractReport:
@@ -66,8 +68,8 @@ def extract(session: Session) -> ExtractReport:
     folders = _folders(settings)
     reader = READERS[settings.data.dataset]
     # All folders are looked at before the network is loaded: a wrong path should show at once.
-    listings = {split: reader(folders, split) for split in dict.fromkeys(settings.data.splits)}
-    warnings = [warning for listing in listings.values() for warning in listing.warnings]
+    listings = {split: reader(folders, split) for split in _splits(session)}
+    warnings = list(dict.fromkeys(warning for listing in listings.values() for warning in listing.warnings))
     for warning in warnings:
         log.warning("%s", warning)
     loaded = load_network(settings.model.arch, weights, seed=settings.run.seed, source=_source(settings))
@@ -87,6 +89,7 @@ def extract(session: Session) -> ExtractReport:
         run_dir=run.path,
         splits=summaries,
         seconds=time.monotonic() - started,
+        next_command="vreid rank --task i2i" if settings.data.dataset == DRAWN_DATASET else "vreid rank",
     )
 
 
@@ -97,10 +100,24 @@ def _skipped(summaries: Mapping[Split, SplitSummary]) -> Iterator[dict[str, str 
 
 
 def default_run_dir(settings: Settings, weights: str) -> Path:
-    """``runs/<dataset>-<arch>-<weights>``; of a weights file its name without the ending."""
+    """``runs/<dataset>[-<subset>]-<arch>-<weights>``; of a weights file its name without the ending."""
     stem = Path(weights).stem if Path(weights).suffix else weights
-    name = f"{settings.data.dataset}-{settings.model.arch}-{stem}"
-    return RUNS_FOLDER / re.sub(r"[^\w.-]+", "_", name)
+    subset = _subset(settings)
+    dataset = settings.data.dataset if subset is None else f"{settings.data.dataset}-{subset}"
+    return RUNS_FOLDER / re.sub(r"[^\w.-]+", "_", f"{dataset}-{settings.model.arch}-{stem}")
+
+
+def _splits(session: Session) -> tuple[Split, ...]:
+    """The splits to extract, each once; VehicleID's queries are drawn from its gallery when it is ranked."""
+    data = session.settings.data
+    if data.dataset == DRAWN_DATASET and not session.resolved.given("data.splits"):
+        return ("gallery",)
+    return tuple(dict.fromkeys(data.splits))
+
+
+def _subset(settings: Settings) -> int | None:
+    """The test list, of a layout that has several."""
+    return settings.data.subset if settings.data.dataset in WITH_SUBSETS else None
 
 
 def _extract_all(
@@ -164,13 +181,19 @@ def _empty_warning(split: Split, summary: SplitSummary) -> str:
 
 
 def _check_options(session: Session) -> None:
-    """Refuse what was typed and would have no effect."""
-    if session.settings.data.dataset == "tracks":
+    """Refuse what was given and would have no effect."""
+    dataset = session.settings.data.dataset
+    if session.resolved.given("data.subset") and dataset not in WITH_SUBSETS:
+        raise UsageError(
+            f"{session.resolved.name('data.subset')}: the layout {dataset} has no test lists to choose from",
+            hint=f"leave it out; those of {' and '.join(sorted(WITH_SUBSETS))} have",
+        )
+    if dataset == "tracks":
         return
     for side in ("query", "gallery"):
         if session.resolved.typed(f"data.{side}_dir"):
             raise UsageError(
-                f"--{side}-dir: the layout {session.settings.data.dataset} has folders of its own",
+                f"--{side}-dir: the layout {dataset} has folders of its own",
                 hint="use --data-dir, or --dataset tracks",
             )
 
@@ -192,7 +215,7 @@ def _folders(settings: Settings) -> DataFolders:
     data_dir = data.data_dir
     if data_dir is None and not named:
         data_dir = Path(os.environ[DATA_VARIABLE]) if os.environ.get(DATA_VARIABLE) else None
-    return DataFolders(data_dir, data.query_dir, data.gallery_dir, data.label_pattern)
+    return DataFolders(data_dir, data.query_dir, data.gallery_dir, data.label_pattern, _subset(settings))
 
 
 def _source(settings: Settings) -> WeightsSource:
@@ -241,6 +264,7 @@ def _info(settings: Settings, loaded: LoadedNetwork) -> dict[str, Any]:
         "data_dir": _absolute(data_dir),
         "query_dir": _absolute(folders.query_dir),
         "gallery_dir": _absolute(folders.gallery_dir),
+        "subset": _subset(settings),
         "label_pattern": settings.data.label_pattern,
         "weights": _weights_to_find_again(settings),
         "seed": settings.run.seed,

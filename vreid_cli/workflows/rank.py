@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Protocol
 
 from vreid_cli.config import RankSettings
 from vreid_cli.errors import DataError, StoreError, UsageError
+from vreid_cli.ranking.draws import draw_gallery
 from vreid_cli.ranking.metrics import Metric, parse_metrics
 from vreid_cli.ranking.rank import RankingOptions, RankingPlan
 from vreid_cli.ranking.reranking import RerankOptions
@@ -17,8 +18,9 @@ from vreid_cli.runtime.progress import log, progress
 from vreid_cli.store.feature_files import open_ranking, read_feature_file
 from vreid_cli.store.paper_json import JsonRankingWriter
 from vreid_cli.store.rankings import write_ranking
+from vreid_cli.store.submission import write_submission
 from vreid_cli.types import FeatureSet, Items, RankingBlock, RankingFacts, Split
-from vreid_cli.workflows.session import MEANINGLESS, Report, Session
+from vreid_cli.workflows.session import DRAWN_DATASET, MEANINGLESS, Report, Session
 
 
 @dataclass(frozen=True)
@@ -53,50 +55,126 @@ def rank(session: Session) -> RankReport:
     chosen = session.settings.rank
     _check_options(session)
     metrics = parse_metrics(_metric_names(session), chosen.task, definition=chosen.definition)
-    outputs = _output_paths(session, metrics)
-    query, gallery = (_read_side(session, split) for split in ("query", "gallery"))
-    plan = RankingPlan(query, gallery, _options(session, query))
-    warnings = _warn_before(plan)
-    for metric, path in outputs.items():
-        _refuse_overwriting(path, plan.facts(metric), session=session)
-    with ExitStack() as stack:
-        writers = {
-            metric.name: stack.enter_context(_open_writer(path, plan, metric)) for metric, path in outputs.items()
-        }
-        bar = stack.enter_context(
-            progress(total=plan.steps, what="ranking", unit="items" if chosen.rerank else "queries")
-        )
-        for blocks in plan.blocks(bar.update):
-            for name, block in blocks.items():
-                writers[name].append(block)
-    warnings += plan.notes
+    jobs = _jobs(session, metrics)
+    warnings: list[str] = []
+    facts: list[RankingFacts] = []
+    for query, gallery, job in _sides(session, jobs):
+        plan = RankingPlan(query, gallery, _options(session, query))
+        if not facts:
+            _refuse_overwriting(jobs, plan, session=session)
+        warnings += [*_warn_before(plan), *_warn_of_gaps(session), *_write(plan, job, rerank=chosen.rerank)]
+        facts += [job.facts(plan, metric) for metric in job.outputs]
+    warnings = list(dict.fromkeys(warnings))
     for warning in warnings:
         log.warning("%s", warning)
     if chosen.query_features is None or chosen.gallery_features is None:
         session.record()
     return RankReport(
-        outputs=tuple(str(path) for path in outputs.values()),
+        outputs=tuple(str(path) for job in jobs for path in job.outputs.values()),
         warnings=tuple(warnings),
         queries=len(plan.queries),
         gallery=len(plan.gallery),
-        facts=tuple(plan.facts(metric) for metric in outputs),
+        facts=tuple(facts),
         run_dir=session.run.path if session.run is not None and chosen.output is None else None,
         run_named=session.resolved.typed("run.run_dir"),
     )
 
 
+@dataclass(frozen=True)
+class _Job:
+    """The rankings that share their queries and gallery.
+
+    Attributes:
+        outputs: Where the ranking by each metric goes.
+        draw: Number of the draw that chooses queries and gallery; None where they are what was extracted.
+        seed: Seed of the draw.
+    """
+
+    outputs: Mapping[Metric, Path]
+    draw: int | None = None
+    seed: int | None = None
+
+    def facts(self, plan: RankingPlan, metric: Metric) -> RankingFacts:
+        """How the ranking by this metric is made."""
+        facts = plan.facts(metric)
+        if self.draw is None:
+            return facts
+        return replace(facts, draw=self.draw, draw_seed=self.seed, query_source="gallery")
+
+
+def _jobs(session: Session, metrics: Sequence[Metric]) -> list[_Job]:
+    chosen = session.settings.rank
+    if not _is_drawn(session):
+        return [_Job(_output_paths(session, metrics, draws=(None,))[None])]
+    draws = range(chosen.draws)
+    outputs = _output_paths(session, metrics, draws=draws)
+    return [_Job(outputs[draw], draw, session.settings.run.seed) for draw in draws]
+
+
+def _is_drawn(session: Session) -> bool:
+    """Whether gallery and queries are drawn from one split, by the protocol of the run's data set."""
+    chosen = session.settings.rank
+    from_run = chosen.query_features is None and chosen.gallery_features is None
+    return from_run and session.settings.data.dataset == DRAWN_DATASET
+
+
+def _sides(session: Session, jobs: Sequence[_Job]) -> Iterator[tuple[FeatureSet, FeatureSet, _Job]]:
+    """Query and gallery of each job, one job at a time."""
+    if not _is_drawn(session):
+        query, gallery = (_read_side(session, split) for split in ("query", "gallery"))
+        yield query, gallery, jobs[0]
+        return
+    images = _read_side(session, "gallery")
+    for job in jobs:
+        assert job.draw is not None
+        assert job.seed is not None
+        queries, items = draw_gallery(images, seed=job.seed, draw=job.draw)
+        yield images.select(queries), images.select(items), job
+
+
+def _write(plan: RankingPlan, job: _Job, *, rerank: bool) -> list[str]:
+    """Rank and write; what is doubtful about the result."""
+    with ExitStack() as stack:
+        writers = {
+            metric.name: stack.enter_context(_open_writer(path, plan, job.facts(plan, metric)))
+            for metric, path in job.outputs.items()
+        }
+        what = "ranking" if job.draw is None else f"ranking draw {job.draw}"
+        bar = stack.enter_context(progress(total=plan.steps, what=what, unit="items" if rerank else "queries"))
+        for blocks in plan.blocks(bar.update):
+            for name, block in blocks.items():
+                writers[name].append(block)
+    return plan.notes
+
+
 def _check_options(session: Session) -> None:
-    """Refuse what was typed and would have no effect."""
+    """Refuse what was typed and would have no effect, or contradicts the rest."""
     resolved, chosen = session.resolved, session.settings.rank
     if chosen.task == "i2i" and resolved.typed("rank.track_unit"):
         raise UsageError("--track-unit: the task i2i compares single images", hint="leave it out, or use --task i2t")
     for key in ("k1", "k2", "lambda_value"):
         if resolved.typed(f"rank.{key}") and not chosen.rerank:
             raise UsageError(f"{resolved.name(f'rank.{key}')}: only --rerank uses it", hint="add --rerank")
+    if _is_drawn(session):
+        # Which data set it is, only a run can say; without one there is nothing to rank either.
+        session.need_run()
+        if chosen.task != "i2i":
+            raise UsageError(
+                f"--task {chosen.task}: {DRAWN_DATASET} has single images and no tracks", hint="use --task i2i"
+            )
+    elif resolved.typed("rank.draws"):
+        raise UsageError(
+            f"{resolved.name('rank.draws')}: only runs of {DRAWN_DATASET} draw their queries", hint="leave it out"
+        )
+    if chosen.output is not None and chosen.output.suffix.lower() == ".txt" and chosen.task != "i2i":
+        raise UsageError(
+            f"--output {chosen.output}: a submission (.txt) lists images for images, not task {chosen.task}",
+            hint="use --task i2i, or .parquet or .json",
+        )
 
 
-def ranking_name(metric: str, settings: RankSettings) -> str:
-    """``<task>-<metric>[-released][-camera][-rerank]``: the file name of a ranking in a run, without its ending."""
+def ranking_name(metric: str, settings: RankSettings, *, draw: int | None = None) -> str:
+    """``<task>-<metric>[-released][-camera][-rerank][-draw00]``: a ranking's file name in a run, without ending."""
     parts = [settings.task, metric]
     if settings.definition == "released":
         parts.append("released")
@@ -104,29 +182,37 @@ def ranking_name(metric: str, settings: RankSettings) -> str:
         parts.append("camera")
     if settings.rerank:
         parts.append("rerank")
+    if draw is not None:
+        parts.append(f"draw{draw:02d}")
     return "-".join(parts)
 
 
-def _output_paths(session: Session, metrics: Sequence[Metric]) -> dict[Metric, Path]:
+def _output_paths(
+    session: Session, metrics: Sequence[Metric], *, draws: Sequence[int | None]
+) -> dict[int | None, dict[Metric, Path]]:
+    """Where the ranking of each draw by each metric goes."""
     chosen = session.settings.rank
     output = chosen.output
-    if output is not None and output.suffix.lower() in (".parquet", ".json"):
-        if len(metrics) > 1:
-            raise UsageError(
-                f"--output {output}: {len(metrics)} metrics need a folder", hint="give a name without an ending"
-            )
-        return {metrics[0]: output}
+    if output is not None and output.suffix.lower() in (".parquet", ".json", ".txt"):
+        for count, what in ((len(metrics), "metrics"), (len(draws), "draws")):
+            if count > 1:
+                hint = "give a name without an ending" + (", or --set rank.draws=1" if what == "draws" else "")
+                raise UsageError(f"--output {output}: {count} {what} need a folder", hint=hint)
+        return {draws[0]: {metrics[0]: output}}
     if output is None:
         if chosen.query_features is not None and chosen.gallery_features is not None:
             raise UsageError(
                 "--query-features and --gallery-features: where should the ranking go?",
-                hint="give --output FILE.parquet or FILE.json, or a folder for several metrics",
+                hint="give --output FILE.parquet, .json or .txt, or a folder for several metrics",
             )
         output = session.need_run().rankings
     elif output.suffix and not output.is_dir():
-        hint = "known: .parquet, .json, or a folder; make the folder first where its name has an ending"
+        hint = "known: .parquet, .json, .txt, or a folder; make the folder first where its name has an ending"
         raise UsageError(f"--output {output}: unknown ending '{output.suffix}'", hint=hint)
-    return {metric: output / f"{ranking_name(metric.name, chosen)}.parquet" for metric in metrics}
+    return {
+        draw: {metric: output / f"{ranking_name(metric.name, chosen, draw=draw)}.parquet" for metric in metrics}
+        for draw in draws
+    }
 
 
 def _read_side(session: Session, split: Split) -> FeatureSet:
@@ -176,10 +262,37 @@ def _warn_before(plan: RankingPlan) -> list[str]:
     return warnings
 
 
-def _refuse_overwriting(path: Path, facts: RankingFacts, *, session: Session) -> None:
-    """An existing file may be replaced by one of the same recipe, or with ``--force``."""
-    if not path.exists() or session.settings.rank.force:
+def _warn_of_gaps(session: Session) -> list[str]:
+    """A submission tells its queries apart by their line alone, so one that is missing spoils all that follow."""
+    chosen = session.settings.rank
+    if chosen.output is None or chosen.output.suffix.lower() != ".txt" or chosen.query_features is not None:
+        return []
+    skipped = session.need_run().features("query").read_complete().get("skipped", 0)
+    if not skipped:
+        return []
+    return [
+        f"extract skipped {skipped} query pictures, which have no line in {chosen.output}: "
+        "the lines after them do not stand where the challenge expects them"
+    ]
+
+
+def _refuse_overwriting(jobs: Sequence[_Job], plan: RankingPlan, *, session: Session) -> None:
+    """An existing file may be replaced by one of the same recipe, or with ``--force``.
+
+    All are looked at before the first is made: draws differ in nothing that a plan knows but their number.
+    """
+    if session.settings.rank.force:
         return
+    for job in jobs:
+        for metric, path in job.outputs.items():
+            if path.exists():
+                _refuse_another(path, job.facts(plan, metric), session=session)
+
+
+def _refuse_another(path: Path, facts: RankingFacts, *, session: Session) -> None:
+    if path.suffix.lower() == ".txt":
+        message = f"{path} is there already, and a submission does not say how it was made"
+        raise StoreError(message, hint="use --force to replace it, or --output to keep both", file=path)
     try:
         difference = _difference(open_ranking(path, session.labels()).facts, facts)
     except (StoreError, DataError):
@@ -210,9 +323,12 @@ def _or_none(value: object) -> str:
 
 
 @contextmanager
-def _open_writer(path: Path, plan: RankingPlan, metric: Metric) -> Iterator[_Writer]:
-    facts = plan.facts(metric)
+def _open_writer(path: Path, plan: RankingPlan, facts: RankingFacts) -> Iterator[_Writer]:
     queries: Items = plan.queries
+    if path.suffix.lower() == ".txt":
+        with write_submission(path, queries=queries, gallery=plan.gallery) as submission:
+            yield submission
+        return
     if path.suffix.lower() == ".json":
         writer = JsonRankingWriter(facts, queries, plan.gallery)
         yield writer

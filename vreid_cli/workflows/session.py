@@ -34,6 +34,7 @@ _FROM_RUN = {
     "data_dir": "data.data_dir",
     "query_dir": "data.query_dir",
     "gallery_dir": "data.gallery_dir",
+    "subset": "data.subset",
     "label_pattern": "data.label_pattern",
     "architecture": "model.arch",
     "weights": "model.weights",
@@ -43,6 +44,8 @@ _HINTS = {
     "data.label_pattern": "give it to vreid extract: that reads the labels anew and computes nothing again",
 }
 
+#: The data set whose protocol draws gallery and queries at random from one split, when they are ranked.
+DRAWN_DATASET = "vehicleid"
 #: Said wherever something comes from weights that were never trained.
 MEANINGLESS = "random weights: the features, and all that follows from them, mean nothing"
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vreid_cli.config import Settings
+from vreid_cli.data.boxes import Crop, locate_picture
 from vreid_cli.errors import DataError, StoreError, UsageError, did_you_mean
 from vreid_cli.ranking.tracks import group_tracks, image_items
 from vreid_cli.reports.sheet import SheetItem, SheetRow, Verdict, draw_sheet, save_sheet
@@ -86,6 +87,7 @@ def describe(facts: RankingFacts, settings: Settings) -> str:
         f"definition {facts.definition or 'unknown'}",
         *([f"track unit {facts.track_unit}"] if facts.track_unit else []),
         *facts.recipe,
+        *([f"draw {facts.draw} of gallery and queries (seed {facts.draw_seed})"] if facts.draw is not None else []),
         f"{facts.cameras} cameras",
         *([facts.listed] if facts.listed else []),
         f"ranks leave out {left_out} (--same-camera {settings.evaluate.same_camera})",
@@ -251,11 +253,11 @@ class _Pictures:
         self._tracks = tracks
         self._position = {name: index for index, name in enumerate(tracks.items.ids)}
 
-    def of(self, name: str) -> list[Path]:
+    def of(self, name: str) -> list[Path | Crop]:
         """The item's pictures, in order; none where the run does not know it."""
         position = self._position.get(name)
         (self.unknown if position is None else self.known).add(name)
         if position is None:
             return []
         rows = self._tracks.rows[self._tracks.offsets[position] : self._tracks.offsets[position + 1]]
-        return [self._root / self._features.image_id[row] for row in rows]
+        return [locate_picture(self._root, self._features.image_id[row]) for row in rows]

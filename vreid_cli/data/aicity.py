@@ -1,0 +1,134 @@
+"""The layout ``aicity``: track 2 of the AI City Challenge (CityFlow-ReID), whose test labels are withheld.
+
+Known from public loaders, not checked against the release.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from xml.etree import ElementTree
+
+from vreid_cli.data.listing import DataFolders, Listing, examples, make_listing, require_folder
+from vreid_cli.data.lists import main_folder, names_of_split, read_lines
+from vreid_cli.errors import DataError
+from vreid_cli.types import ImageRecord, Split
+
+_FOLDERS: dict[Split, str] = {"query": "image_query", "gallery": "image_test", "train": "image_train"}
+_NAME_LISTS: dict[Split, str] = {"query": "name_query.txt", "gallery": "name_test.txt", "train": "name_train.txt"}
+_TRACK_LISTS: dict[Split, str] = {"gallery": "test_track.txt", "train": "train_track.txt"}
+_LABELS = "train_label.xml"
+_SHAPE = (
+    "expected the challenge's track 2: image_query/, image_test/, image_train/ with names like 000001.jpg, "
+    f"test_track.txt, train_track.txt and {_LABELS}"
+)
+_DECLARATION = re.compile(rb"^\s*<\?xml[^>]*?encoding\s*=\s*[\"']([A-Za-z0-9._-]+)[\"'][^>]*\?>")
+
+Labels = Mapping[str, tuple[str | None, str | None]]
+
+
+def read_aicity(folders: DataFolders, split: Split) -> Listing:
+    """List the images of a split; those that no listed track holds are tracks of their own.
+
+    Raises:
+        UsageError: No folder is named.
+        DataError: A folder is missing or empty, or a list is not what it should be.
+    """
+    data_dir = main_folder(folders, dataset="aicity", shape=_SHAPE)
+    pictures = require_folder(data_dir / _FOLDERS[split], hint=_SHAPE)
+    warnings: list[str] = []
+    names = names_of_split(pictures, data_dir / _NAME_LISTS[split], warnings)
+    if not names:
+        raise DataError(f"{pictures} holds no pictures", hint=_SHAPE, file=pictures)
+    tracks = _read_tracks(data_dir / _TRACK_LISTS[split], names, warnings) if split in _TRACK_LISTS else {}
+    labels = _labels_of(data_dir / _LABELS, names, warnings) if split == "train" else {}
+    records = []
+    for name in names:
+        vehicle, camera = labels.get(name, (None, None))
+        track = tracks.get(name, Path(name).stem)
+        records.append(ImageRecord(name, pictures / name, track, vehicle, camera))
+    return make_listing(records, pictures, warnings)
+
+
+def _read_tracks(path: Path, names: Iterable[str], warnings: list[str]) -> dict[str, str]:
+    """Track of each image; the list has no names of tracks, so the number of the line is one."""
+    if not path.is_file():
+        warnings.append(f"no {path.name} beside the pictures: each image is a track of its own")
+        return {}
+    tracks: dict[str, str] = {}
+    repeated: list[str] = []
+    for number, words in enumerate(read_lines(path), start=1):
+        track = f"track{number:05d}"
+        repeated += [name for name in words if tracks.setdefault(name, track) != track]
+    known = set(names)
+    strangers = sorted(set(tracks) - known)
+    if len(strangers) == len(tracks):
+        raise DataError(
+            f"{path} names no picture of the split; it begins with '{' '.join(strangers[:1])}'",
+            hint="expected the names of a track's images on each line, with their endings",
+            file=path,
+        )
+    if strangers:
+        warnings.append(f"{len(strangers)} images in {path.name} are no pictures of the split: {examples(strangers)}")
+    if repeated:
+        warnings.append(
+            f"{path.name} puts {len(repeated)} images into two tracks, the first counts: {examples(repeated)}"
+        )
+    lone = sorted(known - set(tracks))
+    if lone:
+        warnings.append(f"{len(lone)} images are in no listed track, each a track of its own: {examples(lone)}")
+    return tracks
+
+
+def _labels_of(path: Path, names: Iterable[str], warnings: list[str]) -> Labels:
+    if not path.is_file():
+        warnings.append(f"no {path.name} beside the pictures: the training images have no labels")
+        return {}
+    labels = _read_labels(path)
+    unlabelled = sorted(set(names) - set(labels))
+    if unlabelled:
+        warnings.append(f"{path.name} does not name {len(unlabelled)} images, unlabelled: {examples(unlabelled)}")
+    return labels
+
+
+def _read_labels(path: Path) -> Labels:
+    """Vehicle and camera of each ``<Item imageName="…" vehicleID="…" cameraID="…" />``."""
+    root = _parse_xml(path)
+    labels: dict[str, tuple[str | None, str | None]] = {}
+    for number, item in enumerate(root.iter("Item"), start=1):
+        name = item.get("imageName")
+        if not name:
+            raise DataError(f"{path}: item {number} has no imageName", file=path)
+        labels[name] = (item.get("vehicleID") or None, item.get("cameraID") or None)
+    if not labels:
+        hint = 'expected <Item imageName="000001.jpg" vehicleID="0001" cameraID="c001" />'
+        raise DataError(f"{path} holds no items", hint=hint, file=path)
+    return labels
+
+
+def _parse_xml(path: Path) -> ElementTree.Element:
+    """The root of an XML file in any encoding that Python knows: the parser itself knows no gb2312."""
+    try:
+        raw = path.read_bytes()
+        declared = _DECLARATION.match(raw)
+        if declared is None:
+            return ElementTree.fromstring(raw)
+        encoding = declared[1].decode()
+        if not _is_known(encoding):
+            raise DataError(f"{path} declares an encoding that is not known: {encoding}", file=path)
+        return ElementTree.fromstring(raw[declared.end() :].decode(encoding))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}", file=path) from None
+    except (ElementTree.ParseError, ValueError) as error:
+        hint = "unpack it again from the release"
+        raise DataError(f"{path} is not valid XML: {error}", hint=hint, file=path) from None
+
+
+def _is_known(encoding: str) -> bool:
+    try:
+        codecs.lookup(encoding)
+    except LookupError:
+        return False
+    return True

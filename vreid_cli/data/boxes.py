@@ -1,0 +1,71 @@
+"""Boxes that crop a frame, and their place in an image id: ``<path>#xywh=x,y,w,h`` (W3C media fragments)."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+
+from vreid_cli.types import Box
+
+_NUMBER = r"-?\d+(?:\.\d+)?"
+_FRAGMENT = re.compile(rf"^(?P<path>.+)#xywh=(?P<box>{_NUMBER}(?:,{_NUMBER}){{3}})$")
+
+
+@dataclass(frozen=True, slots=True)
+class Crop:
+    """A picture that is a part of a frame.
+
+    Attributes:
+        path: The frame.
+        box: The part: left, top, width, height in pixels of the frame.
+    """
+
+    path: Path
+    box: Box
+
+    @property
+    def name(self) -> str:
+        """File name and box."""
+        return name_crop(self.path.name, self.box)
+
+    def __str__(self) -> str:
+        return name_crop(str(self.path), self.box)
+
+
+def name_crop(path: str, box: Box) -> str:
+    """``<path>#xywh=x,y,w,h``; whole numbers without a point, others as short as they can be read back."""
+    return f"{path}#xywh={','.join(map(_plain, box))}"
+
+
+def parse_crop(name: str) -> tuple[str, Box | None]:
+    """The path in an image id, and its box; None where it names a whole picture."""
+    match = _FRAGMENT.match(name)
+    if match is None:
+        return name, None
+    x, y, width, height = (float(number) for number in match["box"].split(","))
+    return match["path"], (x, y, width, height)
+
+
+def locate_picture(root: Path, image_id: str) -> Path | Crop:
+    """The picture file, or the part of a frame, that an image id means."""
+    path, box = parse_crop(image_id)
+    return root / path if box is None else Crop(root / path, box)
+
+
+def pixels_of(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int] | None:
+    """The pixels that a box touches: left, top, right, bottom within a frame of this width and height.
+
+    None where it touches none.
+    """
+    x, y, width, height = box
+    left, top = max(0, math.floor(x)), max(0, math.floor(y))
+    right, bottom = min(size[0], math.ceil(x + width)), min(size[1], math.ceil(y + height))
+    return (left, top, right, bottom) if left < right and top < bottom else None
+
+
+def _plain(number: float) -> str:
+    # Decimal knows the shortest digits that read back as the same float, and writes them without an exponent.
+    return str(int(number)) if float(number).is_integer() else format(Decimal(repr(float(number))), "f")
