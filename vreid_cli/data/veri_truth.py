@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vreid_cli.data.veri import read_lines
+from vreid_cli.data.lists import read_lines
 from vreid_cli.errors import DataError
 from vreid_cli.types import PictureTruth
 
