@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vreid_cli.evaluation.judge import evaluate_ranking as evaluate
+    from vreid_cli.evaluation.matrix import evaluate_distances
     from vreid_cli.evaluation.scores import Evaluation
     from vreid_cli.ranking.rank import RankingOptions, rank
     from vreid_cli.ranking.reranking import RerankOptions
@@ -32,6 +33,7 @@ __all__ = [
     "RankingOptions",
     "RerankOptions",
     "evaluate",
+    "evaluate_distances",
     "rank",
     "read_features",
 ]
@@ -43,6 +45,7 @@ _HOMES = {
     "RankingOptions": "vreid_cli.ranking.rank:RankingOptions",
     "RerankOptions": "vreid_cli.ranking.reranking:RerankOptions",
     "evaluate": "vreid_cli.evaluation.judge:evaluate_ranking",
+    "evaluate_distances": "vreid_cli.evaluation.matrix:evaluate_distances",
     "rank": "vreid_cli.ranking.rank:rank",
     "read_features": "vreid_cli.workflows.notebook:read_features",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -367,3 +368,20 @@ def test_veri_wild_through_all_commands(vreid: Vreid, tmp_path: Path, weights: P
     assert "3 queries against 6 gallery items" in vreid("rank", "--task", "i2i")
     (result,) = vreid.json("evaluate")["results"]
     assert (result["ranking"].split("/")[1], result["positives"]) == ("veri-wild-3000-resnet18-tiny", 6)
+
+
+def test_the_mean_over_draws_is_told_with_its_spread(vreid: Vreid, extracted: Path) -> None:
+    vreid("rank", "--task", "i2i", "--metric", "MED,MCD", "--set", "rank.draws=4")
+    report = vreid.json("evaluate")
+    assert len(report["results"]) == 8
+    assert report["comparisons"] == []
+    assert [(one["metric"], one["draws"]) for one in report["draws"]] == [("MCD", 4), ("MED", 4)]
+    for one in report["draws"]:
+        own = [result["mAP"] for result in report["results"] if result["metric"] == one["metric"]]
+        assert one["mAP"]["mean"] == pytest.approx(statistics.mean(own))
+        assert one["mAP"]["deviation"] == pytest.approx(statistics.stdev(own))
+        first = [result["cmc"]["1"] for result in report["results"] if result["metric"] == one["metric"]]
+        assert one["cmc"]["1"]["mean"] == pytest.approx(statistics.mean(first))
+    told = vreid("evaluate")
+    assert "Mean over random draws of the gallery" in told
+    assert "± the standard deviation between draws" in told

@@ -500,3 +500,42 @@ def test_veri_776_complete(tmp_path: Path, shared: Path):
     by_id = {record.image_id: record for record in gallery.records}
     assert all(by_id[record.image_id].track_id == record.track_id for record in query.records)
     assert sum(sizes[track] for track in {record.track_id for record in query.records}) == 9_613
+
+
+def write_label_xml(path: Path, labels: dict[str, tuple[str, str]], *, count: int) -> None:
+    """As the release has it: gb2312, CRLF, a header that miscounts."""
+    items = "".join(
+        f'        <Item imageName="{name}" vehicleID="{vehicle}" cameraID="{camera}" colorID="1" typeID="4" />\r\n'
+        for name, (vehicle, camera) in labels.items()
+    )
+    text = f'<TrainingImages Version="1.0">\r\n<!-- 车辆 -->\r\n    <Items number="{count}">\r\n{items}    </Items>\r\n'
+    head = '<?xml version="1.0" encoding="gb2312" ?>\r\n'
+    path.write_bytes((head + text + "</TrainingImages>\r\n").encode("gb2312"))
+
+
+def test_veri_label_file_that_agrees_changes_nothing(veri: Path):
+    before = read_veri(DataFolders(veri), "gallery")
+    labels = {name: (name[:4], name[5:9]) for name in GALLERY}
+    write_label_xml(veri / "test_label.xml", labels, count=99999)
+    after = read_veri(DataFolders(veri), "gallery")
+    assert (after.records, after.warnings) == (before.records, before.warnings)
+
+
+@pytest.mark.parametrize("split", ["query", "gallery"])
+def test_veri_label_file_decides_and_contradictions_are_told(veri: Path, split: str):
+    before = read_veri(DataFolders(veri), split)
+    changed = before.records[0].image_id
+    write_label_xml(veri / "test_label.xml", {changed: ("0099", "c077")}, count=1)
+    listing = read_veri(DataFolders(veri), split)
+    (record,) = (record for record in listing.records if record.image_id == changed)
+    assert (record.vehicle_id, record.camera_id) == ("0099", "c077")
+    others = [record for record in listing.records if record.image_id != changed]
+    assert sorted(others, key=lambda r: r.image_id) == sorted(before.records[1:], key=lambda r: r.image_id)
+    told = f"test_label.xml contradicts the names of 1 pictures, and was followed: {changed} is 0099 by c077"
+    assert told in "\n".join(listing.warnings)
+
+
+def test_veri_label_file_that_is_damaged(veri: Path):
+    (veri / "test_label.xml").write_text('<?xml version="1.0" encoding="gb2312" ?><TrainingImages><Items>')
+    with pytest.raises(DataError, match=r"test_label\.xml is not valid XML"):
+        read_veri(DataFolders(veri), "gallery")

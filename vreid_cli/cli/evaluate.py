@@ -98,13 +98,14 @@ def _results(report: EvaluateReport) -> dict[str, object]:
     return {
         "results": [result.to_json() for result in report.results],
         "comparisons": [comparison.to_json() for comparison in report.comparisons],
+        "draws": [drawn.to_json() for drawn in report.drawn],
         "outputs": list(report.outputs),
         "warnings": list(report.warnings),
     }
 
 
 def _render(report: EvaluateReport, console: Console) -> None:
-    from vreid_cli.reports.tables import breakdown_tables, comparison_table, error_table, evaluation_table
+    from vreid_cli.reports.tables import breakdown_tables, comparison_table, draws_table, error_table, evaluation_table
 
     results = [result.to_json() for result in report.results]
     console.print(evaluation_table(results))
@@ -112,6 +113,8 @@ def _render(report: EvaluateReport, console: Console) -> None:
         console.print(table)
     if report.comparisons:
         console.print(comparison_table([comparison.to_json() for comparison in report.comparisons], results))
+    if report.drawn:
+        console.print(draws_table([drawn.to_json() for drawn in report.drawn]))
     errors = error_table(results)
     if errors is not None:
         console.print(errors)

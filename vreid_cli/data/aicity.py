@@ -5,12 +5,10 @@ Known from public loaders, not checked against the release.
 
 from __future__ import annotations
 
-import codecs
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from xml.etree import ElementTree
 
+from vreid_cli.data.label_xml import Labels, read_label_xml
 from vreid_cli.data.listing import DataFolders, Listing, examples, make_listing, require_folder
 from vreid_cli.data.lists import main_folder, names_of_split, read_lines
 from vreid_cli.errors import DataError
@@ -24,9 +22,6 @@ _SHAPE = (
     "expected the challenge's track 2: image_query/, image_test/, image_train/ with names like 000001.jpg, "
     f"test_track.txt, train_track.txt and {_LABELS}"
 )
-_DECLARATION = re.compile(rb"^\s*<\?xml[^>]*?encoding\s*=\s*[\"']([A-Za-z0-9._-]+)[\"'][^>]*\?>")
-
-Labels = Mapping[str, tuple[str | None, str | None]]
 
 
 def read_aicity(folders: DataFolders, split: Split) -> Listing:
@@ -86,49 +81,8 @@ def _labels_of(path: Path, names: Iterable[str], warnings: list[str]) -> Labels:
     if not path.is_file():
         warnings.append(f"no {path.name} beside the pictures: the training images have no labels")
         return {}
-    labels = _read_labels(path)
+    labels = read_label_xml(path)
     unlabelled = sorted(set(names) - set(labels))
     if unlabelled:
         warnings.append(f"{path.name} does not name {len(unlabelled)} images, unlabelled: {examples(unlabelled)}")
     return labels
-
-
-def _read_labels(path: Path) -> Labels:
-    """Vehicle and camera of each ``<Item imageName="…" vehicleID="…" cameraID="…" />``."""
-    root = _parse_xml(path)
-    labels: dict[str, tuple[str | None, str | None]] = {}
-    for number, item in enumerate(root.iter("Item"), start=1):
-        name = item.get("imageName")
-        if not name:
-            raise DataError(f"{path}: item {number} has no imageName", file=path)
-        labels[name] = (item.get("vehicleID") or None, item.get("cameraID") or None)
-    if not labels:
-        hint = 'expected <Item imageName="000001.jpg" vehicleID="0001" cameraID="c001" />'
-        raise DataError(f"{path} holds no items", hint=hint, file=path)
-    return labels
-
-
-def _parse_xml(path: Path) -> ElementTree.Element:
-    """The root of an XML file in any encoding that Python knows: the parser itself knows no gb2312."""
-    try:
-        raw = path.read_bytes()
-        declared = _DECLARATION.match(raw)
-        if declared is None:
-            return ElementTree.fromstring(raw)
-        encoding = declared[1].decode()
-        if not _is_known(encoding):
-            raise DataError(f"{path} declares an encoding that is not known: {encoding}", file=path)
-        return ElementTree.fromstring(raw[declared.end() :].decode(encoding))
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}", file=path) from None
-    except (ElementTree.ParseError, ValueError) as error:
-        hint = "unpack it again from the release"
-        raise DataError(f"{path} is not valid XML: {error}", hint=hint, file=path) from None
-
-
-def _is_known(encoding: str) -> bool:
-    try:
-        codecs.lookup(encoding)
-    except LookupError:
-        return False
-    return True

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
+from vreid_cli.data.label_xml import read_label_xml
 from vreid_cli.data.listing import DataFolders, Listing, examples, make_listing, require_folder
 from vreid_cli.data.lists import names_of_split, read_lines
 from vreid_cli.errors import DataError, UsageError
@@ -21,6 +23,8 @@ _FOLDERS: dict[Split, str] = {"query": "image_query", "gallery": "image_test", "
 _NAME_LISTS: dict[Split, str] = {"query": "name_query.txt", "gallery": "name_test.txt", "train": "name_train.txt"}
 #: Query images lie in gallery tracks, so both splits read the same list of tracks.
 _TRACK_LISTS: dict[Split, str] = {"query": "test_track.txt", "gallery": "test_track.txt", "train": "train_track.txt"}
+#: Query images are test images too.
+_LABEL_LISTS: dict[Split, str] = {"query": "test_label.xml", "gallery": "test_label.xml", "train": "train_label.xml"}
 _SHAPE = (
     "expected VeRi-776 as released: image_query/, image_test/ and image_train/ with names like 0002_c002_00030600_0.jpg"
 )
@@ -48,6 +52,7 @@ def read_veri(folders: DataFolders, split: Split) -> Listing:
     if split != "query":  # the query's own images are but some of those that the tracks hold
         _report_absent(passages, names, data_dir / _TRACK_LISTS[split], warnings)
     records = _make_records(folder, names, passages, warnings)
+    records = _with_listed_labels(records, data_dir / _LABEL_LISTS[split], warnings)
     if not records:
         raise DataError(f"{folder} holds no pictures with VeRi's names", hint=_SHAPE, file=folder)
     root = data_dir / _FOLDERS["gallery" if split == "query" else split]
@@ -114,3 +119,23 @@ def _make_records(
     if passages and trackless:
         warnings.append(f"{len(trackless)} images are in no listed track: {examples(trackless)}")
     return records
+
+
+def _with_listed_labels(records: list[ImageRecord], path: Path, warnings: list[str]) -> list[ImageRecord]:
+    """The records with vehicle and camera as the label file says them; what names say otherwise is reported."""
+    if not path.is_file():
+        return records
+    labels = read_label_xml(path)
+    labelled = []
+    differing: list[str] = []
+    for record in records:
+        vehicle, camera = labels.get(record.image_id, (None, None))
+        relabelled = replace(record, vehicle_id=vehicle or record.vehicle_id, camera_id=camera or record.camera_id)
+        if relabelled != record:
+            differing.append(f"{record.image_id} is {relabelled.vehicle_id} by {relabelled.camera_id}")
+        labelled.append(relabelled)
+    if differing:
+        warnings.append(
+            f"{path.name} contradicts the names of {len(differing)} pictures, and was followed: {examples(differing)}"
+        )
+    return labelled

@@ -9,8 +9,9 @@ are far too narrow. Sources: Cameron, Gelbach, Miller 2008 (resampling of cluste
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
+from statistics import NormalDist, mean, stdev
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +49,27 @@ class Comparison:
     p_value: float
     queries: int
     vehicles: int
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A score over several random draws of one protocol.
+
+    Attributes:
+        mean: Over the draws.
+        deviation: Standard deviation between them (n - 1); None for a single one.
+    """
+
+    mean: float
+    deviation: float | None
+
+
+def over_draws(values: Sequence[float | None]) -> Spread | None:
+    """Mean and spread of one score; None where some draw has none."""
+    known = [value for value in values if value is not None]
+    if not known or len(known) < len(values):
+        return None
+    return Spread(mean(known), stdev(known) if len(known) > 1 else None)
 
 
 def mean_intervals(

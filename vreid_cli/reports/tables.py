@@ -20,6 +20,7 @@ _FACTS = {
     "cameras": "cameras",
     "weights": "weights",
     "rerank": "re-ranking",
+    "draw": "draw",
 }
 _BREAKDOWNS = {
     "by_camera": {"query_camera": "query by", "gallery_camera": "gallery by"},
@@ -64,7 +65,9 @@ def evaluation_table(results: Sequence[Mapping[str, Any]]) -> Table:
 
 def _caption(result: Mapping[str, Any], shared: Iterable[str]) -> Text:
     """What all rows have in common, and the rules that they were counted by."""
-    facts = [f"{_FACTS[key]} {_fact(result, key)}" for key in _FACTS if key in shared]
+    # Only one protocol draws; of all others there is nothing to say.
+    told = [key for key in _FACTS if key in shared and not (key == "draw" and result[key] is None)]
+    facts = [f"{_FACTS[key]} {_fact(result, key)}" for key in told]
     rules = [f"AP rule {result['ap_rule']}", _JUNK[result["same_camera"]]]
     if result["ground_truth"] != "labels":
         rules.append(f"ground truth from {result['ground_truth']}")
@@ -121,6 +124,29 @@ def comparison_table(comparisons: Sequence[Mapping[str, Any]], results: Sequence
     return table
 
 
+def draws_table(draws: Sequence[Mapping[str, Any]]) -> Table:
+    """Means over random draws, with their standard deviation, in percent."""
+    table = Table(
+        title="Mean over random draws of the gallery",
+        title_justify="left",
+        caption="± the standard deviation between draws; scores in %",
+        caption_justify="left",
+    )
+    for head in ("metric", "seed", "draws", "mAP", "mINP", *(f"rank-{rank}" for rank in draws[0]["cmc"])):
+        table.add_column(head, justify="left" if head == "metric" else "right")
+    for one in draws:
+        cells = [one["mAP"], one["mINP"], *one["cmc"].values()]
+        table.add_row(Text(_text(one["metric"])), str(one["draw_seed"]), str(one["draws"]), *map(_with_spread, cells))
+    return table
+
+
+def _with_spread(spread: Mapping[str, float | None] | None) -> str:
+    if spread is None:
+        return "-"
+    deviation = spread["deviation"]
+    return percent(spread["mean"]) + (f" ±{100 * deviation:.1f}" if deviation is not None else "")
+
+
 def error_table(results: Sequence[Mapping[str, Any]]) -> Table | None:
     """Which distance means the same vehicle; None where no ranking tells."""
     told = [result for result in results if result["same_vehicle_errors"] is not None]
@@ -156,6 +182,8 @@ def _fact(result: Mapping[str, Any], key: str) -> str:
     # Single images have no track unit, which is not the same as not knowing it.
     if key == "track_unit" and result["task"] == "i2i":
         return "none"
+    if key == "draw":
+        return "none" if result[key] is None else str(result[key])
     if key == "rerank":
         return ", ".join(f"{name} {value:g}" for name, value in (result[key] or {}).items()) or "none"
     if key == "metric" and result["alpha"] is not None:

@@ -16,7 +16,7 @@ from vreid_cli.evaluation.assess import Assessment, Rules, assess
 from vreid_cli.evaluation.scores import Evaluation
 from vreid_cli.evaluation.thresholds import OperatingPoint
 from vreid_cli.evaluation.truth import StatedTruth
-from vreid_cli.evaluation.uncertainty import Comparison, Interval, compare
+from vreid_cli.evaluation.uncertainty import Comparison, Interval, compare, over_draws
 from vreid_cli.reports.plots import ErrorFigures, RankingFigures, check_plot_path, draw_evaluation
 from vreid_cli.runtime.progress import log
 from vreid_cli.store.atomic import write_json
@@ -82,6 +82,8 @@ class EvaluatedRanking:
             "alpha": facts.alpha,
             "rerank": dict(facts.rerank) if facts.rerank else None,
             "threshold": facts.threshold,
+            "draw": facts.draw,
+            "draw_seed": facts.draw_seed,
             "intervals": self._intervals(),
             "same_vehicle_errors": self._errors(),
             "by_camera": self._by_camera(),
@@ -164,6 +166,38 @@ class ComparedRanking:
         }
 
 
+@dataclass(frozen=True)
+class DrawnScores:
+    """One metric over the random draws of a protocol.
+
+    Attributes:
+        metric: Its name.
+        draw_seed: Seed of the draws.
+        scores: The means of each draw.
+    """
+
+    metric: str | None
+    draw_seed: int | None
+    scores: tuple[Evaluation, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that ``--json`` prints."""
+        ranks = list(self.scores[0].cmc)
+        return {
+            "metric": self.metric,
+            "draw_seed": self.draw_seed,
+            "draws": len(self.scores),
+            "mAP": _spread([scores.mean_ap for scores in self.scores]),
+            "mINP": _spread([scores.mean_inp for scores in self.scores]),
+            "cmc": {str(rank): _spread([scores.cmc[rank] for scores in self.scores]) for rank in ranks},
+        }
+
+
+def _spread(values: Sequence[float | None]) -> dict[str, float | None] | None:
+    found = over_draws(values)
+    return None if found is None else {"mean": found.mean, "deviation": found.deviation}
+
+
 def _means(scores: Evaluation) -> dict[str, Any]:
     return {
         "mAP": scores.mean_ap,
@@ -188,11 +222,13 @@ class EvaluateReport(Report):
         results: The scores.
         extras: The table and the plot that were asked for; they are among the outputs too.
         comparisons: Every other ranking against one of them.
+        drawn: Means over random draws, where the protocol has them.
     """
 
     results: tuple[EvaluatedRanking, ...] = ()
     extras: tuple[str, ...] = ()
     comparisons: tuple[ComparedRanking, ...] = ()
+    drawn: tuple[DrawnScores, ...] = ()
 
 
 def evaluate(session: Session) -> EvaluateReport:
@@ -227,7 +263,17 @@ def evaluate(session: Session) -> EvaluateReport:
         results=tuple(results),
         extras=tuple(extras),
         comparisons=tuple(comparisons),
+        drawn=tuple(_drawn(results)),
     )
+
+
+def _drawn(results: Sequence[EvaluatedRanking]) -> list[DrawnScores]:
+    """The draws of each metric and seed together."""
+    groups: dict[tuple[str | None, int | None], list[Evaluation]] = {}
+    for result in results:
+        if result.facts.draw is not None:
+            groups.setdefault((result.facts.metric, result.facts.draw_seed), []).append(result.scores)
+    return [DrawnScores(metric, seed, tuple(scores)) for (metric, seed), scores in groups.items()]
 
 
 def _rules(session: Session) -> Rules:
@@ -307,6 +353,9 @@ def _query_columns(results: Sequence[EvaluatedRanking]) -> Mapping[str, NDArray[
 
 def _compare(results: Sequence[EvaluatedRanking], rules: Rules, *, named: bool) -> list[ComparedRanking]:
     """Every ranking against the first that was named, else against the best."""
+    # Draws have other queries each: what differs between two of them is luck, not the metric.
+    if any(result.facts.draw is not None for result in results):
+        return []
     exact = [result for result in results if result.scores.mean_ap is not None]
     if len(results) < 2 or not exact:
         return []
