@@ -380,7 +380,27 @@ def test_index_files_decide_where_they_are_there(
     changed = image_scores(vreid)
     assert changed["positives"] == by_names["positives"] - 1
     assert changed["junk"] == by_names["junk"] + 1
-    assert "contradict the labels about 1 pairs of pictures, and were followed" in vreid.err
+    assert "contradict the labels about 1 pairs, and were followed" in vreid.err
+
+
+@pytest.mark.parametrize(("task", "unit"), TASKS)
+def test_index_files_decide_about_tracks_too(vreid: Vreid, veri: Path, weights: Path, task: str, unit: str) -> None:
+    vreid("extract", "--arch", "resnet18", "--weights", weights, "--run-dir", "run")
+    unit_option = ["--track-unit", unit] if task != "i2i" else []
+    vreid("rank", "--run-dir", "run", "--task", task, *unit_option)
+    (by_names,) = vreid.json("evaluate", "--run-dir", "run")["results"]
+    write_index_files(veri)
+    (by_index,) = vreid.json("evaluate", "--run-dir", "run")["results"]
+    assert by_index.pop("ground_truth") == "gt_index.txt and jk_index.txt"
+    assert by_names.pop("ground_truth") == "labels"
+    assert by_index == by_names
+    # All that was right of the first query's vehicle is nothing any more.
+    lines = (veri / "gt_index.txt").read_text().splitlines()
+    own = [number for number, picture in enumerate(query_pictures()) if picture.vehicle == "0001"]
+    (veri / "gt_index.txt").write_text("\n".join("" if n in own else line for n, line in enumerate(lines)) + "\n")
+    (changed,) = vreid.json("evaluate", "--run-dir", "run")["results"]
+    assert changed["positives"] < by_names["positives"]
+    assert "contradict the labels" in vreid.err
 
 
 @pytest.mark.parametrize(("row", "message"), [("1 2 x", "line 1"), ("0", "line 1"), ("9999", "line 1"), (None, "rows")])

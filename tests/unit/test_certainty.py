@@ -375,5 +375,5 @@ def test_stated_truth_decides_and_contradictions_are_told() -> None:
     # g2 and g3 are of another vehicle by their labels, g4 of the same.
     assert stated.contradictions == 3
     assert stated.warning is not None
-    assert "the lists contradict the labels about 3 pairs" in stated.warning
+    assert "the lists contradict the labels about 3 pairs," in stated.warning
     assert {"q0 and g2", "q0 and g3", "q0 and g4"} == set(stated.examples)

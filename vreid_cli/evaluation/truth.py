@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,26 @@ import numpy as np
 from vreid_cli.types import JudgedRows, PictureTruth
 
 _EXAMPLES = 3
+
+
+def truth_of_tracks(truth: PictureTruth, track_of: Mapping[str, str], *, query_tracks: bool) -> PictureTruth:
+    """What is said of pictures, said of the tracks that hold them: a track is right if any of its pictures is.
+
+    Args:
+        truth: What is said of pictures.
+        track_of: Track of each gallery picture.
+        query_tracks: Whether the queries are tracks too; else they stay pictures.
+    """
+
+    def lift(rows: Mapping[str, frozenset[str]]) -> dict[str, frozenset[str]]:
+        lifted: dict[str, set[str]] = {}
+        for picture, names in rows.items():
+            query = track_of.get(picture) if query_tracks else picture
+            if query is not None:
+                lifted.setdefault(query, set()).update(track_of[name] for name in names if name in track_of)
+        return {query: frozenset(names) for query, names in lifted.items()}
+
+    return PictureTruth(truth.source, frozenset(track_of.values()), lift(truth.good), lift(truth.junk))
 
 
 class StatedTruth:
@@ -67,6 +88,6 @@ class StatedTruth:
         if not self.contradictions:
             return None
         return (
-            f"{self._truth.source} contradict the labels about {self.contradictions:,} pairs of pictures, "
+            f"{self._truth.source} contradict the labels about {self.contradictions:,} pairs, "
             f"and were followed: {', '.join(self.examples)}"
         )

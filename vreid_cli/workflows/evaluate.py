@@ -15,8 +15,9 @@ from vreid_cli.errors import DataError, StoreError
 from vreid_cli.evaluation.assess import Assessment, Rules, assess
 from vreid_cli.evaluation.scores import Evaluation
 from vreid_cli.evaluation.thresholds import OperatingPoint
-from vreid_cli.evaluation.truth import StatedTruth
+from vreid_cli.evaluation.truth import StatedTruth, truth_of_tracks
 from vreid_cli.evaluation.uncertainty import Comparison, Interval, compare, over_draws
+from vreid_cli.ranking.tracks import group_tracks
 from vreid_cli.reports.plots import ErrorFigures, RankingFigures, check_plot_path, draw_evaluation
 from vreid_cli.runtime.progress import log
 from vreid_cli.store.atomic import write_json
@@ -404,13 +405,21 @@ def _evaluate_one(session: Session, path: Path, rules: Rules) -> EvaluatedRankin
 
 
 def _stated_truth(session: Session, path: Path, facts: RankingFacts) -> StatedTruth | None:
-    """VeRi's index files, which are about single pictures, where the run's data folder has them."""
+    """VeRi's index files, where the run's data folder has them."""
     run = owning_run(path)
-    if facts.dataset != "veri" or facts.task != "i2i" or run is None:
+    if facts.dataset != "veri" or facts.task is None or run is None:
         return None
     data_dir = read_info(run).get("data_dir")
     truth = read_truth(Path(data_dir)) if data_dir and Path(data_dir).is_dir() else None
-    return None if truth is None else StatedTruth(truth)
+    if truth is None or facts.task == "i2i":
+        return None if truth is None else StatedTruth(truth)
+    if not run.features("gallery").is_complete():
+        return None  # which pictures a track holds is not known any more: labels decide
+    gallery = run.features("gallery").read()
+    tracks = group_tracks(gallery, facts.track_unit or "passage")
+    names = np.repeat(tracks.items.ids, tracks.lengths)
+    track_of = {str(gallery.image_id[row]): str(name) for row, name in zip(tracks.rows, names, strict=True)}
+    return StatedTruth(truth_of_tracks(truth, track_of, query_tracks=facts.task == "t2t"))
 
 
 def _keep(result: EvaluatedRanking, warnings: list[str]) -> str | None:
