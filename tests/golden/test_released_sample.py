@@ -15,12 +15,15 @@ from numpy.typing import NDArray
 from oracles import MCD_ABSOLUTE, MED_RELATIVE, TRACK_METRICS, image_to_track, track_distance
 
 from vreid_cli.data.labels import LabelPattern
+from vreid_cli.data.veri_truth import read_truth
 from vreid_cli.evaluation.scores import Evaluation, score_queries, summarise
+from vreid_cli.evaluation.truth import StatedTruth, truth_of_tracks
 from vreid_cli.ranking.rank import RankingOptions, RankingPlan, rank
+from vreid_cli.ranking.tracks import group_tracks
 from vreid_cli.store.feature_files import open_ranking
 from vreid_cli.store.paper_json import JsonRankingWriter, read_features_json
 from vreid_cli.store.rankings import ParquetRanking, write_ranking
-from vreid_cli.types import ArrayMatrix, Definition, FeatureSet, Ranking, Task, TrackUnit, text_array
+from vreid_cli.types import ArrayMatrix, Definition, FeatureSet, PictureTruth, Ranking, Task, TrackUnit, text_array
 
 pytestmark = pytest.mark.shared
 
@@ -186,14 +189,25 @@ TABLE: dict[tuple[Task, TrackUnit], tuple[int, int, int, int]] = {
 }
 
 
-def evaluate(path: Path) -> Evaluation:
+def evaluate(path: Path, stated: StatedTruth | None = None) -> Evaluation:
     ranking = ParquetRanking(path)
-    scores = [score_queries(rows, same_camera="drop", ap_rule="rectangle") for rows in ranking.judged()]
+    judged = ranking.judged(with_ids=stated is not None)
+    lists = map(stated.judge, judged) if stated else judged
+    scores = [score_queries(rows, same_camera="drop", ap_rule="rectangle") for rows in lists]
     return summarise(scores, ranks=(1, 5), coverage=ranking.facts.coverage)
 
 
+@pytest.fixture(scope="module")
+def truth(shared: Path) -> PictureTruth:
+    found = read_truth(shared / "veri_lists")
+    assert found is not None
+    return found
+
+
 @pytest.mark.parametrize(("task", "unit"), [key for key in TABLE if key[0] != "i2i"])
-def test_counts_of_the_tasks_with_tracks(lists: Lists, tmp_path: Path, task: Task, unit: TrackUnit) -> None:
+def test_counts_of_the_tasks_with_tracks(
+    lists: Lists, truth: PictureTruth, tmp_path: Path, task: Task, unit: TrackUnit
+) -> None:
     metric = "minMCD" if task == "t2t" else "MCD"
     # Nearest and same-vehicle rows only: at true ranks they say as much as whole lists.
     options = RankingOptions(
@@ -208,6 +222,12 @@ def test_counts_of_the_tasks_with_tracks(lists: Lists, tmp_path: Path, task: Tas
     assert (found.positives, found.junk) == (positives, junk)
     assert sum(map(len, ranking.facts.selves.values())) == queries
     assert ranking.facts.query_source == ("gallery" if task == "t2t" else "query")
+    tracks = group_tracks(lists.gallery, unit)
+    names = np.repeat(tracks.items.ids, tracks.lengths)
+    track_of = dict(zip(lists.gallery.image_id[tracks.rows], names, strict=True))
+    stated = StatedTruth(truth_of_tracks(truth, track_of, query_tracks=task == "t2t"))
+    assert evaluate(tmp_path / "ranking.parquet", stated) == found
+    assert stated.warnings == ()
 
 
 @pytest.fixture(scope="module")
@@ -223,13 +243,16 @@ def images(lists: Lists, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
     return path, plan
 
 
-def test_counts_of_single_images(images: tuple[Path, RankingPlan]) -> None:
+def test_counts_of_single_images(images: tuple[Path, RankingPlan], truth: PictureTruth) -> None:
     path, plan = images
     found = evaluate(path)
     queries, gallery, positives, junk = TABLE["i2i", "passage"]
     assert (found.total_queries, found.valid_queries) == (len(plan.queries), queries) == (queries, queries)
     assert (plan.facts(plan.metrics[0]).gallery_size, len(plan.gallery)) == (gallery, gallery)
     assert (found.positives, found.junk) == (positives, junk)
+    stated = StatedTruth(truth)
+    assert evaluate(path, stated) == found
+    assert stated.warnings == ()
 
 
 def test_positives_and_junk_are_veris_own_row_by_row(lists: Lists, images: tuple[Path, RankingPlan]) -> None:

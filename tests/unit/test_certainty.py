@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -374,6 +375,16 @@ def test_stated_truth_decides_and_contradictions_are_told() -> None:
     assert found(1) == ({"g1", "g4"}, {"g0"})
     # g2 and g3 are of another vehicle by their labels, g4 of the same.
     assert stated.contradictions == 3
-    assert stated.warning is not None
-    assert "the lists contradict the labels about 3 pairs," in stated.warning
+    (warning,) = stated.warnings
+    assert "the lists contradict the labels about 3 pairs," in warning
     assert {"q0 and g2", "q0 and g3", "q0 and g4"} == set(stated.examples)
+    # In lists that leave out what labels do not know, a right item may be missing.
+    whole = made.judged()
+    assert whole.gallery_ids is not None
+    keep = whole.gallery_ids != "g2"
+    columns = ("query", "rank", "same_vehicle", "same_camera", "is_self", "gallery_ids")
+    cut = replace(whole, **{name: getattr(whole, name)[keep] for name in columns})
+    again = StatedTruth(truth)
+    again.judge(cut)
+    assert again.missing == 1
+    assert "1 items that the lists call right are not listed" in again.warnings[1]

@@ -41,12 +41,14 @@ class StatedTruth:
     Attributes:
         contradictions: Rows about which labels and lists differ.
         examples: Some of them, in words.
+        missing: Right items that the lists, being cut, do not hold.
     """
 
     def __init__(self, truth: PictureTruth) -> None:
         self._truth = truth
         self.contradictions = 0
         self.examples: list[str] = []
+        self.missing = 0
 
     def judge(self, rows: JudgedRows) -> JudgedRows:
         """The rows by the lists; queries and items that these do not know keep what labels say."""
@@ -68,6 +70,7 @@ class StatedTruth:
             # The query itself is left out anyway, whatever the lists say of it.
             differ = known & ~rows.is_self[mine] & ((is_good != labelled_good) | (is_junk != labelled_junk))
             self._note(query, names[differ])
+            self.missing += len(good & self._truth.gallery) - int(is_good.sum())
             same_vehicle[mine] = np.where(known, is_good | is_junk, rows.same_vehicle[mine])
             same_camera[mine] = np.where(known, is_junk, rows.same_camera[mine])
         return replace(rows, same_vehicle=same_vehicle, same_camera=same_camera)
@@ -83,11 +86,17 @@ class StatedTruth:
         return self._truth.source
 
     @property
-    def warning(self) -> str | None:
-        """What to tell of the contradictions; None without any."""
-        if not self.contradictions:
-            return None
-        return (
-            f"{self._truth.source} contradict the labels about {self.contradictions:,} pairs, "
-            f"and were followed: {', '.join(self.examples)}"
-        )
+    def warnings(self) -> tuple[str, ...]:
+        """What to tell of contradictions and of what is missing."""
+        told = []
+        if self.contradictions:
+            told.append(
+                f"{self._truth.source} contradict the labels about {self.contradictions:,} pairs, "
+                f"and were followed: {', '.join(self.examples)}"
+            )
+        if self.missing:
+            told.append(
+                f"{self.missing:,} items that {self._truth.source} call right are not listed, so the scores leave "
+                "them out: rank without --top-k, --threshold and --cameras other"
+            )
+        return tuple(told)

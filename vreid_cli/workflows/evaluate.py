@@ -400,7 +400,7 @@ def _evaluate_one(session: Session, path: Path, rules: Rules) -> EvaluatedRankin
         rules=rules,
         found=found,
         truth=stated.source if stated else "labels",
-        warnings=(stated.warning,) if stated and stated.warning else (),
+        warnings=stated.warnings if stated else (),
     )
 
 
