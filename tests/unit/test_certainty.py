@@ -14,13 +14,14 @@ from oracles import Entry
 from oracles import evaluate as brute_force
 
 from vreid_cli.errors import DataError
+from vreid_cli.evaluation.assess import Rules, assess
 from vreid_cli.evaluation.breakdown import CameraPairs, by_track_length
 from vreid_cli.evaluation.matrix import evaluate_distances
 from vreid_cli.evaluation.scores import QueryScores, score_queries, summarise
 from vreid_cli.evaluation.thresholds import PairCounter
 from vreid_cli.evaluation.truth import StatedTruth
 from vreid_cli.evaluation.uncertainty import compare, mean_intervals
-from vreid_cli.types import JudgedRows, PictureTruth, text_array
+from vreid_cli.types import JudgedRows, PictureTruth, RankingFacts, text_array
 
 Floats = NDArray[np.floating]
 SEEDS = st.integers(0, 2**32 - 1)
@@ -304,6 +305,30 @@ def test_equal_errors_of_two_bells() -> None:
     assert curve.at_false_match_rate(1e-6) is None  # 40,000 pairs cannot tell one in a million
 
 
+def test_a_threshold_ends_before_the_next_distance_that_can_be_told_apart() -> None:
+    # Two distances of different vehicles in neighbouring bins, by their bits; the pair of one vehicle is below.
+    bits = np.array([999 << 10, (1000 << 10) + 5, 1001 << 10], dtype=np.int32)
+    distance = bits.view(np.float32)
+    false = np.zeros(3, dtype=bool)
+    counter = PairCounter("drop")
+    counter.add(
+        JudgedRows(
+            query_ids=text_array(["q"]),
+            vehicles=text_array(["v"]),
+            query=np.zeros(3, dtype=np.int32),
+            rank=np.arange(1, 4, dtype=np.int32),
+            same_vehicle=np.array([True, False, False]),
+            same_camera=false,
+            is_self=false,
+            distance=distance,
+        )
+    )
+    curve = counter.curve()
+    assert curve is not None
+    assert [int((distance[1:] <= threshold).sum()) for threshold in curve.thresholds] == [0, 1, 2]
+    assert curve.false_match_rate.tolist() == [0, 0.5, 1]
+
+
 # -- parts ---------------------------------------------------------------------------------------------------
 
 
@@ -346,6 +371,15 @@ def test_queries_without_a_positive_count_as_nothing_where_that_is_asked_for() -
     assert zero.valid_queries == skip.valid_queries == valid
     assert zero.mean_ap == pytest.approx((skip.mean_ap or 0) * valid / labelled)
     assert zero.cmc[1] == pytest.approx((skip.cmc[1] or 0) * valid / labelled)
+    # The intervals are about the same queries as the means.
+    for policy, summary in (("skip", skip), ("zero", zero)):
+        rules = Rules(ranks=RANKS, without_positive=policy, draws=300)  # type: ignore[arg-type]
+        found = assess([made.judged()], RankingFacts(), rules)
+        assert found.scores == summary
+        assert found.intervals.mean_ap is not None
+        middle = (found.intervals.mean_ap.low + found.intervals.mean_ap.high) / 2
+        assert middle == pytest.approx(summary.mean_ap, abs=0.08)
+    assert (zero.mean_ap or 0) < (skip.mean_ap or 0) - 0.1
 
 
 # -- a data set's own truth ----------------------------------------------------------------------------------
@@ -359,8 +393,8 @@ def test_stated_truth_decides_and_contradictions_are_told() -> None:
     truth = PictureTruth(
         source="the lists",
         gallery=frozenset({"g0", "g1", "g2", "g3", "g4"}),  # g5 is not theirs to judge
-        good={"q0": frozenset({"g1", "g2"})},  # nothing is said of q1
-        junk={"q0": frozenset({"g0", "g3"})},
+        good={"q0": frozenset({"g0", "g2"})},  # nothing is said of q1
+        junk={"q0": frozenset({"g1", "g3"})},
     )
     stated = StatedTruth(truth)
     rows = stated.judge(made.judged())
@@ -371,13 +405,13 @@ def test_stated_truth_decides_and_contradictions_are_told() -> None:
         good = set(rows.gallery_ids[mine & rows.same_vehicle & ~rows.same_camera])
         return good, set(rows.gallery_ids[mine & rows.same_vehicle & rows.same_camera])
 
-    assert found(0) == ({"g1", "g2"}, {"g0", "g3"})
+    assert found(0) == ({"g0", "g2"}, {"g1", "g3"})
     assert found(1) == ({"g1", "g4"}, {"g0"})
-    # g2 and g3 are of another vehicle by their labels, g4 of the same.
-    assert stated.contradictions == 3
+    # g0 is junk and g1 right by their labels, g2 and g3 of another vehicle, g4 of the same.
+    assert stated.contradictions == 5
     (warning,) = stated.warnings
-    assert "the lists contradict the labels about 3 pairs," in warning
-    assert {"q0 and g2", "q0 and g3", "q0 and g4"} == set(stated.examples)
+    assert "the lists contradict the labels about 5 pairs," in warning
+    assert len(stated.examples) == 3
     # In lists that leave out what labels do not know, a right item may be missing.
     whole = made.judged()
     assert whole.gallery_ids is not None

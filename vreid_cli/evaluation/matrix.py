@@ -28,9 +28,9 @@ from vreid_cli.types import (
 )
 
 #: Bins a row: more are slower to add up, fewer leave more to sort.
-_BINS = 4096
-#: Distances at a time, so that the arrays of a block stay in the caches.
-_BLOCK = 1 << 19
+_BINS = 2048
+#: Distances at a time: the arrays of a block stay in the caches, and the system does not take them back each time.
+_BLOCK = 1 << 18
 
 
 @dataclass(frozen=True)

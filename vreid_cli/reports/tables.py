@@ -84,20 +84,21 @@ def _mean_with_interval(result: Mapping[str, Any]) -> str:
 
 def breakdown_tables(results: Sequence[Mapping[str, Any]]) -> Iterator[Table]:
     """Scores of the parts of each ranking, where they were asked for."""
+    names = _names(results)
     for result in results:
         for key, heads in _BREAKDOWNS.items():
             parts = result[key]
             if parts is None:
                 continue
-            table = Table(title=Text(f"{_fact(result, 'metric')} by {key[3:]}"), title_justify="left")
+            table = Table(title=Text(f"{names[result['ranking']]} by {key[3:]}"), title_justify="left")
             for head in heads.values():
                 table.add_column(head)
             for head in ("mAP", *(f"rank-{rank}" for rank in result["cmc"]), "queries"):
                 table.add_column(head, justify="right")
             for part in parts:
                 scores = [part["mAP"], *part["cmc"].values()]
-                names = [Text(str(part[name])) for name in heads]
-                table.add_row(*names, *(percent(score) for score in scores), f"{part['queries']:,}")
+                labels = [Text(str(part[name])) for name in heads]
+                table.add_row(*labels, *(percent(score) for score in scores), f"{part['queries']:,}")
             yield table
 
 
