@@ -38,6 +38,16 @@ def test_intervals_comparisons_and_thresholds_are_told(vreid: Vreid, ranked: Pat
         assert text in told
 
 
+def test_every_table_says_how_it_was_counted(vreid: Vreid, ranked: Path) -> None:
+    told = " ".join(vreid("evaluate", "--by", "camera,length").split())
+    tables = told.count("┏")
+    assert tables == 1 + 2 * 3 + 2  # scores, two breakdowns of each ranking, comparisons, thresholds
+    for fact in ("dataset tracks", "task t2t", "track unit passage", "definition paper", "AP rule rectangle"):
+        assert told.count(fact) == tables, fact
+    assert told.count("--same-camera drop") == tables
+    assert told.count("valid/total") + told.count("valid queries ") >= tables
+
+
 def test_rankings_that_are_named_are_compared_with_the_first(vreid: Vreid, ranked: Path) -> None:
     names = [str(ranked / "rankings" / f"t2t-{metric}.parquet") for metric in ("minMED", "meanMCD50")]
     (comparison,) = vreid.json("evaluate", *names)["comparisons"]

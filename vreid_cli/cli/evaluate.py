@@ -114,7 +114,7 @@ def _render(report: EvaluateReport, console: Console) -> None:
     if report.comparisons:
         console.print(comparison_table([comparison.to_json() for comparison in report.comparisons], results))
     if report.drawn:
-        console.print(draws_table([drawn.to_json() for drawn in report.drawn]))
+        console.print(draws_table([drawn.to_json() for drawn in report.drawn], results))
     errors = error_table(results)
     if errors is not None:
         console.print(errors)

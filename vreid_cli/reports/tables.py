@@ -48,7 +48,7 @@ def evaluation_table(results: Sequence[Mapping[str, Any]]) -> Table:
     recipes = {tuple(_fact(result, key) for key in ("metric", *columns)) for result in results}
     if len(recipes) < len(results):
         columns.append("ranking")
-    table = Table(caption=_caption(results[0], shared), caption_justify="left", title_justify="left")
+    table = Table(caption=_caption(results, shared), caption_justify="left", title_justify="left")
     table.add_column("metric")
     for key in columns:
         table.add_column(_FACTS.get(key, key), overflow="fold")
@@ -63,18 +63,35 @@ def evaluation_table(results: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
-def _caption(result: Mapping[str, Any], shared: Iterable[str]) -> Text:
+def _caption(results: Sequence[Mapping[str, Any]], shared: Iterable[str]) -> Text:
     """What all rows have in common, and the rules that they were counted by."""
+    result = results[0]
     # Only one protocol draws; of all others there is nothing to say.
     told = [key for key in _FACTS if key in shared and not (key == "draw" and result[key] is None)]
     facts = [f"{_FACTS[key]} {_fact(result, key)}" for key in told]
     rules = [f"AP rule {result['ap_rule']}", _JUNK[result["same_camera"]]]
-    if result["ground_truth"] != "labels":
-        rules.append(f"ground truth from {result['ground_truth']}")
+    truths = _unique(one["ground_truth"] for one in results)
+    if truths != ["labels"]:
+        rules.append(f"ground truth from {' or '.join(truths)}")
     counted = "all labelled queries" if result["without_positive"] == "zero" else "the valid queries"
-    vehicles = result["intervals"]["vehicles"]
-    sure = f"± half of the 95% interval, {vehicles:,} vehicles drawn again"
+    vehicles = "/".join(_unique(f"{one['intervals']['vehicles']:,}" for one in results))
+    sure = f"± half of the 95% interval, {vehicles} vehicles drawn again"
     return Text("; ".join([*facts, *rules, f"scores in %, over {counted}", sure]))
+
+
+def _counted(results: Sequence[Mapping[str, Any]], note: str) -> Text:
+    """What a table beside the main one must say too: how its rankings were made and counted."""
+    facts = [
+        f"{_FACTS[key]} {'/'.join(_unique(_fact(result, key) for result in results))}"
+        for key in ("dataset", "task", "track_unit", "definition")
+    ]
+    valid = "/".join(_unique(f"{result['valid_queries']:,} of {result['total_queries']:,}" for result in results))
+    rules = [f"AP rule {results[0]['ap_rule']}", f"--same-camera {results[0]['same_camera']}"]
+    return Text("; ".join([note, *facts, *rules, f"valid queries {valid}"]))
+
+
+def _unique(values: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(values))
 
 
 def _mean_with_interval(result: Mapping[str, Any]) -> str:
@@ -90,7 +107,12 @@ def breakdown_tables(results: Sequence[Mapping[str, Any]]) -> Iterator[Table]:
             parts = result[key]
             if parts is None:
                 continue
-            table = Table(title=Text(f"{names[result['ranking']]} by {key[3:]}"), title_justify="left")
+            table = Table(
+                title=Text(f"{names[result['ranking']]} by {key[3:]}"),
+                title_justify="left",
+                caption=_counted([result], "scores in %"),
+                caption_justify="left",
+            )
             for head in heads.values():
                 table.add_column(head)
             for head in ("mAP", *(f"rank-{rank}" for rank in result["cmc"]), "queries"):
@@ -108,7 +130,10 @@ def comparison_table(comparisons: Sequence[Mapping[str, Any]], results: Sequence
     against = names[comparisons[0]["against"]]
     caption = "the same queries paired, vehicles drawn again; p by flipping signs of vehicles, not corrected for many"
     table = Table(
-        title=Text(f"mAP against {against}"), title_justify="left", caption=Text(caption), caption_justify="left"
+        title=Text(f"mAP against {against}"),
+        title_justify="left",
+        caption=_counted(results, caption),
+        caption_justify="left",
     )
     for head in ("ranking", "difference", "95% interval", "p", "queries", "vehicles"):
         table.add_column(head, justify="left" if head == "ranking" else "right")
@@ -125,12 +150,12 @@ def comparison_table(comparisons: Sequence[Mapping[str, Any]], results: Sequence
     return table
 
 
-def draws_table(draws: Sequence[Mapping[str, Any]]) -> Table:
+def draws_table(draws: Sequence[Mapping[str, Any]], results: Sequence[Mapping[str, Any]]) -> Table:
     """Means over random draws, with their standard deviation, in percent."""
     table = Table(
         title="Mean over random draws of the gallery",
         title_justify="left",
-        caption="± the standard deviation between draws; scores in %",
+        caption=_counted(results, "± the standard deviation between draws; scores in %"),
         caption_justify="left",
     )
     for head in ("metric", "seed", "draws", "mAP", "mINP", *(f"rank-{rank}" for rank in draws[0]["cmc"])):
@@ -156,7 +181,10 @@ def error_table(results: Sequence[Mapping[str, Any]]) -> Table | None:
     names = _names(results)
     caption = "d: give it to vreid rank --threshold; missed: pairs of the same vehicle that are farther"
     table = Table(
-        title="Same vehicle if no farther than d", title_justify="left", caption=caption, caption_justify="left"
+        title="Same vehicle if no farther than d",
+        title_justify="left",
+        caption=_counted(told, caption),
+        caption_justify="left",
     )
     rates = [rate for rate in told[0]["same_vehicle_errors"]["at_false_match_rate"] if float(rate) < _COARSE]
     for head in ("ranking", "equal errors", *(f"{100 * float(rate):g}% false matches" for rate in rates)):
