@@ -165,3 +165,18 @@ def test_the_released_sample(shared: Path) -> None:
     for (name, item), distance in found.items():
         images = [s.matrix.take(np.flatnonzero(s.track_id == t)) for s, t in ((query, name), (gallery, item))]
         assert distance == pytest.approx(oracle(*images, 1.0), rel=TOLERANCE)
+
+
+@pytest.mark.parametrize("width", [2, 3, 5, 9])
+def test_tracks_of_more_images_than_numbers(width: int) -> None:
+    # Their Gram is singular: from float32 products it would be indefinite, and the objective without a minimum.
+    rng = np.random.default_rng(width)
+    sides = []
+    for name, tracks in (("q", 3), ("g", 6)):
+        lengths = rng.integers(7, 13, size=tracks)
+        ids = [f"{name}{index}" for index, length in enumerate(lengths) for _ in range(length)]
+        sides.append(FeatureSet.from_arrays(rng.normal(size=(len(ids), width)).astype(np.float32), track_id=ids))
+    found = by_name(rank(*sides, RankingOptions(metrics=("RSCR",), device="cpu"))["RSCR"])
+    arrays = [{track: s.matrix.take(np.flatnonzero(s.track_id == track)) for track in set(s.track_id)} for s in sides]
+    for (query, item), distance in found.items():
+        assert distance == pytest.approx(oracle(arrays[0][query], arrays[1][item], 1.0), rel=1e-5)

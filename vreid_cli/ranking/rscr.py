@@ -63,7 +63,10 @@ class ReconstructionResidual:
     def _squared_residuals(self, query: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
         """(Q, n) squared residuals of each query image in n tracks of L images each, given as (L, n, D)."""
         length, count, _ = images.shape
-        grams = torch.einsum("knd,jnd->kjn", images, images).to(torch.float64)
+        # Rounded to float32, the Gram of images that are combinations of others could be indefinite, and the
+        # objective without a minimum.
+        exact = images.to(torch.float64)
+        grams = torch.einsum("knd,jnd->kjn", exact, exact)
         squares = query.to(torch.float64).square().sum(dim=1)
         step = max(1, _PROBLEMS // (count * max(1, length // 8)))
         pieces = []
@@ -80,17 +83,24 @@ class ReconstructionResidual:
             self.unsolved += solved.unsolved
             self.used = self.used or bool(solved.codes.any())
             residuals = solved.squared_residuals.unflatten(0, (len(rows), count))
-            _recompute_small(residuals, solved.codes.unflatten(1, (len(rows), count)), rows=rows, images=images)
+            self._recompute_small(residuals, grams, rows=rows, images=images)
             pieces.append(residuals)
         return torch.cat(pieces)
 
+    def _recompute_small(
+        self, residuals: torch.Tensor, grams: torch.Tensor, *, rows: torch.Tensor, images: torch.Tensor
+    ) -> None:
+        """Replace, in place, squared residuals that are small against the query.
 
-def _recompute_small(residuals: torch.Tensor, codes: torch.Tensor, *, rows: torch.Tensor, images: torch.Tensor) -> None:
-    """Replace, in place, squared residuals that are small against the query by those of the vectors themselves."""
-    squares = rows.to(torch.float64).square().sum(dim=1, keepdim=True)
-    small = (residuals < _SMALL_RESIDUAL**2 * squares).nonzero()
-    length, _, width = images.shape
-    for pairs in small.split(max(1, _GATHERED // (length * width))):
-        row, track = pairs.unbind(dim=1)
-        rebuilt = torch.einsum("lp,lpd->pd", codes[:, row, track], images[:, track].to(torch.float64))
-        residuals[row, track] = (rows[row].to(torch.float64) - rebuilt).square().sum(dim=1)
+        There the rounding of float32 products shows, in the codes and in the Gram form: both are computed again
+        from the vectors themselves.
+        """
+        squares = rows.to(torch.float64).square().sum(dim=1)
+        small = (residuals < _SMALL_RESIDUAL**2 * squares[:, None]).nonzero()
+        length, _, width = images.shape
+        for pairs in small.split(max(1, _GATHERED // (length * width))):
+            row, track = pairs.unbind(dim=1)
+            query, members = rows[row].to(torch.float64), images[:, track].to(torch.float64)
+            products = torch.einsum("lpd,pd->lp", members, query)
+            codes = solve_codes(products, grams[:, :, track], squares[row], alpha=self._alpha).codes
+            residuals[row, track] = (query - torch.einsum("lp,lpd->pd", codes, members)).square().sum(dim=1)

@@ -18,6 +18,8 @@ import torch
 
 #: Relative duality gap at which a problem is solved (DESIGN section 6).
 GAP = 1e-6
+#: The gap that is aimed at, and the rounding of the gap in parts of |q|²; where that is more, GAP will do.
+_FINE_GAP, _ROUNDING = 1e-9, 1e-12
 #: Sweeps of coordinate descent between attempts at the exact solution, in small tracks and in large ones. By
 #: measurement: fewer find the signs too seldom, more cost more than they save.
 _SWEEPS, _SWEEPS_LARGE = 8, 4
@@ -30,6 +32,8 @@ _MOST_ROUNDS = 2000
 _SMALL = 12
 #: What is added to the diagonals, in parts of the largest.
 _RIDGE = 1e-12
+#: Largest squared length of what the codes make of an image, in parts of the query's, that is believed.
+_WILDEST = 1e6
 
 
 @dataclass(frozen=True)
@@ -63,10 +67,13 @@ def solve_codes(products: torch.Tensor, grams: torch.Tensor, squares: torch.Tens
     residuals = squares.clone()
     problem = torch.arange(products.shape[1], device=products.device)
     current = _solve_masked(grams, torch.ones_like(products), products)
+    current = torch.where(_believable(current, grams, squares), current, 0.0)
     for round_number in range(_MOST_ROUNDS):
         if round_number:
             _descend(current, products, grams, alpha=alpha)
         attempts = 3 + len(products) // _IMAGES_AN_ATTEMPT if len(products) > _SMALL else 1
+        # Few problems go round often; in those, many codes may have to become zero one after the other.
+        attempts = max(attempts, min(round_number, len(products)))
         for _ in range(attempts):
             current, fitted = _improve(current, products, grams, squares, alpha=alpha)
         squared, solved = _judge(current, fitted, products, squares, alpha=alpha)
@@ -118,10 +125,21 @@ def _improve(
     for point in (halfway, exact):
         applied = _apply(grams, point)
         objective = _objective(point, applied, products, squares, alpha=alpha)
-        better = objective < lowest
+        better = (objective < lowest) & _believable(point, grams, squares)
         best, fitted = torch.where(better, point, best), torch.where(better, applied, fitted)
         lowest = torch.where(better, objective, lowest)
     return best, fitted
+
+
+def _believable(codes: torch.Tensor, grams: torch.Tensor, squares: torch.Tensor) -> torch.Tensor:
+    """Where codes are small enough that the objective, of terms as large as their squares, keeps its digits."""
+    believable: torch.Tensor = (_diagonal(grams) * codes.square()).sum(dim=0) <= _WILDEST * squares
+    return believable
+
+
+def _diagonal(grams: torch.Tensor) -> torch.Tensor:
+    """(n, m) squared length of each image."""
+    return grams.diagonal(dim1=0, dim2=1).T
 
 
 def _judge(
@@ -138,7 +156,9 @@ def _judge(
     scale = (alpha / strongest).clamp_(max=1)
     primal = squared / 2 + alpha * size
     dual = scale * along - scale.square() * squared / 2
-    return squared, primal - dual <= GAP * primal.abs()
+    # The gap bounds the error of the residual only as its root, so it is made smaller where rounding allows.
+    floor = torch.minimum(GAP * primal.abs(), _ROUNDING * squares)
+    return squared, primal - dual <= torch.maximum(floor, _FINE_GAP * primal.abs())
 
 
 def _objective(
@@ -168,7 +188,7 @@ def _solve_masked(grams: torch.Tensor, active: torch.Tensor, right: torch.Tensor
     """
     # Images that are combinations of others make the system singular. A little on the diagonal leaves its
     # solution finite, and far along the direction in which such images stand in for each other.
-    ridge = _RIDGE * grams.diagonal(dim1=0, dim2=1).amax(dim=1)
+    ridge = _RIDGE * _diagonal(grams).amax(dim=0)
     if len(active) <= _SMALL:
         return _eliminate(grams, active, right, ridge=ridge)
     masked = (grams * active[:, None] * active[None, :]).movedim(2, 0)
