@@ -1,7 +1,9 @@
 """The five CNNs of the paper: one explicit table of their latent representations (LRs).
 
 An LR is the tensor that enters the last Linear layer, in eval mode. A :class:`Network` keeps torchvision's
-model without that layer as ``trunk`` and the layer itself, if there is one, as ``head``.
+model without that layer as ``trunk`` and the layer itself, if there is one, as ``head``. Networks that were
+trained with a batch normalisation between the two (BNNeck) keep it as ``neck``; what enters the head has then
+passed through it.
 """
 
 from __future__ import annotations
@@ -126,19 +128,34 @@ class Network(nn.Module):
     Args:
         backbone: Entry of :data:`BACKBONES`.
         classes: Number of vehicles that the head tells apart; None for no head.
+        neck: Whether a batch normalisation stands between trunk and head, as in Luo et al., *Bag of Tricks and a
+            Strong Baseline for Deep Person Re-identification*: the triplet loss sees what enters it, the
+            classifier what leaves it.
     """
 
-    def __init__(self, backbone: Backbone, *, classes: int | None = None) -> None:
+    def __init__(self, backbone: Backbone, *, classes: int | None = None, neck: bool = False) -> None:
         super().__init__()
         self.backbone = backbone
         self.trunk = backbone.build()
         parent, _, last = backbone.head.rpartition(".")
         setattr(self.trunk.get_submodule(parent), last, nn.Identity())
+        self.neck = nn.BatchNorm1d(backbone.width) if neck else None
         self.head = None if classes is None else nn.Linear(backbone.width, classes)
+
+    def embed(self, images: torch.Tensor) -> torch.Tensor:
+        """What the trunk makes (B, D) of normalised images (B, 3, H, W): the LR before a neck, if there is one."""
+        return self.backbone.latent(self.trunk, images)
 
     def latent(self, images: torch.Tensor) -> torch.Tensor:
         """LRs (B, D) of normalised images (B, 3, H, W)."""
-        return self.backbone.latent(self.trunk, images)
+        return self.finish(self.embed(images))
+
+    def finish(self, embeddings: torch.Tensor) -> torch.Tensor:
+        """LRs (B, D) of what :meth:`embed` gave."""
+        if self.neck is None:
+            return embeddings
+        latent: torch.Tensor = self.neck(embeddings)
+        return latent
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Class scores (B, classes) of normalised images (B, 3, H, W).
@@ -152,9 +169,9 @@ class Network(nn.Module):
         return scores
 
 
-def build_random(backbone: Backbone, *, seed: int, classes: int | None = None) -> Network:
+def build_random(backbone: Backbone, *, seed: int, classes: int | None = None, neck: bool = False) -> Network:
     """A network with random weights that depend on the seed alone; torch's global state is left as it was."""
     with torch.random.fork_rng(devices=[]):
         # Not torch.manual_seed: that seeds the GPUs' generators too, which nobody restores.
         torch.default_generator.manual_seed(seed)
-        return Network(backbone, classes=classes)
+        return Network(backbone, classes=classes, neck=neck)

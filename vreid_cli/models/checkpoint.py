@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import pickle
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import nn
 
 from vreid_cli.errors import WeightsError
 from vreid_cli.models.backbones import BACKBONES, Network
@@ -29,29 +30,79 @@ _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 #: How torch names, in a long text, what a pickle would have run.
 _REFUSED_GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 _SHOWN_KEYS = 5
+#: torchvision has no name for what stands between trunk and head.
+_NECK = "neck."
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A state dict in torchvision's names; architecture and transform where the file says them."""
+    """A state dict in torchvision's names, with what the file says about it.
+
+    Attributes:
+        state: Tensors by name; those of a neck begin with ``neck.``.
+        architecture: Where the file says it.
+        transform: Where the file says it.
+        facts: All of the file's metadata, as text.
+    """
 
     state: StateDict
     architecture: str | None = None
     transform: Transform | None = None
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def has_neck(self) -> bool:
+        """Whether the network was trained with a neck."""
+        return any(name.startswith(_NECK) for name in self.state)
 
 
 def save_checkpoint(path: Path, network: Network, *, transform: Transform, facts: Mapping[str, str]) -> None:
     """Write a network, head included, in torchvision's names, with architecture, transform and further facts."""
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.trunk.state_dict().items()}
-    if network.head is not None:
-        for name, tensor in network.head.state_dict().items():
-            state[f"{network.backbone.head}.{name}"] = tensor.detach().cpu().contiguous()
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network_state(network).items()}
     metadata = {**facts, "vreid": "1", "architecture": network.backbone.name, "transform": transform.to_json()}
+    write_tensors(path, state, facts=metadata)
+
+
+def write_tensors(path: Path, tensors: StateDict, *, facts: Mapping[str, str]) -> None:
+    """Write tensors on the CPU as safetensors with metadata, atomically."""
     with atomic_path(path) as temporary:
         try:
-            save_file(state, temporary, metadata=metadata)
+            save_file(tensors, temporary, metadata=dict(facts))
         except SafetensorError as error:  # what it makes of a full disk
             raise OSError(str(error)) from error
+
+
+def network_state(network: Network) -> StateDict:
+    """All tensors of a network, head and neck included, in torchvision's names."""
+    state: StateDict = dict(network.trunk.state_dict())
+    parts = ((network.neck, _NECK), (network.head, f"{network.backbone.head}."))
+    for part, prefix in parts:
+        if part is not None:
+            state |= {f"{prefix}{name}": tensor for name, tensor in part.state_dict().items()}
+    return state
+
+
+def read_facts(path: Path) -> dict[str, str]:
+    """The metadata of a safetensors file, without its tensors.
+
+    Raises:
+        WeightsError: The file is damaged or no safetensors file.
+    """
+    return read_tensors(path, names=())[1]
+
+
+def read_tensors(path: Path, *, names: Sequence[str] | None = None) -> tuple[StateDict, dict[str, str]]:
+    """Tensors of a safetensors file (those named; None for all) and its metadata.
+
+    Raises:
+        WeightsError: The file is damaged or no safetensors file.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            wanted = file.keys() if names is None else names
+            return {name: file.get_tensor(name) for name in wanted}, dict(file.metadata() or {})
+    except (SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(f"{path} is damaged or is no safetensors file: {error}", file=path) from None
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -72,17 +123,12 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def _read_safetensors(path: Path) -> Checkpoint:
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(f"{path} is damaged or is no safetensors file: {error}", file=path) from None
-    architecture = metadata.get("architecture")
+    state, facts = read_tensors(path)
+    architecture = facts.get("architecture")
     if architecture is not None and architecture not in BACKBONES:
         raise WeightsError(f"{path} is for the unknown architecture '{architecture}'", file=path)
-    transform = Transform.from_json(metadata["transform"]) if "transform" in metadata else None
-    return Checkpoint(_normalise_names(state), architecture=architecture, transform=transform)
+    transform = Transform.from_json(facts["transform"]) if "transform" in facts else None
+    return Checkpoint(_normalise_names(state), architecture=architecture, transform=transform, facts=facts)
 
 
 def _load_pickle(path: Path) -> Any:
@@ -136,10 +182,10 @@ def _normalise_names(state: StateDict) -> StateDict:
 
 
 def load_trunk(network: Network, state: StateDict, *, source: str) -> int | None:
-    """Copy a state dict into the network's trunk; the head is dropped, whatever its number of classes.
+    """Copy a state dict into the network's trunk and neck; the head is dropped, whatever its number of classes.
 
     Args:
-        network: Filled in place.
+        network: Filled in place; its neck stays as it is where the state has none.
         state: Tensors in torchvision's names.
         source: What to call the weights in messages.
 
@@ -150,9 +196,18 @@ def load_trunk(network: Network, state: StateDict, *, source: str) -> int | None
         WeightsError: Keys are missing or unexpected (the first are listed), or a shape or value is wrong.
     """
     head = f"{network.backbone.head}."
-    ignored = (head, *network.backbone.ignored)
-    given = {name: tensor for name, tensor in state.items() if not name.startswith(ignored)}
-    own = network.trunk.state_dict()
+    ignored = (head, _NECK, *network.backbone.ignored)
+    trunk = {name: tensor for name, tensor in state.items() if not name.startswith(ignored)}
+    _fill(network.trunk, trunk, network=network, source=source)
+    neck = {name.removeprefix(_NECK): tensor for name, tensor in state.items() if name.startswith(_NECK)}
+    if neck and network.neck is not None:
+        _fill(network.neck, neck, network=network, source=source)
+    weight = state.get(f"{head}weight")
+    return None if weight is None else int(weight.shape[0])
+
+
+def _fill(part: nn.Module, given: StateDict, *, network: Network, source: str) -> None:
+    own = part.state_dict()
     # Counters that older torch did not save; they have no part in an LR.
     missing = [name for name in own if name not in given and not name.endswith("num_batches_tracked")]
     unexpected = [name for name in given if name not in own]
@@ -169,16 +224,14 @@ def load_trunk(network: Network, state: StateDict, *, source: str) -> int | None
             raise WeightsError(f"{source} does not fit {network.backbone.name}: {name} is {shapes}", file=source)
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise WeightsError(f"{source}: {name} holds values that are not finite", file=source)
-    network.trunk.load_state_dict(given, strict=False)
-    weight = state.get(f"{head}weight")
-    return None if weight is None else int(weight.shape[0])
+    part.load_state_dict(given, strict=False)
 
 
 def weights_digest(network: Network) -> str:
-    """SHA-256 over names, shapes and values of the trunk, so the same weights agree in any file format."""
+    """SHA-256 over names, shapes and values of what makes the LR, so the same weights agree in any file format."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(network.trunk.state_dict().items()):
-        if name.endswith("num_batches_tracked"):
+    for name, tensor in sorted(network_state(network).items()):
+        if name.endswith("num_batches_tracked") or name.startswith(f"{network.backbone.head}."):
             continue
         digest.update(f"{name} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().cpu().to(torch.float32).contiguous().numpy().tobytes())

@@ -59,7 +59,7 @@ class LoadedNetwork:
         network: On the CPU.
         transform: The input that it wants.
         weights: ``veri``, ``imagenet``, ``random``, or the file's name.
-        digest: SHA-256 of the trunk's tensors.
+        digest: SHA-256 of the tensors that make the LR.
         dropped_classes: Size of the classifier that the file held and that the LR does not need.
     """
 
@@ -96,7 +96,7 @@ def load_network(arch: str, weights: str, *, seed: int, source: WeightsSource) -
             file=path,
         )
     with torch.device("meta"):
-        network = Network(backbone)
+        network = Network(backbone, neck=checkpoint.has_neck)
     network = network.to_empty(device="cpu")
     for buffer in network.buffers():
         buffer.zero_()  # counters that a file may leave out
