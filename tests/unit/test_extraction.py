@@ -24,10 +24,11 @@ from vreid_cli.errors import DataError, DeviceError, StoreError, VreidError, Wei
 from vreid_cli.extraction import loading, planning
 from vreid_cli.extraction.extract import ExtractionOptions, SplitSummary, extract_split
 from vreid_cli.extraction.forward import Extractor, choose_batch_size
-from vreid_cli.extraction.loading import PictureDataset, choose_workers, load_batches
+from vreid_cli.extraction.loading import PictureDataset, load_batches
 from vreid_cli.models.backbones import Backbone, build_random
 from vreid_cli.models.transforms import Transform
 from vreid_cli.models.weights import LoadedNetwork, weights_digest
+from vreid_cli.runtime.workers import choose_workers
 from vreid_cli.store.features import FeatureStore
 from vreid_cli.store.runs import RunDirectory
 from vreid_cli.workflows.extract import FREE_SETTINGS, ExtractReport, extract

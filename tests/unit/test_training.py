@@ -1,30 +1,34 @@
-"""Training of the classifier: it learns, repeats itself bit for bit, and leaves the world as it found it."""
+"""The training loop: it learns, repeats itself and goes on bit for bit, and leaves the world as it found it."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from safetensors.torch import save_file
 from torch import nn
 
-from vreid_cli.errors import DataError, UsageError, VreidError
+from vreid_cli.config import TrainSettings
+from vreid_cli.errors import StoreError, UsageError
+from vreid_cli.extraction.forward import Extractor
 from vreid_cli.models.backbones import BACKBONES, Backbone, Network, build_random
+from vreid_cli.models.checkpoint import network_state, save_checkpoint
 from vreid_cli.models.transforms import Transform
-from vreid_cli.training.classification import (
-    EpochResult,
-    TrainingPlan,
-    TrainingResult,
-    augment,
-    load_pictures,
-    train_classifier,
-)
+from vreid_cli.models.weights import WeightsSource, load_network
+from vreid_cli.runtime.executors import LocalExecutor
+from vreid_cli.training.pictures import PicturesInMemory
+from vreid_cli.training.state import EpochResult, Scores, best_epoch, read_state, read_state_facts, save_state
+from vreid_cli.training.train import Learner, Lessons
 
 SMALL = Transform(resize=36, crop=32)
 CPU = torch.device("cpu")
-CLASSES = 3
+CLASSES = 4
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def _build_tiny() -> nn.Module:
@@ -32,286 +36,300 @@ def _build_tiny() -> nn.Module:
     return nn.Sequential(*layers, nn.Dropout(0.2), nn.Linear(8, 5))
 
 
-#: A network of a few thousand weights with batch normalisation and dropout, so that a test takes moments.
-TINY = Backbone(
-    name="tiny",
-    width=8,
-    transform=SMALL,
-    build=_build_tiny,
-    head="6",
-    latent=lambda trunk, images: trunk(images),
-    imagenet=None,
-)
+def _build_plain() -> nn.Module:
+    layers = [nn.Conv2d(3, 8, 5, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    return nn.Sequential(*layers, nn.Linear(8, 5))
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+def tiny(build: Callable[[], nn.Module], head: str) -> Backbone:
+    """A network of a few thousand weights, so that a test takes moments."""
+    return Backbone(
+        name="tiny",
+        width=8,
+        transform=SMALL,
+        build=build,
+        head=head,
+        latent=lambda trunk, images: trunk(images),
+        imagenet=None,
+    )
 
 
-def toy_pictures(per_class: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
-    """Noise, with red, green or blue raised by the class: (N, 3, 36, 36) uint8 and (N,) int64."""
+#: With batch normalisation and dropout; and without anything that looks at more than one picture.
+TINY, PLAIN = tiny(_build_tiny, "6"), tiny(_build_plain, "4")
+STRONG = {"optimizer": "adamw", "per_vehicle": 2, "triplet": 1.0, "neck": True, "label_smoothing": 0.1}
+
+
+def toy(per_class: int = 8, *, side: int = 36) -> Lessons:
+    """Noise, with red, green, blue or nothing raised by the class."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(CLASSES).repeat(per_class)
-    pictures = torch.randint(0, 120, (len(labels), 3, 36, 36), generator=generator, dtype=torch.uint8)
-    pictures[torch.arange(len(labels)), labels] += 120
-    return pictures, labels
+    pixels = torch.randint(0, 120, (len(labels), 3, side, side), generator=generator, dtype=torch.uint8)
+    coloured = labels < 3
+    pixels[torch.arange(len(labels))[coloured], labels[coloured]] += 120
+    return Lessons(PicturesInMemory(pixels), labels.numpy(), SMALL if side == 36 else Transform(side, side))
 
 
-def train(network: Network, *, seed: int = 1, on_epoch=lambda result: None, **changes) -> TrainingResult:
-    pictures, labels = toy_pictures()
-    plan = TrainingPlan(**{"epochs": 3, "batch_size": 8, "learning_rate": 0.02, **changes})
-    return train_classifier(
-        network, pictures, labels=labels, transform=SMALL, plan=plan, seed=seed, device=CPU, on_epoch=on_epoch
-    )
+def learner(backbone: Backbone = TINY, *, seed: int = 1, **recipe: object) -> Learner:
+    settings = TrainSettings(**{"epochs": 3, "batch_size": 8, "learning_rate": 0.02, **recipe})
+    network = build_random(backbone, seed=0, classes=CLASSES, neck=settings.neck)
+    return Learner(network, settings, executor=LocalExecutor(CPU), seed=seed)
 
 
-def weights(network: Network) -> dict[str, torch.Tensor]:
-    return {name: tensor.clone() for name, tensor in network.state_dict().items()}
+def learn(one: Learner, *, on_epoch=lambda result, _: None, validate=None, lessons: Lessons | None = None) -> Learner:
+    one.learn(lessons or toy(), validate=validate, on_epoch=on_epoch)
+    return one
 
 
-def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
-    return all(torch.equal(first[name], second[name]) for name in first)
+def same(first: Network, second: Network) -> bool:
+    one, other = network_state(first), network_state(second)
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_the_loss_falls_and_the_classes_are_learned() -> None:
-    network = build_random(TINY, seed=0, classes=CLASSES)
-    result = train(network, epochs=12, label_smoothing=0.0)
-    losses = [epoch.loss for epoch in result.epochs]
+@pytest.mark.parametrize("recipe", [{}, STRONG], ids=["cross-entropy", "strong"])
+def test_the_loss_falls_and_the_classes_are_learned(recipe: dict[str, object]):
+    trained = learn(learner(epochs=12, learning_rate=0.03, flip=True, **recipe))
+    losses = [epoch.loss for epoch in trained.history]
     assert losses[-1] < 0.6 * losses[0]
-    pictures, labels = toy_pictures()
+    lessons = toy()
+    assert isinstance(lessons.pictures, PicturesInMemory)
     with torch.inference_mode():
-        scores = network(SMALL.normalise(pictures[:, :, 2:34, 2:34]))
-    assert (scores.argmax(1) == labels).all()
+        scores = trained.result(SMALL.normalise(lessons.pictures.pixels[:, :, 2:34, 2:34]))
+    assert (scores.argmax(1).numpy() == lessons.labels).mean() > 0.9
 
 
-def test_a_real_backbone_learns_too() -> None:
-    network = build_random(BACKBONES["resnet18"], seed=0, classes=CLASSES)
-    result = train(network, epochs=3, learning_rate=2e-3, erase=0.0)
-    assert result.epochs[-1].loss < result.epochs[0].loss
-
-
-def test_every_epoch_is_reported_in_order_and_the_rate_rises_and_falls() -> None:
-    seen: list[EpochResult] = []
-    result = train(build_random(TINY, seed=0, classes=CLASSES), epochs=8, on_epoch=seen.append)
-    assert tuple(seen) == result.epochs
-    assert [epoch.epoch for epoch in seen] == list(range(1, 9))
-    rates = [epoch.learning_rate for epoch in seen]
-    assert rates.index(max(rates)) in (1, 2)
-    assert max(rates) <= 0.02 * (1 + 1e-9)
-    assert rates[-1] < 0.001 * max(rates)
-    assert all(0 <= epoch.accuracy <= 1 for epoch in seen)
-
-
-def test_the_first_loss_is_the_cross_entropy_of_the_pictures() -> None:
+def test_the_first_loss_is_the_cross_entropy_of_the_pictures():
     # Without dropout, chance or a change of weights within the epoch (one batch), it can be worked out by hand.
-    network = build_random(TINY, seed=0, classes=CLASSES)
-    network.trunk.get_submodule("5").p = 0.0
-    pictures, labels = toy_pictures()
-    pictures = pictures[:, :, 2:34, 2:34]
-    network.train()
-    scores = network(SMALL.normalise(pictures)).detach().double().numpy()
-    expected = np.mean(np.log(np.exp(scores).sum(1)) - scores[np.arange(len(labels)), labels.numpy()])
-    plan = TrainingPlan(epochs=1, batch_size=64, label_smoothing=0.0, colour_jitter=0.0, erase=0.0, flip=False)
-    result = train_classifier(
-        network, pictures, labels=labels, transform=SMALL, plan=plan, seed=0, device=CPU, on_epoch=lambda _: None
-    )
-    assert result.epochs[0].loss == pytest.approx(expected, rel=1e-5)
-    assert result.epochs[0].accuracy == pytest.approx(np.mean(scores.argmax(1) == labels.numpy()))
+    one = learner(epochs=1, batch_size=64)
+    one.network.trunk.get_submodule("5").p = 0.0
+    lessons = toy(side=32)
+    assert isinstance(lessons.pictures, PicturesInMemory)
+    one.network.train()
+    with torch.no_grad():
+        scores = one.network(SMALL.normalise(lessons.pictures.pixels)).double().numpy()
+    expected = np.mean(np.log(np.exp(scores).sum(1)) - scores[np.arange(len(scores)), lessons.labels])
+    right = (scores.argmax(1) == lessons.labels).mean()
+    result = learn(one, lessons=lessons).history[0]
+    assert result.loss == pytest.approx(expected, rel=1e-5)
+    assert result.accuracy == pytest.approx(right)
+    assert result.pictures == len(scores)
 
 
-def test_the_same_seed_gives_the_same_weights_bit_for_bit_and_another_seed_others() -> None:
-    trained = []
-    for seed, global_seed in ((1, 10), (1, 20), (2, 10)):
-        torch.manual_seed(global_seed)  # must not matter
-        network = build_random(TINY, seed=0, classes=CLASSES)
-        result = train(network, seed=seed)
-        trained.append((weights(network), result))
-    assert same(trained[0][0], trained[1][0])
-    assert trained[0][1] == trained[1][1]
-    assert not same(trained[0][0], trained[2][0])
+def test_one_step_of_sgd_is_the_formula():
+    # w - rate * (gradient + decay * w), the decay on kernels and matrices alone.
+    one = learner(PLAIN, epochs=1, batch_size=64, momentum=0.0, weight_decay=0.1, learning_rate=0.5)
+    before = {name: weight.detach().clone() for name, weight in one.network.named_parameters()}
+    lessons = toy(side=32)
+    assert isinstance(lessons.pictures, PicturesInMemory)
+    scores = one.network(SMALL.normalise(lessons.pictures.pixels))
+    nn.functional.cross_entropy(scores, torch.from_numpy(lessons.labels)).backward()
+    gradients = {
+        name: weight.grad.clone() for name, weight in one.network.named_parameters() if weight.grad is not None
+    }
+    one.network.zero_grad()
+    learn(one, lessons=lessons)
+    for name, weight in one.network.named_parameters():
+        decay = 0.1 if weight.ndim > 1 else 0.0
+        expected = before[name] - 0.5 * (gradients[name] + decay * before[name])
+        torch.testing.assert_close(weight.detach(), expected, rtol=1e-4, atol=1e-6)
 
 
-def test_the_global_random_states_are_left_alone() -> None:
-    torch.manual_seed(7)
-    before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
-    inside = []
-    network = build_random(TINY, seed=0, classes=CLASSES)
-    train(network, on_epoch=lambda _: inside.append(torch.get_rng_state()))
-    assert torch.equal(before, torch.get_rng_state())
-    assert np.array_equal(numpy_before, np.random.get_state()[1])  # noqa: NPY002
-    assert all(torch.equal(before, state) for state in inside)
+@pytest.mark.parametrize("per_vehicle", [0, 2])
+def test_accumulated_passes_make_the_same_step(per_vehicle: int):
+    whole = learn(learner(PLAIN, per_vehicle=per_vehicle, flip=True))
+    parts = learn(learner(PLAIN, per_vehicle=per_vehicle, flip=True, accumulate=2))
+    for name, tensor in network_state(whole.network).items():
+        torch.testing.assert_close(network_state(parts.network)[name], tensor, rtol=1e-4, atol=1e-6)
+    assert [e.loss for e in parts.history] == pytest.approx([e.loss for e in whole.history], rel=1e-4)
 
 
-def test_the_pictures_are_not_changed() -> None:
-    pictures, labels = toy_pictures()
-    before = pictures.clone()
-    train_classifier(
-        build_random(TINY, seed=0, classes=CLASSES),
-        pictures,
-        labels=labels,
-        transform=SMALL,
-        plan=TrainingPlan(epochs=1, batch_size=8),
-        seed=0,
-        device=CPU,
-        on_epoch=lambda _: None,
-    )
-    assert torch.equal(pictures, before)
+def test_a_short_gradient_makes_a_short_step():
+    steps = []
+    for clip in (0.0, 1e-3):
+        one = learner(PLAIN, epochs=1, batch_size=64, momentum=0.0, learning_rate=1.0, clip_norm=clip)
+        before = torch.cat([weight.detach().flatten().clone() for weight in one.network.parameters()])
+        learn(one)
+        after = torch.cat([weight.detach().flatten() for weight in one.network.parameters()])
+        steps.append(float((after - before).norm()))
+    assert steps[1] == pytest.approx(1e-3, rel=1e-2)
+    assert steps[0] > 1e-2
 
 
-def test_the_network_is_in_eval_mode_for_the_caller_and_at_the_end() -> None:
-    network = build_random(TINY, seed=0, classes=CLASSES)
-    modes = []
-    train(network, on_epoch=lambda _: modes.append(any(module.training for module in network.modules())))
-    assert modes == [False] * 3
-    assert not any(module.training for module in network.modules())
+def test_the_moving_average_is_that_of_the_steps():
+    # One step an epoch, so that each step's weights can be seen.
+    seen: list[torch.Tensor] = []
+    one = learner(PLAIN, epochs=5, batch_size=64, ema=0.6)
+    name = "trunk.0.weight"
+    learn(one, on_epoch=lambda _, own: seen.append(own.network.state_dict()[name].clone()))
+    expected = seen[0]
+    for weights in seen[1:]:
+        expected = 0.6 * expected + 0.4 * weights
+    torch.testing.assert_close(one.result.state_dict()[name], expected, rtol=1e-5, atol=1e-7)
+    assert not torch.equal(one.result.state_dict()[name], seen[-1])
+    assert learn(learner(PLAIN)).result is not None
 
 
-def test_the_network_is_in_eval_mode_after_an_interruption() -> None:
-    def interrupt(result: EpochResult) -> None:
+def test_the_same_seed_gives_the_same_weights_bit_for_bit_and_another_seed_others():
+    first, second, third = (learn(learner(seed=seed, flip=True)) for seed in (1, 1, 2))
+    assert same(first.network, second.network)
+    assert [e.loss for e in first.history] == [e.loss for e in second.history]
+    assert not same(first.network, third.network)
+
+
+GOING_ON = {
+    "sgd": {},
+    "adamw": {"optimizer": "adamw", "weight_decay": 0.05},
+    "strong": {**STRONG, "jitter": 0.3, "erase": 0.5, "zoom": 0.6, "schedule": "cosine", "warm_up": 0.3},
+    "average": {"ema": 0.9, "optimizer": "adamw"},
+    "accumulate": {"accumulate": 2, "clip_norm": 0.5},
+    "half": {"precision": "fp16"},
+    "bf16": {"precision": "bf16", "channels_last": False},
+}
+
+
+@pytest.mark.parametrize("recipe", GOING_ON.values(), ids=GOING_ON)
+@pytest.mark.parametrize("stop", [0, 1, 2])
+def test_going_on_from_a_file_ends_with_the_same_bits(tmp_path: Path, recipe: dict[str, object], stop: int):
+    recipe = {"epochs": 3, "flip": True, **recipe}
+    whole = learn(learner(**recipe))
+    path = tmp_path / "resume.safetensors"
+
+    def save(result: EpochResult | None, own: Learner) -> None:
+        if own.epoch == stop:
+            save_state(path, own.state(), facts={"note": "ü"})
+
+    before = learner(**recipe)
+    save(None, before)
+    learn(before, on_epoch=save)
+    after = learner(**recipe)
+    after.restore(read_state(path))
+    assert after.epoch == stop
+    seen: list[int] = []
+    learn(after, on_epoch=lambda result, _: seen.append(result.epoch))
+    assert seen == list(range(stop + 1, 4))
+    assert same(after.network, whole.network)
+    assert same(after.result, whole.result)
+    assert [e.loss for e in after.history] == [e.loss for e in whole.history]
+    assert read_state_facts(path) == {"note": "ü"}
+
+
+def test_what_helps_to_prepare_pictures_changes_nothing():
+    alone, lessons = learn(learner(flip=True, erase=0.5)), toy()
+    helped = learner(flip=True, erase=0.5)
+    helped.learn(Lessons(lessons.pictures, lessons.labels, SMALL, workers=2), validate=None, on_epoch=lambda *_: None)
+    assert same(alone.network, helped.network)
+
+
+def test_the_global_random_states_are_left_alone():
+    torch.manual_seed(5)
+    np.random.seed(5)  # noqa: NPY002 - the state that must not be touched
+    states = torch.random.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    learn(learner())
+    assert torch.equal(torch.random.get_rng_state(), states[0])
+    assert (np.random.get_state()[1] == states[1]).all()  # noqa: NPY002
+
+
+def test_validation_comes_when_it_is_due_and_at_the_end():
+    asked: list[bool] = []
+
+    def validate(network: Network) -> Scores:
+        asked.append(network.training)
+        return Scores(0.1 * len(asked), 0.5)
+
+    one = learn(learner(epochs=5, validate_every=2), validate=validate)
+    assert asked == [False, False, False]
+    assert [e.epoch for e in one.history if e.scores] == [2, 4, 5]
+    assert not one.network.training
+
+
+def test_the_best_epoch_is_the_first_of_the_highest_scores():
+    def epoch(number: int, score: float | None) -> EpochResult:
+        return EpochResult(number, 1, 1, 0, 0, 0, 1, 1, None if score is None else Scores(score, 0))
+
+    assert best_epoch([epoch(1, 0.5), epoch(2, 0.7), epoch(3, None), epoch(4, 0.7), epoch(5, 0.6)]) == 2
+    assert best_epoch([epoch(1, None), epoch(2, None)]) == 2
+
+
+def test_the_network_is_in_eval_mode_after_an_interruption():
+    def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    network = build_random(TINY, seed=0, classes=CLASSES)
+    one = learner()
     with pytest.raises(KeyboardInterrupt):
-        train(network, on_epoch=interrupt)
-    assert not any(module.training for module in network.modules())
+        learn(one, on_epoch=interrupt)
+    assert not one.network.training
 
 
-def test_a_loss_that_is_not_finite_is_an_error_that_names_the_learning_rate() -> None:
-    network = build_random(TINY, seed=0, classes=CLASSES)
-    with pytest.raises(UsageError, match="diverged") as caught:
-        train(network, learning_rate=1e30)
-    assert "1e+30" in str(caught.value.hint)
-    assert not any(module.training for module in network.modules())
+def test_a_loss_that_is_not_finite_is_an_error_that_names_the_learning_rate():
+    with pytest.raises(UsageError, match="diverged in epoch 1") as caught:
+        learn(learner(learning_rate=1e30, epochs=3, batch_size=8))
+    assert caught.value.hint is not None
+    assert "1e+30" in caught.value.hint
 
 
-@pytest.mark.parametrize("count", [2, 9, 17])
-def test_a_last_batch_of_one_picture_is_no_trouble(count: int) -> None:
-    pictures, labels = toy_pictures()
-    result = train_classifier(
-        build_random(TINY, seed=0, classes=CLASSES),
-        pictures[:count],
-        labels=labels[:count],
-        transform=SMALL,
-        plan=TrainingPlan(epochs=1, batch_size=8),
-        seed=0,
-        device=CPU,
-        on_epoch=lambda _: None,
-    )
-    assert np.isfinite(result.epochs[0].loss)
+def test_tf32_is_refused_where_it_does_not_exist():
+    with pytest.raises(UsageError, match="tf32"):
+        learner(precision="tf32")
 
 
-@pytest.mark.parametrize(
-    ("pictures", "labels"),
-    [
-        (torch.zeros(4, 3, 36, 36), torch.zeros(4, dtype=torch.int64)),
-        (torch.zeros(4, 1, 36, 36, dtype=torch.uint8), torch.zeros(4, dtype=torch.int64)),
-        (torch.zeros(4, 3, 36, 31, dtype=torch.uint8), torch.zeros(4, dtype=torch.int64)),
-        (torch.zeros(4, 3, 36, 36, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64)),
-        (torch.zeros(4, 3, 36, 36, dtype=torch.uint8), torch.zeros(4)),
-        (torch.zeros(4, 3, 36, 36, dtype=torch.uint8), torch.full((4,), CLASSES)),
-        (torch.zeros(4, 3, 36, 36, dtype=torch.uint8), torch.full((4,), -1)),
-        (torch.zeros(1, 3, 36, 36, dtype=torch.uint8), torch.zeros(1, dtype=torch.int64)),
-        (torch.zeros(0, 3, 36, 36, dtype=torch.uint8), torch.zeros(0, dtype=torch.int64)),
-    ],
-    ids=["float", "grey", "smaller than the crop", "labels short", "labels float", "high", "low", "one", "none"],
-)
-def test_bad_input_is_refused_before_a_weight_changes(pictures: torch.Tensor, labels: torch.Tensor) -> None:
-    network = build_random(TINY, seed=0, classes=CLASSES)
-    before = weights(network)
-    with pytest.raises(DataError):
-        train_classifier(
-            network,
-            pictures,
-            labels=labels,
-            transform=SMALL,
-            plan=TrainingPlan(epochs=1),
-            seed=0,
-            device=CPU,
-            on_epoch=lambda _: None,
-        )
-    assert same(before, weights(network))
+def test_the_neck_keeps_no_shift_and_the_head_no_bias():
+    one = learn(learner(**STRONG))
+    assert one.network.neck is not None
+    assert one.network.head is not None
+    assert one.network.head.bias is None
+    assert not one.network.neck.bias.any()
+    assert (one.network.neck.weight != 1).any()
 
 
-def test_a_network_without_a_head_is_refused() -> None:
-    with pytest.raises(ValueError, match="classifier"):
-        train(build_random(TINY, seed=0))
+@pytest.mark.parametrize("arch", BACKBONES)
+def test_every_architecture_learns_a_step_and_comes_back_from_its_file(tmp_path: Path, arch: str):
+    # As small as each allows: only the step and the way through the file matter.
+    crop = {"inception_v3": 80, "alexnet": 64}.get(arch, 32)
+    transform = Transform(crop, crop)
+    neck = arch == "resnet18"
+    network = build_random(BACKBONES[arch], seed=0, classes=CLASSES, neck=neck)
+    recipe = TrainSettings(epochs=1, batch_size=4, momentum=0.0, neck=neck)
+    one = Learner(network, recipe, executor=LocalExecutor(CPU), seed=0)
+    before = {name: tensor.clone() for name, tensor in network.trunk.named_parameters()}
+    lessons = toy(1, side=crop)
+    one.learn(lessons, validate=None, on_epoch=lambda *_: None)
+    moved = [name for name, tensor in network.trunk.named_parameters() if not torch.equal(before[name], tensor)]
+    assert len(moved) > 0.9 * len(before)
+
+    path = tmp_path / "last.safetensors"
+    save_checkpoint(path, one.result, transform=transform, facts={})
+    loaded = load_network(arch, str(path), seed=0, source=WeightsSource(cache_dir=tmp_path))
+    assert loaded.transform == transform
+    assert loaded.dropped_classes == CLASSES
+    assert isinstance(lessons.pictures, PicturesInMemory)
+    pixels = lessons.pictures.pixels
+    with torch.inference_mode():
+        expected = one.result.latent(transform.normalise(pixels)).numpy()
+    latent = Extractor(loaded, CPU, batch_size=4).compute(pixels).numpy()
+    assert latent.shape == (CLASSES, BACKBONES[arch].width)
+    assert np.abs(latent - expected).max() <= 1e-5 * np.abs(expected).max()
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"epochs": 0},
-        {"batch_size": 1},
-        {"learning_rate": 0.0},
-        {"learning_rate": float("nan")},
-        {"weight_decay": -1.0},
-        {"label_smoothing": 1.0},
-        {"colour_jitter": 1.0},
-        {"erase": 1.5},
-    ],
-    ids=str,
-)
-def test_impossible_plans_are_refused_with_the_name_of_the_value(change: dict[str, float]) -> None:
-    with pytest.raises(UsageError, match=next(iter(change))):
-        TrainingPlan(**change)
+# ---- the file that a training goes on from
 
 
-def test_augmentation_without_any_change_is_a_crop_of_the_picture() -> None:
-    pictures, _ = toy_pictures(2)
-    plan = TrainingPlan(colour_jitter=0.0, erase=0.0, flip=False)
-    crops = augment(pictures, 32, plan=plan, generator=torch.Generator().manual_seed(3))
-    assert crops.shape == (len(pictures), 3, 32, 32)
-    offsets = set()
-    for picture, crop in zip(pictures, crops, strict=True):
-        places = [(y, x) for y in range(5) for x in range(5) if torch.equal(picture[:, y : y + 32, x : x + 32], crop)]
-        assert len(places) == 1
-        offsets.add(places[0])
-    assert len(offsets) > 1
+def test_a_missing_state_says_how_to_begin_anew(tmp_path: Path):
+    with pytest.raises(StoreError, match="no training to go on with") as caught:
+        read_state(tmp_path / "resume.safetensors")
+    assert "--restart" in str(caught.value.hint)
 
 
-def test_some_pictures_are_mirrored_and_nothing_else_happens_to_them() -> None:
-    pictures, _ = toy_pictures(8)
-    plan = TrainingPlan(colour_jitter=0.0, erase=0.0)
-    crops = augment(pictures, 36, plan=plan, generator=torch.Generator().manual_seed(3))
-    straight = [torch.equal(crop, picture) for picture, crop in zip(pictures, crops, strict=True)]
-    mirrored = [torch.equal(crop.flip(2), picture) for picture, crop in zip(pictures, crops, strict=True)]
-    assert all(one != other for one, other in zip(straight, mirrored, strict=True))
-    assert any(straight)
-    assert any(mirrored)
-
-
-def test_erasing_paints_over_a_rectangle_of_one_grey() -> None:
-    pictures = torch.arange(3 * 32 * 32).remainder(251).view(1, 3, 32, 32).to(torch.uint8).repeat(6, 1, 1, 1)
-    plan = TrainingPlan(colour_jitter=0.0, erase=1.0, flip=False)
-    erased = augment(pictures, 32, plan=plan, generator=torch.Generator().manual_seed(3))
-    for before, after in zip(pictures, erased, strict=True):
-        rows, columns = torch.nonzero((before != after).any(0), as_tuple=True)
-        assert len(rows) > 0
-        box = after[:, rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
-        assert len(box.unique()) == 1
-        assert box[0].numel() < 32 * 32 / 4
-
-
-def test_loaded_pictures_hold_the_crop_that_the_network_will_see(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    paths = []
-    for k, size in enumerate([(90, 60, 3), (60, 90, 3), (70, 70, 3)]):
-        paths.append(tmp_path / f"{k}.png")
-        Image.fromarray(rng.integers(0, 255, size=size, dtype=np.uint8)).save(paths[-1])
-    loaded = load_pictures(paths, SMALL, max_pixels=10_000)
-    assert loaded.shape == (3, 3, 36, 36)
-    assert loaded.dtype == torch.uint8
-    for path, pixels in zip(paths, loaded, strict=True):
-        with Image.open(path) as picture:
-            assert torch.equal(pixels[:, 2:34, 2:34], SMALL.crop_uint8(picture))
-
-
-def test_a_picture_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    (tmp_path / "broken.jpg").write_bytes(b"no picture")
-    with pytest.raises(VreidError, match=r"broken\.jpg") as caught:
-        load_pictures([tmp_path / "broken.jpg"], SMALL, max_pixels=10_000)
-    assert caught.value.file == str(tmp_path / "broken.jpg")
+@pytest.mark.parametrize("damage", ["cut", "foreign", "version", "history", "text"])
+def test_a_damaged_state_is_refused(tmp_path: Path, damage: str):
+    path = tmp_path / "resume.safetensors"
+    save_state(path, learn(learner(epochs=1)).state(), facts={})
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:-100])
+    elif damage == "text":
+        path.write_text("epoch 3")
+    else:
+        about = {"version": "1", "epoch": 1, "numbers": {}, "history": [], "facts": {}}
+        about |= {"version": "9"} if damage == "version" else {"history": [{"epoch": 1}]}
+        facts = {} if damage == "foreign" else {"vreid_training": json.dumps(about)}
+        save_file({"x": torch.zeros(1)}, path, metadata=facts)
+    with pytest.raises(StoreError, match="holds no state of a training, or is damaged"):
+        read_state(path)

@@ -7,17 +7,24 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from vreid_cli.cli.options import Common, Options, given, typed_command
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from vreid_cli.config import Resolved
+    from vreid_cli.config import Layer, Resolved
     from vreid_cli.workflows.session import Report, Session
 
     R = TypeVar("R", bound=Report)
+
+    class Settle(Protocol):
+        """From layers to a session."""
+
+        def __call__(self, layers: Sequence[Layer], *, command: Sequence[str]) -> Session:
+            """Settle the settings of a command as it was typed."""
+
 
 #: Wide enough for every table where the output is no terminal, whose width would be a guess.
 _WIDTH_OF_NO_TERMINAL = 200
@@ -27,38 +34,45 @@ def execute(
     common: Common,
     options: Options,
     *,
-    workflow: Callable[[Session], R],
+    workflow: Callable[[Session], R | None],
     render: Callable[[R, Console], None],
     extra_json: Callable[[R], dict[str, Any]] | None = None,
     use_latest: bool = True,
     free: Sequence[str] = (),
+    settle: Settle | None = None,
 ) -> None:
     """Settle the settings, run one workflow, print its report.
 
     Args:
         common: The options that every command takes.
         options: The command's own, ``{section: {key: value}}``; None is what was not given.
-        workflow: What the command does.
+        workflow: What the command does; None where another process tells what was done.
         render: Prints the report for people.
         extra_json: Further keys of ``--json``, or all of them where it gives ``results``.
         use_latest: Without ``--run-dir``, work on the run that ``runs/latest`` names.
         free: Settings that may differ from those of the run.
+        settle: Settles the settings of a command that has rules of its own for it.
     """
     # Imported here, so that --help needs none of it.
     from vreid_cli.runtime.progress import set_up_logging
-    from vreid_cli.workflows.session import collect_layers, settle
+    from vreid_cli.workflows import session as sessions
 
     set_up_logging(quiet=common.quiet, verbose=common.verbose)
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A name that the terminal has no letters for is no reason to lose a result.
         sys.stdout.reconfigure(errors="backslashreplace")
     overrides = given(**options, run={"run_dir": common.run_dir, "seed": common.seed})
-    layers = collect_layers(overrides, config=common.config, assignments=common.assignments)
-    session = settle(layers, command=typed_command(), use_latest=use_latest, free=free)
+    layers = sessions.collect_layers(overrides, config=common.config, assignments=common.assignments)
+    if settle is None:
+        session = sessions.settle(layers, command=typed_command(), use_latest=use_latest, free=free)
+    else:
+        session = settle(layers, command=typed_command())
     if common.show_config:
         _print_config(session.resolved, as_json=common.json)
         return
     report = workflow(session)
+    if report is None:
+        return
     if common.json:
         print_json(_report_json(report, extra_json(report) if extra_json else {}))
         return

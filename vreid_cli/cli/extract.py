@@ -13,11 +13,16 @@ from vreid_cli.cli.options import (
     COMPUTE,
     DATA,
     FLAG,
+    NETWORK,
+    Arch,
     Common,
     DataDir,
+    Dataset,
     Device,
     LabelPattern,
     Options,
+    Strict,
+    Workers,
     auto_or_number,
     split_list,
     with_common,
@@ -28,22 +33,11 @@ if TYPE_CHECKING:
 
     from vreid_cli.workflows.extract import ExtractReport
 
-_NETWORK = "Network"
-
 
 @functools.partial(with_common, default_run="runs/<dataset>-<arch>-<weights>")
 def command(
     common: Common,
-    dataset: Annotated[
-        str | None,
-        typer.Option(
-            "--dataset",
-            metavar="NAME",
-            help="Layout of the data set: veri, vehicleid, veri-wild, vric, aicity, tracks (a folder per track) or "
-            "csv (a table of pictures, or of boxes in frames). \\[veri]",
-            rich_help_panel=DATA,
-        ),
-    ] = None,
+    dataset: Dataset = None,
     data_dir: DataDir = None,
     query_dir: Annotated[
         Path | None,
@@ -78,15 +72,7 @@ def command(
         ),
     ] = None,
     label_pattern: LabelPattern = None,
-    arch: Annotated[
-        str | None,
-        typer.Option(
-            "--arch",
-            metavar="NAME",
-            help="The network: densenet201, resnet18, alexnet, vgg16 or inception_v3. \\[densenet201]",
-            rich_help_panel=_NETWORK,
-        ),
-    ] = None,
+    arch: Arch = None,
     weights: Annotated[
         str | None,
         typer.Option(
@@ -94,7 +80,7 @@ def command(
             metavar="veri|imagenet|random|FILE",
             help="Its weights: those of the paper's authors, ImageNet's, untrained, or a .pth, .pt or .safetensors "
             "file. \\[veri]",
-            rich_help_panel=_NETWORK,
+            rich_help_panel=NETWORK,
         ),
     ] = None,
     device: Device = None,
@@ -108,16 +94,7 @@ def command(
             rich_help_panel=COMPUTE,
         ),
     ] = None,
-    workers: Annotated[
-        str | None,
-        typer.Option(
-            "--workers",
-            metavar="auto|N",
-            parser=auto_or_number,
-            help="Processes that decode pictures ahead; 0: none. \\[auto]",
-            rich_help_panel=COMPUTE,
-        ),
-    ] = None,
+    workers: Workers = None,
     restart: Annotated[
         bool | None,
         typer.Option(
@@ -127,15 +104,7 @@ def command(
             rich_help_panel=COMPUTE,
         ),
     ] = None,
-    strict: Annotated[
-        bool | None,
-        typer.Option(
-            "--strict",
-            metavar=FLAG,
-            help="Stop at the first bad picture instead of skipping it.",
-            rich_help_panel=COMPUTE,
-        ),
-    ] = None,
+    strict: Strict = None,
 ) -> None:
     """Turn pictures into latent representations (features), kept in a run directory.
 

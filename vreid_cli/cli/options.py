@@ -14,7 +14,7 @@ import typer
 
 from vreid_cli.errors import UsageError
 
-DATA, FILES, COMPUTE, COMMON = "Data", "Files", "Computing", "Every command"
+DATA, NETWORK, FILES, COMPUTE, COMMON = "Data", "Network", "Files", "Computing", "Every command"
 #: A flag takes no value: without this its help would show a type.
 FLAG = ""
 #: Which run a command works on where ``--run-dir`` names none.
@@ -39,6 +39,44 @@ def auto_or_number(text: str) -> str | int:
     return int(text)
 
 
+Dataset = Annotated[
+    str | None,
+    typer.Option(
+        "--dataset",
+        metavar="NAME",
+        help="Layout of the data set: veri, vehicleid, veri-wild, vric, aicity, tracks (a folder per track) or "
+        "csv (a table of pictures, or of boxes in frames). \\[veri]",
+        rich_help_panel=DATA,
+    ),
+]
+Arch = Annotated[
+    str | None,
+    typer.Option(
+        "--arch",
+        metavar="NAME",
+        help="The network: densenet201, resnet18, alexnet, vgg16 or inception_v3. \\[densenet201]",
+        rich_help_panel=NETWORK,
+    ),
+]
+Workers = Annotated[
+    str | None,
+    typer.Option(
+        "--workers",
+        metavar="auto|N",
+        parser=auto_or_number,
+        help="Processes that decode pictures ahead; 0: none. \\[auto]",
+        rich_help_panel=COMPUTE,
+    ),
+]
+Strict = Annotated[
+    bool | None,
+    typer.Option(
+        "--strict",
+        metavar=FLAG,
+        help="Stop at the first bad picture instead of skipping it.",
+        rich_help_panel=COMPUTE,
+    ),
+]
 DataDir = Annotated[
     Path | None,
     typer.Option(

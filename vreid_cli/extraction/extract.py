@@ -11,11 +11,12 @@ import torch
 from vreid_cli.data.listing import Listing
 from vreid_cli.errors import DataError, StoreError
 from vreid_cli.extraction.forward import Extractor
-from vreid_cli.extraction.loading import PictureDataset, choose_workers, load_batches
+from vreid_cli.extraction.loading import PictureDataset, load_batches
 from vreid_cli.extraction.planning import PartPlan, make_plan, split_plan
 from vreid_cli.extraction.renewal import LIMIT, Lack, PartResult, find_lack, renew
 from vreid_cli.models.transforms import Transform
 from vreid_cli.runtime.progress import log, progress
+from vreid_cli.runtime.workers import choose_workers
 from vreid_cli.store.features import FeatureStore, PartFacts, Skipped
 from vreid_cli.types import Float32Array, ImageRecord
 

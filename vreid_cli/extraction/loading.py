@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -11,13 +9,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from vreid_cli.data.decoding import BadPictureError, decode_rgb
-from vreid_cli.errors import VreidError
 from vreid_cli.models.transforms import Transform
+from vreid_cli.runtime.workers import leave_interrupts_to_parent, worker_died
 from vreid_cli.types import ImageRecord
-
-#: Below this many pictures, starting worker processes takes longer than they save.
-_WORTH_WORKERS = 64
-_MOST_WORKERS = 16
 
 
 @dataclass(frozen=True)
@@ -69,29 +63,16 @@ def load_batches(
         num_workers=workers,
         collate_fn=_collate,
         pin_memory=pin_memory,
-        worker_init_fn=_leave_interrupts_to_parent,
+        worker_init_fn=leave_interrupts_to_parent,
         prefetch_factor=4 if workers else None,
     )
     try:
         yield from loader
     except RuntimeError as error:
-        if "DataLoader worker (pid" not in str(error):  # an error inside a living worker is a bug: let it show
+        died = worker_died(error, kept="finished parts are kept")
+        if died is None:
             raise
-        raise VreidError(
-            f"a process that decodes pictures died: {str(error).splitlines()[0]}",
-            hint="use --workers 0 to decode in the main process; finished parts are kept",
-        ) from None
-
-
-def choose_workers(requested: int | str, *, pictures: int, on_cpu: bool) -> int:
-    """Number of decoding processes; ``auto`` leaves the cores to a network that runs on them."""
-    if isinstance(requested, int):
-        return requested
-    if pictures < _WORTH_WORKERS:
-        return 0
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    # A forward pass on the CPU takes many times as long as decoding: one process keeps ahead of eight cores.
-    return max(1, cores // 8) if on_cpu else min(_MOST_WORKERS, cores)
+        raise died from None
 
 
 def _collate(items: list[tuple[int, torch.Tensor | str]]) -> Batch:
@@ -99,8 +80,3 @@ def _collate(items: list[tuple[int, torch.Tensor | str]]) -> Batch:
     bad = [(index, reason) for index, reason in items if isinstance(reason, str)]
     pixels = torch.stack([tensor for _, tensor in good]) if good else torch.empty(0, 3, 0, 0, dtype=torch.uint8)
     return Batch([index for index, _ in good], pixels, bad)
-
-
-def _leave_interrupts_to_parent(_worker: int) -> None:
-    # Ctrl-C reaches the whole process group; only the parent may speak about it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -140,7 +140,8 @@ class Network(nn.Module):
         parent, _, last = backbone.head.rpartition(".")
         setattr(self.trunk.get_submodule(parent), last, nn.Identity())
         self.neck = nn.BatchNorm1d(backbone.width) if neck else None
-        self.head = None if classes is None else nn.Linear(backbone.width, classes)
+        # A bias would move the classes away from the origin, around which a neck lays them.
+        self.head = None if classes is None else nn.Linear(backbone.width, classes, bias=not neck)
 
     def embed(self, images: torch.Tensor) -> torch.Tensor:
         """What the trunk makes (B, D) of normalised images (B, 3, H, W): the LR before a neck, if there is one."""

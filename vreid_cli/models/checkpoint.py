@@ -206,6 +206,19 @@ def load_trunk(network: Network, state: StateDict, *, source: str) -> int | None
     return None if weight is None else int(weight.shape[0])
 
 
+def restore_network(network: Network, state: StateDict, *, source: str) -> None:
+    """Copy all tensors that :func:`network_state` gave, the head's too.
+
+    Raises:
+        WeightsError: They are those of another network.
+    """
+    load_trunk(network, state, source=source)
+    if network.head is not None:
+        prefix = f"{network.backbone.head}."
+        head = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+        _fill(network.head, head, network=network, source=source)
+
+
 def _fill(part: nn.Module, given: StateDict, *, network: Network, source: str) -> None:
     own = part.state_dict()
     # Counters that older torch did not save; they have no part in an LR.

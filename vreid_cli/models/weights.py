@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 
 from vreid_cli.errors import UsageError, WeightsError
 from vreid_cli.models.backbones import BACKBONES, Backbone, Network, build_random
-from vreid_cli.models.checkpoint import load_trunk, read_checkpoint, weights_digest
+from vreid_cli.models.checkpoint import Checkpoint, load_trunk, read_checkpoint, restore_network, weights_digest
 from vreid_cli.models.transforms import Transform
 from vreid_cli.runtime.cache import cache_folder
 from vreid_cli.runtime.progress import log, progress
@@ -87,14 +88,7 @@ def load_network(arch: str, weights: str, *, seed: int, source: WeightsSource) -
     if weights == "random":
         network = build_random(backbone, seed=seed)
         return _ready(network, backbone.transform, weights="random", dropped=None)
-    path = fetch_weights(backbone, weights, source=source)
-    checkpoint = read_checkpoint(path)
-    if checkpoint.architecture not in (None, arch):
-        raise WeightsError(
-            f"{path} is for {checkpoint.architecture}, not for {arch}",
-            hint=f"use --arch {checkpoint.architecture}",
-            file=path,
-        )
+    path, checkpoint = _read_for(backbone, weights, source=source)
     with torch.device("meta"):
         network = Network(backbone, neck=checkpoint.has_neck)
     network = network.to_empty(device="cpu")
@@ -103,6 +97,87 @@ def load_network(arch: str, weights: str, *, seed: int, source: WeightsSource) -
     dropped = load_trunk(network, checkpoint.state, source=str(path))
     name = weights if weights in ("veri", "imagenet") else path.name
     return _ready(network, checkpoint.transform or backbone.transform, weights=name, dropped=dropped)
+
+
+@dataclass(frozen=True)
+class TrainableNetwork:
+    """A network ready to learn: a head for the vehicles on top of weights to start from.
+
+    Attributes:
+        network: On the CPU.
+        transform: The input that the weights want.
+        weights: ``veri``, ``imagenet``, ``random``, or the file's name.
+        digest: SHA-256 of the tensors that make the LR, before anything is learned.
+        kept_head: Whether the file's classifier is of the same vehicles and was kept.
+        dropped_classes: Size of the classifier that the file held and that was dropped.
+        dropped_neck: Whether the file held a neck that the recipe has not.
+    """
+
+    network: Network
+    transform: Transform
+    weights: str
+    digest: str
+    kept_head: bool = False
+    dropped_classes: int | None = None
+    dropped_neck: bool = False
+
+
+def load_trainable(
+    arch: str, weights: str, *, classes: Sequence[str], neck: bool, seed: int, source: WeightsSource
+) -> TrainableNetwork:
+    """Build the architecture with a head for these vehicles, on top of these weights.
+
+    Args:
+        arch: Key of :data:`BACKBONES`.
+        weights: ``veri``, ``imagenet``, ``random``, or the path of a file.
+        classes: Names of the vehicles. The head of a checkpoint of ours is kept where it is of the same ones.
+        neck: Whether a batch normalisation stands between trunk and head.
+        seed: Makes what the weights do not hold.
+        source: Cache and addresses.
+
+    Raises:
+        UsageError: ``veri`` with another architecture than densenet201.
+        WeightsError: The weights cannot be had, are not what they should be, or do not fit.
+    """
+    backbone = BACKBONES[arch]
+    network = build_random(backbone, seed=seed, classes=len(classes), neck=neck)
+    if weights == "random":
+        return TrainableNetwork(network, backbone.transform, "random", weights_digest(network))
+    path, checkpoint = _read_for(backbone, weights, source=source)
+    known = _class_names(checkpoint) == list(classes) and checkpoint.has_neck == neck
+    if known:
+        restore_network(network, checkpoint.state, source=str(path))
+    dropped = None if known else load_trunk(network, checkpoint.state, source=str(path))
+    return TrainableNetwork(
+        network,
+        checkpoint.transform or backbone.transform,
+        weights=weights if weights in ("veri", "imagenet") else path.name,
+        digest=weights_digest(network),
+        kept_head=known,
+        dropped_classes=dropped,
+        dropped_neck=checkpoint.has_neck and not neck,
+    )
+
+
+def _class_names(checkpoint: Checkpoint) -> list[str] | None:
+    try:
+        names = json.loads(checkpoint.facts["classes"])
+    except (KeyError, ValueError):  # another program's file, or an older one that told their number only
+        return None
+    return names if isinstance(names, list) else None
+
+
+def _read_for(backbone: Backbone, weights: str, *, source: WeightsSource) -> tuple[Path, Checkpoint]:
+    """The file of the weights, and its content, which is not said to be of another architecture."""
+    path = fetch_weights(backbone, weights, source=source)
+    checkpoint = read_checkpoint(path)
+    if checkpoint.architecture not in (None, backbone.name):
+        raise WeightsError(
+            f"{path} is for {checkpoint.architecture}, not for {backbone.name}",
+            hint=f"use --arch {checkpoint.architecture}",
+            file=path,
+        )
+    return path, checkpoint
 
 
 def _ready(network: Network, transform: Transform, *, weights: str, dropped: int | None) -> LoadedNetwork:

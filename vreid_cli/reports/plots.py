@@ -63,6 +63,65 @@ class RankingFigures:
     errors: ErrorFigures | None
 
 
+@dataclass(frozen=True, eq=False)
+class TrainingFigures:
+    """What is drawn of a training; all columns (epochs,) float64, NaN where unknown.
+
+    Attributes:
+        epoch: Its number.
+        loss: What was made smaller.
+        cross_entropy: Part of it.
+        triplet: Part of it; all 0 where the recipe has none.
+        accuracy: Fraction of training pictures whose vehicle was told.
+        learning_rate: Of its last step.
+        mean_ap: Of the vehicles that were held out.
+        rank1: The same.
+    """
+
+    epoch: NDArray[np.float64]
+    loss: NDArray[np.float64]
+    cross_entropy: NDArray[np.float64]
+    triplet: NDArray[np.float64]
+    accuracy: NDArray[np.float64]
+    learning_rate: NDArray[np.float64]
+    mean_ap: NDArray[np.float64]
+    rank1: NDArray[np.float64]
+
+
+def draw_training(path: Path, figures: TrainingFigures) -> None:
+    """Three panels: losses, what is told apart, and the learning rate.
+
+    Raises:
+        StoreError: The file cannot be written.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    figure = Figure(figsize=(13, 4), layout="constrained")
+    losses, scores, rate = figure.subplots(1, 3)
+    marker = "." if len(figures.epoch) < 40 else None
+    losses.plot(figures.epoch, figures.loss, marker=marker, label="loss")
+    if figures.triplet.any():
+        losses.plot(figures.epoch, figures.cross_entropy, marker=marker, label="cross-entropy")
+        losses.plot(figures.epoch, figures.triplet, marker=marker, label="triplet (not weighed)")
+    losses.set(title="Losses, on changed pictures", ylim=(0, None))
+    scores.plot(figures.epoch, 100 * figures.accuracy, marker=marker, label="training pictures told right")
+    known = np.isfinite(figures.mean_ap)
+    for column, name in ((figures.mean_ap, "held-out vehicles: mAP"), (figures.rank1, "held-out vehicles: rank-1")):
+        if known.any():
+            scores.plot(figures.epoch[known], 100 * column[known], marker="o", markersize=4, label=name)
+    scores.set(title="Told apart", ylabel="%", ylim=(0, 102))
+    rate.plot(figures.epoch, figures.learning_rate, marker=marker, label="learning rate, last step")
+    rate.set(title="Learning rate", ylim=(0, None))
+    for axes in (losses, scores, rate):
+        axes.set(xlabel="epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+        _legend(axes)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
+
+
 def check_plot_path(path: Path) -> None:
     """Refuse what could not be drawn, before any work is done.
 
@@ -71,8 +130,22 @@ def check_plot_path(path: Path) -> None:
     """
     if path.suffix.lower() not in ENDINGS:
         raise UsageError(f"--plot {path}: unknown ending '{path.suffix}'", hint="known: .png, .pdf, .svg")
+    check_matplotlib("--plot", extra="plot")
+
+
+def check_matplotlib(what: str, *, extra: str) -> None:
+    """Refuse what could not be drawn, before any work is done.
+
+    Args:
+        what: What needs it.
+        extra: The extra that brings it.
+
+    Raises:
+        UsageError: matplotlib is not installed.
+    """
     if find_spec("matplotlib") is None:
-        raise UsageError("--plot needs matplotlib, which is not installed", hint='pip install "vreid[plot]"')
+        hint = f'pip install "vreid[{extra}]"; from a checkout: pip install -e ".[{extra}]"'
+        raise UsageError(f"{what} needs matplotlib, which is not installed", hint=hint)
 
 
 def draw_evaluation(path: Path, rankings: Sequence[RankingFigures]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 
@@ -47,13 +47,18 @@ def _require_cuda(index: int | None) -> None:
 
 
 @contextmanager
-def exact_float32() -> Iterator[None]:
-    """Float32 products and convolutions without TF32 or bfloat16, so that every device gives the same numbers."""
+def float32_products(*, tf32: bool) -> Iterator[None]:
+    """Float32 products and convolutions at full precision, or rounded to TF32 where the device has it."""
     matmul, cudnn = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    torch.set_float32_matmul_precision("highest")
-    torch.backends.cudnn.allow_tf32 = False
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    torch.backends.cudnn.allow_tf32 = tf32
     try:
         yield
     finally:
         torch.set_float32_matmul_precision(matmul)
         torch.backends.cudnn.allow_tf32 = cudnn
+
+
+def exact_float32() -> AbstractContextManager[None]:
+    """Float32 products and convolutions without TF32 or bfloat16, so that every device gives the same numbers."""
+    return float32_products(tf32=False)

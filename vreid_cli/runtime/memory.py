@@ -17,14 +17,15 @@ def memory_budget(requested_mb: int | str, device: torch.device) -> int:
     """Bytes that the working arrays of one computation may take; ``auto``: an eighth of what is free."""
     if isinstance(requested_mb, int):
         return requested_mb * _MEBIBYTE
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else _free_bytes()
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory()
     smallest, largest = _AUTO_LIMITS
     if device.type == "cuda":
         largest *= 8
     return max(smallest, min(largest, free // 8))
 
 
-def _free_bytes() -> int:
+def free_memory() -> int:
+    """Bytes of the machine's memory that are free."""
     # Pages that merely cache files count as free: after an extraction they are nearly all of the memory.
     with suppress(OSError, ValueError, IndexError, StopIteration):
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()

@@ -47,6 +47,11 @@ class RunDirectory:
         """Folder of sheets and pages."""
         return self.path / "reports"
 
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of what was trained."""
+        return self.path / "checkpoints"
+
     def features(self, split: Split) -> FeatureStore:
         """The feature store of a split."""
         return FeatureStore(self.path / "features" / split)

@@ -11,23 +11,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from vreid_cli import __version__
-from vreid_cli.config import Layer, Settings, resolve
+from vreid_cli.config import Layer, Settings, TrainSettings, resolve
 from vreid_cli.data.drawn import DrawnSet, DrawnSize, draw_veri
-from vreid_cli.data.listing import DataFolders, Listing
+from vreid_cli.data.listing import DataFolders
 from vreid_cli.data.readers import READERS
 from vreid_cli.errors import StoreError
 from vreid_cli.models.backbones import BACKBONES, build_random
 from vreid_cli.models.checkpoint import save_checkpoint
 from vreid_cli.models.transforms import Transform
 from vreid_cli.runtime.devices import choose_device
-from vreid_cli.runtime.progress import log, progress
+from vreid_cli.runtime.executors import LocalExecutor
+from vreid_cli.runtime.memory import free_memory
+from vreid_cli.runtime.progress import log
+from vreid_cli.runtime.workers import choose_workers
 from vreid_cli.store.atomic import write_json
 from vreid_cli.store.rankings import ParquetRanking
 from vreid_cli.store.runs import RUNS_FOLDER, RunDirectory
-from vreid_cli.training.classification import EpochResult, TrainingPlan, load_pictures, train_classifier
+from vreid_cli.training.pictures import read_pictures
+from vreid_cli.training.state import EpochResult
+from vreid_cli.training.train import Learner, Lessons
+from vreid_cli.training.vehicles import number_vehicles
 from vreid_cli.workflows.evaluate import EvaluateReport, evaluate
 from vreid_cli.workflows.extract import extract
 from vreid_cli.workflows.rank import rank
@@ -37,6 +41,19 @@ from vreid_cli.workflows.show import show
 ARCHITECTURE = "resnet18"
 #: Small pictures, so that training on a CPU takes about a minute.
 TRANSFORM = Transform(resize=72, crop=64)
+#: Cross-entropy and nothing that an extra would be needed for.
+RECIPE = TrainSettings(
+    optimizer="adamw",
+    learning_rate=3e-3,
+    weight_decay=5e-2,
+    schedule="cosine",
+    warm_up=0.25,
+    label_smoothing=0.1,
+    flip=True,
+    jitter=0.2,
+    tint=0.25,
+    erase=0.4,
+)
 _MARKER = "demo.json"
 _FOLDERS = ("data", "checkpoints", "features", "rankings", "evaluations", "reports")
 _FILES = ("run.json", "history.jsonl")
@@ -137,38 +154,22 @@ def train_on_drawn(data_dir: Path, checkpoint: Path, settings: Settings) -> Path
         The checkpoint.
     """
     listing = READERS["veri"](DataFolders(data_dir), "train")
-    classes, labels = _number_vehicles(listing)
-    paths = [record.path for record in listing.records]
-    pictures = load_pictures(paths, TRANSFORM, max_pixels=settings.extract.max_pixels)
+    executor = LocalExecutor(choose_device(settings.runtime.device))
+    workers = choose_workers("auto", pictures=len(listing.records), on_cpu=executor.device.type == "cpu")
+    memory = int(free_memory() / 4)
+    read = read_pictures(listing.records, TRANSFORM, max_pixels=settings.extract.max_pixels, memory=memory, workers=0)
+    classes, labels = number_vehicles(read.records)
     network = build_random(BACKBONES[ARCHITECTURE], seed=settings.run.seed, classes=len(classes))
-    plan = TrainingPlan(epochs=settings.demo.epochs)
-    with progress(total=plan.epochs, what="training", unit="epochs") as bar:
+    recipe = RECIPE.model_copy(update={"epochs": settings.demo.epochs})
 
-        def tell(result: EpochResult) -> None:
-            bar.update()
-            log.debug("epoch %d: loss %.3f", result.epoch, result.loss)
+    def tell(result: EpochResult, _: Learner) -> None:
+        log.debug("epoch %d: loss %.3f", result.epoch, result.loss)
 
-        train_classifier(
-            network,
-            pictures,
-            labels=labels,
-            transform=TRANSFORM,
-            plan=plan,
-            seed=settings.run.seed,
-            device=choose_device(settings.runtime.device),
-            on_epoch=tell,
-        )
+    learner = Learner(network, recipe, executor=executor, seed=settings.run.seed)
+    learner.learn(Lessons(read.pictures, labels, TRANSFORM, workers), validate=None, on_epoch=tell)
     facts = {"recipe": "demo", "classes": str(len(classes)), "vreid_version": __version__}
     save_checkpoint(checkpoint, network, transform=TRANSFORM, facts=facts)
     return checkpoint
-
-
-def _number_vehicles(listing: Listing) -> tuple[list[str], torch.Tensor]:
-    """The training vehicles, and the class of each picture."""
-    vehicles = [record.vehicle_id or "" for record in listing.records]
-    classes = sorted(set(vehicles))
-    number = {vehicle: index for index, vehicle in enumerate(classes)}
-    return classes, torch.tensor([number[vehicle] for vehicle in vehicles])
 
 
 def _make_room(run: RunDirectory, settings: Settings) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections.abc import Iterator, Mapping
@@ -14,19 +13,19 @@ import torch
 
 from vreid_cli import __version__
 from vreid_cli.config import Settings
-from vreid_cli.data.listing import DataFolders, Listing
-from vreid_cli.data.readers import READERS, WITH_SUBSETS
+from vreid_cli.data.listing import Listing
+from vreid_cli.data.readers import READERS
 from vreid_cli.errors import UsageError
 from vreid_cli.extraction.extract import ExtractionOptions, SplitSummary, extract_split
 from vreid_cli.extraction.forward import Extractor, choose_batch_size
-from vreid_cli.models.weights import VERI_BLOB, VERI_URL, LoadedNetwork, WeightsSource, load_network
+from vreid_cli.models.weights import LoadedNetwork, load_network
 from vreid_cli.runtime.devices import choose_device
 from vreid_cli.runtime.progress import log
 from vreid_cli.store.runs import RUNS_FOLDER, RunDirectory
 from vreid_cli.types import RANDOM_WEIGHTS, Split
+from vreid_cli.workflows.inputs import absolute, check_subset, chosen_subset, data_folders, weights_source
 from vreid_cli.workflows.session import DRAWN_DATASET, MEANINGLESS, Report, Session, read_info
 
-DATA_VARIABLE = "VREID_DATA_DIR"
 #: Settings that extract may change on an existing run: the data may have moved, and identity is checked anew.
 FREE_SETTINGS = (
     "data.data_dir",
@@ -65,14 +64,14 @@ def extract(session: Session) -> ExtractReport:
     _check_options(session)
     weights = _weights_name(settings)
     device = choose_device(settings.runtime.device)
-    folders = _folders(settings)
+    folders = data_folders(settings)
     reader = READERS[settings.data.dataset]
     # All folders are looked at before the network is loaded: a wrong path should show at once.
     listings = {split: reader(folders, split) for split in _splits(session)}
     warnings = list(dict.fromkeys(warning for listing in listings.values() for warning in listing.warnings))
     for warning in warnings:
         log.warning("%s", warning)
-    loaded = load_network(settings.model.arch, weights, seed=settings.run.seed, source=_source(settings))
+    loaded = load_network(settings.model.arch, weights, seed=settings.run.seed, source=weights_source(settings))
     _say_what_was_loaded(loaded, settings)
     run = session.run or RunDirectory(default_run_dir(settings, weights))
     started = time.monotonic()
@@ -102,7 +101,7 @@ def _skipped(summaries: Mapping[Split, SplitSummary]) -> Iterator[dict[str, str 
 def default_run_dir(settings: Settings, weights: str) -> Path:
     """``runs/<dataset>[-<subset>]-<arch>-<weights>``; of a weights file its name without the ending."""
     stem = Path(weights).stem if Path(weights).suffix else weights
-    subset = _subset(settings)
+    subset = chosen_subset(settings)
     dataset = settings.data.dataset if subset is None else f"{settings.data.dataset}-{subset}"
     return RUNS_FOLDER / re.sub(r"[^\w.-]+", "_", f"{dataset}-{settings.model.arch}-{stem}")
 
@@ -113,11 +112,6 @@ def _splits(session: Session) -> tuple[Split, ...]:
     if data.dataset == DRAWN_DATASET and not session.resolved.given("data.splits"):
         return ("gallery",)
     return tuple(dict.fromkeys(data.splits))
-
-
-def _subset(settings: Settings) -> int | None:
-    """The test list, of a layout that has several."""
-    return settings.data.subset if settings.data.dataset in WITH_SUBSETS else None
 
 
 def _extract_all(
@@ -183,11 +177,7 @@ def _empty_warning(split: Split, summary: SplitSummary) -> str:
 def _check_options(session: Session) -> None:
     """Refuse what was given and would have no effect."""
     dataset = session.settings.data.dataset
-    if session.resolved.given("data.subset") and dataset not in WITH_SUBSETS:
-        raise UsageError(
-            f"{session.resolved.name('data.subset')}: the layout {dataset} has no test lists to choose from",
-            hint=f"leave it out; those of {' and '.join(sorted(WITH_SUBSETS))} have",
-        )
+    check_subset(session)
     if dataset == "tracks":
         return
     for side in ("query", "gallery"):
@@ -206,25 +196,6 @@ def _weights_name(settings: Settings) -> str:
     raise UsageError(
         f"--arch {settings.model.arch}: which weights?",
         hint="give --weights imagenet, random, or a file; the authors published weights for densenet201 only",
-    )
-
-
-def _folders(settings: Settings) -> DataFolders:
-    data = settings.data
-    named = data.query_dir is not None or data.gallery_dir is not None
-    data_dir = data.data_dir
-    if data_dir is None and not named:
-        data_dir = Path(os.environ[DATA_VARIABLE]) if os.environ.get(DATA_VARIABLE) else None
-    return DataFolders(data_dir, data.query_dir, data.gallery_dir, data.label_pattern, _subset(settings))
-
-
-def _source(settings: Settings) -> WeightsSource:
-    model = settings.model
-    return WeightsSource(
-        cache_dir=model.cache_dir,
-        veri_url=model.weights_url or VERI_URL,
-        veri_blob=model.weights_blob or VERI_BLOB,
-        timeout=model.download_timeout,
     )
 
 
@@ -256,15 +227,15 @@ def _recorded(batch_size: int, device: torch.device) -> dict[str, str]:
 
 
 def _info(settings: Settings, loaded: LoadedNetwork) -> dict[str, Any]:
-    folders = _folders(settings)
+    folders = data_folders(settings)
     data_dir = folders.data_dir or (None if folders.query_dir or folders.gallery_dir else Path("VeRi"))
     return {
         "schema": 1,
         "dataset": settings.data.dataset,
-        "data_dir": _absolute(data_dir),
-        "query_dir": _absolute(folders.query_dir),
-        "gallery_dir": _absolute(folders.gallery_dir),
-        "subset": _subset(settings),
+        "data_dir": absolute(data_dir),
+        "query_dir": absolute(folders.query_dir),
+        "gallery_dir": absolute(folders.gallery_dir),
+        "subset": chosen_subset(settings),
         "label_pattern": settings.data.label_pattern,
         "weights": _weights_to_find_again(settings),
         "seed": settings.run.seed,
@@ -276,8 +247,4 @@ def _info(settings: Settings, loaded: LoadedNetwork) -> dict[str, Any]:
 
 def _weights_to_find_again(settings: Settings) -> str | None:
     weights = _weights_name(settings)
-    return weights if weights in ("veri", "imagenet", RANDOM_WEIGHTS) else _absolute(Path(weights))
-
-
-def _absolute(path: Path | None) -> str | None:
-    return None if path is None else str(path.resolve())
+    return weights if weights in ("veri", "imagenet", RANDOM_WEIGHTS) else absolute(Path(weights))

@@ -109,6 +109,16 @@ class Session:
         self.run.read_info()
         return self.run
 
+    def need_folder(self) -> RunDirectory:
+        """The run directory, whether or not anything is in it.
+
+        Raises:
+            StoreError: None is meant.
+        """
+        if self.run is None:
+            raise StoreError("no run directory is meant", hint="name one with --run-dir")
+        return self.run
+
     def record(self) -> None:
         """Add the command to the run's history."""
         if self.run is None or not self.run.info_path.is_file():
@@ -181,7 +191,7 @@ def settle(layers: Sequence[Layer], *, command: Sequence[str], use_latest: bool,
         log.info("run: %s (named by runs/latest)", run.path)
     from_run = _run_layer(run)
     resolved = resolve([from_run, *layers])
-    _check_contradictions(resolved, from_run, run=run, free=free)
+    check_contradictions(resolved, from_run, run=run, free=free)
     return Session(resolved, run, tuple(command))
 
 
@@ -210,7 +220,18 @@ def _run_layer(run: RunDirectory) -> Layer:
     return Layer(str(run.info_path), values)
 
 
-def _check_contradictions(resolved: Resolved, from_run: Layer, *, run: RunDirectory, free: Sequence[str]) -> None:
+def check_contradictions(resolved: Resolved, from_run: Layer, *, run: RunDirectory, free: Sequence[str]) -> None:
+    """Refuse settings that a person gave and that differ from those of a run.
+
+    Args:
+        resolved: What was settled, with the person's values above the run's.
+        from_run: The run's own.
+        run: The run.
+        free: Settings that may differ.
+
+    Raises:
+        StoreError: One differs.
+    """
     for section, table in from_run.values.items():
         for key, own in table.items():
             name = f"{section}.{key}"
@@ -220,7 +241,7 @@ def _check_contradictions(resolved: Resolved, from_run: Layer, *, run: RunDirect
             raise StoreError(
                 f"{resolved.name(name)} {_quoted(given)}: the run {run.path} was made with {_quoted(own)}",
                 hint=_HINTS.get(name, "leave it out, or name another run with --run-dir"),
-                file=run.info_path,
+                file=from_run.source,
             )
 
 

@@ -1,0 +1,43 @@
+"""Processes that prepare pictures ahead of the device."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from vreid_cli.errors import VreidError
+
+#: Below this many pictures, starting worker processes takes longer than they save.
+_WORTH_WORKERS = 64
+_MOST_WORKERS = 16
+
+
+def choose_workers(requested: int | str, *, pictures: int, on_cpu: bool) -> int:
+    """Number of decoding processes; ``auto`` leaves the cores to a network that runs on them."""
+    if isinstance(requested, int):
+        return requested
+    if pictures < _WORTH_WORKERS:
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    # A forward pass on the CPU takes many times as long as decoding: one process keeps ahead of eight cores.
+    return max(1, cores // 8) if on_cpu else min(_MOST_WORKERS, cores)
+
+
+def leave_interrupts_to_parent(_worker: int) -> None:
+    """Start a worker so that Ctrl-C, which reaches the whole process group, is told once: by the parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def worker_died(error: RuntimeError, *, kept: str) -> VreidError | None:
+    """The error to raise where a worker process is gone; None where the error is another one.
+
+    Args:
+        error: What the loader raised.
+        kept: What is not lost.
+    """
+    if "DataLoader worker (pid" not in str(error):  # an error inside a living worker is a bug: let it show
+        return None
+    return VreidError(
+        f"a process that decodes pictures died: {str(error).splitlines()[0]}",
+        hint=f"use --workers 0 to decode in the main process; {kept}",
+    )

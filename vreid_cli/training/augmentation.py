@@ -1,0 +1,94 @@
+"""Random changes of a training picture, each drawn from a source of its own.
+
+torchvision does the changing. It draws from torch's global state where it is left to choose; what is to be
+changed is therefore drawn here, so that a picture comes out the same in whatever process it is made.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as F  # noqa: N812 - the name that everyone knows
+
+from vreid_cli.config import TrainSettings
+
+#: Width to height of what is cut out before it is enlarged; torchvision's own range would distort vehicles.
+_RATIOS = (0.8, 1.25)
+#: Rectangles that are painted over: part of the picture's area, and height to width (Zhong et al., arXiv 1708.04896).
+_ERASED_AREA = (0.02, 0.3)
+_ERASED_RATIOS = (0.3, 1 / 0.3)
+_ATTEMPTS = 10
+
+
+def augment(picture: torch.Tensor, crop: int, *, recipe: TrainSettings, random: np.random.Generator) -> torch.Tensor:
+    """Cut out a part, mirror it, change its light, paint over a rectangle: what the recipe says, by chance.
+
+    Args:
+        picture: (3, H, W) uint8 with H and W at least ``crop``; it is not changed.
+        crop: Side of the result in pixels.
+        recipe: How much may be changed.
+        random: The only source of chance.
+
+    Returns:
+        (3, crop, crop) uint8.
+    """
+    changed = _cut(picture, crop, zoom=recipe.zoom, random=random)
+    if recipe.flip and random.random() < 0.5:
+        changed = F.horizontal_flip(changed)
+    if recipe.jitter:
+        for change in (F.adjust_brightness, F.adjust_contrast, F.adjust_saturation):
+            changed = change(changed, random.uniform(1 - recipe.jitter, 1 + recipe.jitter))
+    if recipe.tint:
+        gains = torch.from_numpy(random.uniform(1 - recipe.tint, 1 + recipe.tint, (3, 1, 1)).astype(np.float32))
+        changed = (changed * gains).round_().clamp_(0, 255).to(torch.uint8)
+    if recipe.erase and random.random() < recipe.erase:
+        changed = _erase(changed, random)
+    return changed.contiguous()
+
+
+def _cut(picture: torch.Tensor, crop: int, *, zoom: float, random: np.random.Generator) -> torch.Tensor:
+    height, width = picture.shape[1:]
+    if zoom == 1:
+        top, left = random.integers(height - crop + 1), random.integers(width - crop + 1)
+        return picture[:, top : top + crop, left : left + crop]
+    area = height * width
+    rows, columns = _sides(random, area=(zoom * area, area), ratios=(1 / _RATIOS[1], 1 / _RATIOS[0]))
+    # What does not fit is as much of it as does.
+    rows, columns = min(rows, height), min(columns, width)
+    top, left = random.integers(height - rows + 1), random.integers(width - columns + 1)
+    cut: torch.Tensor = F.resized_crop(
+        picture,
+        int(top),
+        int(left),
+        rows,
+        columns,
+        [crop, crop],
+        interpolation=InterpolationMode.BILINEAR,
+        antialias=True,
+    )
+    return cut
+
+
+def _erase(picture: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
+    """Paint one colour over a rectangle; a picture too small for any that was drawn stays as it is."""
+    height, width = picture.shape[1:]
+    area = height * width
+    for _ in range(_ATTEMPTS):
+        low, high = _ERASED_AREA
+        rows, columns = _sides(random, area=(low * area, high * area), ratios=_ERASED_RATIOS)
+        if rows < height and columns < width:
+            top, left = random.integers(height - rows + 1), random.integers(width - columns + 1)
+            colour = torch.from_numpy(random.integers(0, 256, (3, 1, 1), dtype=np.uint8))
+            erased: torch.Tensor = F.erase(picture, int(top), int(left), rows, columns, colour)
+            return erased
+    return picture
+
+
+def _sides(random: np.random.Generator, *, area: tuple[float, float], ratios: tuple[float, float]) -> tuple[int, int]:
+    """Height and width of a rectangle whose area is even, and whose ratio of the two is even in its logarithm."""
+    size = random.uniform(*area)
+    ratio = math.exp(random.uniform(math.log(ratios[0]), math.log(ratios[1])))
+    return max(1, round(math.sqrt(size * ratio))), max(1, round(math.sqrt(size / ratio)))

@@ -1,0 +1,120 @@
+"""Which pictures make the batches of an epoch: all in random order, or P vehicles with K pictures each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vreid_cli.errors import DataError, UsageError
+
+Labels = NDArray[np.int64]
+
+
+def random_source(seed: int, *numbers: int) -> np.random.Generator:
+    """A source of chance of its own for each seed and place (epoch, picture, …), the same on every machine."""
+    return np.random.default_rng([seed, *numbers])
+
+
+def check_batches(classes: Sequence[str], labels: Labels, *, batch_size: int, per_vehicle: int, pieces: int) -> None:
+    """Refuse what no epoch could be made of.
+
+    Args:
+        classes: Names of the vehicles.
+        labels: (N,) class of each picture.
+        batch_size: Pictures a batch.
+        per_vehicle: Pictures of each vehicle in a batch; 0 for any.
+        pieces: Equal pieces that a batch is divided into, over processes and forward passes.
+
+    Raises:
+        UsageError: The numbers do not divide.
+        DataError: There are too few vehicles or pictures.
+    """
+    if len(classes) < 2:
+        raise DataError(f"there are pictures of {len(classes)} vehicle to learn from; two at least are needed")
+    if batch_size % pieces:
+        raise UsageError(
+            f"train.batch_size {batch_size} cannot be divided into {pieces} equal pieces (processes x accumulate)",
+            hint=f"choose a multiple of {pieces}",
+        )
+    if not per_vehicle:
+        if len(labels) < 2 * pieces or batch_size < 2 * pieces:
+            hint = "batch normalisation needs two pictures in each; use a larger --batch-size or fewer processes"
+            raise UsageError(
+                f"{min(len(labels), batch_size)} pictures cannot fill {pieces} pieces of a batch", hint=hint
+            )
+        return
+    vehicles = batch_size // per_vehicle
+    if batch_size % (per_vehicle * pieces) or vehicles < 2 * pieces:
+        raise UsageError(
+            f"train.batch_size {batch_size} is not at least two vehicles of {per_vehicle} pictures "
+            f"(train.per_vehicle) for each of {pieces} pieces",
+            hint=f"choose a multiple of {per_vehicle * pieces} that is at least {2 * per_vehicle * pieces}",
+        )
+    if vehicles > len(classes):
+        raise UsageError(
+            f"a batch of {vehicles} vehicles x {per_vehicle} pictures: there are {len(classes)} vehicles only",
+            hint=f"choose a --batch-size of at most {len(classes) // pieces * pieces * per_vehicle}",
+        )
+    counts = np.bincount(labels, minlength=len(classes))
+    if lonely := [name for name, count in zip(classes, counts, strict=True) if count < 2]:
+        raise DataError(
+            f"{len(lonely)} vehicles have a single picture, and a batch needs pairs of each: " + ", ".join(lonely[:5]),
+            hint="leave them out, give them more pictures, or use --set train.per_vehicle=0 --set train.triplet=0",
+        )
+
+
+def plan_epoch(
+    labels: Labels, *, batch_size: int, per_vehicle: int, pieces: int, random: np.random.Generator
+) -> list[NDArray[np.int64]]:
+    """The batches of one epoch, each the positions of its pictures.
+
+    Args:
+        labels: (N,) class of each picture.
+        batch_size: Pictures a batch; a smaller rest is kept where it divides into pieces of two or more.
+        per_vehicle: K: each batch then holds K pictures, one after the other, of batch_size / K vehicles.
+        pieces: Each batch is a multiple of this.
+        random: The only source of chance.
+    """
+    if per_vehicle:
+        return _by_vehicle(labels, vehicles=batch_size // per_vehicle, per_vehicle=per_vehicle, random=random)
+    order = random.permutation(len(labels))
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    batches = [batch[: len(batch) // pieces * pieces] for batch in batches]
+    return [batch for batch in batches if len(batch) >= 2 * pieces]
+
+
+def _by_vehicle(
+    labels: Labels, *, vehicles: int, per_vehicle: int, random: np.random.Generator
+) -> list[NDArray[np.int64]]:
+    """Every picture about once: its vehicle's pictures are dealt in hands of K, and a batch takes P vehicles' hands.
+
+    A vehicle with many pictures has many hands; those who have more left are likelier to be drawn, so that they
+    run out together. What is left at the end is of fewer than P vehicles, and waits for the next epoch.
+    """
+    hands = [_deal(rows, per_vehicle, random) for rows in _rows_by_class(labels)]
+    left = np.array([len(hand) for hand in hands], dtype=np.float64)
+    batches = []
+    while np.count_nonzero(left) >= vehicles:
+        drawn = random.choice(len(hands), vehicles, replace=False, p=left / left.sum())
+        left[drawn] -= 1
+        batches.append(np.concatenate([hands[vehicle].pop() for vehicle in drawn]))
+    return batches
+
+
+def _rows_by_class(labels: Labels) -> list[Labels]:
+    order = np.argsort(labels, kind="stable")
+    return np.split(order, np.cumsum(np.bincount(labels))[:-1])
+
+
+def _deal(rows: Labels, size: int, random: np.random.Generator) -> list[Labels]:
+    """The pictures in random order in hands of this size; the last is filled up with others of the vehicle's."""
+    dealt = random.permutation(rows)
+    missing = -len(rows) % size
+    # Others than those that the last hand holds already; of a vehicle with fewer than K pictures some are in it
+    # twice: they are changed at random later.
+    others = dealt[: len(rows) // size * size]
+    fillers = [random.permutation(others), *(random.permutation(rows) for _ in range(-(-missing // len(rows))))]
+    filled = np.concatenate([dealt, *fillers])[: len(rows) + missing]
+    return np.split(filled, len(filled) // size)

@@ -1,0 +1,174 @@
+"""All that a training must know to go on as if it had never stopped, in one file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vreid_cli.errors import StoreError, WeightsError
+from vreid_cli.models.checkpoint import StateDict, read_facts, read_tensors, write_tensors
+
+_VERSION = "1"
+_HINT = "begin anew with --restart, or in another --run-dir"
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How well the vehicles that were held out are found.
+
+    Attributes:
+        mean_ap: mAP, as a fraction.
+        rank1: CMC at 1, as a fraction.
+    """
+
+    mean_ap: float
+    rank1: float
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """One pass over the pictures, as it went while learning (changed pictures, changing weights).
+
+    Attributes:
+        epoch: Counted from 1.
+        loss: Mean of what was made smaller, over the steps.
+        cross_entropy: The part of it that is cross-entropy.
+        triplet: The triplet loss, before it was weighed.
+        accuracy: Fraction of pictures whose vehicle had the highest score.
+        learning_rate: Of the last step.
+        pictures: Pictures that were learned from.
+        seconds: How long it took, without validation.
+        scores: Of the validation after it; None where there was none.
+    """
+
+    epoch: int
+    loss: float
+    cross_entropy: float
+    triplet: float
+    accuracy: float
+    learning_rate: float
+    pictures: int
+    seconds: float
+    scores: Scores | None = None
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """Where a training stands after an epoch.
+
+    Attributes:
+        epoch: Epochs that are finished; 0 before the first.
+        tensors: Network, optimizer and moving average, by name.
+        numbers: What is no tensor: the scaler of half precision.
+        history: All finished epochs.
+    """
+
+    epoch: int
+    tensors: StateDict
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    history: tuple[EpochResult, ...] = ()
+
+    def part(self, prefix: str) -> StateDict:
+        """The tensors below a prefix, named without it."""
+        start = f"{prefix}/"
+        return {name.removeprefix(start): value for name, value in self.tensors.items() if name.startswith(start)}
+
+
+def best_epoch(history: Sequence[EpochResult]) -> int:
+    """The first epoch of the highest mAP on held-out vehicles; the last one where none was validated."""
+    scored = [(result.scores.mean_ap, -result.epoch) for result in history if result.scores is not None]
+    return -max(scored)[1] if scored else history[-1].epoch
+
+
+def save_state(path: Path, state: TrainingState, *, facts: Mapping[str, Any]) -> None:
+    """Write a state and facts about its training (JSON values), atomically.
+
+    Raises:
+        StoreError: The file cannot be written.
+    """
+    about = {
+        "version": _VERSION,
+        "epoch": state.epoch,
+        "numbers": dict(state.numbers),
+        "history": [asdict(result) for result in state.history],
+        "facts": dict(facts),
+    }
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors.items()}
+    write_tensors(path, tensors, facts={"vreid_training": json.dumps(about)})
+
+
+def read_state(path: Path) -> TrainingState:
+    """Read what :func:`save_state` wrote.
+
+    Raises:
+        StoreError: The file is missing, damaged or of another kind.
+    """
+    about = _about(path)
+    try:
+        tensors, _ = read_tensors(path)
+        history = tuple(_result(entry) for entry in about["history"])
+        return TrainingState(int(about["epoch"]), tensors, about["numbers"], history)
+    except (WeightsError, KeyError, TypeError, ValueError) as error:
+        raise _damaged(path, error) from None
+
+
+def read_state_facts(path: Path) -> dict[str, Any]:
+    """The facts that a state was saved with.
+
+    Raises:
+        StoreError: The file is missing, damaged or of another kind.
+    """
+    facts = _about(path).get("facts")
+    if not isinstance(facts, dict):
+        raise _damaged(path, "its facts are missing")
+    return facts
+
+
+def _about(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise StoreError(f"there is no training to go on with: {path} is missing", hint=_HINT, file=path)
+    try:
+        about = json.loads(read_facts(path)["vreid_training"])
+        if about["version"] != _VERSION:
+            raise ValueError(f"it is of version {about['version']}")
+    except (WeightsError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise _damaged(path, error) from None
+    return dict(about)
+
+
+def _damaged(path: Path, why: object) -> StoreError:
+    reason = why.message if isinstance(why, WeightsError) else why
+    return StoreError(f"{path} holds no state of a training, or is damaged: {reason}", hint=_HINT, file=path)
+
+
+def _result(entry: Mapping[str, Any]) -> EpochResult:
+    scores = None if entry["scores"] is None else Scores(**entry["scores"])
+    return EpochResult(**{**entry, "scores": scores})
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> StateDict:
+    """What an optimizer remembers of each weight, by the weight's number and its own name for it."""
+    return {
+        f"{number}.{name}": value if isinstance(value, torch.Tensor) else torch.tensor(value)
+        for number, memory in optimizer.state_dict()["state"].items()
+        for name, value in memory.items()
+        if value is not None
+    }
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: StateDict) -> None:
+    """Give an optimizer back what :func:`optimizer_tensors` took from it."""
+    memory: dict[int, dict[str, torch.Tensor]] = {}
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    for key, value in tensors.items():
+        number, _, name = key.partition(".")
+        weight = weights[int(number)]
+        # As torch lays it out itself, which is how the weight lies: the arithmetic is then the same to the bit.
+        like = torch.empty_like(weight).copy_(value) if value.shape == weight.shape else value
+        memory.setdefault(int(number), {})[name] = like
+    optimizer.load_state_dict({"state": memory, "param_groups": optimizer.state_dict()["param_groups"]})

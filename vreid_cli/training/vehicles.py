@@ -1,0 +1,80 @@
+"""Which vehicles are learned, and which are held out to see whether learning helps."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vreid_cli.errors import DataError, UsageError
+from vreid_cli.training.batches import Labels
+from vreid_cli.types import ImageRecord
+
+
+@dataclass(frozen=True)
+class Vehicles:
+    """Labelled pictures, divided by vehicle.
+
+    Attributes:
+        learned: Pictures of the vehicles that are learned.
+        held_out: Pictures of those that are not.
+        unlabelled: Pictures whose vehicle is unknown.
+    """
+
+    learned: tuple[ImageRecord, ...]
+    held_out: tuple[ImageRecord, ...]
+    unlabelled: int
+
+
+def divide(records: Sequence[ImageRecord], *, held_out: float) -> Vehicles:
+    """Hold out the vehicles whose names have the smallest SHA-256: the same ones whatever the seed or the machine.
+
+    Args:
+        records: Pictures of the training split.
+        held_out: A share of the vehicles below 1, rounded up; or their number.
+
+    Raises:
+        UsageError: The number is not whole.
+        DataError: No picture is labelled, or too few vehicles would be left.
+    """
+    names = sorted({record.vehicle_id for record in records if record.vehicle_id is not None})
+    if not names:
+        raise DataError(
+            "no training picture says which vehicle it shows, so there is nothing to learn",
+            hint="give the labels: the layout's lists, a column vehicle, or --label-pattern",
+        )
+    if held_out >= 1 and not float(held_out).is_integer():
+        raise UsageError(f"--held-out {held_out:g}: needs a share below 1, or a whole number of vehicles")
+    count = math.ceil(held_out * len(names)) if held_out < 1 else int(held_out)
+    if count and (count < 2 or len(names) - count < 2):
+        raise DataError(
+            f"{count} of {len(names)} vehicles would be held out: two at least must be, and two be left to learn",
+            hint="choose another --held-out, or 0 for none",
+        )
+    chosen = set(sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())[:count])
+    labelled = [record for record in records if record.vehicle_id is not None]
+    return Vehicles(
+        learned=tuple(record for record in labelled if record.vehicle_id not in chosen),
+        held_out=tuple(record for record in labelled if record.vehicle_id in chosen),
+        unlabelled=len(records) - len(labelled),
+    )
+
+
+def number_vehicles(records: Iterable[ImageRecord]) -> tuple[list[str], Labels]:
+    """The vehicles by name, and the class of each picture: (N,) int64."""
+    vehicles = [record.vehicle_id or "" for record in records]
+    classes = sorted(set(vehicles))
+    number = {vehicle: index for index, vehicle in enumerate(classes)}
+    return classes, np.array([number[vehicle] for vehicle in vehicles], dtype=np.int64)
+
+
+def fingerprint(records: Iterable[ImageRecord]) -> str:
+    """SHA-256 over names, labels and file sizes: differs where pictures were added, changed or named otherwise."""
+    digest = hashlib.sha256()
+    for record in records:
+        size = record.path.stat().st_size if record.path.is_file() else -1
+        digest.update(f"{record.image_id}\t{record.vehicle_id}\t{record.camera_id}\t{size}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,81 @@
+"""Validation while training: how well vehicles that are not learned are found."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vreid_cli.config import RuntimeSettings
+from vreid_cli.errors import DataError
+from vreid_cli.evaluation.judge import evaluate_ranking
+from vreid_cli.extraction.forward import Extractor, choose_batch_size
+from vreid_cli.models.backbones import Network
+from vreid_cli.models.transforms import Transform
+from vreid_cli.models.weights import LoadedNetwork
+from vreid_cli.ranking.rank import RankingOptions, rank
+from vreid_cli.training.pictures import Pictures, ReadPictures
+from vreid_cli.training.state import Scores
+from vreid_cli.types import FeatureSet
+
+
+class Validation:
+    """Image to image, by the cosine, among the vehicles that were held out: each picture looks for the others."""
+
+    def __init__(
+        self, read: ReadPictures, transform: Transform, settings: RuntimeSettings, device: torch.device
+    ) -> None:
+        self._read = read
+        self._transform = transform
+        self._settings = settings
+        self._device = device
+
+    def __call__(self, network: Network) -> Scores:
+        """Scores of a network in eval mode, which stays as it is."""
+        features = self._features(network)
+        records = self._read.records
+        images = FeatureSet.from_arrays(
+            features,
+            image_id=[record.image_id for record in records],
+            track_id=[record.track_id for record in records],
+            vehicle_id=[record.vehicle_id for record in records],
+            camera_id=[record.camera_id for record in records],
+            source="the vehicles that were held out",
+        )
+        images = replace(images, picture_root="held out")  # a picture must not find itself
+        options = RankingOptions(
+            task="i2i",
+            metrics=("MCD",),
+            device=str(self._device),
+            memory_budget_mb=self._settings.memory_budget_mb,
+            product=self._settings.product,
+        )
+        scores = evaluate_ranking(rank(images, images, options)["MCD"])
+        if scores.mean_ap is None or scores.cmc.get(1) is None:
+            raise DataError(
+                "no vehicle that was held out is seen by two cameras, so validation has nothing to find",
+                hint="choose another --held-out, or 0 for none",
+            )
+        return Scores(scores.mean_ap, float(scores.cmc[1] or 0.0))
+
+    def _features(self, network: Network) -> NDArray[np.float32]:
+        # A copy: extraction lays the weights out as it likes, and training must not notice.
+        loaded = LoadedNetwork(copy.deepcopy(network), self._transform, weights="", digest="")
+        extractor = Extractor(loaded, self._device, batch_size=choose_batch_size("auto", loaded, device=self._device))
+        pictures, size = self._read.pictures, extractor.batch_size
+        batches = [
+            extractor.compute(_centre(pictures, range(start, min(start + size, len(pictures))), self._transform))
+            for start in range(0, len(pictures), size)
+        ]
+        return torch.cat(batches).numpy()
+
+
+def _centre(pictures: Pictures, positions: range, transform: Transform) -> torch.Tensor:
+    """The crops that the network sees when it is used: (B, 3, crop, crop) uint8."""
+    margin = transform.resize - transform.crop
+    start = round(margin / 2)  # as torchvision's centre crop rounds
+    end = start + transform.crop
+    return torch.stack([pictures[position][:, start:end, start:end] for position in positions])
