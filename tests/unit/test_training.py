@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +10,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
+from toys import CLASSES, PLAIN, SMALL, STRONG, TINY, toy
 
 from vreid_cli.config import TrainSettings
-from vreid_cli.errors import StoreError, UsageError
+from vreid_cli.errors import DataError, StoreError, UsageError
 from vreid_cli.extraction.forward import Extractor
 from vreid_cli.models.backbones import BACKBONES, Backbone, Network, build_random
 from vreid_cli.models.checkpoint import network_state, save_checkpoint
@@ -24,49 +24,9 @@ from vreid_cli.training.pictures import PicturesInMemory
 from vreid_cli.training.state import EpochResult, Scores, best_epoch, read_state, read_state_facts, save_state
 from vreid_cli.training.train import Learner, Lessons
 
-SMALL = Transform(resize=36, crop=32)
 CPU = torch.device("cpu")
-CLASSES = 4
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-def _build_tiny() -> nn.Module:
-    layers = [nn.Conv2d(3, 8, 5, stride=2), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
-    return nn.Sequential(*layers, nn.Dropout(0.2), nn.Linear(8, 5))
-
-
-def _build_plain() -> nn.Module:
-    layers = [nn.Conv2d(3, 8, 5, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
-    return nn.Sequential(*layers, nn.Linear(8, 5))
-
-
-def tiny(build: Callable[[], nn.Module], head: str) -> Backbone:
-    """A network of a few thousand weights, so that a test takes moments."""
-    return Backbone(
-        name="tiny",
-        width=8,
-        transform=SMALL,
-        build=build,
-        head=head,
-        latent=lambda trunk, images: trunk(images),
-        imagenet=None,
-    )
-
-
-#: With batch normalisation and dropout; and without anything that looks at more than one picture.
-TINY, PLAIN = tiny(_build_tiny, "6"), tiny(_build_plain, "4")
-STRONG = {"optimizer": "adamw", "per_vehicle": 2, "triplet": 1.0, "neck": True, "label_smoothing": 0.1}
-
-
-def toy(per_class: int = 8, *, side: int = 36) -> Lessons:
-    """Noise, with red, green, blue or nothing raised by the class."""
-    generator = torch.Generator().manual_seed(0)
-    labels = torch.arange(CLASSES).repeat(per_class)
-    pixels = torch.randint(0, 120, (len(labels), 3, side, side), generator=generator, dtype=torch.uint8)
-    coloured = labels < 3
-    pixels[torch.arange(len(labels))[coloured], labels[coloured]] += 120
-    return Lessons(PicturesInMemory(pixels), labels.numpy(), SMALL if side == 36 else Transform(side, side))
 
 
 def learner(backbone: Backbone = TINY, *, seed: int = 1, **recipe: object) -> Learner:
@@ -264,6 +224,11 @@ def test_a_loss_that_is_not_finite_is_an_error_that_names_the_learning_rate():
         learn(learner(learning_rate=1e30, epochs=3, batch_size=8))
     assert caught.value.hint is not None
     assert "1e+30" in caught.value.hint
+
+
+def test_pictures_that_fill_no_batch_are_refused():
+    with pytest.raises(DataError, match="no batch of 16 pictures, 2 of each vehicle, can be made of 32"):
+        learn(learner(batch_size=16, per_vehicle=2))
 
 
 def test_tf32_is_refused_where_it_does_not_exist():

@@ -85,25 +85,37 @@ def test_epochs_differ_and_the_same_epoch_is_the_same():
 
 
 @pytest.mark.parametrize(
-    ("counts", "size", "per_vehicle", "pieces", "error", "told"),
+    ("counts", "size", "per_vehicle", "passes", "processes", "error", "told"),
     [
-        ([3, 1, 3, 1], 4, 2, 1, DataError, "2 vehicles have a single picture.*: v1, v3"),
-        ([3], 4, 0, 1, DataError, "1 vehicle"),
-        ([3, 3], 6, 2, 1, UsageError, "3 vehicles x 2 pictures: there are 2"),
-        ([3, 3, 3], 5, 2, 1, UsageError, "not at least two vehicles of 2 pictures"),
-        ([3, 3, 3], 2, 2, 1, UsageError, "not at least two vehicles of 2 pictures"),
-        ([3, 3, 3, 3], 12, 2, 4, UsageError, "4 pieces"),
-        ([3, 3], 7, 0, 2, UsageError, "cannot be divided into 2 equal pieces"),
-        ([1, 1], 8, 0, 2, UsageError, "2 pictures cannot fill 2 pieces"),
+        ([3, 1, 3, 1], 4, 2, 1, 1, DataError, "2 of 4 have one: v1, v3"),
+        ([3], 4, 0, 1, 1, DataError, "1 vehicle"),
+        ([3, 3], 6, 2, 1, 1, UsageError, "3 vehicles x 2 pictures: there are 2"),
+        ([3, 3, 3], 5, 2, 1, 1, UsageError, "not two vehicles or more with 2 pictures each"),
+        ([3, 3, 3], 2, 2, 1, 1, UsageError, "not two vehicles or more"),
+        ([3, 3, 3, 3], 12, 4, 2, 1, UsageError, "for each of 2 forward passes"),
+        ([3, 3], 7, 0, 2, 1, UsageError, "cannot be divided into 2 equal pieces"),
+        ([3, 3], 7, 0, 1, 2, UsageError, "2 processes x 1 passes"),
+        ([3, 3, 3, 3], 4, 2, 2, 2, UsageError, "4 equal pieces of two"),
+        ([1, 1], 8, 0, 2, 1, DataError, "2 pictures cannot fill 2 pieces"),
     ],
 )
-def test_what_makes_no_batches_is_refused(counts, size, per_vehicle, pieces, error, told):
+def test_what_makes_no_batches_is_refused(counts, size, per_vehicle, passes, processes, error, told):
     labels = np.repeat(np.arange(len(counts)), counts)
+    names = [f"v{k}" for k in range(len(counts))]
+    numbers = {"batch_size": size, "per_vehicle": per_vehicle, "passes": passes, "processes": processes}
     with pytest.raises(error, match=told) as caught:
-        check_batches(
-            [f"v{k}" for k in range(len(counts))], labels, batch_size=size, per_vehicle=per_vehicle, pieces=pieces
-        )
+        check_batches(names, labels, **numbers)
     assert caught.value.hint or error is DataError
+
+
+def test_the_hint_about_batches_is_right():
+    labels = np.repeat(np.arange(5), 3)
+    names = [f"v{k}" for k in range(5)]
+    with pytest.raises(UsageError) as caught:
+        check_batches(names, labels, batch_size=24, per_vehicle=2, passes=2, processes=1)
+    best = int(str(caught.value.hint).rpartition(" ")[2])
+    assert best == 8
+    check_batches(names, labels, batch_size=best, per_vehicle=2, passes=2, processes=1)
 
 
 # ---- changes

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-from torch import nn
+from torch import distributed, nn
 
 from vreid_cli.errors import UsageError
 from vreid_cli.runtime.devices import choose_device
@@ -94,7 +94,8 @@ class TorchrunExecutor:
 
     def __init__(self, accelerator: Accelerator) -> None:
         self._accelerator = accelerator
-        self.device: torch.device = accelerator.device
+        # Accelerate numbers CPUs too; nothing else does.
+        self.device = accelerator.device if accelerator.device.type == "cuda" else torch.device("cpu")
         self.rank: int = accelerator.process_index
         self.world: int = accelerator.num_processes
 
@@ -109,9 +110,8 @@ class TorchrunExecutor:
 
     def gather(self, tensor: torch.Tensor) -> torch.Tensor:
         """Rows of all processes; the gradients of all reach the process that a row came from."""
-        from torch.distributed.nn import functional as collective
-
-        return torch.cat(collective.all_gather(tensor.contiguous()))
+        gathered: torch.Tensor = _Gather.apply(tensor)
+        return gathered
 
     def without_sync(self, module: nn.Module) -> AbstractContextManager[Any]:
         """Leaves the gradients where they are."""
@@ -150,11 +150,50 @@ def choose_executor(device: str) -> Executor:
         raise UsageError(f"--device {device}: {world} processes cannot share one GPU", hint=hint)
     kind = choose_device(device).type
     from accelerate import Accelerator
-    from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
+    from accelerate.utils import InitProcessGroupKwargs
 
-    # What is normalised over the batch is the same in all processes already: nothing to broadcast.
-    sharing = [DistributedDataParallelKwargs(broadcast_buffers=False), InitProcessGroupKwargs(timeout=_PATIENCE)]
-    return TorchrunExecutor(Accelerator(cpu=kind == "cpu", kwargs_handlers=sharing))
+    return TorchrunExecutor(Accelerator(cpu=kind == "cpu", kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)]))
+
+
+class _Gather(torch.autograd.Function):
+    """Rows of all processes; backwards, each row's gradient is the sum of what all processes have for it."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: torch.Tensor) -> torch.Tensor:
+        ctx.own = len(rows)
+        parts = [
+            torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(distributed.get_world_size())
+        ]
+        distributed.all_gather(parts, rows.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
+        total = gradients[0].contiguous().clone()
+        distributed.all_reduce(total)
+        start = distributed.get_rank() * ctx.own
+        return total[start : start + ctx.own]
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over all processes; backwards too, because the result of each depends on what all gave."""
+
+    @staticmethod
+    def forward(ctx: Any, values: torch.Tensor) -> torch.Tensor:
+        total = values.contiguous().clone()
+        distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
+        total = gradients[0].contiguous().clone()
+        distributed.all_reduce(total)
+        return total
+
+
+def _mean_over_all(values: torch.Tensor) -> torch.Tensor:
+    total: torch.Tensor = _Sum.apply(values)
+    return total / distributed.get_world_size()
 
 
 class SharedBatchNorm(nn.modules.batchnorm._BatchNorm):
@@ -195,17 +234,14 @@ def _normalise(norm: SharedBatchNorm, values: torch.Tensor) -> torch.Tensor:
 
     Ioffe and Szegedy, arXiv 1502.03167, algorithm 1; the running deviation is the unbiased one, as torch's.
     """
-    from torch.distributed.nn import functional as collective
-
     axes = [axis for axis in range(values.ndim) if axis != 1]
     shape = [-1 if axis == 1 else 1 for axis in range(values.ndim)]
     # Two rounds rather than sums of squares, which lose digits where the mean is large.
-    world = torch.distributed.get_world_size()
-    mean = collective.all_reduce(values.mean(axes)) / world
+    mean = _mean_over_all(values.mean(axes))
     centred = values - mean.view(shape)
-    variance = collective.all_reduce(centred.square().mean(axes)) / world
+    variance = _mean_over_all(centred.square().mean(axes))
     if norm.track_running_stats and norm.running_mean is not None and norm.running_var is not None:
-        count = world * values.numel() // values.shape[1]
+        count = distributed.get_world_size() * values.numel() // values.shape[1]
         with torch.no_grad():
             assert norm.num_batches_tracked is not None
             norm.num_batches_tracked += 1

@@ -17,7 +17,9 @@ def random_source(seed: int, *numbers: int) -> np.random.Generator:
     return np.random.default_rng([seed, *numbers])
 
 
-def check_batches(classes: Sequence[str], labels: Labels, *, batch_size: int, per_vehicle: int, pieces: int) -> None:
+def check_batches(
+    classes: Sequence[str], labels: Labels, *, batch_size: int, per_vehicle: int, passes: int, processes: int
+) -> None:
     """Refuse what no epoch could be made of.
 
     Args:
@@ -25,42 +27,43 @@ def check_batches(classes: Sequence[str], labels: Labels, *, batch_size: int, pe
         labels: (N,) class of each picture.
         batch_size: Pictures a batch.
         per_vehicle: Pictures of each vehicle in a batch; 0 for any.
-        pieces: Equal pieces that a batch is divided into, over processes and forward passes.
+        passes: Forward passes that a batch is divided into.
+        processes: Processes that a forward pass is divided between.
 
     Raises:
         UsageError: The numbers do not divide.
         DataError: There are too few vehicles or pictures.
     """
+    pieces = passes * processes
     if len(classes) < 2:
         raise DataError(f"there are pictures of {len(classes)} vehicle to learn from; two at least are needed")
-    if batch_size % pieces:
+    if batch_size % pieces or batch_size < 2 * pieces:
         raise UsageError(
-            f"train.batch_size {batch_size} cannot be divided into {pieces} equal pieces (processes x accumulate)",
-            hint=f"choose a multiple of {pieces}",
+            f"train.batch_size {batch_size} cannot be divided into {pieces} equal pieces of two pictures or more "
+            f"({processes} processes x {passes} passes, train.accumulate)",
+            hint=f"choose a multiple of {pieces} that is at least {2 * pieces}",
         )
     if not per_vehicle:
-        if len(labels) < 2 * pieces or batch_size < 2 * pieces:
-            hint = "batch normalisation needs two pictures in each; use a larger --batch-size or fewer processes"
-            raise UsageError(
-                f"{min(len(labels), batch_size)} pictures cannot fill {pieces} pieces of a batch", hint=hint
-            )
+        if len(labels) < 2 * pieces:
+            raise DataError(f"{len(labels)} pictures cannot fill {pieces} pieces of a batch with two each")
         return
-    vehicles = batch_size // per_vehicle
-    if batch_size % (per_vehicle * pieces) or vehicles < 2 * pieces:
+    vehicles, unit = batch_size // per_vehicle, per_vehicle * passes
+    if batch_size % unit or vehicles < 2 * passes:
         raise UsageError(
-            f"train.batch_size {batch_size} is not at least two vehicles of {per_vehicle} pictures "
-            f"(train.per_vehicle) for each of {pieces} pieces",
-            hint=f"choose a multiple of {per_vehicle * pieces} that is at least {2 * per_vehicle * pieces}",
+            f"train.batch_size {batch_size} is not two vehicles or more with {per_vehicle} pictures each "
+            f"(train.per_vehicle) for each of {passes} forward passes",
+            hint=f"choose a multiple of {unit} that is at least {2 * unit}",
         )
     if vehicles > len(classes):
         raise UsageError(
             f"a batch of {vehicles} vehicles x {per_vehicle} pictures: there are {len(classes)} vehicles only",
-            hint=f"choose a --batch-size of at most {len(classes) // pieces * pieces * per_vehicle}",
+            hint=f"choose a --batch-size of at most {len(classes) // passes * unit}",
         )
     counts = np.bincount(labels, minlength=len(classes))
     if lonely := [name for name, count in zip(classes, counts, strict=True) if count < 2]:
         raise DataError(
-            f"{len(lonely)} vehicles have a single picture, and a batch needs pairs of each: " + ", ".join(lonely[:5]),
+            f"a batch needs two pictures of each of its vehicles, and {len(lonely)} of {len(classes)} have one: "
+            + ", ".join(lonely[:5]),
             hint="leave them out, give them more pictures, or use --set train.per_vehicle=0 --set train.triplet=0",
         )
 

@@ -14,7 +14,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from vreid_cli.config import TrainSettings
-from vreid_cli.errors import UsageError
+from vreid_cli.errors import DataError, UsageError
 from vreid_cli.models.backbones import Network
 from vreid_cli.models.checkpoint import StateDict, network_state, restore_network
 from vreid_cli.models.transforms import Transform
@@ -103,6 +103,9 @@ class Learner:
         self._criterion = Criterion(recipe)
         if recipe.channels_last:
             network.to(memory_format=torch.channels_last)
+        if network.neck is not None:
+            # Without a shift of its own the classes lie around the origin, as the cosine wants it (Luo et al., 3.5).
+            network.neck.bias.requires_grad_(False)
         executor.share_statistics(network.trunk)
         self._pupil = executor.prepare(_Pupil(network, executor))
         self._optimizer = _make_optimizer(network, recipe)
@@ -160,6 +163,7 @@ class Learner:
 
         Raises:
             UsageError: The loss is no longer finite: the learning rate is too high.
+            DataError: The pictures do not fill a single batch.
         """
         try:
             while self.epoch < self.recipe.epochs:
@@ -192,6 +196,9 @@ class Learner:
             pieces=executor.world * recipe.accumulate,
             random=random_source(self.seed, _ORDER, epoch),
         )
+        if not batches:
+            size = f"{recipe.batch_size} pictures, {recipe.per_vehicle or 'any number'} of each vehicle"
+            raise DataError(f"no batch of {size}, can be made of {len(lessons.labels)} pictures")
         targets = torch.from_numpy(lessons.labels)
         passes = [part for batch in batches for part in np.split(batch, recipe.accumulate)]
         loader = load_lessons(
@@ -285,9 +292,6 @@ def learning_rate(recipe: TrainSettings, progress_made: float) -> float:
 
 
 def _make_optimizer(network: Network, recipe: TrainSettings) -> torch.optim.Optimizer:
-    if network.neck is not None:
-        # Without a shift of its own the classes lie around the origin, as the cosine wants it (Luo et al., 3.5).
-        network.neck.bias.requires_grad_(False)
     learned = [weight for weight in network.parameters() if weight.requires_grad]
     groups = [
         {"params": [weight for weight in learned if weight.ndim > 1], "weight_decay": recipe.weight_decay},

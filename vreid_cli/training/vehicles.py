@@ -34,7 +34,7 @@ def divide(records: Sequence[ImageRecord], *, held_out: float) -> Vehicles:
 
     Args:
         records: Pictures of the training split.
-        held_out: A share of the vehicles below 1, rounded up; or their number.
+        held_out: A share of the vehicles below 1, rounded up to two at least; or their number.
 
     Raises:
         UsageError: The number is not whole.
@@ -48,7 +48,8 @@ def divide(records: Sequence[ImageRecord], *, held_out: float) -> Vehicles:
         )
     if held_out >= 1 and not float(held_out).is_integer():
         raise UsageError(f"--held-out {held_out:g}: needs a share below 1, or a whole number of vehicles")
-    count = math.ceil(held_out * len(names)) if held_out < 1 else int(held_out)
+    # One vehicle alone could not be taken for another.
+    count = max(2, math.ceil(held_out * len(names))) if 0 < held_out < 1 else int(held_out)
     if count and (count < 2 or len(names) - count < 2):
         raise DataError(
             f"{count} of {len(names)} vehicles would be held out: two at least must be, and two be left to learn",

@@ -24,7 +24,7 @@ from vreid_cli.runtime.memory import free_memory
 from vreid_cli.runtime.progress import log
 from vreid_cli.runtime.workers import choose_workers
 from vreid_cli.store.runs import RUNS_FOLDER, RunDirectory
-from vreid_cli.training.batches import check_batches
+from vreid_cli.training.batches import Labels, check_batches
 from vreid_cli.training.pictures import ReadPictures, read_pictures
 from vreid_cli.training.state import EpochResult, Scores, best_epoch, read_state, read_state_facts
 from vreid_cli.training.train import Learner, Lessons, Validate
@@ -170,9 +170,7 @@ def _prepare(session: Session, executor: Executor) -> _Lesson:
     vehicles = divide(listing.records, held_out=recipe.held_out)
     _refuse_known_vehicles(settings, {record.vehicle_id or "" for record in vehicles.learned})
     classes, labels = number_vehicles(vehicles.learned)
-    pieces = executor.world * recipe.accumulate
-    sizes = {"batch_size": recipe.batch_size, "per_vehicle": recipe.per_vehicle, "pieces": pieces}
-    check_batches(classes, labels, **sizes)
+    _check_batches(classes, labels, settings, executor=executor)
     trainable = _load(session, classes)
     learned = _read(vehicles.learned, trainable.transform, settings, executor=executor)
     held_out = None
@@ -187,7 +185,7 @@ def _prepare(session: Session, executor: Executor) -> _Lesson:
         if known != classes:
             lost = ", ".join(sorted(set(classes) - set(known))[:_MOST_NAMED])
             raise DataError(f"vehicles without a readable picture: {lost}", hint="mend them, or leave them out")
-        check_batches(classes, labels, **sizes)
+        _check_batches(classes, labels, settings, executor=executor)
     workers = choose_workers(settings.extract.workers, pictures=len(labels), on_cpu=executor.device.type == "cpu")
     return _Lesson(
         lessons=Lessons(learned.pictures, labels, trainable.transform, workers),
@@ -200,6 +198,18 @@ def _prepare(session: Session, executor: Executor) -> _Lesson:
         validate=None
         if held_out is None
         else Validation(held_out, trainable.transform, settings.runtime, executor.device),
+    )
+
+
+def _check_batches(classes: list[str], labels: Labels, settings: Settings, *, executor: Executor) -> None:
+    recipe = settings.train
+    check_batches(
+        classes,
+        labels,
+        batch_size=recipe.batch_size,
+        per_vehicle=recipe.per_vehicle,
+        passes=recipe.accumulate,
+        processes=executor.world,
     )
 
 
