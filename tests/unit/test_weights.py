@@ -31,7 +31,7 @@ from vreid_cli.extraction.forward import Extractor
 from vreid_cli.models.backbones import BACKBONES, build_random
 from vreid_cli.models.checkpoint import load_trunk, read_checkpoint, save_checkpoint, weights_digest
 from vreid_cli.models.transforms import Transform
-from vreid_cli.models.weights import VERI_BLOB, WeightsSource, fetch_weights, load_network
+from vreid_cli.models.weights import VERI_BLOB, WeightsSource, architecture_of, fetch_weights, load_network
 from vreid_cli.store.features import FeatureStore
 from vreid_cli.workflows.extract import extract
 from vreid_cli.workflows.session import settle
@@ -292,6 +292,35 @@ def test_metadata_of_another_architecture(tmp_path: Path):
 def test_metadata_of_an_unknown_architecture(tmp_path: Path, small: State):
     save_file(small, tmp_path / "a.safetensors", metadata={"architecture": "resnet19"})
     assert "resnet19" in refusal(tmp_path / "a.safetensors").message
+
+
+def test_a_file_names_its_architecture(tmp_path: Path, small: State):
+    network = build_random(BACKBONES["resnet18"], seed=3)
+    save_checkpoint(tmp_path / "a.SafeTensors", network, transform=network.backbone.transform, facts={})
+    assert architecture_of(str(tmp_path / "a.SafeTensors")) == "resnet18"
+    save_file(small, tmp_path / "foreign.safetensors")
+    torch.save(small, tmp_path / "a.pth")
+    for weights in ("foreign.safetensors", "a.pth", "missing.pth"):
+        assert architecture_of(str(tmp_path / weights)) is None
+
+
+@pytest.mark.parametrize("weights", ["veri", "imagenet", "random"])
+def test_a_name_is_no_file_that_names_an_architecture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: str):
+    monkeypatch.chdir(tmp_path)
+    Path(weights).write_text("a file of that name")
+    assert architecture_of(weights) is None
+
+
+def test_no_architecture_is_read_from_files_that_are_none(tmp_path: Path, small: State):
+    path = tmp_path / "a.safetensors"
+    with pytest.raises(WeightsError, match="there is no weights file"):
+        architecture_of(str(path))
+    path.write_bytes(b"hello")
+    with pytest.raises(WeightsError, match="damaged"):
+        architecture_of(str(path))
+    save_file(small, path, metadata={"architecture": "resnet19"})
+    with pytest.raises(WeightsError, match="resnet19"):
+        architecture_of(str(path))
 
 
 def test_full_disk_while_saving(tmp_path: Path, limited_files: Callable[[int], AbstractContextManager[None]]):

@@ -13,11 +13,13 @@ from vreid_cli.cli.options import (
     COMPUTE,
     DATA,
     FLAG,
+    Arch,
     Common,
     DataDir,
     Device,
     LabelPattern,
     Options,
+    Weights,
     auto_or_number,
     split_list,
     with_common,
@@ -27,8 +29,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from vreid_cli.workflows.extract import ExtractReport
-
-_NETWORK = "Network"
 
 
 @functools.partial(with_common, default_run="runs/<dataset>-<arch>-<weights>")
@@ -78,25 +78,8 @@ def command(
         ),
     ] = None,
     label_pattern: LabelPattern = None,
-    arch: Annotated[
-        str | None,
-        typer.Option(
-            "--arch",
-            metavar="NAME",
-            help="The network: densenet201, resnet18, alexnet, vgg16 or inception_v3. \\[densenet201]",
-            rich_help_panel=_NETWORK,
-        ),
-    ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            "--weights",
-            metavar="veri|imagenet|random|FILE",
-            help="Its weights: those of the paper's authors, ImageNet's, untrained, or a .pth, .pt or .safetensors "
-            "file. \\[veri]",
-            rich_help_panel=_NETWORK,
-        ),
-    ] = None,
+    arch: Arch = None,
+    weights: Weights = None,
     device: Device = None,
     batch_size: Annotated[
         str | None,

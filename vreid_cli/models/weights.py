@@ -14,11 +14,20 @@ import torch
 
 from vreid_cli.errors import UsageError, WeightsError
 from vreid_cli.models.backbones import BACKBONES, Backbone, Network, build_random
-from vreid_cli.models.checkpoint import load_trunk, read_checkpoint, weights_digest
+from vreid_cli.models.checkpoint import (
+    SAFETENSORS,
+    check_weights_file,
+    load_trunk,
+    named_architecture,
+    read_checkpoint,
+    read_facts,
+    weights_digest,
+)
 from vreid_cli.models.transforms import Transform
 from vreid_cli.runtime.cache import cache_folder
 from vreid_cli.runtime.progress import log, progress
 from vreid_cli.store.atomic import atomic_path
+from vreid_cli.types import RANDOM_WEIGHTS
 
 #: The authors' fine-tuned DenseNet201 (576 training vehicles of VeRi), and the git blob id that verifies it.
 VERI_URL = (
@@ -26,6 +35,8 @@ VERI_URL = (
     "67b1fe4232d27aa5f1c28e8ff48a0535f55efc1c/data/cnn_weights/VeRI_densenet_ft50.pth"
 )
 VERI_BLOB = "0127c8070cdbbe42d31f6ff0b6933114395a2d89"
+#: What ``--weights`` takes beside the path of a file.
+NAMED_WEIGHTS = ("veri", "imagenet", RANDOM_WEIGHTS)
 _CHUNK = 1 << 20
 
 
@@ -84,9 +95,9 @@ def load_network(arch: str, weights: str, *, seed: int, source: WeightsSource) -
         WeightsError: The weights cannot be had, are not what they should be, or do not fit.
     """
     backbone = BACKBONES[arch]
-    if weights == "random":
+    if weights == RANDOM_WEIGHTS:
         network = build_random(backbone, seed=seed)
-        return _ready(network, backbone.transform, weights="random", dropped=None)
+        return _ready(network, backbone.transform, weights=RANDOM_WEIGHTS, dropped=None)
     path = fetch_weights(backbone, weights, source=source)
     checkpoint = read_checkpoint(path)
     if checkpoint.architecture not in (None, arch):
@@ -101,8 +112,24 @@ def load_network(arch: str, weights: str, *, seed: int, source: WeightsSource) -
     for buffer in network.buffers():
         buffer.zero_()  # counters that a file may leave out
     dropped = load_trunk(network, checkpoint.state, source=str(path))
-    name = weights if weights in ("veri", "imagenet") else path.name
+    name = weights if weights in NAMED_WEIGHTS else path.name
     return _ready(network, checkpoint.transform or backbone.transform, weights=name, dropped=dropped)
+
+
+def architecture_of(weights: str) -> str | None:
+    """The architecture that a weights file names in its metadata; None where none is named.
+
+    Args:
+        weights: As :func:`load_network` takes it.
+
+    Raises:
+        WeightsError: The file is missing or damaged, or names an architecture that is none of ours.
+    """
+    path = Path(weights)
+    if weights in NAMED_WEIGHTS or path.suffix.lower() != SAFETENSORS:
+        return None
+    check_weights_file(path)
+    return named_architecture(read_facts(path), path)
 
 
 def _ready(network: Network, transform: Transform, *, weights: str, dropped: int | None) -> LoadedNetwork:

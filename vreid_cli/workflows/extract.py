@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,11 +18,12 @@ from vreid_cli.data.readers import READERS, WITH_SUBSETS
 from vreid_cli.errors import UsageError
 from vreid_cli.extraction.extract import ExtractionOptions, SplitSummary, extract_split
 from vreid_cli.extraction.forward import Extractor, choose_batch_size
-from vreid_cli.models.weights import VERI_BLOB, VERI_URL, LoadedNetwork, WeightsSource, load_network
+from vreid_cli.models.weights import NAMED_WEIGHTS, LoadedNetwork, load_network
 from vreid_cli.runtime.devices import choose_device
 from vreid_cli.runtime.progress import log
 from vreid_cli.store.runs import RUNS_FOLDER, RunDirectory
 from vreid_cli.types import RANDOM_WEIGHTS, Split
+from vreid_cli.workflows.network import network_label, say_what_was_loaded, weights_name, weights_source
 from vreid_cli.workflows.session import DRAWN_DATASET, MEANINGLESS, Report, Session, read_info
 
 DATA_VARIABLE = "VREID_DATA_DIR"
@@ -63,7 +63,7 @@ def extract(session: Session) -> ExtractReport:
     """
     settings = session.settings
     _check_options(session)
-    weights = _weights_name(settings)
+    weights = weights_name(settings, settings.model.arch)
     device = choose_device(settings.runtime.device)
     folders = _folders(settings)
     reader = READERS[settings.data.dataset]
@@ -72,8 +72,8 @@ def extract(session: Session) -> ExtractReport:
     warnings = list(dict.fromkeys(warning for listing in listings.values() for warning in listing.warnings))
     for warning in warnings:
         log.warning("%s", warning)
-    loaded = load_network(settings.model.arch, weights, seed=settings.run.seed, source=_source(settings))
-    _say_what_was_loaded(loaded, settings)
+    loaded = load_network(settings.model.arch, weights, seed=settings.run.seed, source=weights_source(settings))
+    say_what_was_loaded(loaded, settings)
     run = session.run or RunDirectory(default_run_dir(settings, weights))
     started = time.monotonic()
     with run.locked():
@@ -101,10 +101,9 @@ def _skipped(summaries: Mapping[Split, SplitSummary]) -> Iterator[dict[str, str 
 
 def default_run_dir(settings: Settings, weights: str) -> Path:
     """``runs/<dataset>[-<subset>]-<arch>-<weights>``; of a weights file its name without the ending."""
-    stem = Path(weights).stem if Path(weights).suffix else weights
     subset = _subset(settings)
     dataset = settings.data.dataset if subset is None else f"{settings.data.dataset}-{subset}"
-    return RUNS_FOLDER / re.sub(r"[^\w.-]+", "_", f"{dataset}-{settings.model.arch}-{stem}")
+    return RUNS_FOLDER / f"{dataset}-{network_label(settings.model.arch, weights)}"
 
 
 def _splits(session: Session) -> tuple[Split, ...]:
@@ -198,17 +197,6 @@ def _check_options(session: Session) -> None:
             )
 
 
-def _weights_name(settings: Settings) -> str:
-    if settings.model.weights is not None:
-        return settings.model.weights
-    if settings.model.arch == "densenet201":
-        return "veri"
-    raise UsageError(
-        f"--arch {settings.model.arch}: which weights?",
-        hint="give --weights imagenet, random, or a file; the authors published weights for densenet201 only",
-    )
-
-
 def _folders(settings: Settings) -> DataFolders:
     data = settings.data
     named = data.query_dir is not None or data.gallery_dir is not None
@@ -216,23 +204,6 @@ def _folders(settings: Settings) -> DataFolders:
     if data_dir is None and not named:
         data_dir = Path(os.environ[DATA_VARIABLE]) if os.environ.get(DATA_VARIABLE) else None
     return DataFolders(data_dir, data.query_dir, data.gallery_dir, data.label_pattern, _subset(settings))
-
-
-def _source(settings: Settings) -> WeightsSource:
-    model = settings.model
-    return WeightsSource(
-        cache_dir=model.cache_dir,
-        veri_url=model.weights_url or VERI_URL,
-        veri_blob=model.weights_blob or VERI_BLOB,
-        timeout=model.download_timeout,
-    )
-
-
-def _say_what_was_loaded(loaded: LoadedNetwork, settings: Settings) -> None:
-    if loaded.dropped_classes is not None:
-        log.info("the weights' classifier of %d classes is not needed and was dropped", loaded.dropped_classes)
-    if loaded.weights == RANDOM_WEIGHTS:
-        log.warning("%s (seed %d)", MEANINGLESS, settings.run.seed)
 
 
 def _identity(loaded: LoadedNetwork) -> dict[str, str]:
@@ -275,8 +246,8 @@ def _info(settings: Settings, loaded: LoadedNetwork) -> dict[str, Any]:
 
 
 def _weights_to_find_again(settings: Settings) -> str | None:
-    weights = _weights_name(settings)
-    return weights if weights in ("veri", "imagenet", RANDOM_WEIGHTS) else _absolute(Path(weights))
+    weights = weights_name(settings, settings.model.arch)
+    return weights if weights in NAMED_WEIGHTS else _absolute(Path(weights))
 
 
 def _absolute(path: Path | None) -> str | None:
