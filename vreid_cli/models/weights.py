@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
-from urllib.error import HTTPError
 
 import torch
 
@@ -23,10 +20,9 @@ from vreid_cli.models.checkpoint import (
     read_facts,
     weights_digest,
 )
+from vreid_cli.models.download import Check, Download, fetch
 from vreid_cli.models.transforms import Transform
 from vreid_cli.runtime.cache import cache_folder
-from vreid_cli.runtime.progress import log, progress
-from vreid_cli.store.atomic import atomic_path
 from vreid_cli.types import RANDOM_WEIGHTS
 
 #: The authors' fine-tuned DenseNet201 (576 training vehicles of VeRi), and the git blob id that verifies it.
@@ -192,7 +188,7 @@ def _hash_file(path: Path, update: Callable[[bytes], None], finish: Callable[[],
     return finish()
 
 
-def _cached(path: Path, url: str, *, check: Callable[[Path], str | None], source: WeightsSource) -> Path:
+def _cached(path: Path, url: str, *, check: Check, source: WeightsSource) -> Path:
     if path.is_file():
         if wrong := check(path):
             raise WeightsError(
@@ -201,40 +197,9 @@ def _cached(path: Path, url: str, *, check: Callable[[Path], str | None], source
                 file=path,
             )
         return path
-    log.info("downloading %s", url)
     advice = (
         f"without a network: fetch that address elsewhere and put the file at {path}; "
         "or pass your own with --weights FILE, or --weights random to try things out"
     )
-    with atomic_path(path) as temporary:
-        with temporary.open("wb") as file:
-            for chunk in _receive(url, timeout=source.timeout, advice=advice):
-                file.write(chunk)
-        if wrong := check(temporary):
-            raise WeightsError(
-                f"what {url} sent is not the published file: {wrong}; it was thrown away",
-                hint=f"try again later, or from another mirror (model.weights_url); {advice}",
-                file=url,
-            )
+    fetch(Download(url, path, check=check, timeout=source.timeout, advice=advice))
     return path
-
-
-def _receive(url: str, *, timeout: float, advice: str) -> Iterator[bytes]:
-    """The body behind an address, in pieces, with a progress bar; every network error becomes ours."""
-    try:
-        request = urllib.request.Request(url, headers={"User-Agent": "vreid"})
-        with urllib.request.urlopen(request, timeout=timeout) as response:
-            size = int(response.headers.get("Content-Length") or 0)
-            received = 0
-            with progress(total=size, what="weights", unit="B") as bar:
-                while chunk := response.read(_CHUNK):
-                    received += len(chunk)
-                    bar.update(len(chunk))
-                    yield chunk
-    except (OSError, HTTPException, ValueError) as error:
-        # An HTTPError's reason lacks the number that people search for.
-        reason = error if isinstance(error, HTTPError) else getattr(error, "reason", None) or error
-        raise WeightsError(f"{url} cannot be downloaded: {reason}", hint=advice, file=url) from None
-    if size and received != size:
-        broken = f"{url}: the connection broke after {received} of {size} bytes"
-        raise WeightsError(broken, hint=advice, file=url)
