@@ -148,7 +148,7 @@ class ShowSettings(Section):
 
 
 class ExportSettings(Section):
-    """``[export]``: where features go, and in which form."""
+    """``[export]``: where features or the model go, and in which form."""
 
     output: Path | None = None
     format: Literal["json", "npz"] = "json"

@@ -47,6 +47,10 @@ class WeightsError(VreidError):
     """Weights cannot be had, or do not fit the architecture."""
 
 
+class ExportError(VreidError):
+    """A network cannot be written in another form, or computes something else there."""
+
+
 class DeviceError(VreidError):
     """The device that was asked for is not there."""
 

@@ -114,9 +114,11 @@ def test_without_matplotlib_the_error_names_what_to_install(
     vreid: Vreid, ranked: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = importlib.util.find_spec
-    monkeypatch.setattr("vreid_cli.reports.plots.find_spec", lambda name: None if name == "matplotlib" else real(name))
+    monkeypatch.setattr("vreid_cli.runtime.extras.find_spec", lambda name: None if name == "matplotlib" else real(name))
     error = vreid.json("evaluate", "--plot", "plot.png", code=2)["error"]
+    assert error["message"] == "--plot needs matplotlib, which is not installed"
     assert 'pip install "vreid[plot]"' in error["hint"]
+    assert 'pip install -e ".[plot]"' in error["hint"]
     assert vreid.json("evaluate")["results"]
 
 

@@ -15,6 +15,7 @@ from tiny import Vreid
 COMMANDS: list[list[str]] = [
     *([name] for name in ("extract", "rank", "evaluate", "show", "demo", "export")),
     ["export", "features"],
+    ["export", "model"],
 ]
 COMMON = {"--config", "--run-dir", "--set", "--seed", "--show-config", "--quiet", "--verbose", "--json"}
 #: What takes long to import, or is needed only once something is done.

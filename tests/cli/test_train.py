@@ -24,6 +24,7 @@ from vreid_cli.config import TrainSettings, list_presets
 from vreid_cli.models.backbones import BACKBONES, build_random
 from vreid_cli.models.checkpoint import save_checkpoint
 from vreid_cli.models.transforms import Transform
+from vreid_cli.runtime import extras
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -372,22 +373,23 @@ def test_imagenet_without_a_network(vreid: Vreid, cars: tuple[str, ...], monkeyp
 
 
 def test_missing_extras_name_the_command(vreid: Vreid, cars: tuple[str, ...], monkeypatch: pytest.MonkeyPatch):
-    with monkeypatch.context() as patch:
-        patch.setattr("vreid_cli.reports.plots.find_spec", lambda name: None)
-        error = vreid.error("train", *cars, *QUICK, code=2)
-        assert 'pip install "vreid[train]"' in error["hint"]
-    with monkeypatch.context() as patch:
-        patch.setattr("vreid_cli.training.losses.find_spec", lambda name: None)
-        error = vreid.error("train", *cars, *QUICK, *STRONG, code=2)
-        assert "pytorch-metric-learning" in error["message"]
-    with monkeypatch.context() as patch:
-        patch.setattr("vreid_cli.runtime.executors.find_spec", lambda name: None)
-        patch.setenv("WORLD_SIZE", "2")
-        assert "accelerate" in vreid.error("train", *cars, *QUICK, code=2)["message"]
-    with monkeypatch.context() as patch:
-        patch.setitem(sys.modules, "torch.utils.tensorboard", None)
-        error = vreid.error("train", *cars, *QUICK, "--tensorboard", "--restart", code=2)
-        assert 'pip install "vreid[tensorboard]"' in error["hint"]
+    for package, arguments, environment, extra in (
+        ("matplotlib", (), {}, "train"),
+        ("pytorch_metric_learning", STRONG, {}, "train"),
+        ("accelerate", (), {"WORLD_SIZE": "2"}, "train"),
+        ("tensorboard", ("--tensorboard",), {}, "tensorboard"),
+    ):
+        with monkeypatch.context() as patch:
+            find = extras.find_spec
+            patch.setattr(
+                extras, "find_spec", lambda name, gone=package, find=find: None if name == gone else find(name)
+            )
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            error = vreid.error("train", *cars, *QUICK, *arguments, code=2)
+            assert package in error["message"]
+            assert f'pip install "vreid[{extra}]"' in error["hint"]
+    vreid("train", *cars, *QUICK)  # nothing of it needs more than what it uses
 
 
 # ---- starting from a checkpoint

@@ -40,7 +40,8 @@ from vreid_cli.models.checkpoint import network_state
 from vreid_cli.runtime.executors import choose_executor
 from vreid_cli.training.train import Learner
 
-recipe = TrainSettings(epochs=4, batch_size=8, flip=True, erase=0.5, ema=0.5, accumulate=int(sys.argv[2]), **STRONG)
+recipe = TrainSettings(epochs=4, batch_size=8, flip=True, erase=0.5, ema=0.5, accumulate=int(sys.argv[2]),
+                       **{**STRONG, "optimizer": "sgd"})
 network = build_random(TINY, seed=0, classes=CLASSES, neck=True)
 network.trunk.get_submodule("5").p = 0.0  # what drops out is drawn by each process for itself
 executor = choose_executor("cpu")

@@ -251,9 +251,9 @@ def test_without_a_triplet_loss_cross_entropy_is_all():
 
 
 def test_without_pytorch_metric_learning_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("vreid_cli.training.losses.find_spec", lambda name: None)
+    monkeypatch.setattr("vreid_cli.runtime.extras.find_spec", lambda name: None)
     Criterion(TrainSettings())
-    with pytest.raises(UsageError, match="pytorch-metric-learning") as caught:
+    with pytest.raises(UsageError, match="pytorch_metric_learning") as caught:
         Criterion(TrainSettings(triplet=1.0))
     assert caught.value.hint is not None
     assert 'pip install "vreid[train]"' in caught.value.hint

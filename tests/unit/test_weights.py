@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,6 +19,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -31,7 +34,8 @@ from vreid_cli.extraction.forward import Extractor
 from vreid_cli.models.backbones import BACKBONES, build_random
 from vreid_cli.models.checkpoint import load_trunk, read_checkpoint, save_checkpoint, weights_digest
 from vreid_cli.models.transforms import Transform
-from vreid_cli.models.weights import VERI_BLOB, WeightsSource, fetch_weights, load_network
+from vreid_cli.models.weights import VERI_BLOB, WeightsSource, architecture_of, fetch_weights, load_network
+from vreid_cli.runtime.progress import log
 from vreid_cli.store.features import FeatureStore
 from vreid_cli.workflows.extract import extract
 from vreid_cli.workflows.session import settle
@@ -294,6 +298,35 @@ def test_metadata_of_an_unknown_architecture(tmp_path: Path, small: State):
     assert "resnet19" in refusal(tmp_path / "a.safetensors").message
 
 
+def test_a_file_names_its_architecture(tmp_path: Path, small: State):
+    network = build_random(BACKBONES["resnet18"], seed=3)
+    save_checkpoint(tmp_path / "a.SafeTensors", network, transform=network.backbone.transform, facts={})
+    assert architecture_of(str(tmp_path / "a.SafeTensors")) == "resnet18"
+    save_file(small, tmp_path / "foreign.safetensors")
+    torch.save(small, tmp_path / "a.pth")
+    for weights in ("foreign.safetensors", "a.pth", "missing.pth"):
+        assert architecture_of(str(tmp_path / weights)) is None
+
+
+@pytest.mark.parametrize("weights", ["veri", "imagenet", "random"])
+def test_a_name_is_no_file_that_names_an_architecture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: str):
+    monkeypatch.chdir(tmp_path)
+    Path(weights).write_text("a file of that name")
+    assert architecture_of(weights) is None
+
+
+def test_no_architecture_is_read_from_files_that_are_none(tmp_path: Path, small: State):
+    path = tmp_path / "a.safetensors"
+    with pytest.raises(WeightsError, match="there is no weights file"):
+        architecture_of(str(path))
+    path.write_bytes(b"hello")
+    with pytest.raises(WeightsError, match="damaged"):
+        architecture_of(str(path))
+    save_file(small, path, metadata={"architecture": "resnet19"})
+    with pytest.raises(WeightsError, match="resnet19"):
+        architecture_of(str(path))
+
+
 def test_full_disk_while_saving(tmp_path: Path, limited_files: Callable[[int], AbstractContextManager[None]]):
     path = tmp_path / "best.safetensors"
     path.write_bytes(b"old")
@@ -436,14 +469,33 @@ def test_damage_never_ends_in_a_traceback(tmp_path: Path, legacy: bool):
 
 @dataclass
 class Server:
-    """A local server that sends one content, or misbehaves."""
+    """A local server that sends one content, or the rest of it, or misbehaves.
+
+    Attributes:
+        cut: Bytes of a body after which the connection breaks.
+        ranges: Whether it sends only the part that is asked for.
+        shift: By how much the part is another one than was asked for.
+        asked: Range and If-Range of each request.
+    """
 
     content: bytes
     url: str = ""
     status: int = 200
-    promised: int | None = None
+    cut: int | None = None
+    ranges: bool = True
+    shift: int = 0
+    tag: str | None = '"one"'
     stall: threading.Event | None = None
     requests: list[str] = field(default_factory=list)
+    asked: list[tuple[str | None, str | None]] = field(default_factory=list)
+
+    def start(self, wanted: str | None, tag: str | None) -> int | None:
+        """Where the part begins that is sent; None for all."""
+        if wanted is None or not self.ranges or tag not in (None, self.tag):
+            return None
+        match = re.fullmatch(r"bytes=(\d+)-", wanted)
+        assert match
+        return int(match[1]) + self.shift
 
 
 @pytest.fixture
@@ -459,10 +511,22 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
             if serving.status != 200:
                 self.send_error(serving.status)
                 return
-            self.send_response(200)
-            self.send_header("Content-Length", str(serving.promised or len(serving.content)))
+            asked = (self.headers["Range"], self.headers["If-Range"])
+            serving.asked.append(asked)
+            start, size = serving.start(*asked), len(serving.content)
+            if start is not None and start >= size:
+                self.send_error(416)
+                return
+            body = serving.content[start:]
+            self.send_response(200 if start is None else 206)
+            if start is not None:
+                self.send_header("Content-Range", f"bytes {start}-{size - 1}/{size}")
+            if serving.tag is not None:
+                self.send_header("ETag", serving.tag)
+            self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(serving.content)
+            with contextlib.suppress(ConnectionError):  # of a client that was interrupted
+                self.wfile.write(body[: serving.cut])
 
         def log_message(self, *_args: object) -> None:
             pass
@@ -484,15 +548,33 @@ def source_for(server: Server, folder: Path, **changes: object) -> WeightsSource
     return WeightsSource(cache_dir=folder, veri_url=server.url, veri_blob=blob_id(server.content), **changes)
 
 
+def names_in(folder: Path) -> list[str]:
+    """What a download left, beside the lock that stays where it is."""
+    return sorted(path.name for path in folder.iterdir() if path.suffix != ".lock")
+
+
+def download(source: WeightsSource) -> bytes:
+    """A download that must succeed and leave nothing but the file."""
+    path = fetch_weights(BACKBONES["densenet201"], "veri", source=source)
+    assert names_in(source.folder) == ["VeRI_densenet_ft50.pth"]
+    return path.read_bytes()
+
+
 def download_refusal(source: WeightsSource) -> WeightsError:
     """The error of a download that must leave nothing behind and say what to do instead."""
+    error = broken_download(source)
+    assert not source.folder.exists() or names_in(source.folder) == []
+    return error
+
+
+def broken_download(source: WeightsSource) -> WeightsError:
+    """The error of a download that says what to do instead."""
     with pytest.raises(WeightsError) as caught:
         fetch_weights(BACKBONES["densenet201"], "veri", source=source)
     error = caught.value
     assert source.veri_url in error.message
     assert str(source.folder / "VeRI_densenet_ft50.pth") in (error.hint or "")
     assert "--weights" in (error.hint or "")
-    assert not source.folder.exists() or list(source.folder.iterdir()) == []
     return error
 
 
@@ -501,8 +583,9 @@ def test_verified_download_is_kept(tmp_path: Path, server: Server, checkpoint: P
     source = source_for(server, tmp_path / "cache")
     first = load_network("densenet201", "veri", seed=0, source=source)
     assert (first.digest, first.weights, first.dropped_classes) == (digest, "veri", CLASSES)
-    assert [path.name for path in source.folder.iterdir()] == ["VeRI_densenet_ft50.pth"]
+    assert names_in(source.folder) == ["VeRI_densenet_ft50.pth"]
     assert server.requests == ["/VeRI_densenet_ft50.pth"]
+    assert server.asked == [(None, None)]
     assert load_network("densenet201", "veri", seed=0, source=source).digest == digest
     assert len(server.requests) == 1
 
@@ -537,13 +620,165 @@ def test_connection_refused(tmp_path: Path, server: Server):
     assert "refused" in download_refusal(source).message.lower()
 
 
-def test_connection_cut_short(tmp_path: Path, server: Server):
+def test_connection_cut_short_twice_goes_on_each_time(tmp_path: Path, server: Server):
     source = source_for(server, tmp_path / "cache")
-    server.promised = len(server.content)
-    server.content = server.content[: len(server.content) // 3]
-    message = download_refusal(source).message
-    assert str(len(server.content)) in message
-    assert str(server.promised) in message
+    server.cut = 1_000_001
+    for kept in (1_000_001, 2_000_002):
+        error = broken_download(source)
+        assert f"broke after {kept} of {len(server.content)} bytes" in error.message
+        assert "the same command goes on from there" in (error.hint or "")
+        assert part_of(source).read_bytes() == server.content[:kept]
+    assert download(source) == server.content
+    assert server.asked == [(None, None), ("bytes=1000001-", '"one"'), ("bytes=2000002-", '"one"')]
+
+
+def part_of(source: WeightsSource) -> Path:
+    return source.folder / "VeRI_densenet_ft50.pth.part"
+
+
+def begin(server: Server, folder: Path, size: int = 1_000_000) -> WeightsSource:
+    """A download whose connection broke after so many bytes."""
+    source = source_for(server, folder)
+    server.cut = size
+    broken_download(source)
+    assert part_of(source).stat().st_size == size
+    server.cut = None
+    server.asked.clear()
+    return source
+
+
+@pytest.mark.parametrize("case", ["ignores ranges", "sends another part", "has other content now", "is at fault once"])
+def test_a_server_that_does_not_go_on_is_asked_for_all(tmp_path: Path, server: Server, case: str):
+    source = begin(server, tmp_path / "cache")
+    if case == "ignores ranges":
+        server.ranges = False
+    elif case == "sends another part":
+        server.shift = 5
+    elif case == "has other content now":
+        server.content, server.tag = server.content[::-1], '"two"'
+        source = source_for(server, tmp_path / "cache")
+    else:
+        server.status = 503
+        assert "503" in broken_download(source).message
+        assert part_of(source).stat().st_size == 1_000_000
+        server.status = 200
+    assert download(source) == server.content
+    again = [(None, None)] if case == "sends another part" else []
+    assert server.asked == [("bytes=1000000-", '"one"'), *again]
+
+
+@pytest.mark.parametrize("tag", [None, 'W/"weak"', "no tag", '"a", "b"'])
+def test_without_a_strong_tag_the_rest_is_asked_for_by_its_place_alone(tmp_path: Path, server: Server, tag: str | None):
+    server.tag = tag
+    source = begin(server, tmp_path / "cache")
+    assert download(source) == server.content
+    assert server.asked == [("bytes=1000000-", None)]
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_part_that_is_whole_is_used(tmp_path: Path, server: Server, ranges: bool):
+    source = begin(server, tmp_path / "cache")
+    part_of(source).write_bytes(server.content)  # the process was killed between the last byte and the end
+    server.ranges = ranges
+    assert download(source) == server.content
+    assert server.asked == [("bytes=3000000-", '"one"')]
+
+
+@pytest.mark.parametrize("surplus", [0, 1, 1_000_000])
+def test_a_part_beyond_the_end_that_is_wrong_is_thrown_away(tmp_path: Path, server: Server, surplus: int):
+    source = begin(server, tmp_path / "cache")
+    part_of(source).write_bytes(bytes(len(server.content) + surplus))
+    assert download(source) == server.content
+    assert server.asked[-1] == (None, None)
+
+
+def test_a_wrong_part_is_thrown_away_so_that_the_next_attempt_succeeds(tmp_path: Path, server: Server):
+    source = begin(server, tmp_path / "cache")
+    part_of(source).write_bytes(b"x" + server.content[1:1_000_000])
+    error = download_refusal(source)
+    assert "(1000000 bytes of it at an earlier attempt) is not the published file" in error.message
+    assert "run the same command again, which starts anew" in (error.hint or "")
+    assert download(source) == server.content
+    assert server.asked == [("bytes=1000000-", '"one"'), (None, None)]
+
+
+def test_a_damaged_tag_is_no_tag(tmp_path: Path, server: Server):
+    source = begin(server, tmp_path / "cache")
+    (source.folder / "VeRI_densenet_ft50.pth.part.etag").write_bytes(b'"\xff\r\nX: y"')
+    assert download(source) == server.content
+    assert server.asked == [("bytes=1000000-", None)]
+
+
+@dataclass
+class Meter:
+    """Stands for the progress bar, and interrupts as Ctrl-C does."""
+
+    interrupt_at: int
+    told: list[tuple[int, int]] = field(default_factory=list)
+    done: int = 0
+
+    @contextlib.contextmanager
+    def __call__(self, *, total: int, what: str, unit: str, initial: int) -> Iterator[Meter]:
+        self.told.append((initial, total))
+        self.done = initial
+        yield self
+
+    def update(self, n: float) -> None:
+        self.done += int(n)
+        if self.done >= self.interrupt_at:
+            raise KeyboardInterrupt
+
+
+def test_an_interrupted_download_goes_on_and_the_bar_begins_at_what_is_there(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+):
+    source, meter = source_for(server, tmp_path / "cache"), Meter(interrupt_at=2_000_000)
+    monkeypatch.setattr("vreid_cli.models.download.progress", meter)
+    with pytest.raises(KeyboardInterrupt):
+        download(source)
+    kept = part_of(source).read_bytes()
+    assert 0 < len(kept) < 2_000_000
+    assert server.content.startswith(kept)
+    meter.interrupt_at = len(server.content) + 1
+    assert download(source) == server.content
+    assert server.asked == [(None, None), (f"bytes={len(kept)}-", '"one"')]
+    assert meter.told == [(0, len(server.content)), (len(kept), len(server.content))]
+    assert meter.done == len(server.content)
+
+
+@pytest.fixture
+def waiting(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Set once a download waits for another."""
+    event = threading.Event()
+    monkeypatch.setattr(log, "info", lambda form, *_: event.set() if "waiting for it" in form else None)
+    return event
+
+
+def test_two_at_once_fetch_it_once(tmp_path: Path, server: Server, waiting: threading.Event):
+    source = source_for(server, tmp_path / "cache")
+    server.stall = threading.Event()
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(fetch_weights, BACKBONES["densenet201"], "veri", source=source) for _ in range(2)]
+        assert waiting.wait(20)
+        server.stall.set()
+        contents = {future.result(20).read_bytes() for future in both}
+    assert contents == {server.content}
+    assert len(server.requests) == 1
+    assert names_in(source.folder) == ["VeRI_densenet_ft50.pth"]
+
+
+def test_one_that_waited_goes_on_where_the_other_broke_off(tmp_path: Path, server: Server, waiting: threading.Event):
+    source = source_for(server, tmp_path / "cache")
+    source.folder.mkdir()
+    with ThreadPoolExecutor(1) as pool:
+        with FileLock(source.folder / ".VeRI_densenet_ft50.pth.lock"):
+            second = pool.submit(download, source)
+            assert waiting.wait(20)
+            # Meanwhile the holder of the lock gets this far.
+            part_of(source).write_bytes(server.content[:1_000_000])
+            assert server.requests == []
+        assert second.result(20) == server.content
+    assert server.asked == [("bytes=1000000-", None)]
 
 
 def test_silent_server(tmp_path: Path, server: Server):
@@ -575,7 +810,7 @@ def test_no_room_for_the_download(
     with limited_files(50_000), pytest.raises(StoreError) as caught:
         fetch_weights(BACKBONES["densenet201"], "veri", source=source_for(server, tmp_path / "cache"))
     assert str(tmp_path / "cache") in caught.value.message
-    assert list((tmp_path / "cache").iterdir()) == []
+    assert names_in(tmp_path / "cache") == []
 
 
 def test_cache_that_is_a_file(tmp_path: Path, server: Server):
@@ -601,7 +836,7 @@ def test_imagenet_is_checked_by_the_digits_in_its_name(tmp_path: Path, server: S
     wrong = replace(BACKBONES["resnet18"], imagenet=SimpleNamespace(url=f"{folder}/resnet18-00000000.pth"))
     with pytest.raises(WeightsError, match=sha256):
         fetch_weights(wrong, "imagenet", source=source)
-    assert [entry.name for entry in source.folder.iterdir()] == [f"resnet18-{sha256[:8]}.pth"]
+    assert names_in(source.folder) == [f"resnet18-{sha256[:8]}.pth"]
 
 
 @pytest.mark.parametrize("arch", list(BACKBONES))

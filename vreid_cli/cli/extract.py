@@ -13,7 +13,6 @@ from vreid_cli.cli.options import (
     COMPUTE,
     DATA,
     FLAG,
-    NETWORK,
     Arch,
     Common,
     DataDir,
@@ -22,6 +21,7 @@ from vreid_cli.cli.options import (
     LabelPattern,
     Options,
     Strict,
+    Weights,
     Workers,
     auto_or_number,
     split_list,
@@ -73,16 +73,7 @@ def command(
     ] = None,
     label_pattern: LabelPattern = None,
     arch: Arch = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            "--weights",
-            metavar="veri|imagenet|random|FILE",
-            help="Its weights: those of the paper's authors, ImageNet's, untrained, or a .pth, .pt or .safetensors "
-            "file. \\[veri]",
-            rich_help_panel=NETWORK,
-        ),
-    ] = None,
+    weights: Weights = None,
     device: Device = None,
     batch_size: Annotated[
         str | None,

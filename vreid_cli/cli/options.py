@@ -49,15 +49,6 @@ Dataset = Annotated[
         rich_help_panel=DATA,
     ),
 ]
-Arch = Annotated[
-    str | None,
-    typer.Option(
-        "--arch",
-        metavar="NAME",
-        help="The network: densenet201, resnet18, alexnet, vgg16 or inception_v3. \\[densenet201]",
-        rich_help_panel=NETWORK,
-    ),
-]
 Workers = Annotated[
     str | None,
     typer.Option(
@@ -94,6 +85,25 @@ LabelPattern = Annotated[
         help="Reads labels from names: a regular expression with groups 'vehicle' and 'camera'. "
         "\\[names like 0002_c002_…]",
         rich_help_panel=DATA,
+    ),
+]
+Arch = Annotated[
+    str | None,
+    typer.Option(
+        "--arch",
+        metavar="NAME",
+        help="The network: densenet201, resnet18, alexnet, vgg16 or inception_v3. \\[densenet201]",
+        rich_help_panel=NETWORK,
+    ),
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        "--weights",
+        metavar="veri|imagenet|random|FILE",
+        help="Its weights: those of the paper's authors, ImageNet's, untrained, or a .pth, .pt or .safetensors "
+        "file. \\[veri]",
+        rich_help_panel=NETWORK,
     ),
 ]
 Device = Annotated[

@@ -22,6 +22,9 @@ from vreid_cli.store.atomic import atomic_path
 
 StateDict = dict[str, torch.Tensor]
 
+#: The ending of files that say what they are.
+SAFETENSORS = ".safetensors"
+
 #: Keys under which training scripts wrap the state dict, and prefixes that wrappers such as DataParallel add.
 _WRAPPERS = ("state_dict", "model", "model_state_dict", "net", "network")
 _PREFIXES = ("module.", "model.", "backbone.", "_orig_mod.")
@@ -111,22 +114,41 @@ def read_checkpoint(path: Path) -> Checkpoint:
     Raises:
         WeightsError: The file is missing, cut short, hostile, or holds no state dict.
     """
+    check_weights_file(path)
+    if path.suffix.lower() == SAFETENSORS:
+        return _read_safetensors(path)
+    return Checkpoint(state=_normalise_names(_unwrap(_load_pickle(path), path)))
+
+
+def check_weights_file(path: Path) -> None:
+    """Refuse a weights file that is not there.
+
+    Raises:
+        WeightsError: It is not.
+    """
     if not path.is_file():
         raise WeightsError(
             f"there is no weights file {path}",
             hint="--weights takes veri, imagenet, random, or the path of a .pth, .pt or .safetensors file",
             file=path,
         )
-    if path.suffix.lower() == ".safetensors":
-        return _read_safetensors(path)
-    return Checkpoint(state=_normalise_names(_unwrap(_load_pickle(path), path)))
+
+
+def named_architecture(facts: Mapping[str, str], path: Path) -> str | None:
+    """The architecture that a safetensors file names in its metadata; None where none is named.
+
+    Raises:
+        WeightsError: It is none of ours.
+    """
+    architecture = facts.get("architecture")
+    if architecture is not None and architecture not in BACKBONES:
+        raise WeightsError(f"{path} is for the unknown architecture '{architecture}'", file=path)
+    return architecture
 
 
 def _read_safetensors(path: Path) -> Checkpoint:
     state, facts = read_tensors(path)
-    architecture = facts.get("architecture")
-    if architecture is not None and architecture not in BACKBONES:
-        raise WeightsError(f"{path} is for the unknown architecture '{architecture}'", file=path)
+    architecture = named_architecture(facts, path)
     transform = Transform.from_json(facts["transform"]) if "transform" in facts else None
     return Checkpoint(_normalise_names(state), architecture=architecture, transform=transform, facts=facts)
 

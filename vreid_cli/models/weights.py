@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import json
-import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
-from urllib.error import HTTPError
 
 import torch
 
 from vreid_cli.errors import UsageError, WeightsError
 from vreid_cli.models.backbones import BACKBONES, Backbone, Network, build_random
-from vreid_cli.models.checkpoint import Checkpoint, load_trunk, read_checkpoint, restore_network, weights_digest
+from vreid_cli.models.checkpoint import (
+    SAFETENSORS,
+    Checkpoint,
+    check_weights_file,
+    load_trunk,
+    named_architecture,
+    read_checkpoint,
+    read_facts,
+    restore_network,
+    weights_digest,
+)
+from vreid_cli.models.download import Check, Download, fetch
 from vreid_cli.models.transforms import Transform
 from vreid_cli.runtime.cache import cache_folder
-from vreid_cli.runtime.progress import log, progress
-from vreid_cli.store.atomic import atomic_path
+from vreid_cli.types import RANDOM_WEIGHTS
 
 #: The authors' fine-tuned DenseNet201 (576 training vehicles of VeRi), and the git blob id that verifies it.
 VERI_URL = (
@@ -27,6 +34,8 @@ VERI_URL = (
     "67b1fe4232d27aa5f1c28e8ff48a0535f55efc1c/data/cnn_weights/VeRI_densenet_ft50.pth"
 )
 VERI_BLOB = "0127c8070cdbbe42d31f6ff0b6933114395a2d89"
+#: What ``--weights`` takes beside the path of a file.
+NAMED_WEIGHTS = ("veri", "imagenet", RANDOM_WEIGHTS)
 _CHUNK = 1 << 20
 
 
@@ -85,9 +94,9 @@ def load_network(arch: str, weights: str, *, seed: int, source: WeightsSource) -
         WeightsError: The weights cannot be had, are not what they should be, or do not fit.
     """
     backbone = BACKBONES[arch]
-    if weights == "random":
+    if weights == RANDOM_WEIGHTS:
         network = build_random(backbone, seed=seed)
-        return _ready(network, backbone.transform, weights="random", dropped=None)
+        return _ready(network, backbone.transform, weights=RANDOM_WEIGHTS, dropped=None)
     path, checkpoint = _read_for(backbone, weights, source=source)
     with torch.device("meta"):
         network = Network(backbone, neck=checkpoint.has_neck)
@@ -95,7 +104,7 @@ def load_network(arch: str, weights: str, *, seed: int, source: WeightsSource) -
     for buffer in network.buffers():
         buffer.zero_()  # counters that a file may leave out
     dropped = load_trunk(network, checkpoint.state, source=str(path))
-    name = weights if weights in ("veri", "imagenet") else path.name
+    name = weights if weights in NAMED_WEIGHTS else path.name
     return _ready(network, checkpoint.transform or backbone.transform, weights=name, dropped=dropped)
 
 
@@ -141,8 +150,8 @@ def load_trainable(
     """
     backbone = BACKBONES[arch]
     network = build_random(backbone, seed=seed, classes=len(classes), neck=neck)
-    if weights == "random":
-        return TrainableNetwork(network, backbone.transform, "random", weights_digest(network))
+    if weights == RANDOM_WEIGHTS:
+        return TrainableNetwork(network, backbone.transform, RANDOM_WEIGHTS, weights_digest(network))
     path, checkpoint = _read_for(backbone, weights, source=source)
     known = _class_names(checkpoint) == list(classes) and checkpoint.has_neck == neck
     if known:
@@ -178,6 +187,22 @@ def _read_for(backbone: Backbone, weights: str, *, source: WeightsSource) -> tup
             file=path,
         )
     return path, checkpoint
+
+
+def architecture_of(weights: str) -> str | None:
+    """The architecture that a weights file names in its metadata; None where none is named.
+
+    Args:
+        weights: As :func:`load_network` takes it.
+
+    Raises:
+        WeightsError: The file is missing or damaged, or names an architecture that is none of ours.
+    """
+    path = Path(weights)
+    if weights in NAMED_WEIGHTS or path.suffix.lower() != SAFETENSORS:
+        return None
+    check_weights_file(path)
+    return named_architecture(read_facts(path), path)
 
 
 def _ready(network: Network, transform: Transform, *, weights: str, dropped: int | None) -> LoadedNetwork:
@@ -240,7 +265,7 @@ def _hash_file(path: Path, update: Callable[[bytes], None], finish: Callable[[],
     return finish()
 
 
-def _cached(path: Path, url: str, *, check: Callable[[Path], str | None], source: WeightsSource) -> Path:
+def _cached(path: Path, url: str, *, check: Check, source: WeightsSource) -> Path:
     if path.is_file():
         if wrong := check(path):
             raise WeightsError(
@@ -249,40 +274,9 @@ def _cached(path: Path, url: str, *, check: Callable[[Path], str | None], source
                 file=path,
             )
         return path
-    log.info("downloading %s", url)
     advice = (
         f"without a network: fetch that address elsewhere and put the file at {path}; "
         "or pass your own with --weights FILE, or --weights random to try things out"
     )
-    with atomic_path(path) as temporary:
-        with temporary.open("wb") as file:
-            for chunk in _receive(url, timeout=source.timeout, advice=advice):
-                file.write(chunk)
-        if wrong := check(temporary):
-            raise WeightsError(
-                f"what {url} sent is not the published file: {wrong}; it was thrown away",
-                hint=f"try again later, or from another mirror (model.weights_url); {advice}",
-                file=url,
-            )
+    fetch(Download(url, path, check=check, timeout=source.timeout, advice=advice))
     return path
-
-
-def _receive(url: str, *, timeout: float, advice: str) -> Iterator[bytes]:
-    """The body behind an address, in pieces, with a progress bar; every network error becomes ours."""
-    try:
-        request = urllib.request.Request(url, headers={"User-Agent": "vreid"})
-        with urllib.request.urlopen(request, timeout=timeout) as response:
-            size = int(response.headers.get("Content-Length") or 0)
-            received = 0
-            with progress(total=size, what="weights", unit="B") as bar:
-                while chunk := response.read(_CHUNK):
-                    received += len(chunk)
-                    bar.update(len(chunk))
-                    yield chunk
-    except (OSError, HTTPException, ValueError) as error:
-        # An HTTPError's reason lacks the number that people search for.
-        reason = error if isinstance(error, HTTPError) else getattr(error, "reason", None) or error
-        raise WeightsError(f"{url} cannot be downloaded: {reason}", hint=advice, file=url) from None
-    if size and received != size:
-        broken = f"{url}: the connection broke after {received} of {size} bytes"
-        raise WeightsError(broken, hint=advice, file=url)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vreid_cli.errors import UsageError
+from vreid_cli.runtime.extras import require_extra
 from vreid_cli.store.atomic import atomic_path
 
 if TYPE_CHECKING:
@@ -130,22 +130,7 @@ def check_plot_path(path: Path) -> None:
     """
     if path.suffix.lower() not in ENDINGS:
         raise UsageError(f"--plot {path}: unknown ending '{path.suffix}'", hint="known: .png, .pdf, .svg")
-    check_matplotlib("--plot", extra="plot")
-
-
-def check_matplotlib(what: str, *, extra: str) -> None:
-    """Refuse what could not be drawn, before any work is done.
-
-    Args:
-        what: What needs it.
-        extra: The extra that brings it.
-
-    Raises:
-        UsageError: matplotlib is not installed.
-    """
-    if find_spec("matplotlib") is None:
-        hint = f'pip install "vreid[{extra}]"; from a checkout: pip install -e ".[{extra}]"'
-        raise UsageError(f"{what} needs matplotlib, which is not installed", hint=hint)
+    require_extra("plot", ["matplotlib"], needed_by="--plot")
 
 
 def draw_evaluation(path: Path, rankings: Sequence[RankingFigures]) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -18,6 +17,7 @@ from torch import distributed, nn
 
 from vreid_cli.errors import UsageError
 from vreid_cli.runtime.devices import choose_device
+from vreid_cli.runtime.extras import require_extra
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -140,11 +140,7 @@ def choose_executor(device: str) -> Executor:
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
         return LocalExecutor(choose_device(device))
-    if find_spec("accelerate") is None:
-        raise UsageError(
-            "training in several processes needs accelerate, which is not installed",
-            hint='pip install "vreid[train]"; from a checkout: pip install -e ".[train]"',
-        )
+    require_extra("train", ["accelerate"], needed_by="training in several processes")
     if device.startswith("cuda:"):
         hint = "say --device cuda: each process takes a GPU of its own"
         raise UsageError(f"--device {device}: {world} processes cannot share one GPU", hint=hint)

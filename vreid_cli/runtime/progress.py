@@ -38,8 +38,23 @@ def set_up_logging(*, quiet: bool = False, verbose: bool = False) -> None:
 
 
 @contextmanager
-def progress(*, total: int, what: str, unit: str) -> Iterator[Bar]:
-    """A bar with rate and time left; none when stderr is no terminal or the log is quiet."""
+def progress(*, total: int, what: str, unit: str, initial: int = 0) -> Iterator[Bar]:
+    """A bar with rate and time left; none when stderr is no terminal or the log is quiet.
+
+    Args:
+        total: Units of the whole work; 0 if unknown.
+        what: Is done.
+        unit: Of the work.
+        initial: Units that were done before; they do not count for the rate.
+    """
     hidden = not sys.stderr.isatty() or not log.isEnabledFor(logging.INFO)
-    with tqdm(total=total, desc=what, unit=f" {unit}", disable=hidden, file=sys.stderr, smoothing=0.1) as bar:
+    with tqdm(
+        total=total,
+        initial=initial,
+        desc=what,
+        unit=f" {unit}",
+        disable=hidden,
+        file=sys.stderr,
+        smoothing=0.1,
+    ) as bar:
         yield bar

@@ -22,21 +22,42 @@ def atomic_path(path: Path) -> Iterator[Path]:
     # The ending stays last: some writers choose their format by it.
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        _flush(temporary)
-        temporary.replace(path)
-        with suppress(OSError):  # some network file systems refuse to flush a folder; the file itself is safe
-            _flush(path.parent)
+        with explain_write_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            put_in_place(temporary, path)
+    finally:
+        with suppress(OSError):  # where the folder is a file, say: the first error is the one to tell
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def explain_write_errors(path: Path) -> Iterator[None]:
+    """Tell what the system refuses while ``path`` is written.
+
+    Raises:
+        StoreError: No room, no permission, or the like.
+    """
+    try:
+        yield
     except OSError as error:
         raise StoreError(
             f"{path} cannot be written: {error.strerror or error}",
             hint="make room or choose another folder, then run the same command again",
             file=path,
         ) from error
-    finally:
-        with suppress(OSError):  # where the folder is a file, say: the first error is the one to tell
-            temporary.unlink(missing_ok=True)
+
+
+def put_in_place(temporary: Path, path: Path) -> None:
+    """Flush a file that is whole, and give it its name.
+
+    Raises:
+        OSError: The system refuses.
+    """
+    _flush(temporary)
+    temporary.replace(path)
+    with suppress(OSError):  # some network file systems refuse to flush a folder; the file itself is safe
+        _flush(path.parent)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
 
 import torch
 from torch import nn
 
 from vreid_cli.config import TrainSettings
-from vreid_cli.errors import UsageError
+from vreid_cli.runtime.extras import require_extra
 
 Triplet = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -64,11 +63,7 @@ def batch_hard_triplet(margin: float) -> Triplet:
     Raises:
         UsageError: pytorch-metric-learning is not installed.
     """
-    if find_spec("pytorch_metric_learning") is None:
-        raise UsageError(
-            "the triplet loss needs pytorch-metric-learning, which is not installed",
-            hint='pip install "vreid[train]"; from a checkout: pip install -e ".[train]"',
-        )
+    require_extra("train", ["pytorch_metric_learning"], needed_by="the triplet loss")
     from pytorch_metric_learning.distances import LpDistance
     from pytorch_metric_learning.losses import TripletMarginLoss
     from pytorch_metric_learning.miners import BatchHardMiner

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,12 +17,19 @@ from vreid_cli.data.readers import READERS
 from vreid_cli.errors import UsageError
 from vreid_cli.extraction.extract import ExtractionOptions, SplitSummary, extract_split
 from vreid_cli.extraction.forward import Extractor, choose_batch_size
-from vreid_cli.models.weights import LoadedNetwork, load_network
+from vreid_cli.models.weights import NAMED_WEIGHTS, LoadedNetwork, load_network
 from vreid_cli.runtime.devices import choose_device
 from vreid_cli.runtime.progress import log
 from vreid_cli.store.runs import RUNS_FOLDER, RunDirectory
 from vreid_cli.types import RANDOM_WEIGHTS, Split
-from vreid_cli.workflows.inputs import absolute, check_subset, chosen_subset, data_folders, weights_source
+from vreid_cli.workflows.inputs import absolute, check_subset, chosen_subset, data_folders
+from vreid_cli.workflows.network import (
+    network_label,
+    say_what_was_loaded,
+    settle_architecture,
+    weights_name,
+    weights_source,
+)
 from vreid_cli.workflows.session import DRAWN_DATASET, MEANINGLESS, Report, Session, read_info
 
 #: Settings that extract may change on an existing run: the data may have moved, and identity is checked anew.
@@ -60,9 +66,10 @@ def extract(session: Session) -> ExtractReport:
     Raises:
         VreidError: Data, weights or device are not there or do not fit; what was finished is kept.
     """
-    settings = session.settings
     _check_options(session)
-    weights = _weights_name(settings)
+    session = settle_architecture(session)
+    settings = session.settings
+    weights = weights_name(settings, settings.model.arch)
     device = choose_device(settings.runtime.device)
     folders = data_folders(settings)
     reader = READERS[settings.data.dataset]
@@ -72,7 +79,7 @@ def extract(session: Session) -> ExtractReport:
     for warning in warnings:
         log.warning("%s", warning)
     loaded = load_network(settings.model.arch, weights, seed=settings.run.seed, source=weights_source(settings))
-    _say_what_was_loaded(loaded, settings)
+    say_what_was_loaded(loaded, settings)
     run = session.run or RunDirectory(default_run_dir(settings, weights))
     started = time.monotonic()
     with run.locked():
@@ -100,10 +107,9 @@ def _skipped(summaries: Mapping[Split, SplitSummary]) -> Iterator[dict[str, str 
 
 def default_run_dir(settings: Settings, weights: str) -> Path:
     """``runs/<dataset>[-<subset>]-<arch>-<weights>``; of a weights file its name without the ending."""
-    stem = Path(weights).stem if Path(weights).suffix else weights
     subset = chosen_subset(settings)
     dataset = settings.data.dataset if subset is None else f"{settings.data.dataset}-{subset}"
-    return RUNS_FOLDER / re.sub(r"[^\w.-]+", "_", f"{dataset}-{settings.model.arch}-{stem}")
+    return RUNS_FOLDER / f"{dataset}-{network_label(settings.model.arch, weights)}"
 
 
 def _splits(session: Session) -> tuple[Split, ...]:
@@ -188,24 +194,6 @@ def _check_options(session: Session) -> None:
             )
 
 
-def _weights_name(settings: Settings) -> str:
-    if settings.model.weights is not None:
-        return settings.model.weights
-    if settings.model.arch == "densenet201":
-        return "veri"
-    raise UsageError(
-        f"--arch {settings.model.arch}: which weights?",
-        hint="give --weights imagenet, random, or a file; the authors published weights for densenet201 only",
-    )
-
-
-def _say_what_was_loaded(loaded: LoadedNetwork, settings: Settings) -> None:
-    if loaded.dropped_classes is not None:
-        log.info("the weights' classifier of %d classes is not needed and was dropped", loaded.dropped_classes)
-    if loaded.weights == RANDOM_WEIGHTS:
-        log.warning("%s (seed %d)", MEANINGLESS, settings.run.seed)
-
-
 def _identity(loaded: LoadedNetwork) -> dict[str, str]:
     return {
         "architecture": loaded.network.backbone.name,
@@ -246,5 +234,5 @@ def _info(settings: Settings, loaded: LoadedNetwork) -> dict[str, Any]:
 
 
 def _weights_to_find_again(settings: Settings) -> str | None:
-    weights = _weights_name(settings)
-    return weights if weights in ("veri", "imagenet", RANDOM_WEIGHTS) else absolute(Path(weights))
+    weights = weights_name(settings, settings.model.arch)
+    return weights if weights in NAMED_WEIGHTS else absolute(Path(weights))

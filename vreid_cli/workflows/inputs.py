@@ -1,4 +1,4 @@
-"""From settings to what several commands begin with: data folders, and where weights come from."""
+"""From settings to the data that several commands begin with."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from vreid_cli.config import Settings
 from vreid_cli.data.listing import DataFolders
 from vreid_cli.data.readers import WITH_SUBSETS
 from vreid_cli.errors import UsageError
-from vreid_cli.models.weights import VERI_BLOB, VERI_URL, WeightsSource
 from vreid_cli.workflows.session import Session
 
 DATA_VARIABLE = "VREID_DATA_DIR"
@@ -42,17 +41,6 @@ def check_subset(session: Session) -> None:
             f"{session.resolved.name('data.subset')}: the layout {dataset} has no test lists to choose from",
             hint=f"leave it out; those of {' and '.join(sorted(WITH_SUBSETS))} have",
         )
-
-
-def weights_source(settings: Settings) -> WeightsSource:
-    """Cache and addresses of published weights."""
-    model = settings.model
-    return WeightsSource(
-        cache_dir=model.cache_dir,
-        veri_url=model.weights_url or VERI_URL,
-        veri_blob=model.weights_blob or VERI_BLOB,
-        timeout=model.download_timeout,
-    )
 
 
 def absolute(path: Path | None) -> str | None:

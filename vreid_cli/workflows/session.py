@@ -39,7 +39,8 @@ _FROM_RUN = {
     "architecture": "model.arch",
     "weights": "model.weights",
 }
-_PATHS = ("data.data_dir", "data.query_dir", "data.gallery_dir")
+#: Compared as paths; the names that weights can have besides are equal only to themselves all the same.
+_PATHS = ("data.data_dir", "data.query_dir", "data.gallery_dir", "model.weights")
 _HINTS = {
     "data.label_pattern": "give it to vreid extract: that reads the labels anew and computes nothing again",
 }

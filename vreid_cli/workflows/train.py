@@ -17,9 +17,9 @@ from vreid_cli.data.listing import Listing
 from vreid_cli.data.readers import READERS
 from vreid_cli.errors import DataError, StoreError, UsageError, VreidError
 from vreid_cli.models.transforms import Transform
-from vreid_cli.models.weights import TrainableNetwork, load_trainable
-from vreid_cli.reports.plots import check_matplotlib
+from vreid_cli.models.weights import NAMED_WEIGHTS, TrainableNetwork, load_trainable
 from vreid_cli.runtime.executors import Executor, choose_executor
+from vreid_cli.runtime.extras import require_extra
 from vreid_cli.runtime.memory import free_memory
 from vreid_cli.runtime.progress import log
 from vreid_cli.runtime.workers import choose_workers
@@ -30,7 +30,8 @@ from vreid_cli.training.state import EpochResult, Scores, best_epoch, read_state
 from vreid_cli.training.train import Learner, Lessons, Validate
 from vreid_cli.training.vehicles import Vehicles, divide, fingerprint, number_vehicles
 from vreid_cli.types import ImageRecord, Split
-from vreid_cli.workflows.inputs import absolute, data_folders, weights_source
+from vreid_cli.workflows.inputs import absolute, data_folders
+from vreid_cli.workflows.network import settle_architecture, weights_source
 from vreid_cli.workflows.session import Report, Session, check_contradictions
 from vreid_cli.workflows.training_files import BEST, CURVES, LAST, LOG, STATE, TrainingFiles
 from vreid_cli.workflows.validation import Validation
@@ -84,8 +85,9 @@ def settle_training(layers: Sequence[Layer], *, command: Sequence[str]) -> Sessi
     if first.train.resume is None:
         recipe = read_layer(find_config(f"recipe-{first.train.recipe}"))
         resolved = resolve([recipe, *layers])
-        run_dir = first.run.run_dir or default_run_dir(resolved.settings)
-        return Session(resolved, RunDirectory(run_dir), tuple(command))
+        session = settle_architecture(Session(resolved, command=tuple(command)))
+        run_dir = first.run.run_dir or default_run_dir(session.settings)
+        return replace(session, run=RunDirectory(run_dir))
     if first.run.run_dir not in (None, first.train.resume):
         raise UsageError(
             f"--run-dir {first.run.run_dir} and --resume {first.train.resume}: a training goes on where it is",
@@ -115,7 +117,7 @@ def train(session: Session) -> TrainReport | None:
     Raises:
         VreidError: Data, weights or device are not there or do not fit; what finished epochs gave is kept.
     """
-    check_matplotlib("vreid train", extra="train")
+    require_extra("train", ["matplotlib"], needed_by="vreid train")
     with closing(choose_executor(session.settings.runtime.device)) as executor:
         if executor.rank:
             log.setLevel(logging.ERROR)  # the first process speaks
@@ -403,8 +405,7 @@ def _settings_to_save(settings: Settings) -> dict[str, dict[str, Any]]:
     for key in ("data_dir", "query_dir", "gallery_dir"):
         saved["data"][key] = absolute(getattr(folders, key))
     weights = _weights_name(settings)
-    named = weights in ("veri", "imagenet", "random")
-    saved["model"]["weights"] = weights if named else absolute(Path(weights))
+    saved["model"]["weights"] = weights if weights in NAMED_WEIGHTS else absolute(Path(weights))
     saved["train"] = {key: value for key, value in dumped["train"].items() if key not in _UNSAVED}
     return {name: {k: v for k, v in table.items() if v is not None} for name, table in saved.items()}
 

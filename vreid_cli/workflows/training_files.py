@@ -13,10 +13,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from vreid_cli.errors import UsageError
 from vreid_cli.models.checkpoint import save_checkpoint
 from vreid_cli.models.transforms import Transform
 from vreid_cli.reports.plots import TrainingFigures, draw_training
+from vreid_cli.runtime.extras import require_extra
 from vreid_cli.runtime.progress import log
 from vreid_cli.store.atomic import write_text
 from vreid_cli.store.runs import RunDirectory
@@ -145,12 +145,8 @@ def _figures(rows: Sequence[Mapping[str, float | None]]) -> TrainingFigures:
 
 
 def _open_tensorboard(folder: Path, *, after: int) -> Writer:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise UsageError(
-            "--tensorboard needs tensorboard, which is not installed",
-            hint='pip install "vreid[tensorboard]"; from a checkout: pip install -e ".[tensorboard]"',
-        ) from None
+    require_extra("tensorboard", ["tensorboard"], needed_by="--tensorboard")
+    from torch.utils.tensorboard import SummaryWriter
+
     writer: Writer = SummaryWriter(str(folder), purge_step=after + 1)
     return writer

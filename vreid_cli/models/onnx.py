@@ -1,0 +1,227 @@
+"""The LR network as an ONNX file: written, compared with torch, and run by ONNX Runtime.
+
+The graph takes ``images`` float32 (N, 3, S, S), normalised as the transform does, and gives ``latent`` float32
+(N, D): what :meth:`Network.latent` computes, neck included. The file's metadata say what it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from vreid_cli.errors import ExportError
+from vreid_cli.models.backbones import Network
+from vreid_cli.models.weights import LoadedNetwork
+from vreid_cli.runtime.devices import exact_float32
+from vreid_cli.runtime.extras import require_extra
+from vreid_cli.runtime.progress import log
+from vreid_cli.store.atomic import atomic_path
+
+#: Relative to the largest value of the batch; float32 sums in another order stay a few times below it.
+PARITY_TOLERANCE = 1e-5
+#: One picture alone, and a number that no kernel is blocked by: a graph with a fixed batch fails at one of them.
+PARITY_BATCHES = (1, 7)
+#: Of 2022, with all that the five networks need; older run times and other engines read it too.
+_OPSET = 18
+_INPUT, _OUTPUT = "images", "latent"
+#: ONNX Runtime tells of every node that it could not fuse; errors are raised besides.
+_LOG_ERRORS = 3
+
+
+def require_onnx(needed_by: str) -> None:
+    """Refuse work for which the extra ``onnx`` is not installed.
+
+    Raises:
+        UsageError: A package is missing; says what to install.
+    """
+    require_extra("onnx", ["onnx", "onnxscript", "onnxruntime"], needed_by=needed_by)
+
+
+class OnnxNetwork:
+    """An exported network, run by ONNX Runtime on the CPU with as many threads as torch has.
+
+    Args:
+        path: The file.
+
+    Attributes:
+        facts: What the file says about itself.
+
+    Raises:
+        ExportError: ONNX Runtime cannot load the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.log_severity_level = _LOG_ERRORS
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # its own exceptions have no common base
+            raise ExportError(f"{path}: ONNX Runtime cannot load it: {_first_line(error)}", file=path) from error
+        self.facts: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
+
+    def latent(self, images: torch.Tensor) -> torch.Tensor:
+        """LRs (B, D) of normalised images (B, 3, S, S), both float32 on the CPU.
+
+        Raises:
+            ExportError: ONNX Runtime cannot compute them.
+        """
+        try:
+            (latent,) = self._session.run([_OUTPUT], {_INPUT: np.ascontiguousarray(images.numpy())})
+        except Exception as error:  # its own exceptions have no common base
+            shape = tuple(images.shape)
+            raise ExportError(f"ONNX Runtime cannot compute images of shape {shape}: {_first_line(error)}") from error
+        return torch.from_numpy(latent)
+
+
+def write_onnx(path: Path, loaded: LoadedNetwork, *, facts: Mapping[str, str]) -> dict[int, float]:
+    """Export a network to one self-contained file that appears only once it computes what torch does.
+
+    Args:
+        path: Where to write; replaced, if it is there.
+        loaded: On the CPU.
+        facts: For the file's metadata, beside architecture, weights, their digest and the transform.
+
+    Returns:
+        The relative error of each batch size of :data:`PARITY_BATCHES`.
+
+    Raises:
+        ExportError: torch cannot export the network, or the file computes something else.
+        StoreError: The file cannot be written.
+    """
+    program = _export(loaded, facts=facts)
+    with atomic_path(path) as temporary:
+        # External data would be a second file, which a renamed or copied model loses.
+        program.save(temporary, external_data=False)
+        return check_parity(OnnxNetwork(temporary), loaded, name=path)
+
+
+def check_parity(exported: OnnxNetwork, loaded: LoadedNetwork, *, name: Path) -> dict[int, float]:
+    """Compare an exported network with torch on random pixels, at each of :data:`PARITY_BATCHES`.
+
+    Args:
+        exported: What is checked.
+        loaded: What is right.
+        name: What messages call the exported network.
+
+    Returns:
+        The largest deviation of each batch, relative to its largest value.
+
+    Raises:
+        ExportError: One is above :data:`PARITY_TOLERANCE`, or no number.
+    """
+    errors = {}
+    for batch in PARITY_BATCHES:
+        images = loaded.transform.normalise(_random_pixels(batch, loaded.transform.crop))
+        with torch.inference_mode(), exact_float32():
+            expected = loaded.network.latent(images)
+        errors[batch] = relative_error(exported.latent(images), expected)
+        if not errors[batch] <= PARITY_TOLERANCE:  # so that NaN is refused
+            raise ExportError(
+                f"{name} would not compute what torch does: relative error {errors[batch]:.1e} at batch {batch}, "
+                f"allowed {PARITY_TOLERANCE:.0e}; it was thrown away",
+                hint="check that the weights are finite, or try other versions of torch, onnxscript and onnxruntime",
+                file=name,
+            )
+    return errors
+
+
+def relative_error(found: torch.Tensor, expected: torch.Tensor) -> float:
+    """``max |found - expected| / max |expected|``; infinite where the shapes differ or only ``expected`` is zero."""
+    if found.shape != expected.shape:
+        return float("inf")
+    deviation, scale = float((found - expected).abs().max()), float(expected.abs().max())
+    return deviation / scale if scale else 0.0 if deviation == 0 else float("inf")
+
+
+def _random_pixels(batch: int, side: int) -> torch.Tensor:
+    """(batch, 3, side, side) uint8, the same at every call."""
+    generator = torch.Generator().manual_seed(batch)
+    return torch.randint(0, 256, (batch, 3, side, side), generator=generator, dtype=torch.uint8)
+
+
+class _Latent(nn.Module):
+    """A network whose forward pass ends at the LR: what the exporter follows."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.network.latent(images)
+
+
+def _export(loaded: LoadedNetwork, *, facts: Mapping[str, str]) -> Any:
+    """The network as torch's ``ONNXProgram``, in memory.
+
+    Raises:
+        ExportError: torch cannot export it.
+    """
+    side = loaded.transform.crop
+    # Two pictures: a batch of one would be taken for a constant.
+    example = torch.zeros(2, 3, side, side)
+    try:
+        with _without_chatter():
+            program = torch.onnx.export(
+                _Latent(loaded.network).eval(),
+                (example,),
+                dynamo=True,
+                dynamic_shapes={_INPUT: {0: torch.export.Dim("N", min=1)}},
+                input_names=[_INPUT],
+                output_names=[_OUTPUT],
+                opset_version=_OPSET,
+                verbose=False,
+            )
+    except (RuntimeError, ValueError, TypeError) as error:
+        log.debug("%s", error)
+        raise ExportError(
+            f"torch cannot export {loaded.network.backbone.name} for pictures of {side} x {side}: "
+            f"{_first_line(error.__cause__ or error)}",
+            hint="--verbose tells all of it; it may need other versions of torch and onnxscript",
+        ) from error
+    assert program is not None
+    _describe(program.model, loaded, facts=facts)
+    return program
+
+
+def _describe(model: Any, loaded: LoadedNetwork, *, facts: Mapping[str, str]) -> None:
+    """Let the file say what it is, and nothing of the machine that made it."""
+    # The exporter notes for every node the files that its code stood in.
+    for part in (model.graph, *model.graph, *model.graph.inputs, *model.graph.outputs):
+        part.metadata_props.clear()
+    model.metadata_props.update(
+        {
+            **facts,
+            "architecture": loaded.network.backbone.name,
+            "weights": loaded.weights,
+            "weights_digest": loaded.digest,
+            "transform": loaded.transform.to_json(),
+        }
+    )
+
+
+@contextlib.contextmanager
+def _without_chatter() -> Iterator[None]:
+    """Keep what the exporter prints and warns of from the user: only ``--verbose`` shows it."""
+    told = io.StringIO()
+    try:
+        with warnings.catch_warnings(record=True) as caught, contextlib.redirect_stdout(told):
+            warnings.simplefilter("always")
+            yield
+    finally:
+        for line in (*told.getvalue().splitlines(), *(str(warning.message) for warning in caught)):
+            log.debug("%s", line)
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -1,0 +1,28 @@
+"""Packages that only some commands need, and that come with an extra."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+
+from vreid_cli.errors import UsageError
+
+
+def require_extra(extra: str, packages: Sequence[str], *, needed_by: str) -> None:
+    """Refuse work whose packages are not installed, before any of it is done.
+
+    Args:
+        extra: Name of the extra that brings the packages.
+        packages: What is imported.
+        needed_by: The command or option, as messages call it.
+
+    Raises:
+        UsageError: A package is missing; says what to install.
+    """
+    missing = [name for name in packages if find_spec(name) is None]
+    if missing:
+        verb = "is" if len(missing) == 1 else "are"
+        raise UsageError(
+            f"{needed_by} needs {' and '.join(missing)}, which {verb} not installed",
+            hint=f'pip install "vreid[{extra}]", or from a checkout: pip install -e ".[{extra}]"',
+        )

@@ -1,0 +1,113 @@
+"""``vreid export model``: the LR network to an ONNX file."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vreid_cli import __version__
+from vreid_cli.errors import StoreError, UsageError
+from vreid_cli.models.onnx import require_onnx, write_onnx
+from vreid_cli.models.weights import LoadedNetwork, load_network
+from vreid_cli.runtime.progress import log
+from vreid_cli.store.runs import RunDirectory
+from vreid_cli.types import RANDOM_WEIGHTS
+from vreid_cli.workflows.network import (
+    architecture_name,
+    network_label,
+    say_what_was_loaded,
+    weights_name,
+    weights_source,
+)
+from vreid_cli.workflows.session import MEANINGLESS, Report, Session
+
+_ENDING = ".onnx"
+
+
+@dataclass(frozen=True)
+class ModelReport(Report):
+    """What was exported.
+
+    Attributes:
+        architecture: Of the network.
+        weights: ``veri``, ``imagenet``, ``random`` or the file's name.
+        weights_digest: SHA-256 of the tensors that make the LR.
+        side: Of the input pictures, in pixels.
+        width: Length of the LR.
+        parity: Relative error against torch, by batch size.
+        seconds: How long exporting and comparing took.
+    """
+
+    architecture: str = ""
+    weights: str = ""
+    weights_digest: str = ""
+    side: int = 0
+    width: int = 0
+    parity: Mapping[int, float] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+def export_model(session: Session) -> ModelReport:
+    """Write the network of the run, or the one that was asked for, as ONNX.
+
+    Raises:
+        UsageError: The extra ``onnx`` is not installed, or the output has another ending.
+        StoreError: A file is there already, or the run was made with other weights than are there now.
+        ExportError: The network cannot be exported, or the file would compute something else than torch.
+    """
+    require_onnx("export model")
+    settings, run = session.settings, None if session.run is None else session.need_run()
+    arch = architecture_name(session.resolved)
+    weights = weights_name(settings, arch)
+    path = _output(session, run, name=network_label(arch, weights))
+    loaded = load_network(arch, weights, seed=settings.run.seed, source=weights_source(settings))
+    _check_digest(run, loaded, weights=weights)
+    say_what_was_loaded(loaded, settings)
+    meaningless = loaded.weights == RANDOM_WEIGHTS
+    facts = {"vreid": __version__, **({"seed": str(settings.run.seed)} if meaningless else {})}
+    log.info("exporting %s with weights %s; this may take half a minute", arch, loaded.weights)
+    started = time.monotonic()
+    parity = write_onnx(path, loaded, facts=facts)
+    session.record()
+    return ModelReport(
+        outputs=(str(path),),
+        warnings=(MEANINGLESS,) if meaningless else (),
+        architecture=arch,
+        weights=loaded.weights,
+        weights_digest=loaded.digest,
+        side=loaded.transform.crop,
+        width=loaded.network.backbone.width,
+        parity=parity,
+        seconds=time.monotonic() - started,
+    )
+
+
+def _output(session: Session, run: RunDirectory | None, *, name: str) -> Path:
+    """Where to write: looked at before anything is loaded.
+
+    Without ``--output`` the file goes where the features of the run go; a network that belongs to no run goes to the
+    current folder.
+    """
+    chosen = session.settings.export
+    path = chosen.output or (Path() if run is None else run.path / "exports") / f"{name}{_ENDING}"
+    if path.suffix.lower() != _ENDING:
+        raise UsageError(
+            f"{session.resolved.name('export.output')} {path}: a model's file ends in {_ENDING}",
+            hint=f"as in --output {name}{_ENDING}",
+        )
+    if path.exists() and not chosen.force:
+        raise StoreError(f"{path} is there already", hint="use --force to replace it, or another --output", file=path)
+    return path
+
+
+def _check_digest(run: RunDirectory | None, loaded: LoadedNetwork, *, weights: str) -> None:
+    """Refuse a network that would not make the features of its run: the weights file may have changed since."""
+    if run is None or run.read_info().get("weights_digest", loaded.digest) == loaded.digest:
+        return
+    raise StoreError(
+        f"the weights {weights} are no longer those that the run {run.path} was made with",
+        hint=f"run vreid extract again; or name them, so that no run is meant: --weights {weights}",
+        file=run.info_path,
+    )
