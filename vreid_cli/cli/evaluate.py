@@ -117,7 +117,7 @@ def _render(report: EvaluateReport, console: Console) -> None:
     )
 
     results = [result.to_json() for result in report.results]
-    console.print(evaluation_table(results))
+    console.print(evaluation_table(results, width=console.width))
     comparisons = [comparison.to_json() for comparison in report.comparisons]
     for table in (
         *grid_tables(results, report.metrics),

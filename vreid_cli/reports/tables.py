@@ -29,6 +29,11 @@ _BREAKDOWNS = {
 }
 #: Said beside a table only where a ranking differs from what is usual.
 _UNUSUAL = {"cameras": "all", "rerank": "none"}
+#: Facts are folded to this width before a score is left out.
+_FOLDED = 12
+_WIDEST = 10_000
+#: The last to go of a narrow terminal: the first two ranks, which are the paper's.
+_RANKS_KEPT = 2
 #: Rows that a table may have before it tells the most telling ones only; --json always holds all.
 _LONG = 20
 #: A false-match rate that nobody would choose a threshold by.
@@ -40,36 +45,64 @@ _JUNK = {
 }
 
 
-def evaluation_table(results: Sequence[Mapping[str, Any]]) -> Table:
+def evaluation_table(results: Sequence[Mapping[str, Any]], *, width: int | None = None) -> Table:
     """Scores of several rankings in percent, a row each.
 
     Args:
         results: Objects as ``vreid evaluate --json`` prints them, all counted by the same rules.
+        width: Characters in a line; scores that are needed least are left out, and named, where it is too small.
 
     Facts that all rows share stand below the table once; the others get a column. Rankings that no fact tells
     apart are named by their files.
     """
     shared = {key for key in _FACTS if len({_fact(result, key) for result in results}) == 1}
-    columns = [key for key in _FACTS if key not in shared]
-    recipes = {tuple(_fact(result, key) for key in ("metric", *columns)) for result in results}
-    if len(recipes) < len(results):
-        columns.append("ranking")
-    table = Table(caption=_caption(results, shared), caption_justify="left", title_justify="left")
-    table.add_column("metric")
-    for key in columns:
-        table.add_column(_FACTS.get(key, key), overflow="fold")
-    ranks = list(results[0]["cmc"])
-    for heading in ("mAP", "mINP", *(f"rank-{rank}" for rank in ranks), "valid/total"):
+    keys = ["metric", *(key for key in _FACTS if key not in shared)]
+    if len({tuple(_fact(result, key) for key in keys) for result in results}) < len(results):
+        keys.append("ranking")
+    facts = {_FACTS.get(key, key): [_fact(result, key) for result in results] for key in keys}
+    scores = _score_columns(results)
+    left_out = _too_wide(facts, scores, width)
+    table = Table(caption=_caption(results, shared, left_out=left_out), caption_justify="left")
+    for heading in facts:
+        table.add_column(heading, overflow="fold", min_width=min(_FOLDED, *map(len, facts[heading])))
+    kept = [heading for heading in scores if heading not in left_out]
+    for heading in kept:
         table.add_column(heading, justify="right", no_wrap=True)
-    for result in results:
-        scores = [result["mINP"], *(result["cmc"][rank] for rank in ranks)]
-        valid = f"{result['valid_queries']:,}/{result['total_queries']:,}"
-        facts = [_fact(result, key) for key in ("metric", *columns)]
-        table.add_row(*map(Text, facts), _mean_with_interval(result), *(percent(score) for score in scores), valid)
+    for row in zip(*facts.values(), *(scores[heading] for heading in kept), strict=True):
+        table.add_row(*map(Text, row))
     return table
 
 
-def _caption(results: Sequence[Mapping[str, Any]], shared: Iterable[str]) -> Text:
+def _score_columns(results: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """What is told of each ranking, by heading."""
+    return {
+        "mAP": [_mean_with_interval(result) for result in results],
+        "mINP": [percent(result["mINP"]) for result in results],
+        **{f"rank-{rank}": [percent(result["cmc"][rank]) for result in results] for rank in results[0]["cmc"]},
+        "valid/total": [f"{result['valid_queries']:,}/{result['total_queries']:,}" for result in results],
+    }
+
+
+def _too_wide(
+    facts: Mapping[str, Sequence[str]], scores: Mapping[str, Sequence[str]], width: int | None
+) -> Sequence[str]:
+    """Headings of scores for which a line has no room: CMC from its end, then mINP."""
+
+    def needs(columns: Mapping[str, Sequence[str]], *, most: int) -> int:
+        # Each column has a border and a space on either side.
+        return sum(min(most, max(map(len, (heading, *cells)))) + 3 for heading, cells in columns.items())
+
+    # Numbers do not wrap, and would leave no room for what they are about.
+    room = (width or _WIDEST) - 1 - needs(facts, most=_FOLDED)
+    ranks = [heading for heading in scores if heading.startswith("rank-")]
+    order = [*reversed(ranks[_RANKS_KEPT:]), "mINP", *reversed(ranks[1:_RANKS_KEPT])]
+    left_out: list[str] = []
+    while order and needs({h: cells for h, cells in scores.items() if h not in left_out}, most=_WIDEST) > room:
+        left_out.append(order.pop(0))
+    return [heading for heading in scores if heading in left_out]
+
+
+def _caption(results: Sequence[Mapping[str, Any]], shared: Iterable[str], *, left_out: Sequence[str]) -> Text:
     """What all rows have in common, and the rules that they were counted by."""
     result = results[0]
     # Only one protocol draws; of all others there is nothing to say.
@@ -80,7 +113,8 @@ def _caption(results: Sequence[Mapping[str, Any]], shared: Iterable[str]) -> Tex
     counted = "all labelled queries" if result["without_positive"] == "zero" else "the valid queries"
     vehicles = "/".join(_unique(f"{one['intervals']['vehicles']:,}" for one in results))
     sure = f"± half of the 95% interval, {vehicles} vehicles drawn again"
-    return Text("; ".join([*facts, *rules, f"scores in %, over {counted}", sure]))
+    narrow = [f"no room for {', '.join(left_out)} (--json holds all)"] if left_out else []
+    return Text("; ".join([*facts, *rules, f"scores in %, over {counted}", sure, *narrow]))
 
 
 def counted(results: Sequence[Mapping[str, Any]], note: str) -> Text:
@@ -170,8 +204,9 @@ def comparison_tables(
             caption=counted(told, caption),
             caption_justify="left",
         )
-        for head in ("ranking", "difference", "95% interval", "p", "queries", "vehicles"):
-            table.add_column(head, justify="left" if head == "ranking" else "right")
+        table.add_column("ranking", overflow="fold")
+        for head in ("difference", "95% interval", "p", "queries", "vehicles"):
+            table.add_column(head, justify="right")
         for one in shown:
             table.add_row(Text(names[one["ranking"]]), *_difference(one))
         yield table
@@ -238,8 +273,9 @@ def error_table(results: Sequence[Mapping[str, Any]]) -> Table | None:
         caption_justify="left",
     )
     rates = [rate for rate in told[0]["same_vehicle_errors"]["at_false_match_rate"] if float(rate) < _COARSE]
-    for head in ("ranking", "equal errors", *(f"{100 * float(rate):g}% false matches" for rate in rates)):
-        table.add_column(head, justify="left" if head == "ranking" else "right")
+    table.add_column("ranking", overflow="fold")
+    for head in ("equal errors", *(f"{100 * float(rate):g}% false matches" for rate in rates)):
+        table.add_column(head, justify="right")
     for result in told:
         errors = result["same_vehicle_errors"]
         equal = f"{percent(errors['equal_error_rate'])}% at d={errors['equal_error_threshold']:.4g}"

@@ -259,10 +259,7 @@ def evaluate(session: Session) -> EvaluateReport:
         check_table_path(chosen.per_query)
     if chosen.plot is not None:
         check_plot_path(chosen.plot)
-    if chosen.rankings:
-        paths = [path for named in chosen.rankings for path in (_rankings_of(named) if named.is_dir() else [named])]
-    else:
-        paths = _rankings_of(session.need_run().rankings)
+    paths = _named_rankings(chosen.rankings) if chosen.rankings else _rankings_of(session.need_run().rankings)
     results = [_evaluate_one(session, path, rules) for path in paths]
     warnings = _all_warnings(results)
     # The first file of a folder was named by nobody: its name is merely the first of the alphabet.
@@ -403,6 +400,15 @@ def _compare_group(results: Sequence[EvaluatedRanking], rules: Rules, *, named: 
         for result in results
         if result is not against
     ]
+
+
+def _named_rankings(named: Sequence[Path]) -> list[Path]:
+    """The rankings that are named, and those in folders that are; one that is meant twice comes once, as the first."""
+    found: dict[Path, Path] = {}
+    for path in named:
+        for ranking in _rankings_of(path) if path.is_dir() else [path]:
+            found.setdefault(ranking.resolve(), ranking)
+    return list(found.values())
 
 
 def _rankings_of(folder: Path) -> list[Path]:
