@@ -31,6 +31,8 @@ from vreid_cli.workflows.session import MEANINGLESS, Report, Session, owning_run
 
 #: How far the CMC curve of a plot goes.
 PLOTTED_RANKS = 50
+#: How many rankings a plot shows: all that one network has of the paper's two tasks. Of more no name can be read.
+PLOTTED_RANKINGS = 14
 
 
 @dataclass(frozen=True, eq=False)
@@ -265,7 +267,7 @@ def evaluate(session: Session) -> EvaluateReport:
     # The first file of a folder was named by nobody: its name is merely the first of the alphabet.
     comparisons = _compare(results, rules, named=bool(chosen.rankings) and not chosen.rankings[0].is_dir())
     outputs = [output for result in results if (output := _keep(result, warnings))]
-    extras = _write_extras(session, results)
+    extras = _write_extras(session, results, warnings=warnings)
     for warning in warnings:
         log.warning("%s", warning)
     if not chosen.rankings:
@@ -312,14 +314,20 @@ def _rules(session: Session) -> Rules:
     )
 
 
-def _write_extras(session: Session, results: Sequence[EvaluatedRanking]) -> list[str]:
+def _write_extras(session: Session, results: Sequence[EvaluatedRanking], *, warnings: list[str]) -> list[str]:
     """The table of queries and the plot, where they are asked for."""
     chosen = session.settings.evaluate
     if chosen.per_query is not None:
         write_query_scores(chosen.per_query, _query_columns(results))
     if chosen.plot is not None:
         names = ranking_names([result.to_json() for result in results])
-        draw_evaluation(chosen.plot, [_figures(result, names[str(result.path)]) for result in results])
+        best = sorted(results, key=lambda result: -(result.scores.mean_ap or 0))[:PLOTTED_RANKINGS]
+        plotted = [result for result in results if result in best]
+        if len(plotted) < len(results):
+            warnings.append(
+                f"{chosen.plot} shows the {len(plotted)} best of {len(results)} rankings: name those to show"
+            )
+        draw_evaluation(chosen.plot, [_figures(result, names[str(result.path)]) for result in plotted])
     return [str(path) for path in (chosen.per_query, chosen.plot) if path is not None]
 
 
@@ -369,13 +377,13 @@ def _query_columns(results: Sequence[EvaluatedRanking]) -> Mapping[str, NDArray[
 
 def _compare(results: Sequence[EvaluatedRanking], rules: Rules, *, named: bool) -> list[ComparedRanking]:
     """Every ranking against the first of its task that was named, else against the best."""
-    # Draws have other queries each: what differs between two of them is luck, not the metric.
-    if any(result.facts.draw is not None for result in results):
-        return []
     # Only the same queries can be paired, so a comparison between tasks would say nothing.
     groups: dict[tuple[str | None, str | None, str | None], list[EvaluatedRanking]] = {}
     for result in results:
         facts = result.facts
+        # Draws have other queries each: what differs between two of them is luck, not the metric.
+        if facts.draw is not None:
+            continue
         unit = facts.track_unit if facts.task == "t2t" else None
         groups.setdefault((facts.dataset, facts.task, unit), []).append(result)
     return [compared for group in groups.values() for compared in _compare_group(group, rules, named=named)]
