@@ -17,7 +17,7 @@ from tiny import Vreid, read_grid
 
 import vreid_cli
 from vreid_cli.ranking.metrics import METRIC_ORDER
-from vreid_cli.reports.grids import grid_tables, make_grids
+from vreid_cli.reports.grids import grid_tables, make_grids, why_no_grid
 from vreid_cli.reports.names import enumerate_some, network_labels, ranking_names
 from vreid_cli.reports.tables import comparison_tables, error_table, evaluation_table
 from vreid_cli.store.rankings import write_ranking
@@ -164,6 +164,15 @@ def test_another_alpha_is_another_row_and_a_twin_takes_no_cell() -> None:
 def test_one_network_makes_no_grid() -> None:
     assert list(grid_tables(whole(["resnet18"]), METRIC_ORDER)) == []
     assert list(grid_tables([], METRIC_ORDER)) == []
+
+
+def test_where_no_two_networks_were_counted_alike_it_is_said_why() -> None:
+    results = [row("resnet18"), row("vgg16", positives=89)]
+    told = why_no_grid(results, METRIC_ORDER)
+    assert told is not None
+    assert told.endswith(": resnet18 minMED and vgg16 minMED differ in positives: 90 and 89")
+    for nothing in (whole(), [row()], [row(), row(positives=89)], [row(), row("vgg16", "MED", task="i2t")]):
+        assert why_no_grid(nothing, METRIC_ORDER) is None
 
 
 # -- names -----------------------------------------------------------------------------------------------------

@@ -107,7 +107,7 @@ def _results(report: EvaluateReport) -> dict[str, object]:
 
 
 def _render(report: EvaluateReport, console: Console) -> None:
-    from vreid_cli.reports.grids import grid_tables
+    from vreid_cli.reports.grids import grid_tables, why_no_grid
     from vreid_cli.reports.tables import (
         breakdown_tables,
         comparison_tables,
@@ -125,6 +125,9 @@ def _render(report: EvaluateReport, console: Console) -> None:
         *comparison_tables(comparisons, results),
     ):
         console.print(table)
+    no_grid = why_no_grid(results, report.metrics)
+    if no_grid is not None:
+        console.print(no_grid)
     if report.drawn:
         console.print(draws_table([drawn.to_json() for drawn in report.drawn], results))
     errors = error_table(results)

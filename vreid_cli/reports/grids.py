@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 from rich.table import Table
@@ -90,6 +91,24 @@ def grid_tables(results: Sequence[Result], metrics: Sequence[str]) -> Iterator[T
             missing = enumerate_some(names[result["ranking"]] for result in left)
             note += f"; in no grid: {missing} (no other network ranked and counted so, or twice there)"
         yield _grid_table(grid, labels, note)
+
+
+def why_no_grid(results: Sequence[Result], metrics: Sequence[str]) -> str | None:
+    """What keeps rankings of several networks from a grid; None where there is one, or none to be expected."""
+    grids, left = make_grids(results, metrics)
+    if grids:
+        return None
+    names = ranking_names(results)
+    for one, other in combinations(left, 2):
+        alike = (one["task"], metric_name(one)) == (other["task"], metric_name(other))
+        differing = [key for key in _SHARED if one[key] != other[key]]
+        if alike and differing and network_of(one) and network_of(other) and network_of(one) != network_of(other):
+            key = differing[0]
+            return (
+                f"no grid of metrics by networks: {names[one['ranking']]} and {names[other['ranking']]} differ in "
+                f"{key.replace('_', ' ')}: {one[key]} and {other[key]}"
+            )
+    return None
 
 
 def _grid_table(grid: Grid, labels: Mapping[Network, Sequence[str]], note: str) -> Table:

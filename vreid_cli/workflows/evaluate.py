@@ -21,7 +21,7 @@ from vreid_cli.ranking.metrics import METRIC_ORDER
 from vreid_cli.ranking.tracks import group_tracks
 from vreid_cli.reports.names import enumerate_some, ranking_names
 from vreid_cli.reports.plots import ErrorFigures, RankingFigures, check_plot_path, draw_evaluation
-from vreid_cli.runtime.progress import log
+from vreid_cli.runtime.progress import log, progress
 from vreid_cli.store.atomic import write_json
 from vreid_cli.store.feature_files import open_ranking
 from vreid_cli.store.query_scores import check_table_path, write_query_scores
@@ -262,7 +262,11 @@ def evaluate(session: Session) -> EvaluateReport:
     if chosen.plot is not None:
         check_plot_path(chosen.plot)
     paths = _named_rankings(chosen.rankings) if chosen.rankings else _rankings_of(session.need_run().rankings)
-    results = [_evaluate_one(session, path, rules) for path in paths]
+    results = []
+    with progress(total=len(paths), what="evaluating", unit="rankings") as bar:
+        for path in paths:
+            results.append(_evaluate_one(session, path, rules))
+            bar.update(1)
     warnings = _all_warnings(results)
     # The first file of a folder was named by nobody: its name is merely the first of the alphabet.
     comparisons = _compare(results, rules, named=bool(chosen.rankings) and not chosen.rankings[0].is_dir())
