@@ -49,10 +49,10 @@ def draw_tracks(root: Path, tracks: dict[str, int]) -> Path:
     return root
 
 
-def save_weights(path: Path) -> Path:
-    """A ResNet18 that was never trained, for pictures of 32 x 32: it is a file, so nothing calls it random."""
-    network = build_random(BACKBONES["resnet18"], seed=7)
-    save_checkpoint(path, network, transform=Transform(resize=34, crop=32), facts={"made": "for tests"})
+def save_weights(path: Path, arch: str = "resnet18", *, side: int = 32, seed: int = 7) -> Path:
+    """A network that was never trained, for small pictures: it is a file, so nothing calls it random."""
+    network = build_random(BACKBONES[arch], seed=seed)
+    save_checkpoint(path, network, transform=Transform(resize=side + 2, crop=side), facts={"made": "for tests"})
     return path
 
 
@@ -99,3 +99,22 @@ class Vreid:
 def judge(results: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Evaluations by the file name of their ranking."""
     return {Path(result["ranking"]).name: result for result in results}
+
+
+def read_grid(told: str, title: str) -> dict[tuple[str, str, str], str]:
+    """The cells of the first printed grid below a title, by score, metric and network; the mark stays on them."""
+    lines = iter(told[told.index(title) :].splitlines())
+    heads: list[list[str]] = []
+    cells: dict[tuple[str, str, str], str] = {}
+    score = ""
+    for line in lines:
+        parts = [part.strip() for part in re.split("[│┃]", line)[1:-1]]
+        if line.startswith("┃"):
+            heads.append(parts)
+        elif line.startswith("│"):
+            networks = [" ".join(filter(None, column)) for column in zip(*heads, strict=True)][2:]
+            score = parts[0] or score
+            cells |= {(score, parts[1], network): cell for network, cell in zip(networks, parts[2:], strict=True)}
+        elif line.startswith("└"):
+            break
+    return cells

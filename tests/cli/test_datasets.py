@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from tiny import Vreid, draw
+from tiny import Vreid, draw, save_weights
 
 from vreid_cli.store.features import FeatureStore
 from vreid_cli.store.rankings import ParquetRanking
@@ -385,3 +385,24 @@ def test_the_mean_over_draws_is_told_with_its_spread(vreid: Vreid, extracted: Pa
     told = vreid("evaluate")
     assert "Mean over random draws of the gallery" in told
     assert "± the standard deviation between draws" in told
+
+
+def test_draws_of_two_networks_are_averaged_apart(vreid: Vreid, vehicleid: Path, extracted: Path) -> None:
+    other = save_weights(Path("other.safetensors"), seed=8)
+    data = ("--dataset", "vehicleid", "--data-dir", vehicleid, "--subset", "800", "--weights", other)
+    vreid("extract", *RESNET, *data, "--run-dir", "runs/other")
+    runs = (extracted, Path("runs/other"))
+    for run in runs:
+        vreid("rank", "--run-dir", run, "--task", "i2i", "--metric", "MCD", "--set", "rank.draws=3")
+    report = vreid.json("evaluate", *runs)
+    assert report["comparisons"] == []
+    assert [(one["architecture"], one["weights"], one["draws"]) for one in report["draws"]] == [
+        ("resnet18", "tiny.safetensors", 3),
+        ("resnet18", "other.safetensors", 3),
+    ]
+    for run, one in zip(runs, report["draws"], strict=True):
+        own = [result["mAP"] for result in report["results"] if str(run) in result["ranking"]]
+        assert one["mAP"]["mean"] == pytest.approx(statistics.mean(own))
+    told = vreid("evaluate", *runs).partition("Mean over random draws")[2]
+    assert "tiny.safetensors" in told
+    assert "other.safetensors" in told

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+import re
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,24 @@ def test_a_plot(vreid: Vreid, ranked: Path, ending: str) -> None:
             assert min(picture.size) > 600
 
 
+def test_a_plot_of_many_rankings_shows_the_best_and_says_so(vreid: Vreid, ready: Path) -> None:
+    for task in ("t2t", "i2t", "i2i"):
+        vreid("rank", "--task", task, "--metric", "all")
+    report = vreid.json("evaluate", "--plot", "plot.svg")
+    assert report["warnings"] == ["plot.svg shows the 14 best of 17 rankings: name those to show"]
+    shown = set(re.findall(r"<!-- (\S+?)(?:, α 1)? \(equal errors", Path("plot.svg").read_text()))
+    assert len(shown) == 14
+    # Names are metrics, or files where tasks share a metric.
+    scores = [
+        (name in shown, result["mAP"]) for result in report["results"] for name in _names_of(result) & shown or [""]
+    ]
+    assert min(score for kept, score in scores if kept) >= max(score for kept, score in scores if not kept)
+
+
+def _names_of(result: dict[str, Any]) -> set[str]:
+    return {result["metric"], Path(result["ranking"]).stem}
+
+
 def test_a_plot_of_cut_lists_has_nothing_to_draw_and_says_so(vreid: Vreid, ready: Path) -> None:
     vreid("rank", "--top-k", "1")
     vreid("evaluate", "--plot", "plot.png")
@@ -151,3 +170,16 @@ def test_queries_without_a_positive_can_count_as_nothing(vreid: Vreid, ranked: P
     assert "over all labelled queries" in " ".join(
         vreid("evaluate", path, "--set", "evaluate.without_positive=zero").split()
     )
+
+
+def test_what_is_doubtful_about_one_run_of_several_names_its_files(vreid: Vreid, ranked: Path, made: Path) -> None:
+    data = ("--dataset", "tracks", "--data-dir", made / "data", "--arch", "resnet18", "--weights", "random")
+    vreid("extract", *data, "--run-dir", "runs/random")
+    vreid("rank", "--run-dir", "runs/random", "--metric", "minMED,RSCR,meanMCD50,medMED")
+    (warning,) = vreid.json("evaluate", ranked, "runs/random")["warnings"]
+    # t2t-minMED.parquet would be either's; the one that only one run has is told as short as before.
+    first = "runs/random/rankings/t2t-RSCR.parquet, runs/random/rankings/t2t-meanMCD50.parquet, t2t-medMED.parquet"
+    assert warning.startswith(f"{first} and 1 more: random weights")
+    vreid("evaluate", ranked, "runs/random", "--plot", "plot.svg")
+    names = {text for text in re.findall(r"<!-- (.*?) -->", Path("plot.svg").read_text()) if "minMED" in text}
+    assert len({name.partition(" (equal")[0] for name in names}) == 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +11,10 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from tiny import Vreid, draw, draw_tracks, save_weights
+from tiny import Vreid, draw, draw_tracks, read_grid, save_weights
+
+from vreid_cli.models.backbones import BACKBONES
+from vreid_cli.ranking.metrics import TRACK_METRICS
 
 #: Passages of a vehicle before a camera, and how many pictures each has. 0003 is seen by one camera only, twice;
 #: 0004 is seen once; the others are seen by several cameras, 0001 by one of them twice.
@@ -183,7 +188,7 @@ def test_query_tracks_of_veri_are_taken_whole_from_the_gallery(vreid: Vreid, ver
 
 
 def scores_by_hand(path: str, *, rule: str, ap: str) -> dict[str, float]:
-    """mAP, mINP and CMC@1 of a ranking, a query and a rank at a time, as the definitions read."""
+    """mAP, mINP, CMC@1 and CMC@5 of a ranking, a query and a rank at a time, as the definitions read."""
     lists: dict[str, list[bool]] = {}
     for row in pq.read_table(path).to_pylist():
         hits = lists.setdefault(row["query_id"], [])
@@ -193,7 +198,7 @@ def scores_by_hand(path: str, *, rule: str, ap: str) -> dict[str, float]:
         ):
             continue
         hits.append(same)
-    precisions, penalties, first = [], [], []
+    precisions, penalties, first, five = [], [], [], []
     for hits in (hits for hits in lists.values() if any(hits)):
         seen = [sum(hits[:rank]) / rank if rank else 1.0 for rank in range(len(hits) + 1)]
         at = [rank for rank, hit in enumerate(hits, start=1) if hit]
@@ -201,7 +206,9 @@ def scores_by_hand(path: str, *, rule: str, ap: str) -> dict[str, float]:
         precisions.append(sum(gains) / len(at))
         penalties.append(len(at) / at[-1])
         first.append(at[0] == 1)
-    return {name: sum(v) / len(v) for name, v in (("mAP", precisions), ("mINP", penalties), ("1", first))}
+        five.append(at[0] <= 5)
+    scores = {"mAP": precisions, "mINP": penalties, "1": first, "5": five}
+    return {name: sum(values) / len(values) for name, values in scores.items()}
 
 
 @pytest.mark.parametrize("rule", ["drop", "keep"])
@@ -214,7 +221,7 @@ def test_scores_are_those_of_the_definitions_by_hand(vreid: Vreid, veri: Path, w
     for ap in ("rectangle", "trapezoid"):
         (result,) = vreid.json("evaluate", "r.parquet", "--ap", ap, "--same-camera", rule)["results"]
         assert result["ap_rule"] == ap
-        found[ap] = {"mAP": result["mAP"], "mINP": result["mINP"], "1": result["cmc"]["1"]}
+        found[ap] = {"mAP": result["mAP"], "mINP": result["mINP"], "1": result["cmc"]["1"], "5": result["cmc"]["5"]}
         assert found[ap] == pytest.approx(scores_by_hand("r.parquet", rule=rule, ap=ap))
     assert found["rectangle"] != found["trapezoid"]
 
@@ -239,6 +246,64 @@ def test_without_list_files_the_names_say_it_all(vreid: Vreid, veri: Path, weigh
     vreid("rank", "--run-dir", "run")
     expected = count(veri_queries("t2t", "camera"), all_pictures(), task="t2t", unit="camera", rule="drop")
     assert counted(vreid, "run", "drop") == {("t2t", "passage"): expected}
+
+
+# -- the paper's grid -------------------------------------------------------------------------------------------
+
+
+def documented_grid() -> tuple[list[str], list[list[str]], list[str]]:
+    """The README's loop: its networks, the commands for each, and the one after it."""
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+    found = re.search(r"^for net in ([\w ]+); do\n(.*?)^done\n(vreid evaluate .*?)$", readme, re.MULTILINE | re.DOTALL)
+    assert found is not None
+    networks, body, last = found.groups()
+    commands = [shlex.split(re.sub(r"(&&|\|\| break)\s*$", "", line)) for line in body.splitlines()]
+    return networks.split(), [command[1:] for command in commands], shlex.split(last)[1:]
+
+
+def test_the_documented_grid_prints_the_papers_table(vreid: Vreid, veri: Path) -> None:
+    for number, picture in enumerate(all_pictures()):
+        draw(veri / "image_test" / picture.name, hue=number % 3, seed=number)  # hard to tell apart
+    networks, commands, last = documented_grid()
+    assert set(networks) == set(BACKBONES)
+    assert [command[0] for command in commands] == ["train", "extract", "rank", "rank"]
+    # Two networks that are quick on small pictures, with weights where training leaves them.
+    sides = {"resnet18": 32, "alexnet": 64}
+    for arch, side in sides.items():
+        checkpoint = Path(f"runs/paper-{arch}/checkpoints/last.safetensors")
+        checkpoint.parent.mkdir(parents=True)
+        save_weights(checkpoint, arch, side=side)
+        for command in commands[1:]:
+            vreid(*(argument.replace("$net", arch) for argument in command))
+    arguments = [path for one in last for path in (sorted(map(str, Path().glob(one))) if "*" in one else [one])]
+    report = vreid.json(*arguments)
+    assert [result["architecture"] for result in report["results"]] == [
+        arch for arch in sorted(sides) for _ in range(14)
+    ]
+    told = vreid(*arguments)
+    assert told.index("architecture") < told.index("Image to track: metrics by networks")
+    assert_grids(told, set(sides))
+    # Rankings of two tasks have no queries in common, and nothing is compared that has not.
+    assert all(one["difference"] is not None for one in report["comparisons"])
+    assert len(report["comparisons"]) == 28 - 2
+
+
+def assert_grids(told: str, networks: set[str]) -> None:
+    metrics = {"i2t": ["MED", "MCD", "RSCR"], "t2t": list(TRACK_METRICS)}
+    for task, title in (("i2t", "Image to track"), ("t2t", "Track to track")):
+        grid = read_grid(told, title)
+        rows = [name.removesuffix(", α 1") for _, name, _ in list(grid)[:: len(networks)]]
+        assert rows == metrics[task] * 3  # mAP, rank-1, rank-5
+        assert {network for *_, network in grid} == networks
+        for (score, metric, network), cell in grid.items():
+            path = f"runs/paper-{network}/rankings/{task}-{metric.removesuffix(', α 1')}.parquet"
+            expected = scores_by_hand(path, rule="drop", ap="rectangle")[score.removeprefix("rank-")]
+            assert cell.removesuffix("*") == f"{100 * expected:.1f}", (task, score, metric, network)
+        for place in {(score, network) for score, _, network in grid}:
+            column = {metric: cell for (score, metric, network), cell in grid.items() if (score, network) == place}
+            best = max(float(cell.removesuffix("*")) for cell in column.values())
+            assert all(float(cell[:-1]) == best for cell in column.values() if cell.endswith("*"))
+            assert any(cell.endswith("*") for cell in column.values())
 
 
 # -- folders of tracks -----------------------------------------------------------------------------------------

@@ -25,6 +25,8 @@ from vreid_cli.config import (
     to_toml,
 )
 from vreid_cli.errors import ConfigError, UsageError, VreidError
+from vreid_cli.models.backbones import BACKBONES
+from vreid_cli.ranking.metrics import IMAGE_METRICS, TRACK_METRICS, parse_metrics
 from vreid_cli.workflows.session import collect_layers
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -278,6 +280,29 @@ def test_every_preset_that_is_shipped_is_valid() -> None:
     assert "veri-t2t" in presets
     for path in presets.values():
         resolve([read_layer(path)])
+
+
+def test_the_papers_grid_has_a_preset_for_each_network() -> None:
+    presets = {name.removeprefix("paper-"): path for name, path in list_presets().items() if name.startswith("paper-")}
+    assert set(presets) == set(BACKBONES)
+    runs = set()
+    for arch, path in presets.items():
+        resolved = resolve([read_layer(path)])
+        settings = resolved.settings
+        assert (settings.data.dataset, settings.model.arch) == ("veri", arch)
+        assert settings.run.run_dir is not None
+        runs.add(settings.run.run_dir)
+        assert settings.run.run_dir.match("runs/paper-*")  # what the README's last line globs
+        for task, metrics in (("t2t", TRACK_METRICS), ("i2t", IMAGE_METRICS)):
+            found = parse_metrics(settings.rank.metric, task, definition=settings.rank.definition)  # type: ignore[arg-type]
+            assert [metric.name for metric in found] == list(metrics)
+        assert (settings.rank.definition, settings.rank.track_unit) == ("paper", "passage")
+        assert (settings.evaluate.same_camera, settings.evaluate.ap) == ("drop", "rectangle")
+        assert settings.evaluate.ranks == (1, 5)
+        # train starts from other weights than extract takes, and rank refuses what contradicts the run.
+        assert not resolved.given("model.weights")
+        assert not resolved.given("rank.task")
+    assert len(runs) == len(BACKBONES)
 
 
 @pytest.mark.parametrize("name", ["a/b", "./veri-t2t", "x.toml", "a\\b"])

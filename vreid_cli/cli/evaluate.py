@@ -59,12 +59,14 @@ def command(
     A positive is a gallery item of the query's vehicle. The query itself never
     counts, nor does what its own camera saw of its vehicle (--same-camera).
     Tables are in percent; --json and the run's evaluations/ hold fractions.
-    ± is half of a 95% interval that draws vehicles again. Several rankings are
-    compared with the first that is named, else with the best.
+    ± is half of a 95% interval that draws vehicles again. Several rankings of
+    a task are compared with the first that is named, else with the best; those
+    of several networks make a grid of metrics by networks, as in the paper.
 
     Examples:
       vreid evaluate
       vreid evaluate r.json other.parquet --ap trapezoid --ranks 1,5
+      vreid evaluate runs/paper-*/rankings
       vreid evaluate --by camera --per-query queries.csv --plot scores.png
       vreid evaluate --json > scores.json
     """
@@ -105,14 +107,27 @@ def _results(report: EvaluateReport) -> dict[str, object]:
 
 
 def _render(report: EvaluateReport, console: Console) -> None:
-    from vreid_cli.reports.tables import breakdown_tables, comparison_table, draws_table, error_table, evaluation_table
+    from vreid_cli.reports.grids import grid_tables, why_no_grid
+    from vreid_cli.reports.tables import (
+        breakdown_tables,
+        comparison_tables,
+        draws_table,
+        error_table,
+        evaluation_table,
+    )
 
     results = [result.to_json() for result in report.results]
-    console.print(evaluation_table(results))
-    for table in breakdown_tables(results):
+    console.print(evaluation_table(results, width=console.width))
+    comparisons = [comparison.to_json() for comparison in report.comparisons]
+    for table in (
+        *grid_tables(results, report.metrics),
+        *breakdown_tables(results),
+        *comparison_tables(comparisons, results),
+    ):
         console.print(table)
-    if report.comparisons:
-        console.print(comparison_table([comparison.to_json() for comparison in report.comparisons], results))
+    no_grid = why_no_grid(results, report.metrics)
+    if no_grid is not None:
+        console.print(no_grid)
     if report.drawn:
         console.print(draws_table([drawn.to_json() for drawn in report.drawn], results))
     errors = error_table(results)

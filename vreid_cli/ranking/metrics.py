@@ -35,6 +35,8 @@ _AGGREGATED: tuple[Distance, ...] = ("MED", "MCD")
 RSCR = Metric("RSCR", "RSCR")
 TRACK_METRICS = {m.name: m for m in (*(_track_metric(d, a) for d in _AGGREGATED for a in _AGGREGATIONS), RSCR)}
 IMAGE_METRICS: dict[str, Metric] = {"MED": Metric("MED", "MED"), "MCD": Metric("MCD", "MCD"), "RSCR": RSCR}
+#: All of them in the paper's order: from single images, then between tracks; RSCR last.
+METRIC_ORDER = tuple(dict.fromkeys([*(name for name in IMAGE_METRICS if name != RSCR.name), *TRACK_METRICS]))
 
 
 def parse_metrics(names: Sequence[str], task: Task, *, definition: Definition) -> list[Metric]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,11 @@ from vreid_cli.evaluation.scores import Evaluation
 from vreid_cli.evaluation.thresholds import OperatingPoint
 from vreid_cli.evaluation.truth import StatedTruth, truth_of_tracks
 from vreid_cli.evaluation.uncertainty import Comparison, Interval, compare, over_draws
+from vreid_cli.ranking.metrics import METRIC_ORDER
 from vreid_cli.ranking.tracks import group_tracks
+from vreid_cli.reports.names import enumerate_some, ranking_names
 from vreid_cli.reports.plots import ErrorFigures, RankingFigures, check_plot_path, draw_evaluation
-from vreid_cli.runtime.progress import log
+from vreid_cli.runtime.progress import log, progress
 from vreid_cli.store.atomic import write_json
 from vreid_cli.store.feature_files import open_ranking
 from vreid_cli.store.query_scores import check_table_path, write_query_scores
@@ -29,6 +31,8 @@ from vreid_cli.workflows.session import MEANINGLESS, Report, Session, owning_run
 
 #: How far the CMC curve of a plot goes.
 PLOTTED_RANKS = 50
+#: How many rankings a plot shows: all that one network has of the paper's two tasks. Of more no name can be read.
+PLOTTED_RANKINGS = 14
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +63,7 @@ class EvaluatedRanking:
     def to_json(self) -> dict[str, Any]:
         """The object that ``--json`` prints; None where a number is unknown or refused."""
         facts, scores = self.facts, self.scores
+        identity = _identity(facts)
         return {
             "ranking": str(self.path),
             "dataset": facts.dataset,
@@ -79,6 +84,8 @@ class EvaluatedRanking:
             "positives": scores.positives,
             "junk": scores.junk,
             "gallery_size": facts.gallery_size,
+            "architecture": (identity or {}).get("architecture"),
+            "identity": dict(identity) if identity else None,
             "weights": facts.weights,
             "alpha": facts.alpha,
             "rerank": dict(facts.rerank) if facts.rerank else None,
@@ -169,29 +176,36 @@ class ComparedRanking:
 
 @dataclass(frozen=True)
 class DrawnScores:
-    """One metric over the random draws of a protocol.
+    """One network and metric over the random draws of a protocol.
 
     Attributes:
-        metric: Its name.
-        draw_seed: Seed of the draws.
+        facts: How the first was ranked, which is how all were, but for the draw.
         scores: The means of each draw.
     """
 
-    metric: str | None
-    draw_seed: int | None
+    facts: RankingFacts
     scores: tuple[Evaluation, ...]
 
     def to_json(self) -> dict[str, Any]:
         """The object that ``--json`` prints."""
-        ranks = list(self.scores[0].cmc)
+        facts, ranks = self.facts, list(self.scores[0].cmc)
         return {
-            "metric": self.metric,
-            "draw_seed": self.draw_seed,
+            "metric": facts.metric,
+            "alpha": facts.alpha,
+            "rerank": dict(facts.rerank) if facts.rerank else None,
+            "architecture": (_identity(facts) or {}).get("architecture"),
+            "weights": facts.weights,
+            "draw_seed": facts.draw_seed,
             "draws": len(self.scores),
             "mAP": _spread([scores.mean_ap for scores in self.scores]),
             "mINP": _spread([scores.mean_inp for scores in self.scores]),
             "cmc": {str(rank): _spread([scores.cmc[rank] for scores in self.scores]) for rank in ranks},
         }
+
+
+def _identity(facts: RankingFacts) -> Mapping[str, str] | None:
+    """What made the features."""
+    return facts.gallery_identity or facts.query_identity
 
 
 def _spread(values: Sequence[float | None]) -> dict[str, float | None] | None:
@@ -224,12 +238,14 @@ class EvaluateReport(Report):
         extras: The table and the plot that were asked for; they are among the outputs too.
         comparisons: Every other ranking against one of them.
         drawn: Means over random draws, where the protocol has them.
+        metrics: All metrics that were found, in the order in which the paper has them.
     """
 
     results: tuple[EvaluatedRanking, ...] = ()
     extras: tuple[str, ...] = ()
     comparisons: tuple[ComparedRanking, ...] = ()
     drawn: tuple[DrawnScores, ...] = ()
+    metrics: tuple[str, ...] = ()
 
 
 def evaluate(session: Session) -> EvaluateReport:
@@ -245,15 +261,17 @@ def evaluate(session: Session) -> EvaluateReport:
         check_table_path(chosen.per_query)
     if chosen.plot is not None:
         check_plot_path(chosen.plot)
-    if chosen.rankings:
-        paths = [path for named in chosen.rankings for path in (_rankings_of(named) if named.is_dir() else [named])]
-    else:
-        paths = _rankings_of(session.need_run().rankings)
-    results = [_evaluate_one(session, path, rules) for path in paths]
+    paths = _named_rankings(chosen.rankings) if chosen.rankings else _rankings_of(session.need_run().rankings)
+    results = []
+    with progress(total=len(paths), what="evaluating", unit="rankings") as bar:
+        for path in paths:
+            results.append(_evaluate_one(session, path, rules))
+            bar.update(1)
     warnings = _all_warnings(results)
-    comparisons = _compare(results, rules, named=bool(chosen.rankings))
+    # The first file of a folder was named by nobody: its name is merely the first of the alphabet.
+    comparisons = _compare(results, rules, named=bool(chosen.rankings) and not chosen.rankings[0].is_dir())
     outputs = [output for result in results if (output := _keep(result, warnings))]
-    extras = _write_extras(session, results)
+    extras = _write_extras(session, results, warnings=warnings)
     for warning in warnings:
         log.warning("%s", warning)
     if not chosen.rankings:
@@ -265,16 +283,25 @@ def evaluate(session: Session) -> EvaluateReport:
         extras=tuple(extras),
         comparisons=tuple(comparisons),
         drawn=tuple(_drawn(results)),
+        metrics=_metrics(results),
     )
 
 
+def _metrics(results: Sequence[EvaluatedRanking]) -> tuple[str, ...]:
+    """The metrics that were found; such as the paper does not know come last."""
+    found = dict.fromkeys(result.facts.metric for result in results if result.facts.metric is not None)
+    return (*(name for name in METRIC_ORDER if name in found), *(name for name in found if name not in METRIC_ORDER))
+
+
 def _drawn(results: Sequence[EvaluatedRanking]) -> list[DrawnScores]:
-    """The draws of each metric and seed together."""
-    groups: dict[tuple[str | None, int | None], list[Evaluation]] = {}
+    """The draws that differ in nothing else together."""
+    groups: dict[str, list[EvaluatedRanking]] = {}
     for result in results:
         if result.facts.draw is not None:
-            groups.setdefault((result.facts.metric, result.facts.draw_seed), []).append(result.scores)
-    return [DrawnScores(metric, seed, tuple(scores)) for (metric, seed), scores in groups.items()]
+            # How many queries and items a draw has may change with it, and who is who does.
+            facts = replace(result.facts, draw=None, gallery_size=0, query_count=None, query_lengths={}, selves={})
+            groups.setdefault(repr(facts), []).append(result)
+    return [DrawnScores(group[0].facts, tuple(one.scores for one in group)) for group in groups.values()]
 
 
 def _rules(session: Session) -> Rules:
@@ -291,21 +318,21 @@ def _rules(session: Session) -> Rules:
     )
 
 
-def _write_extras(session: Session, results: Sequence[EvaluatedRanking]) -> list[str]:
+def _write_extras(session: Session, results: Sequence[EvaluatedRanking], *, warnings: list[str]) -> list[str]:
     """The table of queries and the plot, where they are asked for."""
     chosen = session.settings.evaluate
     if chosen.per_query is not None:
         write_query_scores(chosen.per_query, _query_columns(results))
     if chosen.plot is not None:
-        draw_evaluation(chosen.plot, [_figures(result, _label(result, results)) for result in results])
+        names = ranking_names([result.to_json() for result in results])
+        best = sorted(results, key=lambda result: -(result.scores.mean_ap or 0))[:PLOTTED_RANKINGS]
+        plotted = [result for result in results if result in best]
+        if len(plotted) < len(results):
+            warnings.append(
+                f"{chosen.plot} shows the {len(plotted)} best of {len(results)} rankings: name those to show"
+            )
+        draw_evaluation(chosen.plot, [_figures(result, names[str(result.path)]) for result in plotted])
     return [str(path) for path in (chosen.per_query, chosen.plot) if path is not None]
-
-
-def _label(result: EvaluatedRanking, results: Sequence[EvaluatedRanking]) -> str:
-    """The metric, or the file's name where several rankings share it."""
-    metric = result.facts.metric
-    shared = sum(other.facts.metric == metric for other in results) > 1
-    return result.path.stem if metric is None or shared else metric
 
 
 def _figures(result: EvaluatedRanking, name: str) -> RankingFigures:
@@ -353,10 +380,20 @@ def _query_columns(results: Sequence[EvaluatedRanking]) -> Mapping[str, NDArray[
 
 
 def _compare(results: Sequence[EvaluatedRanking], rules: Rules, *, named: bool) -> list[ComparedRanking]:
-    """Every ranking against the first that was named, else against the best."""
-    # Draws have other queries each: what differs between two of them is luck, not the metric.
-    if any(result.facts.draw is not None for result in results):
-        return []
+    """Every ranking against the first of its task that was named, else against the best."""
+    # Only the same queries can be paired, so a comparison between tasks would say nothing.
+    groups: dict[tuple[str | None, str | None, str | None], list[EvaluatedRanking]] = {}
+    for result in results:
+        facts = result.facts
+        # Draws have other queries each: what differs between two of them is luck, not the metric.
+        if facts.draw is not None:
+            continue
+        unit = facts.track_unit if facts.task == "t2t" else None
+        groups.setdefault((facts.dataset, facts.task, unit), []).append(result)
+    return [compared for group in groups.values() for compared in _compare_group(group, rules, named=named)]
+
+
+def _compare_group(results: Sequence[EvaluatedRanking], rules: Rules, *, named: bool) -> list[ComparedRanking]:
     exact = [result for result in results if result.scores.mean_ap is not None]
     if len(results) < 2 or not exact:
         return []
@@ -375,6 +412,15 @@ def _compare(results: Sequence[EvaluatedRanking], rules: Rules, *, named: bool) 
         for result in results
         if result is not against
     ]
+
+
+def _named_rankings(named: Sequence[Path]) -> list[Path]:
+    """The rankings that are named, and those in folders that are; one that is meant twice comes once, as the first."""
+    found: dict[Path, Path] = {}
+    for path in named:
+        for ranking in _rankings_of(path) if path.is_dir() else [path]:
+            found.setdefault(ranking.resolve(), ranking)
+    return list(found.values())
 
 
 def _rankings_of(folder: Path) -> list[Path]:
@@ -438,11 +484,18 @@ def _keep(result: EvaluatedRanking, warnings: list[str]) -> str | None:
 
 def _all_warnings(results: Sequence[EvaluatedRanking]) -> list[str]:
     """What is doubtful, each once, with the rankings that it is about unless that is all of them."""
-    about: dict[str, list[str]] = {}
+    about: dict[str, list[Path]] = {}
     for result in results:
         for warning in _warnings(result):
-            about.setdefault(warning, []).append(result.path.name)
-    return [text if len(names) == len(results) else f"{', '.join(names)}: {text}" for text, names in about.items()]
+            about.setdefault(warning, []).append(result.path)
+    names = [result.path.name for result in results]
+    return [
+        text
+        if len(paths) == len(results)
+        # Rankings of several runs have the same names.
+        else f"{enumerate_some(str(path) if names.count(path.name) > 1 else path.name for path in paths)}: {text}"
+        for text, paths in about.items()
+    ]
 
 
 def _warnings(result: EvaluatedRanking) -> list[str]:
