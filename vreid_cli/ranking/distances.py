@@ -35,6 +35,8 @@ _UNDECIDED = 1e-5
 _FEWEST = 64
 #: Pairs looked at again at a time, and numbers of their differences: these then stay in the caches of a CPU.
 _PAIRS, _NUMBERS = 4096, 1 << 18
+#: Rows of a sample that directions are looked at of.
+_FEW_ROWS = 512
 #: Part of the pairs that computing again may take longer for than a product of its own, for the cosine.
 _REPEATED = 1 / 64
 #: Lengths and peaks outside these are brought to about 1 first, or their squares would leave float32.
@@ -361,6 +363,8 @@ def frame_for(gallery: torch.Tensor, queries: torch.Tensor) -> Frame:
     """A frame for data of which these (n, D) gallery and (m, D) query rows are samples."""
     centre, scale = _centre(gallery)
     frame = Frame(centre, scale, torch.zeros_like(centre))
+    # Enough for a direction amid the others; all rows in float64 would take as long as a block's arithmetic.
+    gallery, queries = (rows[:: -(-len(rows) // _FEW_ROWS)] for rows in (gallery, queries))
     lengths = _lengths(gallery, scale)
     unit = (gallery.to(lengths.dtype) * (_inverse(lengths)[:, None] * scale)).to(gallery.dtype)
     frame = replace(frame, direction=_centre(unit)[0])
