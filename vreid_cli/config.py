@@ -95,7 +95,7 @@ class ExtractSettings(Section):
     """``[extract]``: how the network computes, batching, and what to do with bad pictures."""
 
     precision: Precision = "fp32"
-    backend: Auto | BackendName = "auto"
+    backend: Literal["auto", "torch", "onnx"] = "auto"
     batch_size: Auto | Positive = "auto"
     workers: Auto | Annotated[int, Field(ge=0, le=1024)] = "auto"
     part_images: Positive = 512

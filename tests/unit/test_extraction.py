@@ -870,6 +870,8 @@ def run_command(bench: Bench, run_dir: Path, **extra: dict[str, object]) -> Extr
 def few(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Bench:
     """Two tracks only, for the network of real size; what the command leaves in the current folder goes away."""
     monkeypatch.chdir(bench.data.parent)
+    # A kept export of the developer's own must not decide what computes.
+    monkeypatch.setenv("VREID_CACHE_DIR", str(bench.data.parent / "cache"))
     for track in list(TRACKS)[2:]:
         shutil.rmtree(bench.picture(track))
     return bench
