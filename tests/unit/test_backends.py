@@ -21,6 +21,7 @@ from vreid_cli.models.onnx import OnnxNetwork, require_onnx_device
 from vreid_cli.models.onnx_cache import cached_network, cached_path, is_cached
 from vreid_cli.models.transforms import Transform
 from vreid_cli.models.weights import LoadedNetwork
+from vreid_cli.runtime.devices import arithmetic, check_precision
 
 CPU = torch.device("cpu")
 #: Relative to the largest value: the bound between back-ends.
@@ -176,6 +177,30 @@ def test_half_precision_is_near_full_precision_and_is_not_it(precision: str, bou
     assert found.dtype == torch.float32
     assert bound / 100 < deviation(found, expected) < bound
     assert not torch.is_autocast_enabled("cpu")
+
+
+@pytest.mark.parametrize(
+    ("precision", "products", "tf32"), [("fp32", "highest", False), ("tf32", "high", True), ("bf16", "highest", False)]
+)
+def test_arithmetic_is_set_for_the_forward_pass_only(precision: str, products: str, tf32: bool):
+    def found() -> tuple[str, bool, bool]:
+        return (
+            torch.get_float32_matmul_precision(),
+            torch.backends.cudnn.allow_tf32,
+            torch.is_autocast_enabled("cpu"),
+        )
+
+    before = found()
+    with arithmetic(precision, CPU):
+        assert found() == (products, tf32, precision == "bf16")
+    assert found() == before
+
+
+def test_tf32_is_for_cuda_only():
+    check_precision("tf32", torch.device("cuda:1"))
+    for device in ("cpu", "mps"):
+        with pytest.raises(UsageError, match=f"--precision tf32: {device} has no such arithmetic"):
+            check_precision("tf32", torch.device(device))
 
 
 def test_values_beyond_fp16_are_refused_with_advice():
