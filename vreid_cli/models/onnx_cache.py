@@ -46,7 +46,8 @@ def cached_network(loaded: LoadedNetwork, folder: Path, *, device: torch.device)
         UsageError, DeviceError: ONNX Runtime cannot compute on the device.
     """
     path = cached_path(loaded, folder)
-    if not (path.is_file() and _is_sound(path, loaded)):
+    kept = _reopen(path, loaded) if path.is_file() else None
+    if kept is None:
         log.info(
             "exporting %s to ONNX, once for these weights; it may take half a minute", loaded.network.backbone.name
         )
@@ -56,11 +57,11 @@ def cached_network(loaded: LoadedNetwork, folder: Path, *, device: torch.device)
         log.info(
             "exported in %.0f s; relative error against torch %s; kept as %s", time.monotonic() - started, told, path
         )
-    return OnnxNetwork(path, device=device)
+    return kept if kept is not None and device.type == "cpu" else OnnxNetwork(path, device=device)
 
 
-def _is_sound(path: Path, loaded: LoadedNetwork) -> bool:
-    """Whether a kept file is of these weights and computes one picture as torch does: a fraction of a second."""
+def _reopen(path: Path, loaded: LoadedNetwork) -> OnnxNetwork | None:
+    """A kept file on the CPU; None where it is not of these weights or computes one picture otherwise than torch."""
     try:
         kept = OnnxNetwork(path)
         if kept.facts.get("weights_digest") != loaded.digest:
@@ -68,8 +69,8 @@ def _is_sound(path: Path, loaded: LoadedNetwork) -> bool:
         check_parity(kept, loaded, name=path, batches=(1,))
     except ExportError as error:
         log.warning("%s; it is made anew", error.message)
-        return False
-    return True
+        return None
+    return kept
 
 
 def runtime_version() -> str:
