@@ -179,6 +179,21 @@ def test_half_precision_is_near_full_precision_and_is_not_it(precision: str, bou
     assert not torch.is_autocast_enabled("cpu")
 
 
+@pytest.mark.parametrize("arch", ["resnet18", "densenet201", "inception_v3"])
+def test_half_precision_pools_in_full_precision(arch: str):
+    network = build_random(BACKBONES[arch], seed=0, neck=True).eval()
+    assert network.neck is not None
+    entered: list[torch.Tensor] = []
+    network.neck.register_forward_pre_hook(lambda _module, inputs: entered.append(inputs[0]))
+    backend = TorchBackend(network, CPU, precision="bf16")
+    side = 139 if arch == "inception_v3" else 96  # maps of more than one place
+    with torch.inference_mode():
+        latent = backend.latent(torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0)))
+    for tensor in (entered[0], latent):
+        assert tensor.dtype == torch.float32
+        assert not torch.equal(tensor, tensor.bfloat16().float())
+
+
 @pytest.mark.parametrize(
     ("precision", "products", "tf32"), [("fp32", "highest", False), ("tf32", "high", True), ("bf16", "highest", False)]
 )

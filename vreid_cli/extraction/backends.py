@@ -9,11 +9,11 @@ from typing import Protocol
 import torch
 
 from vreid_cli.config import BackendName, Precision
-from vreid_cli.models.backbones import Network
+from vreid_cli.models.backbones import Network, pool_in_float32
 from vreid_cli.models.onnx import OnnxNetwork, require_onnx, require_onnx_device
 from vreid_cli.models.onnx_cache import cached_network
 from vreid_cli.models.weights import LoadedNetwork
-from vreid_cli.runtime.devices import arithmetic
+from vreid_cli.runtime.devices import AUTOCAST, arithmetic
 
 
 class Backend(Protocol):
@@ -47,6 +47,8 @@ class TorchBackend:
         self._network = network.to(device).to(memory_format=torch.channels_last).eval()
         self._device = device
         self._precision = precision
+        if precision in AUTOCAST:
+            pool_in_float32(self._network)
 
     def prepare(self) -> None:
         """Nothing is left to do."""
