@@ -50,7 +50,8 @@ class Bench:
 
     pictures: list[Path]
     folder: Path
-    arch: str = "densenet201"
+    arch: str
+    cache: Path
     runs: int = 0
     opening: list[float] = field(default_factory=list)
 
@@ -68,7 +69,7 @@ class Bench:
         values = {
             "run": {"run_dir": str(run)},
             "data": {"dataset": "csv", "data_dir": str(self.folder / "manifest.csv"), "splits": ["gallery"]},
-            "model": {"arch": self.arch, "weights": "random", "cache_dir": str(self.folder / "cache")},
+            "model": {"arch": self.arch, "weights": "random", "cache_dir": str(self.cache)},
             "runtime": {"device": "cpu"},
             "extract": {"backend": backend},
         }
@@ -164,7 +165,7 @@ def compare(bench: Bench, rounds: int) -> None:
     """Print images per second and ratios."""
     count, cores = len(bench.pictures), len(os.sched_getaffinity(0))
     contiguous, loaded = load(bench.arch), load(bench.arch)
-    bare: dict[str, Backend] = {"onnx": OnnxBackend(load(bench.arch), CPU, folder=bench.folder / "cache")}
+    bare: dict[str, Backend] = {"onnx": OnnxBackend(load(bench.arch), CPU, folder=bench.cache)}
     print(f"export and check: {seconds_of(bare['onnx'].prepare):.1f} s")
     bare["torch"] = TorchBackend(loaded.network, CPU)
     sample = bench.dataset(loaded, BATCH)
@@ -210,10 +211,10 @@ def compare(bench: Bench, rounds: int) -> None:
         print(f"{name}: peak RssAnon {memory['anonymous']:.2f} GB")
 
 
-def tell_gains(folder: Path) -> None:
+def tell_gains(cache: Path) -> None:
     """What an export costs and saves, for each architecture at its usual input."""
     for arch in BACKBONES:
-        by_onnx = OnnxBackend(load(arch), CPU, folder=folder / "cache")
+        by_onnx = OnnxBackend(load(arch), CPU, folder=cache)
         export = seconds_of(by_onnx.prepare)
         loaded = load(arch)
         by_torch = TorchBackend(loaded.network, CPU)
@@ -238,6 +239,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=300)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--arch", default="densenet201")
+    parser.add_argument("--cache", type=lambda text: Path(text).resolve(), help="keep exports here between runs")
     parser.add_argument("--gains", action="store_true")
     options = parser.parse_args()
     print(machine())
@@ -245,9 +247,9 @@ def main() -> None:
     if len(pictures) < options.pictures:
         parser.error(f"{options.folder} holds {len(pictures)} JPEGs only")
     with tempfile.TemporaryDirectory() as name:
-        bench = Bench(pictures[: options.pictures], Path(name), options.arch)
+        bench = Bench(pictures[: options.pictures], Path(name), options.arch, options.cache or Path(name))
         if options.gains:
-            tell_gains(bench.folder)
+            tell_gains(bench.cache)
             return
         os.chdir(name)  # runs/latest goes there too
         bench.write_manifest()
