@@ -1,6 +1,6 @@
 """``vreid extract`` on a CPU, by torch and by ONNX Runtime, against the bare forward pass and the released code's way.
 
-    python tests/benchmarks/extraction.py FOLDER [--pictures 300] [--rounds 3] [--arch densenet201] [--gains]
+    python tests/benchmarks/extraction.py FOLDER [--pictures 300] [--rounds 3] [--arch densenet201] [--memory] [--gains]
 
 FOLDER holds JPEGs. The command's workflow is called in this process; what is timed goes from the plan to the
 complete store, without loading the network and, for ONNX Runtime, without the export, which is made once before.
@@ -205,6 +205,10 @@ def compare(bench: Bench, rounds: int) -> None:
     print(f"opening a kept export: {median['opening']:.1f} s")
     one, two = features(runs["torch"]), features(runs["onnx"])
     print(f"LRs of torch and ONNX Runtime differ by {np.abs(one - two).max() / np.abs(one).max():.1e} (target 1e-5)")
+
+
+def tell_memory(bench: Bench) -> None:
+    """Peaks of a whole extraction; apart from the clocks, which the watch would disturb."""
     for name in BACKENDS:
         with watch_memory() as memory:
             bench.extract(name)
@@ -241,6 +245,7 @@ def main() -> None:
     parser.add_argument("--arch", default="densenet201")
     parser.add_argument("--cache", type=lambda text: Path(text).resolve(), help="keep exports here between runs")
     parser.add_argument("--gains", action="store_true")
+    parser.add_argument("--memory", action="store_true", help="measure memory too")
     options = parser.parse_args()
     print(machine())
     pictures = sorted(path for path in options.folder.iterdir() if path.suffix.lower() in (".jpg", ".jpeg"))
@@ -254,6 +259,8 @@ def main() -> None:
         os.chdir(name)  # runs/latest goes there too
         bench.write_manifest()
         compare(bench, options.rounds)
+        if options.memory:
+            tell_memory(bench)
 
 
 if __name__ == "__main__":
