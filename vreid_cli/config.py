@@ -24,6 +24,8 @@ from vreid_cli.types import ApRule, Definition, SameCamera, Split, Task, TrackUn
 DatasetName = Literal["veri", "vehicleid", "veri-wild", "vric", "aicity", "tracks", "csv"]
 Architecture = Literal["densenet201", "resnet18", "alexnet", "vgg16", "inception_v3"]
 Auto = Literal["auto"]
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
+BackendName = Literal["torch", "onnx"]
 Positive = Annotated[int, Field(ge=1)]
 
 PROJECT_FILE = "vreid.toml"
@@ -90,8 +92,10 @@ class RuntimeSettings(Section):
 
 
 class ExtractSettings(Section):
-    """``[extract]``: batching and what to do with bad pictures."""
+    """``[extract]``: how the network computes, batching, and what to do with bad pictures."""
 
+    precision: Precision = "fp32"
+    backend: Literal["auto", "torch", "onnx"] = "auto"
     batch_size: Auto | Positive = "auto"
     workers: Auto | Annotated[int, Field(ge=0, le=1024)] = "auto"
     part_images: Positive = 512
@@ -155,7 +159,6 @@ class ExportSettings(Section):
     force: bool = False
 
 
-Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 RecipeName = Literal["paper", "strong"]
 Share = Annotated[float, Field(ge=0, le=1)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]

@@ -183,6 +183,18 @@ def test_features_are_those_of_each_picture_alone(bench: Bench):
         np.testing.assert_allclose(row, by_hand(bench.picture(image_id)), rtol=1e-5, atol=BATCH_TOLERANCE)
 
 
+def test_the_back_end_is_ready_before_pictures_are_decoded_and_only_where_there_are_any(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+):
+    order: list[str] = []
+    monkeypatch.setattr(Extractor, "prepare", lambda self: order.append("prepare"))
+    monkeypatch.setattr(loading, "decode_rgb", lambda *a, **o: (order.append("decode"), decode_rgb(*a, **o))[1])
+    bench.run()
+    assert order == ["prepare", *["decode"] * PICTURES]
+    bench.run()
+    assert len(order) == 1 + PICTURES
+
+
 def test_parts_hold_whole_tracks(bench: Bench):
     bench.run()
     sizes = []
@@ -870,6 +882,8 @@ def run_command(bench: Bench, run_dir: Path, **extra: dict[str, object]) -> Extr
 def few(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Bench:
     """Two tracks only, for the network of real size; what the command leaves in the current folder goes away."""
     monkeypatch.chdir(bench.data.parent)
+    # A kept export of the developer's own must not decide what computes.
+    monkeypatch.setenv("VREID_CACHE_DIR", str(bench.data.parent / "cache"))
     for track in list(TRACKS)[2:]:
         shutil.rmtree(bench.picture(track))
     return bench

@@ -75,6 +75,24 @@ def command(
     arch: Arch = None,
     weights: Weights = None,
     device: Device = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            "--precision",
+            metavar="fp32|tf32|bf16|fp16",
+            help="Arithmetic of the forward pass. \\[fp32]",
+            rich_help_panel=COMPUTE,
+        ),
+    ] = None,
+    backend: Annotated[
+        str | None,
+        typer.Option(
+            "--backend",
+            metavar="auto|torch|onnx",
+            help="What computes it; onnx: ONNX Runtime. \\[auto]",
+            rich_help_panel=COMPUTE,
+        ),
+    ] = None,
     batch_size: Annotated[
         str | None,
         typer.Option(
@@ -128,7 +146,14 @@ def command(
         },
         "model": {"arch": arch, "weights": weights},
         "runtime": {"device": device},
-        "extract": {"batch_size": batch_size, "workers": workers, "restart": restart, "strict": strict},
+        "extract": {
+            "precision": precision,
+            "backend": backend,
+            "batch_size": batch_size,
+            "workers": workers,
+            "restart": restart,
+            "strict": strict,
+        },
     }
     # Features that are made anew may be those of another data set.
     free = (*FREE_SETTINGS, "data.dataset", "data.subset") if restart else FREE_SETTINGS

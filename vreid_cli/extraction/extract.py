@@ -127,6 +127,7 @@ def _compute(parts: Sequence[PartPlan], extractor: Extractor, *, options: Extrac
     records = [record for part in parts for record in part.records]
     if not records:
         return
+    extractor.prepare()
     cut = _cut_batches(parts, extractor.batch_size)
     loaded = load_batches(
         PictureDataset(records, options.transform, max_pixels=options.max_pixels),

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 
 from vreid_cli.errors import DeviceError, WeightsError
+from vreid_cli.extraction.backends import Backend, TorchBackend
 from vreid_cli.models.transforms import Transform
 from vreid_cli.models.weights import LoadedNetwork
-from vreid_cli.runtime.devices import exact_float32
 from vreid_cli.runtime.progress import log
 
 #: DenseNet201 runs fastest on a CPU at 8 pictures: more of them leave the caches (DESIGN section 8).
@@ -19,17 +19,28 @@ class Extractor:
     """Computes LRs with one network on one device.
 
     Args:
-        loaded: Network and transform; the network is moved to the device, channels last.
+        loaded: Network and transform.
         device: Where to compute.
         batch_size: Pictures a batch.
+        backend: What computes the forward pass; torch in fp32 if None, which moves the network to the device.
     """
 
-    def __init__(self, loaded: LoadedNetwork, device: torch.device, *, batch_size: int) -> None:
+    def __init__(
+        self, loaded: LoadedNetwork, device: torch.device, *, batch_size: int, backend: Backend | None = None
+    ) -> None:
         self.device = device
         self.batch_size = batch_size
         self.width = loaded.network.backbone.width
         self._transform: Transform = loaded.transform
-        self._network = loaded.network.to(device).to(memory_format=torch.channels_last).eval()
+        self._backend: Backend = TorchBackend(loaded.network, device) if backend is None else backend
+
+    def prepare(self) -> None:
+        """Get the back-end ready, which may take long the first time.
+
+        Raises:
+            VreidError: It cannot compute this network here.
+        """
+        self._backend.prepare()
 
     def compute(self, pixels: torch.Tensor) -> torch.Tensor:
         """LRs (B, D) float32 on the CPU of pictures (B, 3, H, W) uint8.
@@ -38,12 +49,13 @@ class Extractor:
             DeviceError: The memory of the device does not suffice for a single picture.
             WeightsError: The network gives values that are not finite.
         """
-        with torch.inference_mode(), exact_float32():
+        with torch.inference_mode():
             pieces = [self._forward(piece) for piece in pixels.split(self.batch_size)]
             features = torch.cat(pieces).float().cpu()
         if not bool(torch.isfinite(features).all()):
             raise WeightsError(
-                "the network gives latent representations that are not finite", hint="check the weights file"
+                "the network gives latent representations that are not finite",
+                hint="check the weights file; or, with --precision fp16, use bf16, which has a wider range",
             )
         return features
 
@@ -60,9 +72,8 @@ class Extractor:
     def _try(self, pixels: torch.Tensor) -> torch.Tensor | None:
         """LRs on the device; None where its memory does not suffice."""
         try:
-            images = self._transform.normalise(pixels.to(self.device, non_blocking=True))
-            return self._network.latent(images.contiguous(memory_format=torch.channels_last))
-        except RuntimeError as error:
+            return self._backend.latent(self._transform.normalise(pixels.to(self.device, non_blocking=True)))
+        except (MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
                 raise
             return None
@@ -77,10 +88,11 @@ class Extractor:
         return torch.cat([self._forward(piece) for piece in pixels.split(half)])
 
 
-def _is_out_of_memory(error: RuntimeError) -> bool:
+def _is_out_of_memory(error: Exception) -> bool:
     # CUDA has a class of its own for it; MPS, cuDNN, cuBLAS and the CPU's allocator only say it.
     words = ("out of memory", "ALLOC_FAILED", "can't allocate memory")
-    return isinstance(error, torch.cuda.OutOfMemoryError) or any(word in str(error) for word in words)
+    known = isinstance(error, MemoryError | torch.cuda.OutOfMemoryError)
+    return known or any(word in str(error) for word in words)
 
 
 def choose_batch_size(requested: int | str, loaded: LoadedNetwork, *, device: torch.device) -> int:

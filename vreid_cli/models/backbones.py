@@ -54,7 +54,8 @@ def _call(trunk: nn.Module, images: torch.Tensor) -> torch.Tensor:
 def _densenet_latent(trunk: nn.Module, images: torch.Tensor) -> torch.Tensor:
     # torchvision's forward puts a ReLU before the average; the authors' network does not (their LRs hold
     # negative values), and a ReLU would change every distance.
-    maps = trunk.get_submodule("features")(images)
+    # In float32 where autocast made the maps narrower; see pool_in_float32.
+    maps = trunk.get_submodule("features")(images).float()
     return torch.flatten(nn.functional.adaptive_avg_pool2d(maps, 1), 1)
 
 
@@ -168,6 +169,17 @@ class Network(nn.Module):
             raise ValueError("this network has no classifier")
         scores: torch.Tensor = self.head(self.latent(images))
         return scores
+
+
+def pool_in_float32(network: Network) -> None:
+    """Let the last average, and the neck behind it, compute in float32 under autocast too; it costs nothing.
+
+    A neck takes away what all LRs have in common: rounding before it, to the eight bits of bfloat16, would become a
+    large part of what is left. With a trained ResNet18 that cost 0.9 points of mAP.
+    """
+    for module in network.trunk.modules():
+        if isinstance(module, nn.AdaptiveAvgPool2d):
+            module.register_forward_pre_hook(lambda _module, inputs: (inputs[0].float(),))
 
 
 def build_random(backbone: Backbone, *, seed: int, classes: int | None = None, neck: bool = False) -> Network:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from vreid_cli.errors import ExportError
+from vreid_cli.errors import DeviceError, ExportError, UsageError
 from vreid_cli.models.backbones import Network
 from vreid_cli.models.weights import LoadedNetwork
 from vreid_cli.runtime.devices import exact_float32
-from vreid_cli.runtime.extras import require_extra
+from vreid_cli.runtime.extras import missing_packages, require_extra
 from vreid_cli.runtime.progress import log
 from vreid_cli.store.atomic import atomic_path
 
@@ -34,6 +34,11 @@ _OPSET = 18
 _INPUT, _OUTPUT = "images", "latent"
 #: ONNX Runtime tells of every node that it could not fuse; errors are raised besides.
 _LOG_ERRORS = 3
+_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+_CPU = torch.device("cpu")
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+#: What its arenas and the C++ library say of too little memory; there is no class for it.
+_OUT_OF_MEMORY = ("Failed to allocate memory", "bad_alloc", "bad allocation", "out of memory")
 
 
 def require_onnx(needed_by: str) -> None:
@@ -42,46 +47,108 @@ def require_onnx(needed_by: str) -> None:
     Raises:
         UsageError: A package is missing; says what to install.
     """
-    require_extra("onnx", ["onnx", "onnxscript", "onnxruntime"], needed_by=needed_by)
+    require_extra("onnx", _PACKAGES, needed_by=needed_by)
+
+
+def has_onnx() -> bool:
+    """Whether the extra ``onnx`` is installed."""
+    return not missing_packages(_PACKAGES)
+
+
+def require_onnx_device(device: torch.device, *, name: str = "--backend onnx") -> None:
+    """Refuse a device that the installed ONNX Runtime cannot compute on; needs the extra ``onnx``.
+
+    Args:
+        device: Where to compute.
+        name: What messages call the wish for ONNX Runtime.
+
+    Raises:
+        UsageError: ONNX Runtime is never used on such a device.
+        DeviceError: This build of ONNX Runtime has no CUDA.
+    """
+    if device.type not in _PROVIDERS:
+        raise UsageError(f"{name}: it runs on cpu and cuda, not on {device}", hint="use --backend torch there")
+    import onnxruntime
+
+    if _PROVIDERS[device.type] not in onnxruntime.get_available_providers():
+        raise DeviceError(
+            f"{name}: the installed ONNX Runtime cannot compute on {device.type}",
+            hint="install onnxruntime-gpu instead of onnxruntime, or use --backend torch or --device cpu",
+        )
 
 
 class OnnxNetwork:
-    """An exported network, run by ONNX Runtime on the CPU with as many threads as torch has.
+    """An exported network, run by ONNX Runtime; on a CPU with as many threads as torch has.
 
     Args:
         path: The file.
+        device: ``cpu`` or ``cuda``.
 
     Attributes:
         facts: What the file says about itself.
 
     Raises:
         ExportError: ONNX Runtime cannot load the file.
+        UsageError, DeviceError: ONNX Runtime cannot compute on the device; nothing falls back to the CPU.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, device: torch.device = _CPU) -> None:
+        require_onnx_device(device)
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = _LOG_ERRORS
+        self._device, self._index = device, _device_index(device)
         try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=[self._provider()])
+            self._width = int(self._session.get_outputs()[0].shape[1])
         except Exception as error:  # its own exceptions have no common base
             raise ExportError(f"{path}: ONNX Runtime cannot load it: {_first_line(error)}", file=path) from error
+        if self._session.get_providers()[0] != _PROVIDERS[device.type]:  # it only warns of a missing library
+            raise DeviceError(
+                f"ONNX Runtime could not start on {device}",
+                hint="its build must fit the CUDA and cuDNN that are installed; --backend torch does without it",
+            )
         self.facts: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
 
+    def _provider(self) -> str | tuple[str, dict[str, object]]:
+        if self._device.type == "cpu":
+            return _PROVIDERS["cpu"]
+        # By default it would round to TF32, and take twice the memory each time that it needs more.
+        chosen = {"device_id": self._index, "use_tf32": 0, "arena_extend_strategy": "kSameAsRequested"}
+        return _PROVIDERS[self._device.type], chosen
+
     def latent(self, images: torch.Tensor) -> torch.Tensor:
-        """LRs (B, D) of normalised images (B, 3, S, S), both float32 on the CPU.
+        """LRs (B, D) of normalised images (B, 3, S, S), both float32 on the device.
 
         Raises:
+            MemoryError: The memory of the device does not suffice.
             ExportError: ONNX Runtime cannot compute them.
         """
+        images = images.to(self._device, torch.float32).contiguous()  # what is read through a bare address
+        latent = torch.empty(len(images), self._width, dtype=torch.float32, device=self._device)
+        where = (self._device.type, self._index, np.float32)
+        binding = self._session.io_binding()
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)  # it works on a stream of its own
         try:
-            (latent,) = self._session.run([_OUTPUT], {_INPUT: np.ascontiguousarray(images.numpy())})
+            # It reads and writes torch's memory: nothing is copied, and nothing leaves the device.
+            binding.bind_input(_INPUT, *where, tuple(images.shape), images.data_ptr())
+            binding.bind_output(_OUTPUT, *where, tuple(latent.shape), latent.data_ptr())
+            self._session.run_with_iobinding(binding)
         except Exception as error:  # its own exceptions have no common base
+            if any(words in str(error) for words in _OUT_OF_MEMORY):
+                raise MemoryError(_first_line(error)) from error
             shape = tuple(images.shape)
             raise ExportError(f"ONNX Runtime cannot compute images of shape {shape}: {_first_line(error)}") from error
-        return torch.from_numpy(latent)
+        return latent
+
+
+def _device_index(device: torch.device) -> int:
+    if device.type != "cuda":
+        return 0
+    return torch.cuda.current_device() if device.index is None else device.index
 
 
 def write_onnx(path: Path, loaded: LoadedNetwork, *, facts: Mapping[str, str]) -> dict[int, float]:
@@ -106,13 +173,16 @@ def write_onnx(path: Path, loaded: LoadedNetwork, *, facts: Mapping[str, str]) -
         return check_parity(OnnxNetwork(temporary), loaded, name=path)
 
 
-def check_parity(exported: OnnxNetwork, loaded: LoadedNetwork, *, name: Path) -> dict[int, float]:
-    """Compare an exported network with torch on random pixels, at each of :data:`PARITY_BATCHES`.
+def check_parity(
+    exported: OnnxNetwork, loaded: LoadedNetwork, *, name: Path, batches: Sequence[int] = PARITY_BATCHES
+) -> dict[int, float]:
+    """Compare an exported network with torch on random pixels; both on the CPU.
 
     Args:
         exported: What is checked.
         loaded: What is right.
         name: What messages call the exported network.
+        batches: Pictures of each comparison.
 
     Returns:
         The largest deviation of each batch, relative to its largest value.
@@ -121,7 +191,7 @@ def check_parity(exported: OnnxNetwork, loaded: LoadedNetwork, *, name: Path) ->
         ExportError: One is above :data:`PARITY_TOLERANCE`, or no number.
     """
     errors = {}
-    for batch in PARITY_BATCHES:
+    for batch in batches:
         images = loaded.transform.normalise(_random_pixels(batch, loaded.transform.crop))
         with torch.inference_mode(), exact_float32():
             expected = loaded.network.latent(images)

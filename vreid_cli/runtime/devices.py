@@ -9,6 +9,9 @@ import torch
 
 from vreid_cli.errors import DeviceError, UsageError
 
+#: What autocast computes in, by name of the precision; the others compute in float32.
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
 
 def choose_device(name: str) -> torch.device:
     """The device that ``--device`` names; ``auto`` takes CUDA, then Apple's MPS, then the CPU.
@@ -57,6 +60,29 @@ def float32_products(*, tf32: bool) -> Iterator[None]:
     finally:
         torch.set_float32_matmul_precision(matmul)
         torch.backends.cudnn.allow_tf32 = cudnn
+
+
+def check_precision(precision: str, device: torch.device, *, name: str = "--precision") -> None:
+    """Refuse arithmetic that the device does not have.
+
+    Args:
+        precision: ``fp32``, ``tf32``, ``bf16`` or ``fp16``.
+        device: Where to compute.
+        name: What messages call the setting.
+
+    Raises:
+        UsageError: It has no such arithmetic.
+    """
+    if precision == "tf32" and device.type != "cuda":
+        raise UsageError(f"{name} tf32: {device} has no such arithmetic", hint="fp32 or bf16 work everywhere")
+
+
+@contextmanager
+def arithmetic(precision: str, device: torch.device) -> Iterator[None]:
+    """Forward passes at this precision: ``fp32``, ``tf32``, or by torch's autocast ``bf16`` or ``fp16``."""
+    dtype = AUTOCAST.get(precision)
+    with float32_products(tf32=precision == "tf32"), torch.autocast(device.type, dtype, enabled=dtype is not None):
+        yield
 
 
 def exact_float32() -> AbstractContextManager[None]:

@@ -19,10 +19,14 @@ def require_extra(extra: str, packages: Sequence[str], *, needed_by: str) -> Non
     Raises:
         UsageError: A package is missing; says what to install.
     """
-    missing = [name for name in packages if find_spec(name) is None]
-    if missing:
+    if missing := missing_packages(packages):
         verb = "is" if len(missing) == 1 else "are"
         raise UsageError(
             f"{needed_by} needs {' and '.join(missing)}, which {verb} not installed",
             hint=f'pip install "vreid[{extra}]", or from a checkout: pip install -e ".[{extra}]"',
         )
+
+
+def missing_packages(packages: Sequence[str]) -> list[str]:
+    """Those of the packages that are not installed."""
+    return [name for name in packages if find_spec(name) is None]

@@ -18,7 +18,7 @@ from vreid_cli.errors import DataError, UsageError
 from vreid_cli.models.backbones import Network
 from vreid_cli.models.checkpoint import StateDict, network_state, restore_network
 from vreid_cli.models.transforms import Transform
-from vreid_cli.runtime.devices import float32_products
+from vreid_cli.runtime.devices import AUTOCAST, check_precision, float32_products
 from vreid_cli.runtime.executors import Executor
 from vreid_cli.runtime.progress import progress
 from vreid_cli.training.batches import Labels, plan_epoch, random_source
@@ -37,7 +37,6 @@ Validate = Callable[[Network], Scores]
 #: Is told of each finished epoch; the state is made only where it is asked for.
 OnEpoch = Callable[[EpochResult, "Learner"], None]
 
-_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 #: Streams of chance that have nothing to do with each other.
 _ORDER, _CHANGES, _DROPOUT = 0, 1, 2
 
@@ -92,8 +91,7 @@ class Learner:
 
     def __init__(self, network: Network, recipe: TrainSettings, *, executor: Executor, seed: int) -> None:
         device = executor.device
-        if recipe.precision == "tf32" and device.type != "cuda":
-            raise UsageError(f"--precision tf32: {device} has no such arithmetic", hint="fp32 or bf16 work everywhere")
+        check_precision(recipe.precision, device)
         self.network = network
         self.recipe = recipe
         self.executor = executor
@@ -235,7 +233,7 @@ class Learner:
         images = transform.normalise(pixels.to(device, non_blocking=True))
         if recipe.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        dtype = _AUTOCAST.get(recipe.precision)
+        dtype = AUTOCAST.get(recipe.precision)
         with nullcontext() if last else self.executor.without_sync(self._pupil):
             with torch.autocast(device.type, dtype, enabled=dtype is not None):
                 embeddings, scores = self._pupil(images)

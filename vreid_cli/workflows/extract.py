@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,13 @@ from vreid_cli.data.listing import Listing
 from vreid_cli.data.readers import READERS
 from vreid_cli.errors import UsageError
 from vreid_cli.extraction.extract import ExtractionOptions, SplitSummary, extract_split
-from vreid_cli.extraction.forward import Extractor, choose_batch_size
 from vreid_cli.models.weights import NAMED_WEIGHTS, LoadedNetwork, load_network
 from vreid_cli.runtime.devices import choose_device
 from vreid_cli.runtime.progress import log
+from vreid_cli.store.features import PartFacts
 from vreid_cli.store.runs import RUNS_FOLDER, RunDirectory
 from vreid_cli.types import RANDOM_WEIGHTS, Split
+from vreid_cli.workflows.computing import Computing, check_computing, settle_computing
 from vreid_cli.workflows.inputs import absolute, check_subset, chosen_subset, data_folders
 from vreid_cli.workflows.network import (
     network_label,
@@ -71,6 +73,7 @@ def extract(session: Session) -> ExtractReport:
     settings = session.settings
     weights = weights_name(settings, settings.model.arch)
     device = choose_device(settings.runtime.device)
+    check_computing(session.resolved, device)
     folders = data_folders(settings)
     reader = READERS[settings.data.dataset]
     # All folders are looked at before the network is loaded: a wrong path should show at once.
@@ -128,11 +131,13 @@ def _extract_all(
     loaded: LoadedNetwork,
     device: torch.device,
 ) -> dict[Split, SplitSummary]:
-    batch_size = choose_batch_size(settings.extract.batch_size, loaded, device=device)
-    extractor = Extractor(loaded, device, batch_size=batch_size)
+    renewed = set(listings) if settings.extract.restart else set()
+    pictures = sum(len(listing.records) for listing in listings.values())
+    computing = settle_computing(settings, loaded, device=device, before=_earlier_part(run, renewed), pictures=pictures)
+    identity = _identity(loaded, computing)
     options = ExtractionOptions(
-        identity=_identity(loaded),
-        recorded=_recorded(batch_size, device),
+        identity=identity,
+        recorded={**computing.recorded(), "vreid": __version__},
         facts={"dataset": settings.data.dataset, "weights": loaded.weights},
         transform=loaded.transform,
         part_images=settings.extract.part_images,
@@ -141,19 +146,18 @@ def _extract_all(
         strict=settings.extract.strict,
     )
     log.info(
-        "extracting with %s, weights %s, on %s, batches of %d", settings.model.arch, loaded.weights, device, batch_size
+        "extracting with %s, weights %s, on %s, %s", settings.model.arch, loaded.weights, device, computing.describe()
     )
-    renewed = set(listings) if settings.extract.restart else set()
     # Looked at before anything is cleared: a refusal must not cost features.
     for split in run.extracted_splits():
         if split not in renewed:
-            run.features(split).check_identity(options.identity)
+            run.features(split).check_identity(identity)
     for split in renewed:
         run.features(split).clear()
-    _begin(run, _info(settings, loaded))
+    _begin(run, {**_info(settings, loaded), **identity})
     summaries = {}
     for split, listing in listings.items():
-        summaries[split] = extract_split(run.features(split), listing, extractor=extractor, options=options)
+        summaries[split] = extract_split(run.features(split), listing, extractor=computing.extractor, options=options)
         log.debug("%s: %s", split, _describe(summaries[split]))
     return summaries
 
@@ -194,23 +198,20 @@ def _check_options(session: Session) -> None:
             )
 
 
-def _identity(loaded: LoadedNetwork) -> dict[str, str]:
+def _earlier_part(run: RunDirectory, renewed: AbstractSet[Split]) -> PartFacts | None:
+    """What a part of the run that is kept says about itself; None where there is none."""
+    stores = [run.features(split) for split in run.extracted_splits() if split not in renewed]
+    facts = (store.read_facts(part) for store in stores for part in store.part_numbers())
+    return next((found for found in facts if found is not None), None)
+
+
+def _identity(loaded: LoadedNetwork, computing: Computing) -> dict[str, str]:
     return {
         "architecture": loaded.network.backbone.name,
         "weights_digest": loaded.digest,
         "transform": loaded.transform.identity,
-        "precision": "fp32",
-        "backend": "torch",
-    }
-
-
-def _recorded(batch_size: int, device: torch.device) -> dict[str, str]:
-    return {
-        "batch_size": str(batch_size),
-        "device": str(device),
-        "threads": str(torch.get_num_threads()),
-        "torch": str(torch.__version__),
-        "vreid": __version__,
+        "precision": computing.precision,
+        "backend": computing.backend,
     }
 
 
@@ -227,7 +228,6 @@ def _info(settings: Settings, loaded: LoadedNetwork) -> dict[str, Any]:
         "label_pattern": settings.data.label_pattern,
         "weights": _weights_to_find_again(settings),
         "seed": settings.run.seed,
-        **_identity(loaded),
         "note": MEANINGLESS if loaded.weights == RANDOM_WEIGHTS else None,
         "versions": {"vreid": __version__, "torch": str(torch.__version__)},
     }

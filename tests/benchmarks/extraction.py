@@ -1,0 +1,267 @@
+"""``vreid extract`` on a CPU, by torch and by ONNX Runtime, against the bare forward pass and the released code's way.
+
+    python tests/benchmarks/extraction.py FOLDER [--pictures 300] [--rounds 3] [--arch densenet201] [--memory] [--gains]
+
+FOLDER holds JPEGs. The command's workflow is called in this process; what is timed goes from the plan to the
+complete store, without loading the network and, for ONNX Runtime, without the export, which is made once before.
+All sides of a comparison are measured in turns, and medians over the rounds are told. ``--gains`` measures
+instead what exports cost and save for each architecture: the table that ``--backend auto`` decides by.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from made import machine, median_seconds, watch_memory
+from torch.utils.data import DataLoader
+
+from vreid_cli.config import Layer
+from vreid_cli.data.decoding import decode_rgb
+from vreid_cli.extraction.backends import Backend, OnnxBackend, TorchBackend
+from vreid_cli.extraction.loading import PictureDataset
+from vreid_cli.models.backbones import BACKBONES
+from vreid_cli.models.weights import LoadedNetwork, WeightsSource, load_network
+from vreid_cli.runtime.devices import exact_float32
+from vreid_cli.store.runs import RunDirectory
+from vreid_cli.types import ImageRecord
+from vreid_cli.workflows.extract import FREE_SETTINGS, extract
+from vreid_cli.workflows.session import settle
+
+CPU = torch.device("cpu")
+BATCH = 8
+BACKENDS = ("torch", "onnx")
+#: Batches of a measurement of the bare forward pass, and pictures of one of the released way.
+FORWARD_BATCHES, RELEASED_PICTURES = 5, 48
+
+
+@dataclass
+class Bench:
+    """Pictures and a folder for runs."""
+
+    pictures: list[Path]
+    folder: Path
+    arch: str
+    cache: Path
+    runs: int = 0
+    opening: list[float] = field(default_factory=list)
+
+    def write_manifest(self) -> None:
+        """The pictures as one split."""
+        with (self.folder / "manifest.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(("path", "split"))
+            writer.writerows((path.resolve(), "gallery") for path in self.pictures)
+
+    def extract(self, backend: str) -> tuple[float, RunDirectory]:
+        """Seconds of one extraction, and its run."""
+        self.runs += 1
+        run = self.folder / f"run{self.runs}"
+        values = {
+            "run": {"run_dir": str(run)},
+            "data": {"dataset": "csv", "data_dir": str(self.folder / "manifest.csv"), "splits": ["gallery"]},
+            "model": {"arch": self.arch, "weights": "random", "cache_dir": str(self.cache)},
+            "runtime": {"device": "cpu"},
+            "extract": {"backend": backend},
+        }
+        self.opening.clear()
+        report = extract(settle([Layer("benchmark", values)], command=(), use_latest=False, free=FREE_SETTINGS))
+        return report.seconds - sum(self.opening), RunDirectory(run)
+
+    def dataset(self, loaded: LoadedNetwork, count: int) -> PictureDataset:
+        """The first pictures, as extraction decodes them."""
+        records = [ImageRecord(path.name, path, path.name, None, None, None) for path in self.pictures[:count]]
+        return PictureDataset(records, loaded.transform, max_pixels=10**8)
+
+    def time_opening(self) -> None:
+        """Note how long a kept export takes to be checked and opened: a start-up, as loading the network is."""
+        prepare, opening = OnnxBackend.prepare, self.opening
+
+        def timed(backend: OnnxBackend) -> None:
+            start = time.perf_counter()
+            prepare(backend)
+            opening.append(time.perf_counter() - start)
+
+        OnnxBackend.prepare = timed  # type: ignore[method-assign]
+
+
+def load(arch: str) -> LoadedNetwork:
+    """The network that ``--weights random`` gives."""
+    return load_network(arch, "random", seed=0, source=WeightsSource())
+
+
+def seconds_of(work: Callable[[], object]) -> float:
+    """Of one call."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def forward_seconds(backend: Backend, images: torch.Tensor) -> float:
+    """Seconds a picture of bare forward passes on ready tensors."""
+
+    def passes() -> None:
+        with torch.inference_mode():
+            for _ in range(FORWARD_BATCHES):
+                backend.latent(images)
+
+    return seconds_of(passes) / (FORWARD_BATCHES * len(images))
+
+
+def decode_seconds(dataset: PictureDataset) -> float:
+    """CPU-seconds a picture of decoding, resizing and cropping on one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    start = time.process_time()
+    for index in range(len(dataset)):
+        dataset[index]
+    seconds = (time.process_time() - start) / len(dataset)
+    torch.set_num_threads(threads)
+    return seconds
+
+
+class OneByOne(torch.utils.data.Dataset[torch.Tensor]):
+    """Pictures as the released code takes them: decoded and normalised one at a time."""
+
+    def __init__(self, paths: list[Path], loaded: LoadedNetwork) -> None:
+        self._paths, self._transform = paths, loaded.transform
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        pixels = self._transform.crop_uint8(decode_rgb(self._paths[index], max_pixels=10**8))
+        return self._transform.normalise(pixels[None])[0]
+
+
+def released_seconds(paths: list[Path], loaded: LoadedNetwork) -> float:
+    """Seconds a picture of the released code's loop: batches of one, contiguous, one worker."""
+    loader = DataLoader(OneByOne(paths, loaded), batch_size=1, num_workers=1)
+    found = []
+
+    def loop() -> None:
+        with torch.no_grad(), exact_float32():
+            found.extend(loaded.network.latent(images).numpy() for images in loader)
+
+    return seconds_of(loop) / len(paths)
+
+
+def features(run: RunDirectory) -> np.ndarray:
+    """All LRs of a run."""
+    found = run.features("gallery").read()
+    return found.matrix.take(np.arange(len(found)))
+
+
+def compare(bench: Bench, rounds: int) -> None:
+    """Print images per second and ratios."""
+    count, cores = len(bench.pictures), len(os.sched_getaffinity(0))
+    contiguous, loaded = load(bench.arch), load(bench.arch)
+    bare: dict[str, Backend] = {"onnx": OnnxBackend(load(bench.arch), CPU, folder=bench.cache)}
+    print(f"export and check: {seconds_of(bare['onnx'].prepare):.1f} s")
+    bare["torch"] = TorchBackend(loaded.network, CPU)
+    sample = bench.dataset(loaded, BATCH)
+    images = loaded.transform.normalise(torch.stack([sample[index][1] for index in range(BATCH)]))  # type: ignore[misc]
+    for backend in bare.values():
+        forward_seconds(backend, images)
+    bench.time_opening()
+    times: dict[str, list[float]] = {}
+    runs = {}
+
+    def note(name: str, value: float) -> None:
+        times.setdefault(name, []).append(value)
+
+    for _ in range(rounds):
+        note("decode", decode_seconds(bench.dataset(loaded, count)))
+        note("released", released_seconds(bench.pictures[:RELEASED_PICTURES], contiguous))
+        for name in BACKENDS:
+            before = forward_seconds(bare[name], images)
+            seconds, runs[name] = bench.extract(name)
+            note(f"{name} extract", seconds / count)
+            note(f"{name} forward", (before + forward_seconds(bare[name], images)) / 2)
+            bound = times[f"{name} forward"][-1] + times["decode"][-1] / cores
+            note(f"{name} of bound", bound / times[f"{name} extract"][-1])
+            note(f"{name} of released", times["released"][-1] / times[f"{name} extract"][-1])
+            if name == "onnx":
+                note("opening", sum(bench.opening))
+    median = {name: statistics.median(values) for name, values in times.items()}
+    print(f"{count} pictures, {rounds} rounds, {cores} cores; decoding {1e3 * median['decode']:.2f} CPU-ms a picture")
+    print(f"the released way: {1 / median['released']:.1f} img/s")
+    for name, target in (("torch", 2.5), ("onnx", 4.0)):
+        print(
+            f"{name}: bare forward {1 / median[f'{name} forward']:.1f} img/s, "
+            f"extract {1 / median[f'{name} extract']:.1f} img/s = {median[f'{name} of bound']:.3f} of the bound "
+            f"(target 0.95; rounds {' '.join(f'{value:.3f}' for value in times[f'{name} of bound'])}), "
+            f"{median[f'{name} of released']:.2f} x the released way (target {target})"
+        )
+    print(f"opening a kept export: {median['opening']:.1f} s")
+    one, two = features(runs["torch"]), features(runs["onnx"])
+    print(f"LRs of torch and ONNX Runtime differ by {np.abs(one - two).max() / np.abs(one).max():.1e} (target 1e-5)")
+
+
+def tell_memory(bench: Bench) -> None:
+    """Peaks of a whole extraction; apart from the clocks, which the watch would disturb."""
+    for name in BACKENDS:
+        with watch_memory() as memory:
+            bench.extract(name)
+        print(f"{name}: peak RssAnon {memory['anonymous']:.2f} GB")
+
+
+def tell_gains(cache: Path) -> None:
+    """What an export costs and saves, for each architecture at its usual input."""
+    for arch in BACKBONES:
+        by_onnx = OnnxBackend(load(arch), CPU, folder=cache)
+        export = seconds_of(by_onnx.prepare)
+        loaded = load(arch)
+        by_torch = TorchBackend(loaded.network, CPU)
+        side = loaded.transform.crop
+        images = torch.randn(BATCH, 3, side, side, generator=torch.Generator().manual_seed(0))
+        seconds = {}
+        for name, backend in (("torch", by_torch), ("onnx", by_onnx)):
+            with torch.inference_mode():
+                seconds[name] = median_seconds(lambda b=backend, i=images: b.latent(i), runs=7) / BATCH  # type: ignore[misc]
+        saved = torch.get_num_threads() * (seconds["torch"] - seconds["onnx"])
+        print(
+            f"{arch}: export {export:.1f} s; torch {1 / seconds['torch']:.1f} img/s, "
+            f"onnx {1 / seconds['onnx']:.1f} img/s; saved {1e3 * saved:.1f} core-ms a picture",
+            flush=True,
+        )
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--pictures", type=int, default=300)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--arch", default="densenet201")
+    parser.add_argument("--cache", type=lambda text: Path(text).resolve(), help="keep exports here between runs")
+    parser.add_argument("--gains", action="store_true")
+    parser.add_argument("--memory", action="store_true", help="measure memory too")
+    options = parser.parse_args()
+    print(machine())
+    pictures = sorted(path for path in options.folder.iterdir() if path.suffix.lower() in (".jpg", ".jpeg"))
+    if len(pictures) < options.pictures:
+        parser.error(f"{options.folder} holds {len(pictures)} JPEGs only")
+    with tempfile.TemporaryDirectory() as name:
+        bench = Bench(pictures[: options.pictures], Path(name), options.arch, options.cache or Path(name))
+        if options.gains:
+            tell_gains(bench.cache)
+            return
+        os.chdir(name)  # runs/latest goes there too
+        bench.write_manifest()
+        compare(bench, options.rounds)
+        if options.memory:
+            tell_memory(bench)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""How an extraction computes: back-end, precision and batch size, as asked for or as its features were begun."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+import torch
+
+from vreid_cli.config import BackendName, ExtractSettings, Precision, Resolved, Settings
+from vreid_cli.errors import ExportError, StoreError, UsageError
+from vreid_cli.extraction.backends import (
+    Backend,
+    Circumstances,
+    OnnxBackend,
+    TorchBackend,
+    choose_backend,
+)
+from vreid_cli.extraction.forward import Extractor, choose_batch_size
+from vreid_cli.models.onnx import has_onnx, require_onnx, require_onnx_device
+from vreid_cli.models.onnx_cache import is_cached, runtime_version
+from vreid_cli.models.weights import LoadedNetwork
+from vreid_cli.runtime.devices import check_precision
+from vreid_cli.runtime.progress import log
+from vreid_cli.store.features import PartFacts
+from vreid_cli.workflows.network import weights_source
+
+
+@dataclass(frozen=True)
+class Computing:
+    """How features are computed.
+
+    Attributes:
+        extractor: What computes them.
+        backend: ``torch`` or ``onnx``.
+        reason: Why this one.
+        precision: Of the arithmetic.
+        batch_size: Pictures a batch.
+    """
+
+    extractor: Extractor
+    backend: BackendName
+    reason: str
+    precision: Precision
+    batch_size: int
+
+    def describe(self) -> str:
+        """Part of a line for people."""
+        name = "ONNX Runtime" if self.backend == "onnx" else "torch"
+        return f"by {name} ({self.reason}), {self.precision}, batches of {self.batch_size}"
+
+    def recorded(self) -> dict[str, str]:
+        """Circumstances for the parts: the same ones make the same bits."""
+        runtime = {"onnxruntime": runtime_version()} if self.backend == "onnx" else {}
+        return {
+            "batch_size": str(self.batch_size),
+            "device": str(self.extractor.device),
+            "threads": str(torch.get_num_threads()),
+            "torch": str(torch.__version__),
+            **runtime,
+        }
+
+
+def check_computing(resolved: Resolved, device: torch.device) -> None:
+    """Refuse what was asked for and cannot be, before anything is loaded.
+
+    Raises:
+        UsageError: The device has no such arithmetic; ONNX Runtime has not, is not installed or never runs there.
+        DeviceError: This build of ONNX Runtime cannot compute on the device.
+    """
+    asked = resolved.settings.extract
+    check_precision(asked.precision, device, name=resolved.name("extract.precision"))
+    if asked.backend != "onnx":
+        return
+    name = f"{resolved.name('extract.backend')} onnx"
+    if asked.precision != "fp32":
+        raise UsageError(
+            f"{name}: ONNX Runtime computes in fp32 only, not in {asked.precision}",
+            hint=f"use --backend torch, or leave out {resolved.name('extract.precision')}",
+        )
+    require_onnx(name)
+    require_onnx_device(device, name=name)
+
+
+def settle_computing(
+    settings: Settings, loaded: LoadedNetwork, *, device: torch.device, before: PartFacts | None, pictures: int
+) -> Computing:
+    """What was asked for; for what was left to us, what the features were begun with, else what is fastest.
+
+    Args:
+        settings: What was asked for.
+        loaded: The network.
+        device: Where to compute.
+        before: A part of the run that is kept.
+        pictures: How many there are.
+    """
+    asked = settings.extract
+    batch_size: int | str = asked.batch_size
+    if before is not None and batch_size == "auto" and before.recorded.get("device") == str(device):
+        # Other batches differ by rounding; but what suits another device may not fit into the memory of this one.
+        earlier = before.recorded.get("batch_size", "")
+        batch_size = int(earlier) if earlier.isdecimal() else batch_size
+    chosen = choose_batch_size(batch_size, loaded, device=device)
+    name, reason, backend = _settle_backend(settings, loaded, device=device, before=before, pictures=pictures)
+    extractor = Extractor(loaded, device, batch_size=chosen, backend=backend)
+    return Computing(extractor, name, reason, asked.precision, chosen)
+
+
+def _settle_backend(
+    settings: Settings, loaded: LoadedNetwork, *, device: torch.device, before: PartFacts | None, pictures: int
+) -> tuple[BackendName, str, Backend]:
+    asked = settings.extract
+    folder = weights_source(settings).folder
+    by_torch = functools.partial(TorchBackend, loaded.network, device, precision=asked.precision)
+    by_onnx = functools.partial(OnnxBackend, loaded, device, folder=folder)
+    name, reason = _name_backend(asked, before)
+    if name is None:
+        here = _circumstances(loaded, device, precision=asked.precision, pictures=pictures, folder=folder)
+        name, reason = choose_backend(here)
+        if name == "onnx":
+            backend = by_onnx()
+            try:
+                backend.prepare()
+            except (ExportError, StoreError) as error:
+                # Nobody asked for it, and torch computes the same.
+                log.warning("%s", error.message)
+                return "torch", "ONNX Runtime cannot be used", by_torch()
+            return name, reason, backend
+    return name, reason, by_onnx() if name == "onnx" else by_torch()
+
+
+def _name_backend(asked: ExtractSettings, before: PartFacts | None) -> tuple[BackendName | None, str]:
+    """The back-end that was asked for or that made what is there; None where it is still to be chosen."""
+    if asked.backend != "auto":
+        return asked.backend, "as asked"
+    made_by = None if before is None else before.identity.get("backend")
+    known = next((name for name in get_args(BackendName) if name == made_by), None)
+    return known, "as the features that are there"
+
+
+def _circumstances(
+    loaded: LoadedNetwork, device: torch.device, *, precision: Precision, pictures: int, folder: Path
+) -> Circumstances:
+    backbone = loaded.network.backbone
+    return Circumstances(
+        architecture=backbone.name,
+        area=(loaded.transform.crop / backbone.transform.crop) ** 2,
+        device=device.type,
+        threads=torch.get_num_threads(),
+        precision=precision,
+        pictures=pictures,
+        installed=has_onnx(),
+        exported=is_cached(loaded, folder),
+    )
