@@ -311,6 +311,15 @@ def test_lost_part_is_made_again_to_the_same_bytes(bench: Bench, damage: str):
     assert bench.files() == before
 
 
+def test_damaged_mark_of_completeness_is_written_anew(bench: Bench):
+    bench.run()
+    before = bench.files()
+    bench.store.complete_path.write_bytes(b"{")
+    bench.run()
+    assert bench.computed == 0
+    assert bench.files() == before
+
+
 def test_lost_plan_costs_a_look_at_the_files_only(bench: Bench, hashed: list[str]):
     bench.run()
     before = bench.files()

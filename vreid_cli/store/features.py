@@ -35,6 +35,7 @@ PLAN_SCHEMA = pa.schema(
 )
 _LABEL_COLUMNS = ("image_id", "track_id", "vehicle_id", "camera_id")
 _PART_COLUMNS = (*_LABEL_COLUMNS, "frame", "feature")
+_LOOK_AGAIN = "remove it and run the same vreid extract again: parts that hold what they should are kept"
 _RESTART = "use --restart to make the features anew, or another --run-dir"
 
 
@@ -104,6 +105,21 @@ class PartFacts:
         skipped = tuple(Skipped(*entry) for entry in json.loads(texts["skipped"]))
         identity, recorded = json.loads(texts["identity"]), json.loads(texts["recorded"])
         return cls(identity, recorded, texts["pictures"], texts["labels"], skipped)
+
+
+@dataclass(frozen=True)
+class PartSummary:
+    """What a part holds, read without its features.
+
+    Attributes:
+        images: Number of rows.
+        width: Numbers in a feature.
+        labels: The values of each label column, absent ones left out.
+    """
+
+    images: int
+    width: int
+    labels: Mapping[str, frozenset[str]]
 
 
 class PartedMatrix:
@@ -191,7 +207,7 @@ class FeatureStore:
         try:
             columns = pq.read_table(self.plan_path, schema=PLAN_SCHEMA).to_pydict()
         except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-            raise StoreError(f"{self.plan_path} is damaged: {error}", hint=_RESTART, file=self.plan_path) from None
+            raise StoreError(f"{self.plan_path} is damaged: {error}", hint=_LOOK_AGAIN, file=self.plan_path) from None
         return [PlanRow(*values) for values in zip(*(columns[name] for name in PLAN_SCHEMA.names), strict=True)]
 
     def write_plan(self, plan: Sequence[PlanRow]) -> None:
@@ -234,6 +250,19 @@ class FeatureStore:
         batch = self._open_part(part)
         return _text(batch, "image_id"), _features(batch)
 
+    def summarise_part(self, part: int) -> PartSummary:
+        """What a part holds.
+
+        Raises:
+            StoreError: It is missing or damaged.
+        """
+        batch = self._open_part(part)
+        labels = {
+            name: frozenset(value for value in batch.column(name).unique().to_pylist() if value is not None)
+            for name in _LABEL_COLUMNS
+        }
+        return PartSummary(batch.num_rows, batch.schema.types[-1].list_size, labels)
+
     def _open_part(self, part: int) -> pa.RecordBatch:
         path = self.part_path(part)
         try:
@@ -271,13 +300,20 @@ class FeatureStore:
     def write_complete(self, skipped: Sequence[Skipped], *, facts: Mapping[str, Any]) -> None:
         """List what was skipped, then mark the store complete; nothing is written if it says so already."""
         content = {"schema": 1, **facts}
-        if self.is_complete() and read_json_object(self.complete_path) == content:
+        if self._says(content):
             return
         with atomic_path(self.skipped_path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(["image_id", "track_id", "reason"])
             writer.writerows([s.image_id, s.track_id, s.reason] for s in skipped)
         write_json(self.complete_path, content)
+
+    def _says(self, content: Mapping[str, Any]) -> bool:
+        """Whether ``complete.json`` has this content; where it is damaged it has not, and is written anew."""
+        try:
+            return self.is_complete() and read_json_object(self.complete_path) == content
+        except StoreError:
+            return False
 
     def read_complete(self) -> dict[str, Any]:
         """The facts of a complete store.
