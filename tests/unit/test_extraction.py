@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ from vreid_cli.data.listing import DataFolders, Listing
 from vreid_cli.data.tracks import read_tracks
 from vreid_cli.data.veri import read_veri
 from vreid_cli.errors import DataError, DeviceError, StoreError, VreidError, WeightsError
+from vreid_cli.extraction import effort as effort_module
 from vreid_cli.extraction import loading, planning
 from vreid_cli.extraction.extract import ExtractionOptions, SplitSummary, extract_split
 from vreid_cli.extraction.forward import Extractor, choose_batch_size
@@ -819,6 +822,23 @@ def test_workers_make_the_same_bytes(bench: Bench):
     other = FeatureStore(bench.store.path.with_name("workers"))
     bench.run(other, workers=2)
     assert bench.files(other) == bench.files()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_effort_says_where_the_time_went(bench: Bench, monkeypatch: pytest.MonkeyPatch, workers: int):
+    # Clocks that count calls: what is timed then shows in whole numbers.
+    ticks = itertools.count()
+    monkeypatch.setattr(effort_module, "time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
+    bench.picture("0002_c001/1.png").write_bytes(b"no picture")
+    effort = bench.run(workers=workers).effort
+    batches, parts = len(bench.extractor.batches), 3
+    assert (effort.compute, effort.write) == (batches, parts)
+    assert effort.wait == batches
+    assert effort.workers == workers
+    assert 0 < effort.decode < 60
+    assert effort.main == effort.wait + effort.compute + effort.write
+    again = bench.run(workers=workers).effort
+    assert (again.wait, again.compute, again.decode, again.write) == (0, 0, 0, 0)
 
 
 def test_dead_worker_is_told_in_words(bench: Bench, monkeypatch: pytest.MonkeyPatch):
