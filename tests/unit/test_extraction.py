@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+import ctypes
 import itertools
 import os
 import shutil
+import signal
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,7 +34,7 @@ from vreid_cli.extraction.loading import PictureDataset, load_batches
 from vreid_cli.models.backbones import Backbone, build_random
 from vreid_cli.models.transforms import Transform
 from vreid_cli.models.weights import LoadedNetwork, weights_digest
-from vreid_cli.runtime.workers import choose_workers
+from vreid_cli.runtime.workers import choose_workers, follow_parent
 from vreid_cli.store.features import FeatureStore
 from vreid_cli.store.runs import RunDirectory
 from vreid_cli.workflows.extract import FREE_SETTINGS, ExtractReport, extract
@@ -839,6 +842,21 @@ def test_effort_says_where_the_time_went(bench: Bench, monkeypatch: pytest.Monke
     assert effort.main == effort.wait + effort.compute + effort.write
     again = bench.run(workers=workers).effort
     assert (again.wait, again.compute, again.decode, again.write) == (0, 0, 0, 0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere workers inherit nothing")
+def test_workers_die_with_their_parent(tmp_path: Path):
+    # One that lived on would hold the run's lock, and the same command typed again would be refused.
+    asked = tmp_path / "asked"
+    child = os.fork()
+    if child == 0:
+        follow_parent(0)
+        found = ctypes.c_int()
+        ctypes.CDLL(None).prctl(2, ctypes.byref(found))  # PR_GET_PDEATHSIG
+        asked.write_text(f"{found.value} {signal.getsignal(signal.SIGINT)!r}")
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert asked.read_text() == f"{int(signal.SIGKILL)} {signal.SIG_IGN!r}"
 
 
 def test_dead_worker_is_told_in_words(bench: Bench, monkeypatch: pytest.MonkeyPatch):

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from vreid_cli.data.decoding import BadPictureError, decode_rgb
 from vreid_cli.models.transforms import Transform
-from vreid_cli.runtime.workers import leave_interrupts_to_parent, worker_died
+from vreid_cli.runtime.workers import follow_parent, worker_died
 from vreid_cli.types import ImageRecord
 
 
@@ -87,7 +87,7 @@ def load_batches(
         num_workers=workers,
         collate_fn=_collate,
         pin_memory=pin_memory,
-        worker_init_fn=leave_interrupts_to_parent,
+        worker_init_fn=follow_parent,
         prefetch_factor=4 if workers else None,
     )
     try:

@@ -143,6 +143,8 @@ class RunDirectory:
                 file=self.path,
             ) from None
         try:
+            for path in self.path.glob(".*.tmp*"):  # of a process that was killed while it wrote
+                path.unlink(missing_ok=True)
             yield
         finally:
             lock.release()
