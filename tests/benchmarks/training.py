@@ -25,7 +25,7 @@ from made import machine
 
 HELD_OUT = 57
 RECIPE = (
-    *("--recipe", "strong", "--arch", "resnet18", "--weights", "random", "--crop", "96", "--epochs", "36"),
+    *("--recipe", "strong", "--arch", "resnet18", "--weights", "random", "--crop", "96", "--epochs", "30"),
     *("--batch-size", "32", "--set", "train.per_vehicle=2", "--learning-rate", "2e-3", "--held-out", "0"),
 )
 

@@ -99,7 +99,7 @@ def test_train_extract_rank_evaluate(vreid: Vreid, cars: tuple[str, ...]):
 
     # The command that it offers works as it stands, and takes architecture and input from the file.
     offered = out.rpartition("next: vreid ")[2].split()
-    vreid(*offered, *cars)
+    vreid(*offered)
     info = json.loads((run / "run.json").read_text())
     assert info["architecture"] == "resnet18"
     assert "crop32" in info["transform"]
@@ -268,6 +268,22 @@ def test_stopped_between_two_files_all_are_made_whole(
     assert not list(Path("broken/checkpoints").glob("*.tmp*"))
 
 
+def test_batches_of_a_recipe_shrink_to_the_vehicles_but_not_those_of_a_person(vreid: Vreid, cars: tuple[str, ...]):
+    vreid("train", *cars, *QUICK, "--recipe", "strong", "--held-out", "4", "--run-dir", "mine")
+    assert "6 vehicles: batches of 24 pictures instead of the recipe's 64" in vreid.err
+    facts = facts_of(Path("mine/checkpoints/last.safetensors"))
+    assert json.loads(facts["recipe"])["batch_size"] == 24
+    vreid("train", "--resume", "mine")
+    error = vreid.error("train", *cars, *QUICK, "--recipe", "strong", "--batch-size", "64", code=2)
+    assert "16 vehicles x 4 pictures" in error["message"]
+
+
+def test_an_earlier_training_is_kept_until_all_else_is_right(vreid: Vreid, cars: tuple[str, ...]):
+    vreid("train", *cars, *QUICK, "--run-dir", "mine")
+    vreid.error("train", *cars, *QUICK, "--run-dir", "mine", "--restart", "--weights", "nowhere.pth")
+    assert Path("mine/checkpoints/last.safetensors").is_file()
+
+
 def test_what_contradicts_the_training_that_goes_on(vreid: Vreid, cars: tuple[str, ...], drawn: Path):
     vreid("train", *cars, *QUICK, "--run-dir", "mine")
     error = vreid.error("train", "--resume", "mine", "--epochs", "9")
@@ -312,6 +328,14 @@ def test_a_vehicle_both_learned_and_looked_for(vreid: Vreid, drawn: Path):
     error = vreid.error("train", "--dataset", "csv", "--data-dir", path, *QUICK)
     assert "in the splits train and query: v3" in error["message"]
     assert "means nothing" in error["hint"] or "mean nothing" in error["hint"]
+
+
+def test_held_out_vehicles_that_nobody_sees_twice(vreid: Vreid, drawn: Path):
+    path = drawn.parent / "one_camera.csv"
+    path.write_text(re.sub(r",c2$", ",c1", drawn.read_text(), flags=re.MULTILINE))
+    error = vreid.error("train", "--dataset", "csv", "--data-dir", path, *QUICK, "--held-out", "3")
+    assert "seen by two cameras" in error["message"]
+    vreid("train", "--dataset", "csv", "--data-dir", path, *QUICK, "--held-out", "0")
 
 
 def test_nothing_to_learn_from(vreid: Vreid, drawn: Path):

@@ -352,6 +352,25 @@ def test_read_pictures_hold_the_crop_that_the_network_will_see(folder: Path, mem
             assert torch.equal(pixels[:, 2:34, 2:34], SMALL.crop_uint8(picture))
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_picture_that_vanishes_while_learning_is_named(folder: Path, workers: int):
+    read = read_pictures(records(*"abcd", folder=folder), SMALL, max_pixels=10_000, memory=0, workers=0)
+    (folder / "1.png").unlink()
+    lessons = load_lessons(
+        read.pictures,
+        [[(0, 0)], [(1, 1)]],
+        transform=SMALL,
+        recipe=TrainSettings(),
+        seed=(0,),
+        workers=workers,
+        pin_memory=False,
+    )
+    next(lessons)
+    with pytest.raises(DataError, match=r"1\.png: the file is not there") as caught:
+        next(lessons)
+    assert "--resume" in str(caught.value.hint)
+
+
 def test_lessons_do_not_depend_on_how_many_prepare_them(folder: Path):
     read = read_pictures(records(*"abcd", folder=folder), SMALL, max_pixels=10_000, memory=0, workers=0)
     pieces = [[(0, 0), (1, 1)], [(2, 2), (0, 3)], [(1, 4)]]

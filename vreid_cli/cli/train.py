@@ -181,4 +181,4 @@ def _render(report: TrainReport, console: Console) -> None:
             )
     for path in report.outputs:
         console.print(f"wrote {path}", soft_wrap=True)
-    console.print(f"next: vreid extract --run-dir {report.run_dir} --weights {report.checkpoint}", soft_wrap=True)
+    console.print(f"next: {report.next_command}", soft_wrap=True)

@@ -1,16 +1,22 @@
 """MED and MCD of image pairs from one matrix product.
 
 ``MED`` is the Euclidean distance by the Gram form ``|q|² + |r|² - 2 q·r``, ``MCD`` one minus the cosine; a
-zero vector has cosine 0 to everything. Both come from the product of rows that are moved to lie around the
-origin, because the Gram form loses digits where its terms are large beside their sum. Pairs that still cancel
-are computed again from the differences of the rows as they came.
+zero vector has cosine 0 to everything. The Gram form loses digits where its terms are large beside their sum,
+and one minus the cosine where the cosine is near 1. So rows are moved to lie around the origin before they are
+multiplied, and MCD is a sum of terms that are small where the rows lie near each other: half the squared
+distance of the rows' directions, or, where MED's product is there already,
+
+    ``|q| |r| MCD = ½ |q - r|² - ½ (|q| - |r|)²``.
+
+Pairs that still cancel are computed again from the differences of the rows, or of their directions, as they
+came. Nothing may depend on which images are compared together: blocks of any size give the same distances.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -18,56 +24,76 @@ from vreid_cli.ranking.aggregation import SlotLayout, nearest_image
 from vreid_cli.ranking.metrics import Distance
 from vreid_cli.runtime.products import Product
 
-#: Squared distances below this part of |q|² + |r|² are computed again. The product's error, at most 1.2e-6 of
-#: |q| |r| on the paths that are accepted, is 6e-6 of the distance there, and the contract allows 1e-5.
-_CANCELLATION = 0.1
-#: Rows that moving made longer than this many times their length take the cosine from a product of their own:
-#: the error of the shared one, in parts of their length, would be as many times larger squared.
-_STRETCHED = 1.2
-#: Pairs recomputed at a time, so that their differences stay in a few tens of megabytes.
-_PAIRS = 4096
+#: Squared distances below this part of |q|² + |r|² are computed again, and so is the cosine's numerator below
+#: half of it. The product's error, at most 1.2e-6 of |q| |r| on the paths that are accepted, is 3e-6 of MED
+#: there; the contract allows 1e-5.
+_CANCELLATION = 0.2
+#: What two of the sums that choose an item's nearest image may differ by through rounding alone, in parts of
+#: |q|² + |r|²: several times what the products' error makes of it.
+_UNDECIDED = 1e-5
+#: Products of fewer rows or columns than this take other ways through the libraries, and round differently.
+_FEWEST = 64
+#: Pairs looked at again at a time, and numbers of their differences: these then stay in the caches of a CPU.
+_PAIRS, _NUMBERS = 4096, 1 << 18
+#: Rows of a sample that directions are looked at of.
+_FEW_ROWS = 512
+#: Part of the pairs that computing again may take longer for than a product of its own, for the cosine.
+_REPEATED = 1 / 64
 #: Lengths and peaks outside these are brought to about 1 first, or their squares would leave float32.
 _SCALES = (2.0**-30, 2.0**30)
 
 
 @dataclass(frozen=True)
 class Frame:
-    """How rows are moved before they are multiplied: ``(row - centre) * scale``.
+    """How rows are moved before they are multiplied: ``(row - centre) * scale``, and their directions.
 
     Attributes:
         centre: (D,) vector amid the data; any vector gives the same distances, this one with more digits.
         scale: A power of two, so that scaling rounds nothing.
+        direction: (D,) vector amid the rows of unit length.
+        shared: Whether the product of moved rows keeps the digits of the cosine too.
     """
 
     centre: torch.Tensor
     scale: float
+    direction: torch.Tensor
+    shared: bool = True
+
+
+@dataclass(frozen=True)
+class Points:
+    """Rows around the origin, ready for products.
+
+    Attributes:
+        rows: (n, D) float32.
+        squares: (n,) their squared lengths, in :func:`_wide` numbers; infinite for what is no point.
+    """
+
+    rows: torch.Tensor
+    squares: torch.Tensor
 
 
 @dataclass(frozen=True)
 class Side:
-    """One side's images, ready for products.
+    """One side's images, and what of them the wanted distances need.
 
     Attributes:
         original: (n, D) float32, as they came.
-        moved: (n, D) float32, in the frame.
-        squares: (n,) squared lengths of the moved rows.
-        along: (n,) products of the moved rows with the scaled centre.
-        inverse: (n,) one over the scaled length of each original row; 0 for a zero row.
-        stretched: Whether moving made some row much longer than it was.
+        moved: In the frame.
+        lengths: (n,) scaled lengths, in :func:`_wide` numbers; 0 for a zero row.
+        directions: The rows of unit length, moved; a zero row has none.
     """
 
     original: torch.Tensor
-    moved: torch.Tensor
-    squares: torch.Tensor
-    along: torch.Tensor
-    inverse: torch.Tensor
-    stretched: bool
+    moved: Points | None
+    lengths: torch.Tensor | None
+    directions: Points | None
 
     @property
-    def bytes(self) -> int:
-        """What the arrays take."""
-        tensors = (self.original, self.moved, self.squares, self.along, self.inverse)
-        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    def length(self) -> torch.Tensor:
+        """The lengths, where the cosine is wanted."""
+        assert self.lengths is not None
+        return self.lengths
 
 
 class Workspace:
@@ -98,33 +124,27 @@ class ImageDistances:
     def __init__(self, names: Sequence[Distance], *, product: Product, frame: Frame, workspace: Workspace) -> None:
         self._names = names
         self._product = product
-        self._centre = frame.centre * frame.scale
         self._frame = frame
+        self._middle = float(torch.linalg.vector_norm(frame.centre * frame.scale))
         self._workspace = workspace
+        # Alone, the cosine is quicker and keeps more digits by a product of directions.
+        self._by_directions = "MCD" in names and not ("MED" in names and frame.shared)
+
+    @property
+    def arrays(self) -> int:
+        """Numbers kept for each number of an image: as it came, and as each product needs it."""
+        return 1 + ("MED" in self._names) + self._by_directions
 
     def prepare(self, rows: torch.Tensor) -> Side:
         """Bring (n, D) float32 rows into the frame; they are not changed."""
-        frame = self._frame
-        moved = rows - frame.centre
-        scaled = rows
-        if frame.scale != 1:
-            moved *= frame.scale
-            scaled = rows * frame.scale
-        lengths = torch.linalg.vector_norm(scaled, dim=1)
-        # The sum, not the square of a rounded length: between whole numbers it is exact.
-        squares = moved.square().sum(dim=1)
-        stretched = (squares > _STRETCHED**2 * lengths.square()) | ~_tame(lengths)
-        if bool(stretched.any()):
-            # A row of zeros has the cosine 0 to everything, however far it was moved.
-            stretched &= torch.linalg.vector_norm(rows, ord=math.inf, dim=1) > 0
-        return Side(
-            original=rows,
-            moved=moved,
-            squares=squares,
-            along=torch.mv(moved, self._centre),
-            inverse=torch.where(lengths > 0, 1 / lengths, 0.0),
-            stretched=bool(stretched.any()),
-        )
+        moved = lengths = directions = None
+        if "MED" in self._names:
+            moved = _move(rows, self._frame)
+        if self._by_directions:
+            lengths, directions = _directions(rows, self._frame)
+        elif "MCD" in self._names:
+            lengths = _lengths(rows, self._frame.scale)
+        return Side(rows, moved, lengths, directions)
 
     def nearest(self, query: Side, gallery: Side, items: SlotLayout) -> Iterator[tuple[Distance, torch.Tensor]]:
         """Each distance's name with its (Q, items) values; they are valid until the next one is asked for.
@@ -134,82 +154,241 @@ class ImageDistances:
             gallery: (R, D) images, slot-major.
             items: Layout of the gallery images; the items come in its order.
         """
-        shape = len(query.moved), len(gallery.moved)
-        shared = "MED" in self._names or not (query.stretched or gallery.stretched)
-        products = self._workspace.take("products", *shape)
-        if shared:
-            self._product(query.moved, gallery.moved, out=products)
-        # MED comes first: the cosine's arithmetic overwrites the products.
-        if "MED" in self._names:
-            yield "MED", self._euclidean(products, query, gallery, items=items)
-        if "MCD" in self._names:
-            yield "MCD", self._cosine(products, query, gallery, items=items)
+        pairs = _Pairs(query, gallery, items, self._frame.scale)
+        products = None
+        if query.moved and gallery.moved:
+            products = self._multiply(query.moved, gallery.moved)
+            nearest = self._squared(products, query.moved, gallery.moved, pairs=pairs, exact=pairs.squared)
+            nearest.clamp_(min=0).sqrt_()
+            yield "MED", nearest if self._frame.scale == 1 else nearest.div_(self._frame.scale)
+        if query.directions and gallery.directions:
+            products = self._multiply(query.directions, gallery.directions)
+            nearest = self._squared(products, query.directions, gallery.directions, pairs=pairs, exact=pairs.angular)
+            yield "MCD", pairs.with_zeros(nearest.div_(2))
+        elif "MCD" in self._names:
+            # MED came first: this overwrites the products.
+            assert products is not None
+            yield "MCD", pairs.with_zeros(self._cosine(products, pairs))
 
-    def _euclidean(self, products: torch.Tensor, query: Side, gallery: Side, *, items: SlotLayout) -> torch.Tensor:
-        keys = self._workspace.take("keys", *products.shape)
+    def _multiply(self, query: Points, gallery: Points) -> torch.Tensor:
+        """(Q, R) products, each the same whatever else is multiplied with it."""
+        rows, columns = _padded(query.rows), _padded(gallery.rows)
+        products = self._workspace.take("products", len(rows), len(columns))
+        return self._product(rows, columns, out=products)[: len(query.rows), : len(gallery.rows)]
+
+    def _squared(
+        self,
+        products: torch.Tensor,
+        query: Points,
+        gallery: Points,
+        *,
+        pairs: _Pairs,
+        exact: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    ) -> torch.Tensor:
+        """(Q, items) squared distances to the nearest point of each item; ``exact`` computes what cancels."""
         # |q|² is the same for all images of an item: it can wait until the nearest one is known.
-        torch.add(gallery.squares, products, alpha=-2, out=keys)
-        nearest = self._workspace.take("nearest", len(products), items.count)
-        nearest_image(keys, items, out=nearest)
-        nearest += query.squares[:, None]
-        longest = torch.empty(1, items.count, device=products.device)
-        nearest_image(-gallery.squares[None, :], items, out=longest)
-        # If any image of an item cancels, its nearest one is below this bound too.
-        bound = (query.squares[:, None] - longest) * _CANCELLATION
-        self._recompute(nearest, (nearest < bound).nonzero(), query=query, gallery=gallery, items=items)
-        nearest.clamp_(min=0).sqrt_()
-        return nearest if self._frame.scale == 1 else nearest.div_(self._frame.scale)
-
-    def _recompute(
-        self, nearest: torch.Tensor, pairs: torch.Tensor, *, query: Side, gallery: Side, items: SlotLayout
-    ) -> None:
-        """Squared distances of these (query image, item) pairs from the differences of the rows, in place."""
-        # Moving rounds each row by itself, so the moved rows have lost these digits already.
-        for chunk in pairs.split(_PAIRS):
-            image, item = chunk.unbind(dim=1)
-            rows, owner = items.rows_of(item)
-            squared = nearest.new_full((len(chunk),), math.inf)
-            for row, mine in zip(rows.split(_PAIRS), owner.split(_PAIRS), strict=True):
-                difference = query.original[image[mine]] - gallery.original[row]
-                squares = difference.mul_(self._frame.scale).square_().sum(dim=1)
-                squared.scatter_reduce_(0, mine, squares, "amin")
-            nearest[image, item] = squared
-
-    def _cosine(self, products: torch.Tensor, query: Side, gallery: Side, *, items: SlotLayout) -> torch.Tensor:
-        # What is nearest has the largest cosine, so its negative is looked for.
         keys = self._workspace.take("keys", *products.shape)
-        if query.stretched or gallery.stretched:
-            self._product(_unit(query.original), _unit(gallery.original).neg_(), out=keys)
-            factor = None
-        else:
-            # q·r from the moved rows: (q - c)·(r - c) + (q - c)·c + r·c.
-            products += query.along[:, None]
-            shift = -(gallery.along + self._centre.square().sum()) * gallery.inverse
-            torch.addcmul(shift, products, -gallery.inverse, out=keys)
-            factor = query.inverse[:, None]
-        nearest = self._workspace.take("nearest", len(products), items.count)
-        nearest_image(keys, items, out=nearest)
-        if factor is not None:
-            nearest *= factor
-        return nearest.add_(1).clamp_(min=0, max=2)
+        torch.add(gallery.squares.to(keys.dtype), products, alpha=-2, out=keys)
+        nearest = nearest_image(keys, pairs.items, out=self._workspace.take("nearest", len(keys), pairs.items.count))
+        own = query.squares.to(keys.dtype)[:, None]
+        # If any image of an item cancels, its nearest one is below this bound too.
+        reach = own + pairs.largest(gallery.squares.where(gallery.squares.isfinite(), 0.0))
+        found = pairs.repeat(keys, nearest, offset=own, reach=reach, exact=exact)
+        nearest += own
+        found.write(nearest)
+        return nearest
+
+    def _cosine(self, products: torch.Tensor, pairs: _Pairs) -> torch.Tensor:
+        """(Q, items) MCD from the products of the moved rows, which are overwritten."""
+        query, gallery = pairs.query, pairs.gallery
+        assert query.moved
+        assert gallery.moved
+        length, other = query.length, gallery.length
+        # |q| and |r| are small against their difference from the centre's length, and all terms like it:
+        # |q| |r| MCD = ½ (|q|² - δq²) + ½ (|r|² - δr²) - (q·r - δq δr), by the rows and lengths as moved.
+        excess, excess_other = length - self._middle, other - self._middle
+        half, half_other = (query.moved.squares - excess**2) / 2, (gallery.moved.squares - excess_other**2) / 2
+        inverse, inverse_other = _inverse(length), _inverse(other)
+        kind = products.dtype
+        products.addcmul_(excess.to(kind)[:, None], excess_other.to(kind), value=-1)
+        products -= half.to(kind)[:, None]
+        keys = self._workspace.take("keys", *products.shape)
+        torch.addcmul((half_other * inverse_other).to(kind), products, -inverse_other.to(kind), out=keys)
+        keys.masked_fill_(other == 0, math.inf)
+        nearest = nearest_image(keys, pairs.items, out=self._workspace.take("nearest", len(keys), pairs.items.count))
+        reach = query.moved.squares.to(kind)[:, None] * pairs.largest(inverse_other)
+        reach += pairs.largest(gallery.moved.squares * inverse_other)
+        # The keys are half a squared distance, over |r|.
+        found = pairs.repeat(keys, nearest, offset=0, reach=reach / 2, exact=pairs.angular)
+        nearest *= inverse.to(kind)[:, None]
+        found.write(nearest, factor=0.5)
+        return nearest
 
 
-def _tame(values: torch.Tensor) -> torch.Tensor:
-    """Where squares, and products of two, stay well inside float32."""
-    return (values > _SCALES[0]) & (values < _SCALES[1])
+@dataclass(frozen=True)
+class _Repeated:
+    """Values of some (query image, item) pairs that were computed again."""
+
+    places: torch.Tensor
+    values: torch.Tensor
+
+    def write(self, nearest: torch.Tensor, *, factor: float = 1.0) -> None:
+        """Put them, times a factor, into (Q, items) values."""
+        nearest[self.places[:, 0], self.places[:, 1]] = self.values * factor
 
 
-def _unit(rows: torch.Tensor) -> torch.Tensor:
-    """Rows of unit length; zero rows stay zero."""
-    # The squares of very long or short rows are beyond float32; those of rows with peak 1 never are.
-    peaks = torch.linalg.vector_norm(rows, ord=math.inf, dim=1, keepdim=True)
-    unit = rows / torch.where(peaks > 0, peaks, 1.0)
-    lengths = torch.linalg.vector_norm(unit, dim=1, keepdim=True)
-    return unit.div_(torch.where(lengths > 0, lengths, 1.0))
+@dataclass(frozen=True)
+class _Pairs:
+    """Two sides' images that are compared, and what is computed pair by pair."""
+
+    query: Side
+    gallery: Side
+    items: SlotLayout
+    scale: float
+
+    def largest(self, values: torch.Tensor) -> torch.Tensor:
+        """(1, items) float32: the largest of (R,) values over each item's images."""
+        columns = -values.to(torch.float32)[None, :]
+        return -nearest_image(columns, self.items, out=columns.new_empty(1, self.items.count))
+
+    def repeat(
+        self,
+        keys: torch.Tensor,
+        nearest: torch.Tensor,
+        *,
+        offset: torch.Tensor | float,
+        reach: torch.Tensor,
+        exact: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    ) -> _Repeated:
+        """Compute again, pair by pair, what lies so near that its digits are lost.
+
+        Args:
+            keys: (Q, R) values that rise with the distance.
+            nearest: (Q, items) the least of them for each item.
+            offset: What added to the keys makes them squared distances, or multiples of these.
+            reach: (Q, items) what |q|² + |r|² is at most, as the same multiples.
+            exact: From the (p,) query and gallery rows of pairs to their (p,) squared distances.
+        """
+        # What is no number is computed again too.
+        places = (~(nearest + offset >= reach * _CANCELLATION)).nonzero()
+        values = []
+        for chunk in places.split(_PAIRS):
+            image, item = chunk.unbind(dim=1)
+            rows, owner = self.items.rows_of(item)
+            least = (nearest[image, item] + _UNDECIDED * reach[image, item])[owner]
+            # Only images that could be the item's nearest.
+            able = (~(keys[image[owner], rows] > least)).nonzero()[:, 0]
+            squared = nearest.new_full((len(chunk),), math.inf)
+            step = max(1, _NUMBERS // self.query.original.shape[1])
+            for some in able.split(step):
+                mine = owner[some]
+                squares = exact(image[mine], rows[some])
+                squared.scatter_reduce_(0, mine, squares.to(squared.dtype), "amin")
+            values.append(squared)
+        return _Repeated(places, torch.cat([nearest.new_empty(0), *values]))
+
+    def squared(self, image: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
+        """Squared distances of (p,) query and gallery rows, in the frame's scale."""
+        # Moving rounds each row by itself, so the moved rows have lost these digits already.
+        difference = self.query.original[image] - self.gallery.original[row]
+        return difference.mul_(self.scale).square_().sum(dim=1)
+
+    def angular(self, image: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
+        """Squared distances of the directions of (p,) query and gallery rows; 2 is twice MCD's 1."""
+        inverse = _inverse(self.query.length)[image, None] * self.scale
+        other = _inverse(self.gallery.length)[row, None] * self.scale
+        difference = self.query.original[image].to(inverse.dtype).mul_(inverse)
+        difference -= self.gallery.original[row].to(other.dtype).mul_(other)
+        squares = difference.square_().sum(dim=1)
+        return squares.where((inverse * other)[:, 0] > 0, 2.0)
+
+    def with_zeros(self, nearest: torch.Tensor) -> torch.Tensor:
+        """(Q, items) MCD with a distance of 1 between a zero row and anything, in place."""
+        nearest.clamp_(min=0, max=2)
+        zeros = self.gallery.length == 0
+        if bool(zeros.any()):
+            nearest.clamp_(max=2 - self.largest(zeros))
+        nearest.masked_fill_((self.query.length == 0)[:, None], 1.0)
+        return nearest
 
 
-def choose_frame(rows: torch.Tensor) -> Frame:
-    """A frame for data of which (n, D) rows are a sample.
+def _wide(device: torch.device) -> torch.dtype:
+    """Where lengths are computed: float64, which one kind of device does not have."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def _inverse(lengths: torch.Tensor) -> torch.Tensor:
+    """One over each; 0 for 0."""
+    return torch.where(lengths > 0, 1 / lengths, 0.0)
+
+
+def _padded(rows: torch.Tensor) -> torch.Tensor:
+    """Rows, and zeros where they are too few."""
+    return torch.nn.functional.pad(rows, (0, 0, 0, max(0, _FEWEST - len(rows))))
+
+
+def _move(rows: torch.Tensor, frame: Frame) -> Points:
+    moved = rows - frame.centre
+    if frame.scale != 1:
+        moved *= frame.scale
+    # The sum, not the square of a rounded length: between whole numbers it is exact.
+    return Points(moved, moved.square().sum(dim=1, dtype=_wide(rows.device)))
+
+
+def _lengths(rows: torch.Tensor, scale: float) -> torch.Tensor:
+    wide = _wide(rows.device)
+    if wide == torch.float32 and scale != 1:
+        rows = rows * scale
+        scale = 1.0
+    lengths: torch.Tensor = torch.linalg.vector_norm(rows, dim=1, dtype=wide) * scale
+    return lengths
+
+
+def _directions(rows: torch.Tensor, frame: Frame) -> tuple[torch.Tensor, Points]:
+    """Scaled lengths, and the rows of unit length around the frame's direction; zero rows are no points."""
+    lengths = _lengths(rows, frame.scale)
+    inverse, middle = _inverse(lengths), frame.direction.to(lengths.dtype)
+    moved, squares = torch.empty_like(rows), torch.empty_like(lengths)
+    step = max(1, _NUMBERS // rows.shape[1])
+    for start in range(0, len(rows), step):
+        part = slice(start, start + step)
+        # Rounded before they are moved, directions that are nearly equal would lose what they differ by.
+        wide = rows[part].to(lengths.dtype).mul_(inverse[part, None] * frame.scale).sub_(middle)
+        moved[part] = wide
+        squares[part] = moved[part].to(lengths.dtype).square_().sum(dim=1)
+    return lengths, Points(moved, squares.masked_fill_(lengths == 0, math.inf))
+
+
+def frame_for(gallery: torch.Tensor, queries: torch.Tensor) -> Frame:
+    """A frame for data of which these (n, D) gallery and (m, D) query rows are samples."""
+    centre, scale = _centre(gallery)
+    frame = Frame(centre, scale, torch.zeros_like(centre))
+    # Enough for a direction amid the others; all rows in float64 would take as long as a block's arithmetic.
+    gallery, queries = (rows[:: -(-len(rows) // _FEW_ROWS)] for rows in (gallery, queries))
+    lengths = _lengths(gallery, scale)
+    unit = (gallery.to(lengths.dtype) * (_inverse(lengths)[:, None] * scale)).to(gallery.dtype)
+    frame = replace(frame, direction=_centre(unit)[0])
+    return replace(frame, shared=_keeps_the_cosine(frame, gallery, queries))
+
+
+def _keeps_the_cosine(frame: Frame, gallery: torch.Tensor, queries: torch.Tensor) -> bool:
+    """Whether few cosines cancel by the moved rows that do not cancel by the directions.
+
+    Many do where rows differ in length more than in direction, or where one side is far longer.
+    """
+    count = min(len(gallery), len(queries))
+    # Both sides are often in the order of their vehicles: pairs of one place would be near ones.
+    sides = queries[:count], gallery[:count].roll(count // 2, dims=0)
+    moved = sum(_move(side, frame).squares for side in sides)
+    (one, first), (other, second) = (_directions(side, frame) for side in sides)
+    apart = (first.rows - second.rows).square().sum(dim=1)
+    lost = apart * one * other < _CANCELLATION * moved
+    lost_anyway = apart < _CANCELLATION * (first.squares + second.squares)
+    return float(lost.double().mean() - lost_anyway.double().mean()) <= _REPEATED
+
+
+def _centre(rows: torch.Tensor) -> tuple[torch.Tensor, float]:
+    """A centre and a scale for data of which (n, D) rows are a sample.
 
     The centre is their mean rounded to a power of two of the size of their spread. It lies amid the data as
     the mean itself does, but has few digits: what is subtracted then leaves whole numbers whole, so that
@@ -224,4 +403,4 @@ def choose_frame(rows: torch.Tensor) -> Frame:
     if spread:
         step = 2.0 ** math.floor(math.log2(spread))
         mean = (mean / step).round() * step
-    return Frame(mean / unit, 1.0 if _SCALES[0] < peak < _SCALES[1] else unit)
+    return mean / unit, 1.0 if _SCALES[0] < peak < _SCALES[1] else unit

@@ -10,7 +10,7 @@ import torch
 
 from vreid_cli.errors import DataError
 from vreid_cli.ranking.aggregation import SlotLayout, aggregate_queries, aggregate_released, slot_layout
-from vreid_cli.ranking.distances import ImageDistances, Side, Workspace, choose_frame
+from vreid_cli.ranking.distances import ImageDistances, Side, Workspace, frame_for
 from vreid_cli.ranking.metrics import RSCR, Aggregation, Distance, Metric
 from vreid_cli.ranking.rscr import ReconstructionResidual
 from vreid_cli.ranking.twins import Twins, checksums, find_twins
@@ -18,13 +18,11 @@ from vreid_cli.runtime.devices import exact_float32
 from vreid_cli.runtime.products import choose_product
 from vreid_cli.types import Definition, FeatureSet, Int64Array, Tracks
 
-#: Gallery rows that the frame is chosen by: enough to lie amid the data, few enough to be quick.
+#: Rows of a side that the frame is chosen by: enough to lie amid the data, few enough to be quick.
 _FRAME_ROWS = 4096
 #: Parts of the memory budget: one block's products; the gallery, if it is kept; one block of it. Blocks are
 #: small because memory that the system hands out anew for every block costs more than what is done with it.
 _PRODUCTS, _KEPT, _BLOCK = 1 / 16, 1 / 2, 1 / 16
-#: Bytes a number of an image takes on the device, as it came and moved.
-_NUMBER = 8
 #: Images a block, at least: smaller products waste the machine.
 _FEWEST_ROWS = 64
 
@@ -125,7 +123,7 @@ class DistanceEngine:
         self._images = ImageDistances(
             wanted,
             product=choose_product(device, multiplications=size if wanted else 0, name=product),
-            frame=choose_frame(self._sample()),
+            frame=frame_for(self._sample(gallery, items), self._sample(query, queries)),
             workspace=Workspace(device),
         )
         self._kept: list[_Block] = []
@@ -208,7 +206,7 @@ class DistanceEngine:
         """Look at the whole gallery once, and keep it on the device if it fits."""
         if self._twins is not None:
             return
-        fits = len(self._items.rows) * self._gallery.width * _NUMBER <= self._budget * _KEPT
+        fits = 4 * self._images.arrays * len(self._items.rows) * self._gallery.width <= self._budget * _KEPT
         sums = np.empty(len(self._items.rows), dtype=np.int32)
         for first, end in self._cut_gallery():
             layout, rows = self._read(self._gallery, self._items, first, end)
@@ -267,11 +265,11 @@ class DistanceEngine:
         self.findings.zeros.setdefault(id(features), set()).update(int(rows[index]) for index in zeros)
         return tensor
 
-    def _sample(self) -> torch.Tensor:
-        """Rows from all over the gallery."""
-        count = len(self._items.rows)
+    def _sample(self, features: FeatureSet, tracks: Tracks) -> torch.Tensor:
+        """Rows from all over one side."""
+        count = len(tracks.rows)
         sample = np.unique(np.linspace(0, count - 1, min(count, _FRAME_ROWS)).astype(np.int64))
-        return self._fetch(self._gallery, self._items.rows[sample])
+        return self._fetch(features, tracks.rows[sample])
 
     def _query_rows(self) -> int:
         """Query images a block: half as many as gallery images, so that the products fit their part."""
@@ -281,5 +279,5 @@ class DistanceEngine:
         """Gallery images a block, so that the products and the images themselves fit their parts."""
         across = min(self._query_rows(), max(1, len(self._queries.rows)))
         by_products = self._budget * _PRODUCTS / (4 * across)
-        by_images = self._budget * _BLOCK / (_NUMBER * self._gallery.width)
+        by_images = self._budget * _BLOCK / (4 * self._images.arrays * self._gallery.width)
         return max(_FEWEST_ROWS, int(min(by_products, by_images)))

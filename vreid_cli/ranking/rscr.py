@@ -13,8 +13,7 @@ from vreid_cli.ranking.sparse_coding import solve_codes
 
 #: Problems solved at a time: their arrays then stay in the caches of a CPU.
 _PROBLEMS = 1 << 15
-#: Residuals below this part of |q| are computed from the vectors: the Gram form, of float32 products, has lost
-#: their digits.
+#: Residuals below this part of |q| are computed from the vectors: the Gram form loses their digits.
 _SMALL_RESIDUAL = 0.1
 #: Numbers gathered at a time for that.
 _GATHERED = 1 << 23
@@ -64,43 +63,47 @@ class ReconstructionResidual:
         """(Q, n) squared residuals of each query image in n tracks of L images each, given as (L, n, D)."""
         length, count, _ = images.shape
         # Rounded to float32, the Gram of images that are combinations of others could be indefinite, and the
-        # objective without a minimum.
+        # objective without a minimum. Rounded products would make codes, and the gap they stop at, depend on
+        # which images are multiplied together.
         exact = images.to(torch.float64)
         grams = torch.einsum("knd,jnd->kjn", exact, exact)
-        squares = query.to(torch.float64).square().sum(dim=1)
         step = max(1, _PROBLEMS // (count * max(1, length // 8)))
         pieces = []
-        for start in range(0, len(query), step):
-            rows = query[start : start + step]
+        for some in query.split(step):
+            rows = some.to(torch.float64)
+            squares = rows.square().sum(dim=1)
             # (L, rows, n): the products of one slot's images lie together.
-            products = (rows @ images.flatten(0, 1).T).unflatten(1, (length, count)).movedim(1, 0)
+            products = (rows @ exact.flatten(0, 1).T).unflatten(1, (length, count)).movedim(1, 0)
             solved = solve_codes(
-                products.to(torch.float64).flatten(1),
+                products.flatten(1),
                 grams[:, :, None, :].expand(-1, -1, len(rows), -1).flatten(2),
-                squares[start : start + step, None].expand(-1, count).reshape(-1),
+                squares[:, None].expand(-1, count).reshape(-1),
                 alpha=self._alpha,
             )
             self.unsolved += solved.unsolved
             self.used = self.used or bool(solved.codes.any())
             residuals = solved.squared_residuals.unflatten(0, (len(rows), count))
-            self._recompute_small(residuals, grams, rows=rows, images=images)
+            small = (residuals < _SMALL_RESIDUAL**2 * squares[:, None]).nonzero()
+            codes = solved.codes.unflatten(1, (len(rows), count))
+            _recompute(residuals, small, codes=codes, rows=rows, images=exact)
             pieces.append(residuals)
         return torch.cat(pieces)
 
-    def _recompute_small(
-        self, residuals: torch.Tensor, grams: torch.Tensor, *, rows: torch.Tensor, images: torch.Tensor
-    ) -> None:
-        """Replace, in place, squared residuals that are small against the query.
 
-        There the rounding of float32 products shows, in the codes and in the Gram form: both are computed again
-        from the vectors themselves.
-        """
-        squares = rows.to(torch.float64).square().sum(dim=1)
-        small = (residuals < _SMALL_RESIDUAL**2 * squares[:, None]).nonzero()
-        length, _, width = images.shape
-        for pairs in small.split(max(1, _GATHERED // (length * width))):
-            row, track = pairs.unbind(dim=1)
-            query, members = rows[row].to(torch.float64), images[:, track].to(torch.float64)
-            products = torch.einsum("lpd,pd->lp", members, query)
-            codes = solve_codes(products, grams[:, :, track], squares[row], alpha=self._alpha).codes
-            residuals[row, track] = (query - torch.einsum("lp,lpd->pd", codes, members)).square().sum(dim=1)
+def _recompute(
+    residuals: torch.Tensor, pairs: torch.Tensor, *, codes: torch.Tensor, rows: torch.Tensor, images: torch.Tensor
+) -> None:
+    """Replace, in place, squared residuals of (image, track) pairs by those of the vectors themselves.
+
+    Args:
+        residuals: (Q, n).
+        pairs: (p, 2) positions in it.
+        codes: (L, Q, n).
+        rows: (Q, D) query images.
+        images: (L, n, D) images of the tracks.
+    """
+    length, _, width = images.shape
+    for some in pairs.split(max(1, _GATHERED // (length * width))):
+        row, track = some.unbind(dim=1)
+        rebuilt = torch.einsum("lp,lpd->pd", codes[:, row, track], images[:, track])
+        residuals[row, track] = (rows[row] - rebuilt).square_().sum(dim=1)

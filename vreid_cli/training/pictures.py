@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from vreid_cli.config import TrainSettings
 from vreid_cli.data.decoding import BadPictureError, decode_rgb
+from vreid_cli.errors import DataError
 from vreid_cli.models.transforms import Transform
 from vreid_cli.runtime.progress import progress
 from vreid_cli.runtime.workers import follow_parent, worker_died
@@ -57,6 +58,13 @@ class PictureFiles:
         return len(self._pictures)
 
     def __getitem__(self, position: int) -> torch.Tensor:
+        try:
+            return self.read(position)
+        except BadPictureError as error:
+            raise BadPictureError(f"{self._pictures[position][0]}: {error}") from None
+
+    def read(self, position: int) -> torch.Tensor:
+        """The same, with an error that tells the reason alone."""
         path, box = self._pictures[position]
         return self._square.crop_uint8(decode_rgb(path, max_pixels=self._max_pixels, box=box))
 
@@ -87,7 +95,7 @@ class _Squares(Dataset[torch.Tensor | str]):
 
     def __getitem__(self, position: int) -> torch.Tensor | str:
         try:
-            return self._files[position]
+            return self._files.read(position)
         except BadPictureError as error:
             return str(error)
 
@@ -135,8 +143,8 @@ def read_pictures(
     return ReadPictures(kept, PictureFiles(kept, Transform(side, side), max_pixels=max_pixels), tuple(bad))
 
 
-class _Lessons(Dataset[tuple[torch.Tensor, torch.Tensor]]):
-    """Pieces of batches, each picture changed by chance of its own."""
+class _Lessons(Dataset[tuple[torch.Tensor, torch.Tensor] | str]):
+    """Pieces of batches, each picture changed by chance of its own; or the reason why there is none."""
 
     def __init__(
         self,
@@ -156,7 +164,13 @@ class _Lessons(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     def __len__(self) -> int:
         return len(self._pieces)
 
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor] | str:
+        try:
+            return self._prepare(index)
+        except BadPictureError as error:
+            return str(error)
+
+    def _prepare(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         rows = [position for position, _ in self._pieces[index]]
         changed = [
             augment(
@@ -192,6 +206,7 @@ def load_lessons(
         pin_memory: Whether the pixels are copied to a GPU.
 
     Raises:
+        DataError: A picture could be read before and cannot any more.
         VreidError: A worker process died.
     """
     lessons = _Lessons(pictures, pieces, crop=transform.crop, recipe=recipe, seed=seed)
@@ -205,7 +220,13 @@ def load_lessons(
         generator=torch.Generator(),  # or it would draw from torch's global state
     )
     try:
-        yield from loader
+        for lesson in loader:
+            if isinstance(lesson, str):
+                raise DataError(
+                    f"a picture cannot be read any more: {lesson}",
+                    hint="bring it back, then go on from the last finished epoch with --resume",
+                )
+            yield lesson
     except RuntimeError as error:
         died = worker_died(error, kept="--resume goes on from the last finished epoch")
         if died is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 
 from vreid_cli import __version__
-from vreid_cli.config import Layer, Settings, find_config, read_layer, resolve
+from vreid_cli.config import DataSettings, Layer, Settings, find_config, read_layer, resolve
 from vreid_cli.data.listing import Listing
 from vreid_cli.data.readers import READERS
 from vreid_cli.errors import DataError, StoreError, UsageError, VreidError
@@ -60,6 +61,7 @@ class TrainReport(Report):
         vehicles: Number of vehicles that were learned.
         pictures: Number of their pictures.
         history: All epochs.
+        next_command: What to type next.
     """
 
     run_dir: Path = Path()
@@ -67,6 +69,7 @@ class TrainReport(Report):
     vehicles: int = 0
     pictures: int = 0
     history: tuple[EpochResult, ...] = ()
+    next_command: str = "vreid extract"
 
     @property
     def best(self) -> tuple[int, Scores | None]:
@@ -121,18 +124,22 @@ def train(session: Session) -> TrainReport | None:
     with closing(choose_executor(session.settings.runtime.device)) as executor:
         if executor.rank:
             log.setLevel(logging.ERROR)  # the first process speaks
-        lesson = _prepare(session, executor)
         run = session.need_folder()
         with ExitStack() as stack:
             if executor.rank == 0:
                 stack.enter_context(run.locked())
-                _make_room(run, session.settings)
+            earlier = _earlier_training(run, session.settings)
+            lesson = _prepare(session, executor)
             executor.wait()
-            learner, notes = _make_learner(session, lesson, executor=executor)
+            if executor.rank == 0:
+                # Not before everything else is known to be right.
+                for path in earlier:
+                    path.unlink()
+            learner, notes = _make_learner(run, lesson, executor=executor)
             _say_what_is_learned(lesson, learner)
             for note in notes:
                 log.warning("%s", note)
-            with _telling_how_to_go_on(run), _files(run, session, lesson, learner=learner) as files:
+            with _telling_how_to_go_on(run), _files(run, lesson, learner) as files:
                 learner.learn(lesson.lessons, validate=lesson.validate, on_epoch=files.on_epoch)
         if executor.rank:
             return None
@@ -142,9 +149,10 @@ def train(session: Session) -> TrainReport | None:
 
 @dataclass(frozen=True)
 class _Lesson:
-    """All that a training begins with, beside its settings.
+    """All that a training begins with.
 
     Attributes:
+        settings: The settings, whose batches fit the vehicles.
         lessons: Pictures and labels.
         classes: Names of the vehicles.
         trainable: Network and transform.
@@ -155,6 +163,7 @@ class _Lesson:
         validate: Looks for the vehicles that were held out; None where none were.
     """
 
+    settings: Settings
     lessons: Lessons
     classes: list[str]
     trainable: TrainableNetwork
@@ -167,13 +176,14 @@ class _Lesson:
 
 def _prepare(session: Session, executor: Executor) -> _Lesson:
     settings = session.settings
-    recipe = settings.train
     listing = READERS[settings.data.dataset](data_folders(settings), "train")
-    vehicles = divide(listing.records, held_out=recipe.held_out)
+    vehicles = divide(listing.records, held_out=settings.train.held_out)
+    _refuse_what_cannot_be_found(vehicles.held_out)
     _refuse_known_vehicles(settings, {record.vehicle_id or "" for record in vehicles.learned})
     classes, labels = number_vehicles(vehicles.learned)
+    settings = _fit_batches(session, vehicles=len(classes))
     _check_batches(classes, labels, settings, executor=executor)
-    trainable = _load(session, classes)
+    trainable = _load(settings, classes)
     learned = _read(vehicles.learned, trainable.transform, settings, executor=executor)
     held_out = None
     if vehicles.held_out and executor.rank == 0:  # which alone validates
@@ -190,6 +200,7 @@ def _prepare(session: Session, executor: Executor) -> _Lesson:
         _check_batches(classes, labels, settings, executor=executor)
     workers = choose_workers(settings.extract.workers, pictures=len(labels), on_cpu=executor.device.type == "cpu")
     return _Lesson(
+        settings=settings,
         lessons=Lessons(learned.pictures, labels, trainable.transform, workers),
         classes=classes,
         trainable=trainable,
@@ -215,8 +226,37 @@ def _check_batches(classes: list[str], labels: Labels, settings: Settings, *, ex
     )
 
 
-def _load(session: Session, classes: list[str]) -> TrainableNetwork:
-    settings = session.settings
+def _fit_batches(session: Session, *, vehicles: int) -> Settings:
+    """Settings whose batches hold no more vehicles than there are, unless a person chose their size."""
+    settings, sources = session.settings, session.resolved.sources
+    recipe = settings.train
+    of_the_recipe = str(find_config(f"recipe-{recipe.recipe}"))
+    if not recipe.per_vehicle or recipe.batch_size // recipe.per_vehicle <= vehicles:
+        return settings
+    if any(sources.get(f"train.{key}") != of_the_recipe for key in ("batch_size", "per_vehicle", "accumulate")):
+        return settings
+    size = max(2, vehicles) * recipe.per_vehicle
+    log.info("%d vehicles: batches of %d pictures instead of the recipe's %d", vehicles, size, recipe.batch_size)
+    return settings.model_copy(update={"train": recipe.model_copy(update={"batch_size": size})})
+
+
+def _refuse_what_cannot_be_found(held_out: Sequence[ImageRecord]) -> None:
+    """Refuse to hold out vehicles of which none is seen twice, by two cameras where cameras are known."""
+    seen: dict[str | None, list[ImageRecord]] = {}
+    for record in held_out:
+        seen.setdefault(record.vehicle_id, []).append(record)
+    for records in seen.values():
+        cameras = {record.camera_id for record in records}
+        if len(records) > 1 and (len(cameras) > 1 or None in cameras):
+            return
+    if held_out:
+        raise DataError(
+            "no vehicle that would be held out is seen by two cameras, so validation would have nothing to find",
+            hint="choose another --held-out, or 0 for none",
+        )
+
+
+def _load(settings: Settings, classes: list[str]) -> TrainableNetwork:
     trainable = load_trainable(
         settings.model.arch,
         _weights_name(settings),
@@ -308,10 +348,14 @@ def _refuse_known_vehicles(settings: Settings, learned: set[str]) -> None:
             )
 
 
-def _make_room(run: RunDirectory, settings: Settings) -> None:
-    """Refuse to overwrite an earlier training unless that is asked for."""
+def _earlier_training(run: RunDirectory, settings: Settings) -> list[Path]:
+    """Files of an earlier training that this one is to replace.
+
+    Raises:
+        StoreError: There are some, and nobody asked to replace them.
+    """
     if settings.train.resume is not None:
-        return
+        return []
     there = [path for path in run.checkpoints.glob("*") if path.is_file() and not path.name.startswith(".")]
     if there and not settings.train.restart:
         raise StoreError(
@@ -319,16 +363,15 @@ def _make_room(run: RunDirectory, settings: Settings) -> None:
             hint=f"go on with --resume {run.path}, throw it away with --restart, or name another --run-dir",
             file=run.checkpoints,
         )
-    for path in there:
-        path.unlink()
+    return there
 
 
-def _make_learner(session: Session, lesson: _Lesson, *, executor: Executor) -> tuple[Learner, list[str]]:
-    settings = session.settings
+def _make_learner(run: RunDirectory, lesson: _Lesson, *, executor: Executor) -> tuple[Learner, list[str]]:
+    settings = lesson.settings
     learner = Learner(lesson.trainable.network, settings.train, executor=executor, seed=settings.run.seed)
     notes = list(lesson.warnings)
     if settings.train.resume is not None:
-        path = session.need_folder().checkpoints / STATE
+        path = run.checkpoints / STATE
         state = read_state(path)
         before = read_state_facts(path)
         if before["fingerprint"] != lesson.fingerprint:
@@ -376,8 +419,8 @@ def _telling_how_to_go_on(run: RunDirectory) -> Iterator[None]:
         raise
 
 
-def _files(run: RunDirectory, session: Session, lesson: _Lesson, *, learner: Learner) -> TrainingFiles:
-    settings = session.settings
+def _files(run: RunDirectory, lesson: _Lesson, learner: Learner) -> TrainingFiles:
+    settings = lesson.settings
     kept = _settings_to_save(settings)
     about = {
         "recipe": kept["train"],
@@ -424,4 +467,16 @@ def _report(run: RunDirectory, lesson: _Lesson, learner: Learner, *, notes: Sequ
         vehicles=len(lesson.classes),
         pictures=len(lesson.lessons.labels),
         history=tuple(learner.history),
+        next_command=_next_command(run, lesson.settings),
     )
+
+
+def _next_command(run: RunDirectory, settings: Settings) -> str:
+    """Extraction with what was trained, from the same data."""
+    words = ["vreid", "extract", "--run-dir", str(run.path), "--weights", str(run.checkpoints / LAST)]
+    data = settings.data
+    if data.dataset != DataSettings().dataset:
+        words += ["--dataset", data.dataset]
+    if data.data_dir is not None:
+        words += ["--data-dir", str(data.data_dir)]
+    return shlex.join(words)

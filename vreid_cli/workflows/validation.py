@@ -54,11 +54,8 @@ class Validation:
             product=self._settings.product,
         )
         scores = evaluate_ranking(rank(images, images, options)["MCD"])
-        if scores.mean_ap is None or scores.cmc.get(1) is None:
-            raise DataError(
-                "no vehicle that was held out is seen by two cameras, so validation has nothing to find",
-                hint="choose another --held-out, or 0 for none",
-            )
+        if scores.mean_ap is None:
+            raise DataError("what is left of the vehicles that were held out cannot be found: too few good pictures")
         return Scores(scores.mean_ap, float(scores.cmc[1] or 0.0))
 
     def _features(self, network: Network) -> NDArray[np.float32]:
