@@ -209,7 +209,7 @@ def write_training(run: Path, *, epoch: int, epochs: int) -> None:
     settings = {
         "train": {"recipe": "strong", "epochs": epochs},
         "model": {"arch": "resnet18"},
-        "data": {"data_dir": "/cars"},
+        "data": {"dataset": "csv", "data_dir": "/my cars.csv"},
     }
     state = TrainingState(epoch, {"weight": torch.zeros(2)}, history=results)
     (run / "checkpoints").mkdir(parents=True)
@@ -220,6 +220,7 @@ def write_training(run: Path, *, epoch: int, epochs: int) -> None:
         "data": {"dataset": "veri", "pictures": 40, "held_out": ["9"]},
         "begun_from": {"weights": "imagenet", "digest": "abc"},
         "metrics": {"epoch": epoch, "mAP": epoch / 10},
+        "seed": 5,
     }
     network = build_random(BACKBONES["resnet18"], seed=0)
     texts = {key: json.dumps(value) for key, value in facts.items()}
@@ -235,6 +236,7 @@ def test_a_run_of_training_alone(vreid: Vreid) -> None:
     assert (found["dataset"], found["splits"], found["complete"]) == (None, {}, None)
     training = found["training"]
     assert (training["epoch"], training["epochs"], training["complete"]) == (3, 30, False)
+    assert (training["seed"], training["begun_from"]["weights"]) == (5, "imagenet")
     assert (training["recipe"], training["architecture"], training["vehicles"]) == ("strong", "resnet18", 3)
     assert {one["name"]: (one["epoch"], one["mAP"]) for one in training["checkpoints"]} == {
         "last.safetensors": (3, 0.3),
@@ -251,7 +253,10 @@ def test_a_training_that_is_finished_leads_on_to_extract(vreid: Vreid) -> None:
     write_training(Path("my cars"), epoch=3, epochs=3)
     found = vreid.json("info", "my cars")
     assert found["training"]["complete"] is True
-    assert found["next"] == "vreid extract --run-dir 'my cars' --weights 'my cars/checkpoints/last.safetensors'"
+    weights = "'my cars/checkpoints/last.safetensors'"
+    assert found["next"] == (
+        f"vreid extract --run-dir 'my cars' --weights {weights} --dataset csv --data-dir '/my cars.csv'"
+    )
 
 
 # -- errors -------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from vreid_cli.config import Layer, resolve
+from vreid_cli.config import DataSettings, Layer, resolve
 from vreid_cli.errors import StoreError, VreidError
 from vreid_cli.extraction.survey import Survey, survey
 from vreid_cli.store.atomic import read_json_object
@@ -219,6 +219,7 @@ def _training(run: RunDirectory) -> dict[str, Any] | None:
     epochs = _whole(recipe.get("epochs"))
     complete = None if epoch is None or epochs is None else epoch >= epochs
     going_on = complete is False and state_path.is_file()
+    folders, seed = _table(settings.get("data")), str(last.get("seed"))
     return {
         "recipe": recipe.get("recipe"),
         "epoch": epoch,
@@ -226,9 +227,10 @@ def _training(run: RunDirectory) -> dict[str, Any] | None:
         "complete": complete,
         "architecture": last.get("architecture") or _table(settings.get("model")).get("arch"),
         "data": last.get("data"),
-        "data_dir": _table(settings.get("data")).get("data_dir"),
+        "dataset": folders.get("dataset") or _table(last.get("data")).get("dataset"),
+        "data_dir": folders.get("data_dir"),
         "begun_from": last.get("begun_from"),
-        "seed": last.get("seed"),
+        "seed": int(seed) if seed.isdecimal() else None,
         "versions": last.get("versions"),
         "vehicles": len(last["classes"]) if isinstance(last.get("classes"), list) else None,
         "checkpoints": [_checkpoint(path, *found) for path, found in read.items()],
@@ -291,13 +293,21 @@ def _next(run: RunDirectory, found: Mapping[str, Any]) -> str | None:
     if training is not None and training["next"] is not None:
         return str(training["next"])
     if not splits:
-        weights = _quoted(run.checkpoints / LAST)
-        return f"vreid extract --run-dir {folder} --weights {weights}"
+        return shlex.join(_extract_with_trained(run, training))
     if not any(row["file"] for row in found["rankings"]):
         return f"vreid rank --run-dir {folder}" + (" --task i2i" if found["dataset"] == DRAWN_DATASET else "")
     if any(row["file"] and (not row["evaluated"] or row["outdated"]) for row in found["rankings"]):
         return f"vreid evaluate --run-dir {folder}"
     return None
+
+
+def _extract_with_trained(run: RunDirectory, training: Mapping[str, Any]) -> Iterator[str]:
+    """As ``vreid train`` itself offers it at its end."""
+    yield from ("vreid", "extract", "--run-dir", str(run.path), "--weights", str(run.checkpoints / LAST))
+    if training["dataset"] not in (None, DataSettings().dataset):
+        yield from ("--dataset", str(training["dataset"]))
+    if training["data_dir"] is not None:
+        yield from ("--data-dir", str(training["data_dir"]))
 
 
 def _which(wanting: Sequence[str], dataset: object) -> str:
