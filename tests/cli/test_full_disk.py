@@ -127,6 +127,7 @@ def check_refusal(vreid: Vreid, arguments: tuple[str | Path, ...], run: Path) ->
     vreid(*arguments, code=1)
     assert re.search(f"^error: ({run}|runs/latest)", vreid.err, flags=re.MULTILINE)
     assert os.strerror(errno.ENOSPC) in vreid.err
+    assert not list(run.rglob("*.tmp*")), "what is half-written keeps the disk full"
     assert "hint:  make room or choose another folder" in vreid.err or "hint:  choose another folder" in vreid.err
 
 

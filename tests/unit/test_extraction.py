@@ -19,6 +19,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
+from torch.utils.data._utils.pin_memory import pin_memory
 
 from vreid_cli.config import Layer
 from vreid_cli.data.decoding import BadPictureError, decode_rgb
@@ -30,7 +31,7 @@ from vreid_cli.extraction import effort as effort_module
 from vreid_cli.extraction import loading, planning
 from vreid_cli.extraction.extract import ExtractionOptions, SplitSummary, extract_split
 from vreid_cli.extraction.forward import Extractor, choose_batch_size
-from vreid_cli.extraction.loading import PictureDataset, load_batches
+from vreid_cli.extraction.loading import Batch, PictureDataset, load_batches
 from vreid_cli.models.backbones import Backbone, build_random
 from vreid_cli.models.transforms import Transform
 from vreid_cli.models.weights import LoadedNetwork, weights_digest
@@ -886,6 +887,15 @@ def test_loader_keeps_the_order_and_separates_the_bad(bench: Bench):
     assert torch.equal(batches[1].pixels[0], expected)
     (only_bad,) = load_batches(dataset, [[3]], workers=0, pin_memory=False)
     assert (only_bad.indices, len(only_bad.bad)) == ([], 1)
+
+
+def test_batches_are_pinned_as_torch_asks_for_it(monkeypatch: pytest.MonkeyPatch):
+    pinned: list[int] = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: (pinned.append(len(tensor)), tensor)[1])
+    batch = Batch([3, 4], torch.zeros(2, 3, 8, 8, dtype=torch.uint8), [(5, "empty")], 0.5)
+    found = pin_memory(batch)
+    assert pinned == [2]
+    assert (found.indices, found.bad, found.decode_seconds) == (batch.indices, batch.bad, batch.decode_seconds)
 
 
 def test_choices_left_to_vreid():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -30,6 +30,10 @@ class Batch:
     pixels: torch.Tensor
     bad: list[tuple[int, str]]
     decode_seconds: float = 0.0
+
+    def pin_memory(self) -> Batch:
+        """The batch in memory that a GPU copies from by itself; torch's loader calls it."""
+        return replace(self, pixels=self.pixels.pin_memory())
 
 
 @dataclass(frozen=True)
