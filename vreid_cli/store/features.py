@@ -206,6 +206,7 @@ class FeatureStore:
             return None
         try:
             columns = pq.read_table(self.plan_path, schema=PLAN_SCHEMA).to_pydict()
+            _release_memory()
         except (pa.ArrowException, OSError, ValueError, KeyError) as error:
             raise StoreError(f"{self.plan_path} is damaged: {error}", hint=_LOOK_AGAIN, file=self.plan_path) from None
         return [PlanRow(*values) for values in zip(*(columns[name] for name in PLAN_SCHEMA.names), strict=True)]
@@ -215,6 +216,7 @@ class FeatureStore:
         columns = {name: [getattr(row, name) for row in plan] for name in PLAN_SCHEMA.names}
         with atomic_path(self.plan_path) as temporary:
             pq.write_table(pa.table(columns, schema=PLAN_SCHEMA), temporary)
+        _release_memory()
 
     # -- the parts --------------------------------------------------------------------------------------
 
@@ -370,6 +372,11 @@ class FeatureStore:
                     hint="run the same vreid extract again: it makes what is missing",
                     file=self.path,
                 )
+
+
+def _release_memory() -> None:
+    """Give back what Arrow keeps for its next table: of a plan that is a kilobyte a picture."""
+    pa.default_memory_pool().release_unused()
 
 
 def _damaged(path: Path, reason: object) -> StoreError:
