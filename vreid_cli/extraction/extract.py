@@ -83,7 +83,8 @@ def extract_split(
     earlier = store.read_plan()
     plan = make_plan(listing.records, earlier, part_images=options.part_images)
     parts = split_plan(listing.records, plan)
-    lack = find_lack(store, parts, plans=(earlier or (), plan), max_pixels=options.max_pixels)
+    plans = (store.read_replaced_plan(), earlier or (), plan)
+    lack = find_lack(store, parts, plans=plans, max_pixels=options.max_pixels)
     if options.strict:
         _refuse_skipped(listing, lack)
     computed = 0
@@ -91,6 +92,9 @@ def extract_split(
     if lack or plan != earlier:
         # From here until the end the store is not what it says: nobody may rank from it.
         store.complete_path.unlink(missing_ok=True)
+        if lack and plan != earlier:
+            # Interrupted, the next run must find what the parts that are left hold.
+            store.keep_replaced_plan()
         store.write_plan(plan)
         computed = _commit(store, lack, extractor=extractor, options=options, effort=effort)
     summary = _summarise(store, parts, computed=computed, effort=effort)
@@ -226,6 +230,7 @@ def _finish(
             f"the first, {first.image_id}: {first.reason}",
             file=listing.picture_root,
         )
+    store.drop_replaced_plan()
     store.write_complete(
         summary.skipped,
         facts={

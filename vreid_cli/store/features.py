@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,6 +165,11 @@ class FeatureStore:
         return self.path / "plan.parquet"
 
     @property
+    def replaced_plan_path(self) -> Path:
+        """The plan before it, for as long as parts may be left that were made by that."""
+        return self.path / "plan-replaced.parquet"
+
+    @property
     def skipped_path(self) -> Path:
         """The list of pictures that could not be used."""
         return self.path / "skipped.csv"
@@ -191,7 +197,7 @@ class FeatureStore:
         self.remove_leftovers()
         for part in self.part_numbers():
             self.part_path(part).unlink()
-        for path in (self.plan_path, self.skipped_path):
+        for path in (self.plan_path, self.replaced_plan_path, self.skipped_path):
             path.unlink(missing_ok=True)
 
     # -- the plan ---------------------------------------------------------------------------------------
@@ -202,14 +208,24 @@ class FeatureStore:
         Raises:
             StoreError: It is damaged.
         """
-        if not self.plan_path.is_file():
-            return None
+        return _read_plan(self.plan_path)
+
+    def read_replaced_plan(self) -> list[PlanRow]:
+        """The plan that some parts may still follow, after an interruption; empty if there is none."""
         try:
-            columns = pq.read_table(self.plan_path, schema=PLAN_SCHEMA).to_pydict()
-            _release_memory()
-        except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-            raise StoreError(f"{self.plan_path} is damaged: {error}", hint=_LOOK_AGAIN, file=self.plan_path) from None
-        return [PlanRow(*values) for values in zip(*(columns[name] for name in PLAN_SCHEMA.names), strict=True)]
+            return _read_plan(self.replaced_plan_path) or []
+        except StoreError:
+            return []  # it only spares computing
+
+    def keep_replaced_plan(self) -> None:
+        """Keep the plan that is about to be replaced; one that is kept already stays: its parts are the older ones."""
+        if self.plan_path.is_file() and not self.replaced_plan_path.is_file():
+            with atomic_path(self.replaced_plan_path) as temporary:
+                shutil.copyfile(self.plan_path, temporary)
+
+    def drop_replaced_plan(self) -> None:
+        """Remove it, once every part follows the plan."""
+        self.replaced_plan_path.unlink(missing_ok=True)
 
     def write_plan(self, plan: Sequence[PlanRow]) -> None:
         """Write the plan, atomically."""
@@ -372,6 +388,17 @@ class FeatureStore:
                     hint="run the same vreid extract again: it makes what is missing",
                     file=self.path,
                 )
+
+
+def _read_plan(path: Path) -> list[PlanRow] | None:
+    if not path.is_file():
+        return None
+    try:
+        columns = pq.read_table(path, schema=PLAN_SCHEMA).to_pydict()
+        _release_memory()
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        raise StoreError(f"{path} is damaged: {error}", hint=_LOOK_AGAIN, file=path) from None
+    return [PlanRow(*values) for values in zip(*(columns[name] for name in PLAN_SCHEMA.names), strict=True)]
 
 
 def _release_memory() -> None:
