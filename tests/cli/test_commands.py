@@ -55,6 +55,25 @@ def test_smoke_extract(made: Path, weights: Path, tmp_path: Path) -> None:
     ]
 
 
+def test_extract_says_where_the_time_went(vreid: Vreid, made: Path, weights: Path) -> None:
+    arguments = (*EXTRACT, "--data-dir", made / "data", "--weights", weights, "--split", "gallery")
+    told = vreid(*arguments, "--workers", "1")
+    seconds = r"\d+\.\d s"
+    assert re.search(
+        rf"\d+\.\d images per second: {seconds} waiting for pictures, {seconds} computing, {seconds} writing "
+        rf"\({seconds} of decoding in 1 worker\); {seconds} in all\n",
+        told,
+    )
+    split = vreid.json(*arguments, "--restart", "--workers", "0")["splits"]["gallery"]
+    assert (split["images"], split["computed"], split["skipped"], split["workers"]) == (15, 15, 0, 0)
+    seconds = split["seconds"]
+    assert set(seconds) == {"wait", "compute", "write", "decode"}
+    assert all(value > 0 for value in seconds.values())
+    assert seconds["decode"] <= seconds["wait"]  # which it is part of, where no worker does it
+    assert "images per second" not in vreid(*arguments)
+    assert vreid.json(*arguments)["splits"]["gallery"]["seconds"] == dict.fromkeys(seconds, 0.0)
+
+
 @pytest.mark.usefixtures("ready")
 def test_smoke_rank_then_evaluate_then_show_then_export(tmp_path: Path) -> None:
     rank = in_process_of_its_own("rank", cwd=tmp_path)

@@ -13,7 +13,7 @@ import pytest
 from tiny import Vreid
 
 COMMANDS: list[list[str]] = [
-    *([name] for name in ("extract", "rank", "evaluate", "show", "demo", "export")),
+    *([name] for name in ("extract", "rank", "evaluate", "show", "info", "demo", "export")),
     ["export", "features"],
     ["export", "model"],
 ]
@@ -67,7 +67,7 @@ def test_no_help_imports_what_only_work_needs() -> None:
 
 def test_the_program_alone_names_every_command_and_where_to_start(wide: Vreid) -> None:
     for told in (wide("--help"), wide("-h")):
-        for name in ("extract", "rank", "evaluate", "show", "demo", "export"):
+        for name in ("extract", "rank", "evaluate", "show", "info", "demo", "export"):
             assert re.search(rf"│ {name} ", told)
         assert "vreid demo" in told
     wide(code=2)

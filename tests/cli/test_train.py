@@ -99,6 +99,10 @@ def test_train_extract_rank_evaluate(vreid: Vreid, cars: tuple[str, ...]):
 
     # The command that it offers works as it stands, and takes architecture and input from the file.
     offered = out.rpartition("next: vreid ")[2].split()
+    told = vreid.json("info", "mine")
+    assert told["next"] == f"vreid {' '.join(offered)}"
+    assert (told["training"]["complete"], told["training"]["epoch"]) == (True, len(rows))
+    assert told["training"]["checkpoints"][0]["mAP"] == float(rows[-1]["mAP"])
     vreid(*offered)
     info = json.loads((run / "run.json").read_text())
     assert info["architecture"] == "resnet18"

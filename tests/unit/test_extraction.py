@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import csv
+import ctypes
+import itertools
 import os
 import shutil
+import signal
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch import nn
+from torch.utils.data._utils.pin_memory import pin_memory
 
 from vreid_cli.config import Layer
 from vreid_cli.data.decoding import BadPictureError, decode_rgb
@@ -21,14 +27,15 @@ from vreid_cli.data.listing import DataFolders, Listing
 from vreid_cli.data.tracks import read_tracks
 from vreid_cli.data.veri import read_veri
 from vreid_cli.errors import DataError, DeviceError, StoreError, VreidError, WeightsError
+from vreid_cli.extraction import effort as effort_module
 from vreid_cli.extraction import loading, planning
 from vreid_cli.extraction.extract import ExtractionOptions, SplitSummary, extract_split
 from vreid_cli.extraction.forward import Extractor, choose_batch_size
-from vreid_cli.extraction.loading import PictureDataset, load_batches
+from vreid_cli.extraction.loading import Batch, PictureDataset, load_batches
 from vreid_cli.models.backbones import Backbone, build_random
 from vreid_cli.models.transforms import Transform
 from vreid_cli.models.weights import LoadedNetwork, weights_digest
-from vreid_cli.runtime.workers import choose_workers
+from vreid_cli.runtime.workers import choose_workers, follow_parent
 from vreid_cli.store.features import FeatureStore
 from vreid_cli.store.runs import RunDirectory
 from vreid_cli.workflows.extract import FREE_SETTINGS, ExtractReport, extract
@@ -323,6 +330,15 @@ def test_lost_part_is_made_again_to_the_same_bytes(bench: Bench, damage: str):
     assert bench.files() == before
 
 
+def test_damaged_mark_of_completeness_is_written_anew(bench: Bench):
+    bench.run()
+    before = bench.files()
+    bench.store.complete_path.write_bytes(b"{")
+    bench.run()
+    assert bench.computed == 0
+    assert bench.files() == before
+
+
 def test_lost_plan_costs_a_look_at_the_files_only(bench: Bench, hashed: list[str]):
     bench.run()
     before = bench.files()
@@ -550,11 +566,12 @@ def test_killed_while_rewriting(veri: Bench, monkeypatch: pytest.MonkeyPatch, se
     if seam != "write_plan":
         assert not veri.store.is_complete()
     veri.run()
+    assert veri.computed == 0
     assert tracks_of(veri.store) == expected_tracks(ACROSS)
     found = veri.features()
     assert found.keys() == features.keys()
-    for image_id, row in features.items():
-        np.testing.assert_allclose(found[image_id], row, rtol=1e-5, atol=BATCH_TOLERANCE)
+    assert all(np.array_equal(found[image_id], features[image_id]) for image_id in features)
+    assert not veri.store.replaced_plan_path.exists()
 
 
 def test_list_of_tracks_that_comes_later(veri: Bench):
@@ -824,6 +841,38 @@ def test_workers_make_the_same_bytes(bench: Bench):
     assert bench.files(other) == bench.files()
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_effort_says_where_the_time_went(bench: Bench, monkeypatch: pytest.MonkeyPatch, workers: int):
+    # Clocks that count calls: what is timed then shows in whole numbers.
+    ticks = itertools.count()
+    monkeypatch.setattr(effort_module, "time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
+    bench.picture("0002_c001/1.png").write_bytes(b"no picture")
+    effort = bench.run(workers=workers).effort
+    batches, parts = len(bench.extractor.batches), 3
+    assert (effort.compute, effort.write) == (batches, parts)
+    assert effort.wait == batches
+    assert effort.workers == workers
+    assert 0 < effort.decode < 60
+    assert effort.main == effort.wait + effort.compute + effort.write
+    again = bench.run(workers=workers).effort
+    assert (again.wait, again.compute, again.decode, again.write) == (0, 0, 0, 0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere workers inherit nothing")
+def test_workers_die_with_their_parent(tmp_path: Path):
+    # One that lived on would hold the run's lock, and the same command typed again would be refused.
+    asked = tmp_path / "asked"
+    child = os.fork()
+    if child == 0:
+        follow_parent(0)
+        found = ctypes.c_int()
+        ctypes.CDLL(None).prctl(2, ctypes.byref(found))  # PR_GET_PDEATHSIG
+        asked.write_text(f"{found.value} {signal.getsignal(signal.SIGINT)!r}")
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert asked.read_text() == f"{int(signal.SIGKILL)} {signal.SIG_IGN!r}"
+
+
 def test_dead_worker_is_told_in_words(bench: Bench, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(loading, "decode_rgb", lambda *_args, **_options: os._exit(9))
     with pytest.raises(VreidError, match="decodes pictures died") as caught:
@@ -851,6 +900,15 @@ def test_loader_keeps_the_order_and_separates_the_bad(bench: Bench):
     assert torch.equal(batches[1].pixels[0], expected)
     (only_bad,) = load_batches(dataset, [[3]], workers=0, pin_memory=False)
     assert (only_bad.indices, len(only_bad.bad)) == ([], 1)
+
+
+def test_batches_are_pinned_as_torch_asks_for_it(monkeypatch: pytest.MonkeyPatch):
+    pinned: list[int] = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: (pinned.append(len(tensor)), tensor)[1])
+    batch = Batch([3, 4], torch.zeros(2, 3, 8, 8, dtype=torch.uint8), [(5, "empty")], 0.5)
+    found = pin_memory(batch)
+    assert pinned == [2]
+    assert (found.indices, found.bad, found.decode_seconds) == (batch.indices, batch.bad, batch.decode_seconds)
 
 
 def test_choices_left_to_vreid():

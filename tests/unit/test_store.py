@@ -268,7 +268,7 @@ def test_parts_of_different_width_are_refused(store: FeatureStore):
 def test_damaged_plan_is_refused_and_a_damaged_part_made_again(store: FeatureStore):
     fill(store, [[record("a", 1)]])
     store.plan_path.write_bytes(b"PAR1 nonsense PAR1")
-    assert "--restart" in (refusal(store.read_plan).hint or "")
+    assert "remove it" in (refusal(store.read_plan).hint or "")
     store.part_path(0).write_bytes(store.part_path(0).read_bytes()[:-20])
     assert store.read_facts(0) is None
     assert "damaged" in refusal(store.read).message

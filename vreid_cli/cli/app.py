@@ -10,7 +10,7 @@ import typer
 from typer.exceptions import TyperException
 
 from vreid_cli import __version__
-from vreid_cli.cli import demo, evaluate, export, extract, rank, show, train
+from vreid_cli.cli import demo, evaluate, export, extract, info, rank, show, train
 from vreid_cli.errors import VreidError
 
 _INTERRUPTED = 130
@@ -46,6 +46,7 @@ app.command(name="rank")(rank.command)
 app.command(name="evaluate")(evaluate.command)
 app.command(name="show")(show.command)
 app.command(name="train")(train.command)
+app.command(name="info")(info.command)
 app.command(name="demo")(demo.command)
 app.add_typer(export.app, name="export")
 

@@ -157,7 +157,38 @@ def command(
     }
     # Features that are made anew may be those of another data set.
     free = (*FREE_SETTINGS, "data.dataset", "data.subset") if restart else FREE_SETTINGS
-    execute(common, options, workflow=extract, render=_render, use_latest=False, free=free)
+    execute(common, options, workflow=extract, render=_render, extra_json=_splits, use_latest=False, free=free)
+
+
+def _splits(report: ExtractReport) -> dict[str, object]:
+    return {
+        "run_dir": str(report.run_dir),
+        "seconds": report.seconds,
+        "splits": {
+            split: {
+                "images": summary.images,
+                "computed": summary.computed,
+                "tracks": summary.tracks,
+                "skipped": len(summary.skipped),
+                "workers": summary.effort.workers,
+                "seconds": {name: getattr(summary.effort, name) for name in ("wait", "compute", "write", "decode")},
+            }
+            for split, summary in (report.splits or {}).items()
+        },
+    }
+
+
+def _rate(report: ExtractReport) -> str:
+    """How fast it went, and where the time went."""
+    summaries = list((report.splits or {}).values())
+    computed = sum(summary.computed for summary in summaries)
+    effort = sum((summary.effort for summary in summaries[1:]), summaries[0].effort)
+    by = f"{effort.workers} worker{'s' if effort.workers > 1 else ''}" if effort.workers else "the same process"
+    return (
+        f"{computed / effort.main:.1f} images per second: {effort.wait:.1f} s waiting for pictures, "
+        f"{effort.compute:.1f} s computing, {effort.write:.1f} s writing ({effort.decode:.1f} s of decoding in {by}); "
+        f"{report.seconds:.1f} s in all"
+    )
 
 
 def _render(report: ExtractReport, console: Console) -> None:
@@ -167,9 +198,8 @@ def _render(report: ExtractReport, console: Console) -> None:
             + (f", {len(summary.skipped):,} pictures skipped" if summary.skipped else "")
             + (f", {summary.computed:,} computed now" if summary.computed else ", nothing to compute")
         )
-    computed = sum(summary.computed for summary in (report.splits or {}).values())
-    if computed:
-        console.print(f"{computed / report.seconds:.1f} images per second, {report.seconds:.1f} s in all")
+    if any(summary.computed for summary in (report.splits or {}).values()):
+        console.print(_rate(report), soft_wrap=True)
     for split, summary in (report.splits or {}).items():
         if summary.skipped:
             console.print(f"skipped: see {report.run_dir / 'features' / split / 'skipped.csv'}", soft_wrap=True)

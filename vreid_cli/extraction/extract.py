@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 
 import torch
 
 from vreid_cli.data.listing import Listing
 from vreid_cli.errors import DataError, StoreError
+from vreid_cli.extraction.effort import Effort
 from vreid_cli.extraction.forward import Extractor
-from vreid_cli.extraction.loading import PictureDataset, load_batches
+from vreid_cli.extraction.loading import Batch, PictureDataset, load_batches
 from vreid_cli.extraction.planning import PartPlan, make_plan, split_plan
 from vreid_cli.extraction.renewal import LIMIT, Lack, PartResult, find_lack, renew
 from vreid_cli.models.transforms import Transform
@@ -56,6 +57,7 @@ class SplitSummary:
         tracks: Tracks with features.
         skipped: Pictures without, and why.
         empty_tracks: Tracks none of whose pictures could be used.
+        effort: Where the time went.
     """
 
     images: int
@@ -63,6 +65,7 @@ class SplitSummary:
     tracks: int
     skipped: tuple[Skipped, ...]
     empty_tracks: tuple[str, ...]
+    effort: Effort = field(default_factory=Effort, compare=False)
 
 
 def extract_split(
@@ -80,16 +83,21 @@ def extract_split(
     earlier = store.read_plan()
     plan = make_plan(listing.records, earlier, part_images=options.part_images)
     parts = split_plan(listing.records, plan)
-    lack = find_lack(store, parts, plans=(earlier or (), plan), max_pixels=options.max_pixels)
+    plans = (store.read_replaced_plan(), earlier or (), plan)
+    lack = find_lack(store, parts, plans=plans, max_pixels=options.max_pixels)
     if options.strict:
         _refuse_skipped(listing, lack)
     computed = 0
+    effort = Effort()
     if lack or plan != earlier:
         # From here until the end the store is not what it says: nobody may rank from it.
         store.complete_path.unlink(missing_ok=True)
+        if lack and plan != earlier:
+            # Interrupted, the next run must find what the parts that are left hold.
+            store.keep_replaced_plan()
         store.write_plan(plan)
-        computed = _commit(store, lack, extractor=extractor, options=options)
-    summary = _summarise(store, parts, computed=computed)
+        computed = _commit(store, lack, extractor=extractor, options=options, effort=effort)
+    summary = _summarise(store, parts, computed=computed, effort=effort)
     _finish(store, listing, summary, parts=len(parts), facts=options.facts)
     return summary
 
@@ -102,13 +110,17 @@ def _refuse_skipped(listing: Listing, lack: Lack) -> None:
                 _skip(record, entry.reason, strict=True)
 
 
-def _commit(store: FeatureStore, lack: Lack, *, extractor: Extractor, options: ExtractionOptions) -> int:
+def _commit(
+    store: FeatureStore, lack: Lack, *, extractor: Extractor, options: ExtractionOptions, effort: Effort
+) -> int:
     """Write the parts that are lacking, remove those that are not needed; the number of pictures computed."""
     for result in renew(store, lack):
-        _write(store, result, options)
+        with effort.on("write"):
+            _write(store, result, options)
     computed = 0
-    for result in _compute(lack.compute, extractor, options=options):
-        _write(store, result, options)
+    for result in _compute(lack.compute, extractor, options=options, effort=effort):
+        with effort.on("write"):
+            _write(store, result, options)
         computed += len(result.kept)
     for number in lack.remove:
         store.part_path(number).unlink()
@@ -122,19 +134,16 @@ def _write(store: FeatureStore, result: PartResult, options: ExtractionOptions) 
     store.write_part(plan.part, records, features=result.features, facts=facts)
 
 
-def _compute(parts: Sequence[PartPlan], extractor: Extractor, *, options: ExtractionOptions) -> Iterator[PartResult]:
+def _compute(
+    parts: Sequence[PartPlan], extractor: Extractor, *, options: ExtractionOptions, effort: Effort
+) -> Iterator[PartResult]:
     """Features of each part as soon as its last batch is done."""
     records = [record for part in parts for record in part.records]
     if not records:
         return
     extractor.prepare()
     cut = _cut_batches(parts, extractor.batch_size)
-    loaded = load_batches(
-        PictureDataset(records, options.transform, max_pixels=options.max_pixels),
-        [batch for batches in cut for batch in batches],
-        workers=choose_workers(options.workers, pictures=len(records), on_cpu=extractor.device.type == "cpu"),
-        pin_memory=extractor.device.type == "cuda",
-    )
+    loaded = _load(records, cut, extractor, options=options, effort=effort)
     recorded = {**options.recorded, LIMIT: str(options.max_pixels)}
     with progress(total=len(records), what="extracting", unit="img") as bar:
         for part, batches in zip(parts, cut, strict=True):
@@ -142,13 +151,41 @@ def _compute(parts: Sequence[PartPlan], extractor: Extractor, *, options: Extrac
             kept: list[int] = []
             features: list[torch.Tensor] = []
             skipped: list[Skipped] = []
+            bar.set_postfix_str(f"{extractor.device}, batch {extractor.batch_size}", refresh=False)
             for batch in islice(loaded, len(batches)):
                 skipped += [_skip(records[index], reason, strict=options.strict) for index, reason in batch.bad]
                 if batch.indices:
-                    features.append(extractor.compute(batch.pixels))
+                    with effort.on("compute"):
+                        features.append(extractor.compute(batch.pixels))
                 kept += [index - first for index in batch.indices]
                 bar.update(len(batch.indices) + len(batch.bad))
             yield PartResult(part, kept, _stack(features, extractor.width), tuple(skipped), recorded)
+
+
+def _load(
+    records: Sequence[ImageRecord],
+    cut: Sequence[Sequence[list[int]]],
+    extractor: Extractor,
+    *,
+    options: ExtractionOptions,
+    effort: Effort,
+) -> Iterator[Batch]:
+    """The batches, with the time that they were waited for and that their decoding took."""
+    device = extractor.device.type
+    effort.workers = choose_workers(options.workers, pictures=len(records), on_cpu=device == "cpu")
+    loaded = load_batches(
+        PictureDataset(records, options.transform, max_pixels=options.max_pixels),
+        [batch for batches in cut for batch in batches],
+        workers=effort.workers,
+        pin_memory=device == "cuda",
+    )
+    while True:
+        with effort.on("wait"):
+            batch = next(loaded, None)
+        if batch is None:
+            return
+        effort.decode += batch.decode_seconds
+        yield batch
 
 
 def _cut_batches(parts: Sequence[PartPlan], batch_size: int) -> list[list[list[int]]]:
@@ -194,6 +231,7 @@ def _finish(
             f"the first, {first.image_id}: {first.reason}",
             file=listing.picture_root,
         )
+    store.drop_replaced_plan()
     store.write_complete(
         summary.skipped,
         facts={
@@ -207,14 +245,14 @@ def _finish(
     )
 
 
-def _summarise(store: FeatureStore, parts: Sequence[PartPlan], *, computed: int) -> SplitSummary:
+def _summarise(store: FeatureStore, parts: Sequence[PartPlan], *, computed: int, effort: Effort) -> SplitSummary:
     skipped = [entry for part in parts for entry in _facts(store, part.part).skipped]
     gone = {entry.image_id for entry in skipped}
     planned = [record for part in parts for record in part.records]
     filled = {record.track_id for record in planned if record.image_id not in gone}
     empty = sorted({record.track_id or "" for record in planned} - {track or "" for track in filled})
     images = len(planned) - len(skipped)
-    return SplitSummary(images, computed, len(filled), tuple(skipped), tuple(empty))
+    return SplitSummary(images, computed, len(filled), tuple(skipped), tuple(empty), effort)
 
 
 def _facts(store: FeatureStore, part: int) -> PartFacts:

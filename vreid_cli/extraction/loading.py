@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from vreid_cli.data.decoding import BadPictureError, decode_rgb
 from vreid_cli.models.transforms import Transform
-from vreid_cli.runtime.workers import leave_interrupts_to_parent, worker_died
+from vreid_cli.runtime.workers import follow_parent, worker_died
 from vreid_cli.types import ImageRecord
 
 
@@ -22,14 +23,35 @@ class Batch:
         indices: Positions of the good pictures among all records.
         pixels: (B, 3, crop, crop) uint8.
         bad: Position and reason of each bad picture.
+        decode_seconds: CPU time that reading, decoding and cropping them took.
     """
 
     indices: list[int]
     pixels: torch.Tensor
     bad: list[tuple[int, str]]
+    decode_seconds: float = 0.0
+
+    def pin_memory(self) -> Batch:
+        """The batch in memory that a GPU copies from by itself; torch's loader calls it."""
+        return replace(self, pixels=self.pixels.pin_memory())
 
 
-class PictureDataset(Dataset[tuple[int, torch.Tensor | str]]):
+@dataclass(frozen=True)
+class Decoded:
+    """One picture on its way into a batch.
+
+    Attributes:
+        index: Its position among all records.
+        content: (3, crop, crop) uint8, or why there are no pixels.
+        seconds: CPU time that it took.
+    """
+
+    index: int
+    content: torch.Tensor | str
+    seconds: float
+
+
+class PictureDataset(Dataset[Decoded]):
     """Decodes and crops one picture at a time; a bad one yields its reason instead of pixels."""
 
     def __init__(self, records: Sequence[ImageRecord], transform: Transform, *, max_pixels: int) -> None:
@@ -40,13 +62,19 @@ class PictureDataset(Dataset[tuple[int, torch.Tensor | str]]):
     def __len__(self) -> int:
         return len(self._pictures)
 
-    def __getitem__(self, index: int) -> tuple[int, torch.Tensor | str]:
+    def __getitem__(self, index: int) -> Decoded:
+        # CPU time, not the clock's: beside a busy network a worker waits for its turn.
+        started = time.thread_time()
+        content = self._decode(index)
+        return Decoded(index, content, time.thread_time() - started)
+
+    def _decode(self, index: int) -> torch.Tensor | str:
         path, box = self._pictures[index]
         try:
             picture = decode_rgb(path, max_pixels=self._max_pixels, box=box)
         except BadPictureError as error:
-            return index, str(error)
-        return index, self._transform.crop_uint8(picture)
+            return str(error)
+        return self._transform.crop_uint8(picture)
 
 
 def load_batches(
@@ -57,13 +85,13 @@ def load_batches(
     Raises:
         VreidError: A worker process died.
     """
-    loader: DataLoader[tuple[int, torch.Tensor | str]] = DataLoader(
+    loader: DataLoader[Decoded] = DataLoader(
         dataset,
         batch_sampler=batches,
         num_workers=workers,
         collate_fn=_collate,
         pin_memory=pin_memory,
-        worker_init_fn=leave_interrupts_to_parent,
+        worker_init_fn=follow_parent,
         prefetch_factor=4 if workers else None,
     )
     try:
@@ -75,8 +103,8 @@ def load_batches(
         raise died from None
 
 
-def _collate(items: list[tuple[int, torch.Tensor | str]]) -> Batch:
-    good = [(index, pixels) for index, pixels in items if isinstance(pixels, torch.Tensor)]
-    bad = [(index, reason) for index, reason in items if isinstance(reason, str)]
+def _collate(items: list[Decoded]) -> Batch:
+    good = [(item.index, item.content) for item in items if isinstance(item.content, torch.Tensor)]
+    bad = [(item.index, item.content) for item in items if isinstance(item.content, str)]
     pixels = torch.stack([tensor for _, tensor in good]) if good else torch.empty(0, 3, 0, 0, dtype=torch.uint8)
-    return Batch([index for index, _ in good], pixels, bad)
+    return Batch([index for index, _ in good], pixels, bad, sum(item.seconds for item in items))

@@ -13,6 +13,8 @@ from vreid_cli.store.features import PlanRow
 from vreid_cli.types import ImageRecord
 
 _HASH_THREADS = 8
+#: Files handed to the threads at a time: each that waits for its turn takes memory.
+_HASH_AT_ONCE = 1024
 
 #: Id of a picture and digest of its content: as long as both are the same, so is its LR.
 Content = tuple[str, str]
@@ -134,9 +136,11 @@ def _hash_all(paths: Sequence[Path]) -> dict[Path, str]:
         return {}
     with ThreadPoolExecutor(_HASH_THREADS) as pool, progress(total=len(paths), what="looking", unit="files") as bar:
         digests = {}
-        for path, digest in zip(paths, pool.map(_hash_file, paths), strict=True):
-            digests[path] = digest
-            bar.update()
+        for start in range(0, len(paths), _HASH_AT_ONCE):
+            some = paths[start : start + _HASH_AT_ONCE]
+            for path, digest in zip(some, pool.map(_hash_file, some), strict=True):
+                digests[path] = digest
+                bar.update()
     return digests
 
 

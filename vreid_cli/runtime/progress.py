@@ -19,6 +19,9 @@ class Bar(Protocol):
     def update(self, n: float | None = 1) -> object:
         """Advance by ``n``."""
 
+    def set_postfix_str(self, s: str = "", refresh: bool = True) -> object:
+        """Say something at its end, at once or when it is next drawn."""
+
 
 class _TqdmHandler(logging.Handler):
     """Writes log lines above a running bar instead of through it."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
+import sys
 
 from vreid_cli.errors import VreidError
 
 #: Below this many pictures, starting worker processes takes longer than they save.
 _WORTH_WORKERS = 64
 _MOST_WORKERS = 16
+#: PR_SET_PDEATHSIG of Linux' prctl.
+_DIE_WITH_PARENT = 1
 
 
 def choose_workers(requested: int | str, *, pictures: int, on_cpu: bool) -> int:
@@ -23,9 +27,15 @@ def choose_workers(requested: int | str, *, pictures: int, on_cpu: bool) -> int:
     return max(1, cores // 8) if on_cpu else min(_MOST_WORKERS, cores)
 
 
-def leave_interrupts_to_parent(_worker: int) -> None:
-    """Start a worker so that Ctrl-C, which reaches the whole process group, is told once: by the parent."""
+def follow_parent(_worker: int) -> None:
+    """Start a worker so that Ctrl-C is told once, by the parent, and that it dies as soon as the parent does.
+
+    Ctrl-C reaches the whole process group. A worker that outlived a killed parent would hold the run's lock,
+    which it inherited: the same command, typed again at once, would be refused.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":  # elsewhere workers inherit nothing
+        ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
 
 
 def worker_died(error: RuntimeError, *, kept: str) -> VreidError | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,7 @@ PLAN_SCHEMA = pa.schema(
 )
 _LABEL_COLUMNS = ("image_id", "track_id", "vehicle_id", "camera_id")
 _PART_COLUMNS = (*_LABEL_COLUMNS, "frame", "feature")
+_LOOK_AGAIN = "remove it and run the same vreid extract again: parts that hold what they should are kept"
 _RESTART = "use --restart to make the features anew, or another --run-dir"
 
 
@@ -106,6 +108,21 @@ class PartFacts:
         return cls(identity, recorded, texts["pictures"], texts["labels"], skipped)
 
 
+@dataclass(frozen=True)
+class PartSummary:
+    """What a part holds, read without its features.
+
+    Attributes:
+        images: Number of rows.
+        width: Numbers in a feature.
+        labels: The values of each label column, absent ones left out.
+    """
+
+    images: int
+    width: int
+    labels: Mapping[str, frozenset[str]]
+
+
 class PartedMatrix:
     """Features in memory-mapped parts; ``order`` maps gallery order to rows as the parts hold them."""
 
@@ -148,6 +165,11 @@ class FeatureStore:
         return self.path / "plan.parquet"
 
     @property
+    def replaced_plan_path(self) -> Path:
+        """The plan before it, for as long as parts may be left that were made by that."""
+        return self.path / "plan-replaced.parquet"
+
+    @property
     def skipped_path(self) -> Path:
         """The list of pictures that could not be used."""
         return self.path / "skipped.csv"
@@ -175,7 +197,7 @@ class FeatureStore:
         self.remove_leftovers()
         for part in self.part_numbers():
             self.part_path(part).unlink()
-        for path in (self.plan_path, self.skipped_path):
+        for path in (self.plan_path, self.replaced_plan_path, self.skipped_path):
             path.unlink(missing_ok=True)
 
     # -- the plan ---------------------------------------------------------------------------------------
@@ -186,19 +208,31 @@ class FeatureStore:
         Raises:
             StoreError: It is damaged.
         """
-        if not self.plan_path.is_file():
-            return None
+        return _read_plan(self.plan_path)
+
+    def read_replaced_plan(self) -> list[PlanRow]:
+        """The plan that some parts may still follow, after an interruption; empty if there is none."""
         try:
-            columns = pq.read_table(self.plan_path, schema=PLAN_SCHEMA).to_pydict()
-        except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-            raise StoreError(f"{self.plan_path} is damaged: {error}", hint=_RESTART, file=self.plan_path) from None
-        return [PlanRow(*values) for values in zip(*(columns[name] for name in PLAN_SCHEMA.names), strict=True)]
+            return _read_plan(self.replaced_plan_path) or []
+        except StoreError:
+            return []  # it only spares computing
+
+    def keep_replaced_plan(self) -> None:
+        """Keep the plan that is about to be replaced; one that is kept already stays: its parts are the older ones."""
+        if self.plan_path.is_file() and not self.replaced_plan_path.is_file():
+            with atomic_path(self.replaced_plan_path) as temporary:
+                shutil.copyfile(self.plan_path, temporary)
+
+    def drop_replaced_plan(self) -> None:
+        """Remove it, once every part follows the plan."""
+        self.replaced_plan_path.unlink(missing_ok=True)
 
     def write_plan(self, plan: Sequence[PlanRow]) -> None:
         """Write the plan, atomically."""
         columns = {name: [getattr(row, name) for row in plan] for name in PLAN_SCHEMA.names}
         with atomic_path(self.plan_path) as temporary:
             pq.write_table(pa.table(columns, schema=PLAN_SCHEMA), temporary)
+        _release_memory()
 
     # -- the parts --------------------------------------------------------------------------------------
 
@@ -233,6 +267,19 @@ class FeatureStore:
         """Image ids and features of a part; the features are memory-mapped and read-only."""
         batch = self._open_part(part)
         return _text(batch, "image_id"), _features(batch)
+
+    def summarise_part(self, part: int) -> PartSummary:
+        """What a part holds.
+
+        Raises:
+            StoreError: It is missing or damaged.
+        """
+        batch = self._open_part(part)
+        labels = {
+            name: frozenset(value for value in batch.column(name).unique().to_pylist() if value is not None)
+            for name in _LABEL_COLUMNS
+        }
+        return PartSummary(batch.num_rows, batch.schema.types[-1].list_size, labels)
 
     def _open_part(self, part: int) -> pa.RecordBatch:
         path = self.part_path(part)
@@ -271,13 +318,20 @@ class FeatureStore:
     def write_complete(self, skipped: Sequence[Skipped], *, facts: Mapping[str, Any]) -> None:
         """List what was skipped, then mark the store complete; nothing is written if it says so already."""
         content = {"schema": 1, **facts}
-        if self.is_complete() and read_json_object(self.complete_path) == content:
+        if self._says(content):
             return
         with atomic_path(self.skipped_path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(["image_id", "track_id", "reason"])
             writer.writerows([s.image_id, s.track_id, s.reason] for s in skipped)
         write_json(self.complete_path, content)
+
+    def _says(self, content: Mapping[str, Any]) -> bool:
+        """Whether ``complete.json`` has this content; where it is damaged it has not, and is written anew."""
+        try:
+            return self.is_complete() and read_json_object(self.complete_path) == content
+        except StoreError:
+            return False
 
     def read_complete(self) -> dict[str, Any]:
         """The facts of a complete store.
@@ -334,6 +388,22 @@ class FeatureStore:
                     hint="run the same vreid extract again: it makes what is missing",
                     file=self.path,
                 )
+
+
+def _read_plan(path: Path) -> list[PlanRow] | None:
+    if not path.is_file():
+        return None
+    try:
+        columns = pq.read_table(path, schema=PLAN_SCHEMA).to_pydict()
+        _release_memory()
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        raise StoreError(f"{path} is damaged: {error}", hint=_LOOK_AGAIN, file=path) from None
+    return [PlanRow(*values) for values in zip(*(columns[name] for name in PLAN_SCHEMA.names), strict=True)]
+
+
+def _release_memory() -> None:
+    """Give back what Arrow keeps for its next table: of a plan that is a kilobyte a picture."""
+    pa.default_memory_pool().release_unused()
 
 
 def _damaged(path: Path, reason: object) -> StoreError:

@@ -19,6 +19,11 @@ from vreid_cli.types import SPLITS, Split
 
 RUNS_FOLDER = Path("runs")
 LATEST = "latest"
+#: Of a training: all that it needs to go on, and the networks of its last and its best epoch.
+STATE, LAST, BEST = "resume.safetensors", "last.safetensors", "best.safetensors"
+LOG, CURVES = "log.csv", "curves.png"
+#: What a run directory can hold; a folder with none of it is none.
+_PARTS = ("run.json", "features", "rankings", "evaluations", "checkpoints")
 
 
 class RunDirectory:
@@ -60,6 +65,10 @@ class RunDirectory:
         """Splits that have a folder of features, complete or not."""
         return [split for split in SPLITS if self.features(split).path.is_dir()]
 
+    def exists(self) -> bool:
+        """Whether the folder holds anything that a run is made of."""
+        return any((self.path / name).exists() for name in _PARTS)
+
     def read_info(self) -> dict[str, Any]:
         """The content of ``run.json``.
 
@@ -85,6 +94,22 @@ class RunDirectory:
         entry = {"time": when, "command": list(command), "version": version, "exit_code": exit_code}
         with (self.path / "history.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+
+    def read_history(self) -> tuple[list[dict[str, Any]], int]:
+        """The commands as they were run, oldest first, and the number of lines that cannot be read.
+
+        Raises:
+            StoreError: The file cannot be read.
+        """
+        path = self.path / "history.jsonl"
+        if not path.is_file():
+            return [], 0
+        try:
+            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError as error:
+            raise StoreError(f"{path} cannot be read: {error.strerror}", file=path) from None
+        entries = [_history_entry(line) for line in lines if line.strip()]
+        return [entry for entry in entries if entry is not None], entries.count(None)
 
     def mark_latest(self, runs_folder: Path = RUNS_FOLDER) -> None:
         """Let ``runs/latest`` name this run, relative to ``runs`` where that is possible."""
@@ -118,6 +143,8 @@ class RunDirectory:
                 file=self.path,
             ) from None
         try:
+            for path in self.path.glob(".*.tmp*"):  # of a process that was killed while it wrote
+                path.unlink(missing_ok=True)
             yield
         finally:
             lock.release()
@@ -130,3 +157,13 @@ def latest_run(runs_folder: Path = RUNS_FOLDER) -> RunDirectory | None:
         return None
     run = RunDirectory(Path(os.path.normpath(runs_folder / pointer.read_text(encoding="utf-8").strip())))
     return run if run.info_path.is_file() else None
+
+
+def _history_entry(line: str) -> dict[str, Any] | None:
+    try:
+        entry = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(entry, dict) or not isinstance(entry.get("command"), list):
+        return None
+    return entry

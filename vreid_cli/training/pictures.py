@@ -14,7 +14,7 @@ from vreid_cli.data.decoding import BadPictureError, decode_rgb
 from vreid_cli.errors import DataError
 from vreid_cli.models.transforms import Transform
 from vreid_cli.runtime.progress import progress
-from vreid_cli.runtime.workers import leave_interrupts_to_parent, worker_died
+from vreid_cli.runtime.workers import follow_parent, worker_died
 from vreid_cli.training.augmentation import augment
 from vreid_cli.training.batches import random_source
 from vreid_cli.types import ImageRecord
@@ -125,7 +125,7 @@ def read_pictures(
         _Squares(files),
         batch_size=None,
         num_workers=workers,
-        worker_init_fn=leave_interrupts_to_parent,
+        worker_init_fn=follow_parent,
         generator=torch.Generator(),  # or it would draw from torch's global state
     )
     with progress(total=len(records), what="reading", unit="img") as bar:
@@ -215,7 +215,7 @@ def load_lessons(
         batch_size=None,
         num_workers=workers,
         pin_memory=pin_memory,
-        worker_init_fn=leave_interrupts_to_parent,
+        worker_init_fn=follow_parent,
         prefetch_factor=4 if workers else None,
         generator=torch.Generator(),  # or it would draw from torch's global state
     )

@@ -24,7 +24,7 @@ from vreid_cli.runtime.extras import require_extra
 from vreid_cli.runtime.memory import free_memory
 from vreid_cli.runtime.progress import log
 from vreid_cli.runtime.workers import choose_workers
-from vreid_cli.store.runs import RUNS_FOLDER, RunDirectory
+from vreid_cli.store.runs import BEST, CURVES, LAST, LOG, RUNS_FOLDER, STATE, RunDirectory
 from vreid_cli.training.batches import Labels, check_batches
 from vreid_cli.training.pictures import ReadPictures, read_pictures
 from vreid_cli.training.state import EpochResult, Scores, best_epoch, read_state, read_state_facts
@@ -34,7 +34,7 @@ from vreid_cli.types import ImageRecord, Split
 from vreid_cli.workflows.inputs import absolute, data_folders
 from vreid_cli.workflows.network import settle_architecture, weights_source
 from vreid_cli.workflows.session import Report, Session, check_contradictions
-from vreid_cli.workflows.training_files import BEST, CURVES, LAST, LOG, STATE, TrainingFiles
+from vreid_cli.workflows.training_files import TrainingFiles
 from vreid_cli.workflows.validation import Validation
 
 #: What must be the same for a training to go on: the rest is how fast it goes, or where from it is watched.

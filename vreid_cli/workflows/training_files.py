@@ -19,13 +19,10 @@ from vreid_cli.reports.plots import TrainingFigures, draw_training
 from vreid_cli.runtime.extras import require_extra
 from vreid_cli.runtime.progress import log
 from vreid_cli.store.atomic import write_text
-from vreid_cli.store.runs import RunDirectory
+from vreid_cli.store.runs import BEST, CURVES, LAST, LOG, STATE, RunDirectory
 from vreid_cli.training.state import EpochResult, best_epoch, save_state
 from vreid_cli.training.train import Learner
 
-STATE = "resume.safetensors"
-LAST, BEST = "last.safetensors", "best.safetensors"
-LOG, CURVES = "log.csv", "curves.png"
 _TENSORBOARD = "tensorboard"
 
 

@@ -1,0 +1,97 @@
+"""Does ``vreid extract`` need more memory for more pictures? Peaks of RssAnon for few and for many (Linux).
+
+    python tests/benchmarks/memory.py
+
+The pictures are small and drawn here, as is the network (ResNet18 at 32 pixels, never trained): what is
+measured is what the number of pictures costs, not what a network does. Each extraction is a process of its own;
+its memory and that of its decoding process are sampled from outside.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from made import machine
+from tiny import draw, save_weights
+
+_EVERY = 0.02
+_TRACK = 10
+
+
+def draw_pictures(folder: Path, count: int) -> Path:
+    """Tracks of ten pictures each; every track shows the same ten, which costs an extraction as much."""
+    first = folder / "gallery" / "000000_c001"
+    drawn = [draw(first / f"{number}.png", hue=number, seed=number) for number in range(_TRACK)]
+    contents = [path.read_bytes() for path in drawn]
+    for number in range(_TRACK, count):
+        path = folder / "gallery" / f"{number // _TRACK:06d}_c001" / f"{number % _TRACK}.png"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(contents[number % _TRACK])
+    return folder
+
+
+def anonymous(pid: int) -> float:
+    """Megabytes of memory that belong to no file; 0 once the process is gone."""
+    try:
+        found = re.search(r"^RssAnon:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    except OSError:
+        return 0.0
+    return 0.0 if found is None else int(found.group(1)) / 1e3
+
+
+def children(pid: int) -> list[int]:
+    """Processes that a process started and that are still there."""
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def peaks(command: list[str], folder: Path) -> tuple[float, float, float]:
+    """Highest RssAnon of a command and of its decoding processes together, in MB, and its seconds."""
+    started = time.monotonic()
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL)
+    own, others = 0.0, 0.0
+    while process.poll() is None:
+        own = max(own, anonymous(process.pid))
+        others = max(others, sum(anonymous(child) for child in children(process.pid)))
+        time.sleep(_EVERY)
+    if process.returncode:
+        raise SystemExit(f"the extraction ended with {process.returncode}")
+    return own, others, time.monotonic() - started
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pictures", type=int, nargs=2, default=(1_000, 20_000))
+    few, many = parser.parse_args().pictures
+    print(machine())
+    found: dict[int, tuple[float, float, float]] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        weights = save_weights(folder / "tiny.safetensors")
+        for count in (few, many):
+            data = draw_pictures(folder / f"data{count}", count)
+            command = [sys.executable, "-m", "vreid_cli", "extract", "--dataset", "tracks", "--data-dir", str(data)]
+            command += ["--arch", "resnet18", "--weights", str(weights), "--split", "gallery", "--device", "cpu"]
+            command += ["--workers", "1", "--quiet", "--run-dir", str(folder / f"run{count}")]
+            own, workers, seconds = found[count] = peaks(command, folder)
+            print(
+                f"{count:,} pictures: {own:.0f} MB, its decoding process {workers:.0f} MB, {seconds:.0f} s", flush=True
+            )
+    own = found[many][0] - found[few][0]
+    print(f"ratio {found[many][0] / found[few][0]:.3f}; {1e3 * own / (many - few):.2f} kB for each further picture")
+    print(f"ratio of the decoding process {found[many][1] / found[few][1]:.3f}")
+
+
+if __name__ == "__main__":
+    main()
