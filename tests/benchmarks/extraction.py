@@ -169,7 +169,7 @@ def compare(bench: Bench, rounds: int) -> None:
     print(f"export and check: {seconds_of(bare['onnx'].prepare):.1f} s")
     bare["torch"] = TorchBackend(loaded.network, CPU)
     sample = bench.dataset(loaded, BATCH)
-    images = loaded.transform.normalise(torch.stack([sample[index][1] for index in range(BATCH)]))  # type: ignore[misc]
+    images = loaded.transform.normalise(torch.stack([sample[index].content for index in range(BATCH)]))  # type: ignore[misc]
     for backend in bare.values():
         forward_seconds(backend, images)
     bench.time_opening()
