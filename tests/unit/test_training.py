@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from vreid_cli.models.checkpoint import network_state, save_checkpoint
 from vreid_cli.models.transforms import Transform
 from vreid_cli.models.weights import WeightsSource, load_network
 from vreid_cli.runtime.executors import LocalExecutor
-from vreid_cli.training.pictures import PicturesInMemory
+from vreid_cli.training.pictures import PicturesInMemory, load_lessons
 from vreid_cli.training.state import EpochResult, Scores, best_epoch, read_state, read_state_facts, save_state
 from vreid_cli.training.train import Learner, Lessons
 
@@ -170,6 +171,24 @@ def test_going_on_from_a_file_ends_with_the_same_bits(tmp_path: Path, recipe: di
     assert same(after.result, whole.result)
     assert [e.loss for e in after.history] == [e.loss for e in whole.history]
     assert read_state_facts(path) == {"note": "ü"}
+
+
+def test_each_epoch_changes_a_picture_otherwise(monkeypatch: pytest.MonkeyPatch):
+    # One picture for all, so that its order within an epoch makes no difference.
+    lessons = toy()
+    assert isinstance(lessons.pictures, PicturesInMemory)
+    lessons.pictures.pixels[:] = lessons.pictures.pixels[0].clone()
+    seen: list[set[bytes]] = []
+
+    def watch(*arguments: object, **more: object) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        batches = list(load_lessons(*arguments, **more))  # type: ignore[arg-type]
+        seen.append({picture.numpy().tobytes() for pixels, _ in batches for picture in pixels})
+        yield from batches
+
+    monkeypatch.setattr("vreid_cli.training.train.load_lessons", watch)
+    learn(learner(epochs=2, tint=0.5), lessons=lessons)
+    assert len(seen[0]) == len(seen[1]) == len(lessons.labels)
+    assert not seen[0] & seen[1]
 
 
 def test_what_helps_to_prepare_pictures_changes_nothing():
