@@ -20,6 +20,7 @@ from vreid_cli.cli.options import (
     Device,
     LabelPattern,
     Options,
+    Precision,
     Strict,
     Weights,
     Workers,
@@ -75,15 +76,7 @@ def command(
     arch: Arch = None,
     weights: Weights = None,
     device: Device = None,
-    precision: Annotated[
-        str | None,
-        typer.Option(
-            "--precision",
-            metavar="fp32|tf32|bf16|fp16",
-            help="Arithmetic of the forward pass. \\[fp32]",
-            rich_help_panel=COMPUTE,
-        ),
-    ] = None,
+    precision: Precision = None,
     backend: Annotated[
         str | None,
         typer.Option(

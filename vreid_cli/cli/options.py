@@ -112,6 +112,15 @@ Device = Annotated[
         "--device", metavar="auto|cpu|cuda|cuda:N|mps", help="Where to compute. \\[auto]", rich_help_panel=COMPUTE
     ),
 ]
+Precision = Annotated[
+    str | None,
+    typer.Option(
+        "--precision",
+        metavar="fp32|tf32|bf16|fp16",
+        help="Arithmetic of the forward pass. \\[fp32]",
+        rich_help_panel=COMPUTE,
+    ),
+]
 TrackUnit = Annotated[
     str | None,
     typer.Option(

@@ -20,6 +20,7 @@ from vreid_cli.cli.options import (
     Device,
     LabelPattern,
     Options,
+    Precision,
     Strict,
     Workers,
     auto_or_number,
@@ -95,15 +96,7 @@ def command(
             rich_help_panel=_RECIPE,
         ),
     ] = None,
-    precision: Annotated[
-        str | None,
-        typer.Option(
-            "--precision",
-            metavar="fp32|tf32|bf16|fp16",
-            help="Arithmetic of the forward pass. \\[fp32]",
-            rich_help_panel=COMPUTE,
-        ),
-    ] = None,
+    precision: Precision = None,
     device: Device = None,
     workers: Workers = None,
     resume: Annotated[
