@@ -26,6 +26,8 @@ Architecture = Literal["densenet201", "resnet18", "alexnet", "vgg16", "inception
 Auto = Literal["auto"]
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 BackendName = Literal["torch", "onnx"]
+#: torch.compile's own names; ``reduce-overhead`` records CUDA graphs on a GPU.
+CompileMode = Literal["off", "default", "reduce-overhead", "max-autotune"]
 Positive = Annotated[int, Field(ge=1)]
 
 PROJECT_FILE = "vreid.toml"
@@ -96,6 +98,7 @@ class ExtractSettings(Section):
 
     precision: Precision = "fp32"
     backend: Literal["auto", "torch", "onnx"] = "auto"
+    compile: CompileMode = "off"
     batch_size: Auto | Positive = "auto"
     workers: Auto | Annotated[int, Field(ge=0, le=1024)] = "auto"
     part_images: Positive = 512

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +14,14 @@ import torch
 
 from vreid_cli.errors import DeviceError, ExportError, UsageError, WeightsError
 from vreid_cli.extraction import backends
-from vreid_cli.extraction.backends import Circumstances, Gain, OnnxBackend, TorchBackend, choose_backend
+from vreid_cli.extraction.backends import (
+    Circumstances,
+    CompiledBackend,
+    Gain,
+    OnnxBackend,
+    TorchBackend,
+    choose_backend,
+)
 from vreid_cli.extraction.forward import Extractor
 from vreid_cli.models import onnx_cache
 from vreid_cli.models.backbones import BACKBONES, build_random
@@ -227,6 +236,93 @@ def test_values_beyond_fp16_are_refused_with_advice():
     with pytest.raises(WeightsError, match="not finite") as caught:
         Extractor(loaded, CPU, batch_size=3, backend=backend).compute(pixels(3))
     assert "bf16" in (caught.value.hint or "")
+
+
+# -- torch.compile ------------------------------------------------------------------------------------------
+
+
+class Compiler:
+    """Stands for torch.compile: notes what it was asked for and how many pictures each call brought."""
+
+    def __init__(self, *, holds: int = 99, factor: float = 1.0) -> None:
+        self.asked: list[dict[str, object]] = []
+        self.sizes: list[int] = []
+        self._holds = holds
+        self._factor = factor
+
+    def __call__(self, latent: Callable[[torch.Tensor], torch.Tensor], **asked: object) -> object:
+        self.asked.append(asked)
+        place: list[torch.Tensor] = []
+
+        def compiled(images: torch.Tensor) -> torch.Tensor:
+            self.sizes.append(len(images))
+            if len(images) > self._holds:
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+            result = latent(images) * self._factor
+            if not place or place[0].shape != result.shape:
+                place[:] = [result]
+            return place[0].copy_(result)  # as CUDA graphs do: always the same place
+
+        return compiled
+
+
+def compiled_extractor(batch_size: int) -> Extractor:
+    loaded = load()
+    return Extractor(
+        loaded, CPU, batch_size=batch_size, backend=CompiledBackend(loaded.network, CPU, mode="reduce-overhead")
+    )
+
+
+def test_batches_are_filled_up_so_that_one_shape_is_compiled(monkeypatch: pytest.MonkeyPatch):
+    compiler = Compiler()
+    monkeypatch.setattr(torch, "compile", compiler)
+    extractor, pictures = compiled_extractor(4), pixels(11)
+    pending = [extractor.submit(piece) for piece in pictures.split(4)]
+    expected = Extractor(load(), CPU, batch_size=4).compute(pictures)
+    # All are on their way before the first is fetched: none may lie where the next is written.
+    assert deviation(torch.cat([fetch() for fetch in pending]), expected) <= 1e-6
+    assert compiler.sizes == [4, 4, 4]
+    assert compiler.asked == [{"mode": "reduce-overhead", "dynamic": False}]
+
+
+def test_out_of_memory_of_a_compiled_network_halves_the_batches(monkeypatch: pytest.MonkeyPatch):
+    compiler = Compiler(holds=2)
+    monkeypatch.setattr(torch, "compile", compiler)
+    extractor, pictures = compiled_extractor(8), pixels(13)
+    found = torch.cat([extractor.compute(piece) for piece in pictures.split(8)])
+    assert deviation(found, Extractor(load(), CPU, batch_size=8).compute(pictures)) <= 1e-6
+    assert extractor.batch_size == 2
+    assert compiler.sizes == [8, 4, 2, 2, 4, 2, 2, 2, 2, 2]
+
+
+def test_a_compiled_network_that_computes_something_else_is_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch, "compile", Compiler(factor=1.0001))
+    with pytest.raises(ExportError, match=r"something else: relative error 1\.0e-04, allowed 1e-05") as caught:
+        compiled_extractor(4).compute(pixels(4))
+    assert "extract.compile" in (caught.value.hint or "")
+
+
+def test_a_compiler_that_fails_is_named(monkeypatch: pytest.MonkeyPatch):
+    def fail(_graph: object, _example: object) -> None:
+        raise OSError("no compiler here")
+
+    compile_with = functools.partial(torch.compile, backend=fail)
+    monkeypatch.setattr(torch, "compile", lambda latent, **_asked: compile_with(latent))
+    with pytest.raises(
+        ExportError, match=r"torch\.compile cannot compile the network for cpu: .*no compiler"
+    ) as caught:
+        compiled_extractor(4).compute(pixels(4))
+    assert "C++ compiler" in (caught.value.hint or "")
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_torch_compile_itself():
+    pictures = pixels(7)
+    expected = Extractor(load(), CPU, batch_size=4).compute(pictures)
+    loaded = load()
+    backend = CompiledBackend(loaded.network, CPU, mode="default")
+    extractor = Extractor(loaded, CPU, batch_size=4, backend=backend)
+    assert deviation(torch.cat([extractor.compute(piece) for piece in pictures.split(4)]), expected) <= PARITY
 
 
 # -- the kept export ----------------------------------------------------------------------------------------

@@ -30,9 +30,9 @@ from vreid_cli.errors import DataError, DeviceError, StoreError, VreidError, Wei
 from vreid_cli.extraction import effort as effort_module
 from vreid_cli.extraction import loading, planning
 from vreid_cli.extraction.extract import ExtractionOptions, SplitSummary, extract_split
-from vreid_cli.extraction.forward import Extractor, choose_batch_size
+from vreid_cli.extraction.forward import Extractor, Pending, choose_batch_size, measure_batch_size
 from vreid_cli.extraction.loading import Batch, PictureDataset, load_batches
-from vreid_cli.models.backbones import Backbone, build_random
+from vreid_cli.models.backbones import BACKBONES, Backbone, build_random
 from vreid_cli.models.transforms import Transform
 from vreid_cli.models.weights import LoadedNetwork, weights_digest
 from vreid_cli.runtime.workers import choose_workers, follow_parent
@@ -84,9 +84,9 @@ class CountingExtractor(Extractor):
         self.network = network
         self.batches: list[int] = []
 
-    def compute(self, pixels: torch.Tensor) -> torch.Tensor:
+    def submit(self, pixels: torch.Tensor) -> Pending:
         self.batches.append(len(pixels))
-        return super().compute(pixels)
+        return super().submit(pixels)
 
 
 @dataclass
@@ -849,7 +849,8 @@ def test_effort_says_where_the_time_went(bench: Bench, monkeypatch: pytest.Monke
     bench.picture("0002_c001/1.png").write_bytes(b"no picture")
     effort = bench.run(workers=workers).effort
     batches, parts = len(bench.extractor.batches), 3
-    assert (effort.compute, effort.write) == (batches, parts)
+    # Of each batch its way to the device, with the forward pass, and its way back are timed.
+    assert (effort.compute, effort.write) == (2 * batches, parts)
     assert effort.wait == batches
     assert effort.workers == workers
     assert 0 < effort.decode < 60
@@ -919,6 +920,99 @@ def test_choices_left_to_vreid():
     loaded = LoadedNetwork(extractor.network, SMALL, "random", "")
     assert choose_batch_size(5, loaded, device=CPU) == 5
     assert choose_batch_size("auto", loaded, device=CPU) == 8
+
+
+@dataclass
+class PlayedMemory:
+    """Plays the memory of a CUDA device, in bytes."""
+
+    free: int
+    held: int = 0
+    used: int = 0
+    peak: int = 0
+
+    def play(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device: (self.free, 10**12))
+        monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _device: self.held)
+        monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _device: self.used)
+        monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda _device: self.peak)
+        monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda _device: None)
+
+
+@pytest.mark.parametrize(
+    ("free", "held", "batch"),
+    [
+        (10**9, 0, 32),  # 60 pictures of 10 MB in six tenths of it
+        (10**9, 100_000_000, 64),  # torch holds 80 MB more that it does not use
+        (10**6, 0, 8),  # less than that is worth no batch: out of memory then halves it
+        (10**11, 0, 256),
+    ],
+)
+def test_a_gpu_batch_fits_what_a_small_one_took(monkeypatch: pytest.MonkeyPatch, free: int, held: int, batch: int):
+    extractor = CountingExtractor(batch_size=8)
+    PlayedMemory(free, held or 20_000_000, used=20_000_000, peak=100_000_000).play(monkeypatch)
+    assert measure_batch_size(extractor) == batch
+    assert extractor.batches == [8]
+
+
+def test_a_gpu_too_small_for_a_small_batch(monkeypatch: pytest.MonkeyPatch):
+    extractor = CountingExtractor(batch_size=8)
+    extractor.network.latent = SmallMemory(extractor, holds=2, error=OUT_OF_MEMORY["cuda"])
+    PlayedMemory(free=10**11).play(monkeypatch)
+    assert measure_batch_size(extractor) == 2
+
+
+def test_a_gpu_batch_by_the_table(monkeypatch: pytest.MonkeyPatch):
+    PlayedMemory(free=2**30).play(monkeypatch)
+    network = build_random(BACKBONES["resnet18"], seed=0)
+    halved = Transform(resize=128, crop=112)
+    for transform, batch in ((BACKBONES["resnet18"].transform, 16), (halved, 64)):
+        loaded = LoadedNetwork(network, transform, "random", "")
+        assert choose_batch_size("auto", loaded, device=torch.device("cuda")) == batch
+
+
+# -- batches on their way -----------------------------------------------------------------------------------
+
+
+class AheadExtractor(CountingExtractor):
+    """Plays a device that works on while the next batches are prepared."""
+
+    def __init__(self, ahead: int) -> None:
+        super().__init__()
+        self._far = ahead
+        self.events: list[tuple[str, int]] = []
+
+    @property
+    def ahead(self) -> int:
+        return self._far
+
+    def submit(self, pixels: torch.Tensor) -> Pending:
+        number = len(self.batches)
+        pending = super().submit(pixels)
+        self.events.append(("submitted", number))
+
+        def fetch() -> torch.Tensor:
+            self.events.append(("fetched", number))
+            return pending()
+
+        return fetch
+
+
+@pytest.mark.parametrize("ahead", [1, 2, 9])
+def test_batches_are_submitted_ahead_and_kept_apart(bench: Bench, monkeypatch: pytest.MonkeyPatch, ahead: int):
+    bench.picture("0002_c001/1.png").write_bytes(b"no picture")
+    bench.run()
+    other = FeatureStore(bench.store.path.with_name("ahead"))
+    monkeypatch.setitem(globals(), "CountingExtractor", lambda: AheadExtractor(ahead))
+    bench.run(other)
+    assert bench.files(other) == bench.files()
+    events = bench.extractor.events
+    count = len(events) // 2
+    assert [number for kind, number in events if kind == "fetched"] == list(range(count))
+    for number in range(count):
+        # When a batch is waited for, so many more are on their way.
+        before = events[: events.index(("fetched", number))]
+        assert sum(kind == "submitted" for kind, _ in before) == min(count, number + 1 + ahead)
 
 
 # -- the whole command --------------------------------------------------------------------------------------

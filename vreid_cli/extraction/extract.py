@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import TypeVar
 
 import torch
 
 from vreid_cli.data.listing import Listing
 from vreid_cli.errors import DataError, StoreError
 from vreid_cli.extraction.effort import Effort
-from vreid_cli.extraction.forward import Extractor
+from vreid_cli.extraction.forward import Extractor, Pending
 from vreid_cli.extraction.loading import Batch, PictureDataset, load_batches
 from vreid_cli.extraction.planning import PartPlan, make_plan, split_plan
 from vreid_cli.extraction.renewal import LIMIT, Lack, PartResult, find_lack, renew
@@ -20,6 +22,8 @@ from vreid_cli.runtime.progress import log, progress
 from vreid_cli.runtime.workers import choose_workers
 from vreid_cli.store.features import FeatureStore, PartFacts, Skipped
 from vreid_cli.types import Float32Array, ImageRecord
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -144,6 +148,7 @@ def _compute(
     extractor.prepare()
     cut = _cut_batches(parts, extractor.batch_size)
     loaded = _load(records, cut, extractor, options=options, effort=effort)
+    submitted = _look_ahead(_submit(loaded, extractor, effort=effort), extractor.ahead)
     recorded = {**options.recorded, LIMIT: str(options.max_pixels)}
     with progress(total=len(records), what="extracting", unit="img") as bar:
         for part, batches in zip(parts, cut, strict=True):
@@ -152,14 +157,37 @@ def _compute(
             features: list[torch.Tensor] = []
             skipped: list[Skipped] = []
             bar.set_postfix_str(f"{extractor.device}, batch {extractor.batch_size}", refresh=False)
-            for batch in islice(loaded, len(batches)):
+            for batch, pending in islice(submitted, len(batches)):
                 skipped += [_skip(records[index], reason, strict=options.strict) for index, reason in batch.bad]
-                if batch.indices:
+                if pending is not None:
                     with effort.on("compute"):
-                        features.append(extractor.compute(batch.pixels))
+                        features.append(pending())
                 kept += [index - first for index in batch.indices]
                 bar.update(len(batch.indices) + len(batch.bad))
             yield PartResult(part, kept, _stack(features, extractor.width), tuple(skipped), recorded)
+
+
+def _submit(
+    batches: Iterable[Batch], extractor: Extractor, *, effort: Effort
+) -> Iterator[tuple[Batch, Pending | None]]:
+    """Each batch with its LRs on their way; None where none of its pictures is good."""
+    for batch in batches:
+        if not batch.indices:
+            yield batch, None
+            continue
+        with effort.on("compute"):
+            pending = extractor.submit(batch.pixels)
+        yield batch, pending
+
+
+def _look_ahead(items: Iterable[T], count: int) -> Iterator[T]:
+    """The items in their order, each once ``count`` further ones have been begun."""
+    begun: deque[T] = deque()
+    for item in items:
+        begun.append(item)
+        if len(begun) > count:
+            yield begun.popleft()
+    yield from begun
 
 
 def _load(

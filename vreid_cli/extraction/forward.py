@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from vreid_cli.errors import DeviceError, WeightsError
@@ -9,10 +11,17 @@ from vreid_cli.extraction.backends import Backend, TorchBackend
 from vreid_cli.models.transforms import Transform
 from vreid_cli.models.weights import LoadedNetwork
 from vreid_cli.runtime.progress import log
+from vreid_cli.runtime.transfers import Transfers
 
 #: DenseNet201 runs fastest on a CPU at 8 pictures: more of them leave the caches (DESIGN section 8).
 _CPU_BATCH = 8
-_GPU_BATCHES = (8, 256)
+#: Fewer pictures leave a GPU idle between its kernels; more than the largest no longer make it faster.
+SMALLEST_GPU_BATCH, _LARGEST_GPU_BATCH = 8, 256
+#: Of the memory that is free: other programs want some, and what is free lies in pieces.
+_SHARE = 0.6
+
+#: Gives LRs (B, D) float32 on the CPU once a device has computed them.
+Pending = Callable[[], torch.Tensor]
 
 
 class Extractor:
@@ -23,14 +32,20 @@ class Extractor:
         device: Where to compute.
         batch_size: Pictures a batch.
         backend: What computes the forward pass; torch in fp32 if None, which moves the network to the device.
+
+    Attributes:
+        width: D of the LRs.
+        side: Pixels of the input's side.
     """
 
     def __init__(
         self, loaded: LoadedNetwork, device: torch.device, *, batch_size: int, backend: Backend | None = None
     ) -> None:
         self.device = device
+        self._transfers = Transfers(device)
         self.batch_size = batch_size
         self.width = loaded.network.backbone.width
+        self.side = loaded.transform.crop
         self._transform: Transform = loaded.transform
         self._backend: Backend = TorchBackend(loaded.network, device) if backend is None else backend
 
@@ -42,6 +57,11 @@ class Extractor:
         """
         self._backend.prepare()
 
+    @property
+    def ahead(self) -> int:
+        """Batches that may be submitted while an earlier one is waited for."""
+        return self._transfers.ahead
+
     def compute(self, pixels: torch.Tensor) -> torch.Tensor:
         """LRs (B, D) float32 on the CPU of pictures (B, 3, H, W) uint8.
 
@@ -49,15 +69,18 @@ class Extractor:
             DeviceError: The memory of the device does not suffice for a single picture.
             WeightsError: The network gives values that are not finite.
         """
+        return self.submit(pixels)()
+
+    def submit(self, pixels: torch.Tensor) -> Pending:
+        """Begin what :meth:`compute` does; the call gives its result. A GPU works on it meanwhile.
+
+        Raises:
+            DeviceError: As :meth:`compute`; :class:`WeightsError` comes from the call.
+        """
         with torch.inference_mode():
             pieces = [self._forward(piece) for piece in pixels.split(self.batch_size)]
-            features = torch.cat(pieces).float().cpu()
-        if not bool(torch.isfinite(features).all()):
-            raise WeightsError(
-                "the network gives latent representations that are not finite",
-                hint="check the weights file; or, with --precision fp16, use bf16, which has a wider range",
-            )
-        return features
+            fetched = self._transfers.fetch(torch.cat(pieces).float())
+        return lambda: _finite(fetched())
 
     def _forward(self, pixels: torch.Tensor) -> torch.Tensor:
         features = self._try(pixels)
@@ -72,7 +95,7 @@ class Extractor:
     def _try(self, pixels: torch.Tensor) -> torch.Tensor | None:
         """LRs on the device; None where its memory does not suffice."""
         try:
-            return self._backend.latent(self._transform.normalise(pixels.to(self.device, non_blocking=True)))
+            return self._backend.latent(self._transform.normalise(self._transfers.send(pixels)))
         except (MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
                 raise
@@ -88,6 +111,15 @@ class Extractor:
         return torch.cat([self._forward(piece) for piece in pixels.split(half)])
 
 
+def _finite(features: torch.Tensor) -> torch.Tensor:
+    if not bool(torch.isfinite(features).all()):
+        raise WeightsError(
+            "the network gives latent representations that are not finite",
+            hint="check the weights file; or, with --precision fp16, use bf16, which has a wider range",
+        )
+    return features
+
+
 def _is_out_of_memory(error: Exception) -> bool:
     # CUDA has a class of its own for it; MPS, cuDNN, cuBLAS and the CPU's allocator only say it.
     words = ("out of memory", "ALLOC_FAILED", "can't allocate memory")
@@ -101,9 +133,37 @@ def choose_batch_size(requested: int | str, loaded: LoadedNetwork, *, device: to
         return requested
     if device.type != "cuda":
         return _CPU_BATCH if device.type == "cpu" else 32
-    free, _ = torch.cuda.mem_get_info(device)
     backbone = loaded.network.backbone
     pixels = (loaded.transform.crop / backbone.transform.crop) ** 2
-    fits = int(0.6 * free / (backbone.activation_mb * pixels * 2**20))
-    smallest, largest = _GPU_BATCHES
-    return max(smallest, min(largest, 1 << max(0, fits.bit_length() - 1)))
+    return _fitting(_free(device), backbone.activation_mb * pixels * 2**20)
+
+
+def measure_batch_size(extractor: Extractor) -> int:
+    """Pictures a batch for the memory that is free on an extractor's CUDA device, from what a small batch takes there.
+
+    Args:
+        extractor: Computes by torch, whose memory is counted.
+
+    Raises:
+        DeviceError: The memory does not suffice for a single picture.
+    """
+    device, side = extractor.device, extractor.side
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    extractor.compute(torch.zeros(extractor.batch_size, 3, side, side, dtype=torch.uint8))
+    if extractor.batch_size < SMALLEST_GPU_BATCH:  # even that was too much
+        return extractor.batch_size
+    taken = torch.cuda.max_memory_allocated(device) - before
+    return _fitting(_free(device), max(1, taken) / extractor.batch_size)
+
+
+def _free(device: torch.device) -> float:
+    """Bytes that torch could still use on a CUDA device, with those that it holds and does not use."""
+    free, _ = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
+def _fitting(free: float, picture: float) -> int:
+    """The power of two that fits into so many bytes at so many a picture, within what a GPU likes."""
+    fits = int(_SHARE * free / picture)
+    return max(SMALLEST_GPU_BATCH, min(_LARGEST_GPU_BATCH, 1 << max(0, fits.bit_length() - 1)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -67,9 +68,15 @@ class Transform:
 
     def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
         """(B, 3, H, W) uint8 pixels to normalised float32 on the same device."""
-        mean = torch.tensor(self.mean, device=pixels.device).view(1, 3, 1, 1)
-        std = torch.tensor(self.std, device=pixels.device).view(1, 3, 1, 1)
+        mean, std = _channels(self.mean, pixels.device), _channels(self.std, pixels.device)
         return pixels.to(torch.float32).div_(255).sub_(mean).div_(std)
+
+
+@functools.lru_cache(maxsize=16)
+def _channels(values: tuple[float, float, float], device: torch.device) -> torch.Tensor:
+    """A value a channel, (1, 3, 1, 1) on the device. Kept: sending it to a GPU anew would wait for all its work."""
+    with torch.inference_mode(mode=False):  # so that training may use the same one
+        return torch.tensor(values, device=device).view(1, 3, 1, 1)
 
 
 def _triple(values: Mapping[str, list[float]], key: str) -> tuple[float, float, float]:

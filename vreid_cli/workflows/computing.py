@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
 import torch
 
-from vreid_cli.config import BackendName, ExtractSettings, Precision, Resolved, Settings
+from vreid_cli.config import BackendName, CompileMode, ExtractSettings, Precision, Resolved, Settings
 from vreid_cli.errors import ExportError, StoreError, UsageError
 from vreid_cli.extraction.backends import (
     Backend,
     Circumstances,
+    CompiledBackend,
     OnnxBackend,
     TorchBackend,
     choose_backend,
 )
-from vreid_cli.extraction.forward import Extractor, choose_batch_size
+from vreid_cli.extraction.forward import (
+    SMALLEST_GPU_BATCH,
+    Extractor,
+    choose_batch_size,
+    measure_batch_size,
+)
 from vreid_cli.models.onnx import has_onnx, require_onnx, require_onnx_device
 from vreid_cli.models.onnx_cache import is_cached, runtime_version
 from vreid_cli.models.weights import LoadedNetwork
@@ -38,6 +45,7 @@ class Computing:
         reason: Why this one.
         precision: Of the arithmetic.
         batch_size: Pictures a batch.
+        compile_mode: torch.compile's, or ``off``.
     """
 
     extractor: Extractor
@@ -45,21 +53,26 @@ class Computing:
     reason: str
     precision: Precision
     batch_size: int
+    compile_mode: CompileMode = "off"
 
     def describe(self) -> str:
         """Part of a line for people."""
         name = "ONNX Runtime" if self.backend == "onnx" else "torch"
-        return f"by {name} ({self.reason}), {self.precision}, batches of {self.batch_size}"
+        compiled = "" if self.compile_mode == "off" else f"compiled ({self.compile_mode}), "
+        return f"by {name} ({self.reason}), {compiled}{self.precision}, batches of {self.batch_size}"
 
     def recorded(self) -> dict[str, str]:
         """Circumstances for the parts: the same ones make the same bits."""
         runtime = {"onnxruntime": runtime_version()} if self.backend == "onnx" else {}
+        # Of the same back-end: it differs by rounding, as batches and versions do.
+        compiled = {} if self.compile_mode == "off" else {"compile": self.compile_mode}
         return {
             "batch_size": str(self.batch_size),
             "device": str(self.extractor.device),
             "threads": str(torch.get_num_threads()),
             "torch": str(torch.__version__),
             **runtime,
+            **compiled,
         }
 
 
@@ -75,6 +88,11 @@ def check_computing(resolved: Resolved, device: torch.device) -> None:
     if asked.backend != "onnx":
         return
     name = f"{resolved.name('extract.backend')} onnx"
+    if asked.compile != "off":
+        raise UsageError(
+            f"{name}: torch.compile has no part in what ONNX Runtime computes",
+            hint=f"leave out {resolved.name('extract.compile')}, or use --backend torch",
+        )
     if asked.precision != "fp32":
         raise UsageError(
             f"{name}: ONNX Runtime computes in fp32 only, not in {asked.precision}",
@@ -102,10 +120,14 @@ def settle_computing(
         # Other batches differ by rounding; but what suits another device may not fit into the memory of this one.
         earlier = before.recorded.get("batch_size", "")
         batch_size = int(earlier) if earlier.isdecimal() else batch_size
-    chosen = choose_batch_size(batch_size, loaded, device=device)
     name, reason, backend = _settle_backend(settings, loaded, device=device, before=before, pictures=pictures)
+    if batch_size == "auto" and device.type == "cuda" and name == "torch":
+        plain = TorchBackend(loaded.network, device, precision=asked.precision)
+        chosen = measure_batch_size(Extractor(loaded, device, batch_size=SMALLEST_GPU_BATCH, backend=plain))
+    else:
+        chosen = choose_batch_size(batch_size, loaded, device=device)
     extractor = Extractor(loaded, device, batch_size=chosen, backend=backend)
-    return Computing(extractor, name, reason, asked.precision, chosen)
+    return Computing(extractor, name, reason, asked.precision, chosen, asked.compile)
 
 
 def _settle_backend(
@@ -113,7 +135,11 @@ def _settle_backend(
 ) -> tuple[BackendName, str, Backend]:
     asked = settings.extract
     folder = weights_source(settings).folder
-    by_torch = functools.partial(TorchBackend, loaded.network, device, precision=asked.precision)
+    by_torch: Callable[[], Backend] = functools.partial(TorchBackend, loaded.network, device, precision=asked.precision)
+    if asked.compile != "off":
+        by_torch = functools.partial(
+            CompiledBackend, loaded.network, device, mode=asked.compile, precision=asked.precision
+        )
     by_onnx = functools.partial(OnnxBackend, loaded, device, folder=folder)
     name, reason = _name_backend(asked, before)
     if name is None:
@@ -135,6 +161,8 @@ def _name_backend(asked: ExtractSettings, before: PartFacts | None) -> tuple[Bac
     """The back-end that was asked for or that made what is there; None where it is still to be chosen."""
     if asked.backend != "auto":
         return asked.backend, "as asked"
+    if asked.compile != "off":
+        return "torch", "torch.compile was asked for"
     made_by = None if before is None else before.identity.get("backend")
     known = next((name for name in get_args(BackendName) if name == made_by), None)
     return known, "as the features that are there"
