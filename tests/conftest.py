@@ -33,6 +33,14 @@ def shared() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the user's cache out of the tests: an export that lies there would change what ``auto`` chooses."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VREID_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 LimitFiles = Callable[[int], AbstractContextManager[None]]
 
 

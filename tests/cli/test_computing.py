@@ -227,6 +227,33 @@ def test_precision_is_part_of_what_features_are(vreid: Vreid, made: Path, extrac
     assert "--restart" in error["hint"]
 
 
+# -- torch.compile ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("no_export")
+def test_a_compiled_network_makes_the_same_features(
+    vreid: Vreid, ready: Path, extract: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+    compile_with = torch.compile
+
+    def traced_only(latent: object, *, mode: str, dynamic: bool) -> object:
+        asked.append((mode, dynamic))
+        return compile_with(latent, backend="eager", dynamic=dynamic)  # needs no C++ compiler
+
+    monkeypatch.setattr(torch, "compile", traced_only)
+    repays(monkeypatch, pictures=1)
+    vreid(*extract, "--set", "extract.compile=default", "--run-dir", "compiled")
+    assert "by torch (torch.compile was asked for), compiled (default), fp32, batches of 8" in vreid.err
+    assert "torch.compile: relative error " in vreid.err
+    assert asked == [("default", False)]
+    assert deviation(Path("compiled"), ready) <= 1e-5
+    assert {part["compile"] for part in how(Path("compiled"))} == {"default"}
+    # It differs by rounding only, as batches do: the features can be gone on with either way.
+    draw_tracks(Path("data"), {"gallery/0005_c001": 2})
+    assert "gallery: 17 images in 8 tracks, 2 computed now" in vreid(*extract, "--run-dir", "compiled")
+
+
 # -- what cannot be --------------------------------------------------------------------------------------------
 
 
@@ -239,6 +266,14 @@ def test_precision_is_part_of_what_features_are(vreid: Vreid, made: Path, extrac
         (
             ("--backend", "onnx", "--precision", "bf16", "--device", "cpu"),
             "--backend onnx: ONNX Runtime computes in fp32 only, not in bf16",
+        ),
+        (
+            ("--backend", "onnx", "--set", "extract.compile=default"),
+            "--backend onnx: torch.compile has no part in what ONNX Runtime computes",
+        ),
+        (
+            ("--set", "extract.compile=fast"),
+            "--set extract.compile = \"fast\": needs 'off', 'default', 'reduce-overhead' or 'max-autotune'",
         ),
     ],
 )
