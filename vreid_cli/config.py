@@ -98,6 +98,7 @@ class ExtractSettings(Section):
     backend: Literal["auto", "torch", "onnx"] = "auto"
     batch_size: Auto | Positive = "auto"
     workers: Auto | Annotated[int, Field(ge=0, le=1024)] = "auto"
+    decode: Literal["pil", "device"] = "pil"
     part_images: Positive = 512
     max_pixels: Positive = 178_956_970
     restart: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from vreid_cli.workflows.extract import ExtractReport
+
+
+#: Of where the time went, in --json.
+_SECONDS = ("wait", "decode_on_device", "compute", "write", "decode")
 
 
 @functools.partial(with_common, default_run="runs/<dataset>-<arch>-<weights>")
@@ -164,7 +169,8 @@ def _splits(report: ExtractReport) -> dict[str, object]:
                 "tracks": summary.tracks,
                 "skipped": len(summary.skipped),
                 "workers": summary.effort.workers,
-                "seconds": {name: getattr(summary.effort, name) for name in ("wait", "compute", "write", "decode")},
+                "seconds": {name: getattr(summary.effort, name) for name in _SECONDS},
+                "decoding": None if summary.decoding is None else dataclasses.asdict(summary.decoding),
             }
             for split, summary in (report.splits or {}).items()
         },
@@ -176,11 +182,12 @@ def _rate(report: ExtractReport) -> str:
     summaries = list((report.splits or {}).values())
     computed = sum(summary.computed for summary in summaries)
     effort = sum((summary.effort for summary in summaries[1:]), summaries[0].effort)
+    device = f"{effort.decode_on_device:.1f} s decoding on the device, " if effort.decode_on_device else ""
     by = f"{effort.workers} worker{'s' if effort.workers > 1 else ''}" if effort.workers else "the same process"
     return (
         f"{computed / effort.main:.1f} images per second: {effort.wait:.1f} s waiting for pictures, "
-        f"{effort.compute:.1f} s computing, {effort.write:.1f} s writing ({effort.decode:.1f} s of decoding in {by}); "
-        f"{report.seconds:.1f} s in all"
+        f"{device}{effort.compute:.1f} s computing, {effort.write:.1f} s writing "
+        f"({effort.decode:.1f} s of decoding in {by}); {report.seconds:.1f} s in all"
     )
 
 
