@@ -33,11 +33,8 @@ from vreid_cli.cli.options import (
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from vreid_cli.extraction.extract import SplitSummary
     from vreid_cli.workflows.extract import ExtractReport
-
-
-#: Of where the time went, in --json.
-_SECONDS = ("wait", "decode_on_device", "compute", "write", "decode")
 
 
 @functools.partial(with_common, default_run="runs/<dataset>-<arch>-<weights>")
@@ -169,12 +166,19 @@ def _splits(report: ExtractReport) -> dict[str, object]:
                 "tracks": summary.tracks,
                 "skipped": len(summary.skipped),
                 "workers": summary.effort.workers,
-                "seconds": {name: getattr(summary.effort, name) for name in _SECONDS},
-                "decoding": None if summary.decoding is None else dataclasses.asdict(summary.decoding),
+                "seconds": {name: getattr(summary.effort, name) for name in ("wait", "compute", "write", "decode")},
+                "decoding": _decoding(summary),
             }
             for split, summary in (report.splits or {}).items()
         },
     }
+
+
+def _decoding(summary: SplitSummary) -> dict[str, object] | None:
+    """What the device decoded, and how far that is from PIL; None where PIL decoded everything."""
+    if summary.decoding is None:
+        return None
+    return {**dataclasses.asdict(summary.decoding), "seconds": summary.effort.decode_on_device}
 
 
 def _rate(report: ExtractReport) -> str:

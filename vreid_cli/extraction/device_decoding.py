@@ -21,9 +21,8 @@ from vreid_cli.types import ImageRecord
 
 #: Pixels that are decoded at a time, before they are cropped: 192 MiB of RGB, and four times that for the largest.
 _AT_ONCE = 2**26
-#: JPEG files that are compared with PIL, and pictures that are looked at to find so many.
+#: JPEG files that are compared with PIL.
 SAMPLE = 16
-_LOOKED_AT = 4 * SAMPLE
 
 
 @dataclass(frozen=True)
@@ -135,16 +134,23 @@ class DeviceDecoder:
         indices = [index for index, content in both if not isinstance(content, str)]
         return replace(batch, indices=indices, pixels=self._hand_over(pixels), bad=[*batch.bad, *bad], waiting=[])
 
-    def compare(self, records: Sequence[ImageRecord], compute: Callable[[torch.Tensor], torch.Tensor]) -> None:
-        """Measure the difference on up to :data:`SAMPLE` of the JPEG files among the records, and tell it.
+    def compare(
+        self,
+        records: Sequence[ImageRecord],
+        compute: Callable[[torch.Tensor], torch.Tensor],
+        *,
+        most: int = SAMPLE,
+    ) -> None:
+        """Measure the difference on some of the JPEG files among the records, and tell it.
 
         They are taken evenly from all records: interrupted and taken up again, an extraction finds the same numbers.
 
         Args:
             records: Pictures.
             compute: LRs (B, D) on the CPU of pixels (B, 3, crop, crop).
+            most: Files that are compared, if there are so many among four times as many pictures.
         """
-        sample = list(self._sample(records))
+        sample = list(self._sample(records, most))
         with self._aside():
             found = self._decode_all([jpeg for jpeg, _ in sample])
             decoded = stack_pixels([picture for picture in found if picture is not None])
@@ -171,9 +177,9 @@ class DeviceDecoder:
         text = f"{routes.on_device:,} pictures decoded on {self.device}, {routes.by_pil:,} by PIL"
         return f"{text}; {self.device} refused {routes.refused:,}" if routes.refused else text
 
-    def _sample(self, records: Sequence[ImageRecord]) -> Iterator[tuple[Jpeg, torch.Tensor]]:
+    def _sample(self, records: Sequence[ImageRecord], most: int) -> Iterator[tuple[Jpeg, torch.Tensor]]:
         """JPEG files with the exact pixels of each."""
-        count = min(len(records), _LOOKED_AT)
+        count = min(len(records), 4 * most)
         places = [place * len(records) // count for place in range(count)]
         found = 0
         # Every fourth place first: where all are JPEG, these are spread over all records.
@@ -187,7 +193,7 @@ class DeviceDecoder:
             except BadPictureError:
                 continue  # told when its turn comes
             found += 1
-            if found == SAMPLE:
+            if found == most:
                 return
 
     def _crop_exactly(self, jpeg: Jpeg) -> torch.Tensor:

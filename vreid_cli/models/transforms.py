@@ -68,8 +68,8 @@ class Transform:
     def crop_decoded(self, picture: torch.Tensor) -> torch.Tensor:
         """The same of a decoded picture, (3, H, W) uint8 on any device, by torch instead of PIL.
 
-        Across first, then down, and a half is rounded up each time: that is how PIL does it. What is left of a
-        difference comes from its fixed-point weights: a step of 255 in one pixel of some thousands.
+        Across first, then down, and a half is rounded up each time: that is how PIL does it. What is left is a step
+        of 255 here and there, where float32 and PIL's fixed-point weights fall on other sides of a half.
         """
         height, width = picture.shape[-2:]
         tall, wide = (int(self.resize * side / min(height, width)) for side in (height, width))
