@@ -126,7 +126,7 @@ def test_a_torchvision_without_nvjpeg_is_refused(
     assert error["message"].endswith(
         "cannot decode JPEG on cuda:0: decode_jpegs_cuda: torchvision not compiled with nvJPEG support"
     )
-    assert "torchvision with nvJPEG" in error["hint"]
+    assert "torchvision 0.20 or newer with nvJPEG" in error["hint"]
     assert not Path("runs").exists()
 
 

@@ -500,9 +500,9 @@ def test_only_cuda_decodes(name: str):
         require_device_decoding(torch.device(name), name="--set extract.decode=device")
 
 
-def fail(reason: str) -> Callable[..., None]:
+def fail(reason: str, kind: type[Exception] = RuntimeError) -> Callable[..., None]:
     def decode_jpeg(*_args: object, **_options: object) -> None:
-        raise RuntimeError(reason)
+        raise kind(reason)
 
     return decode_jpeg
 
@@ -515,6 +515,13 @@ def test_a_torchvision_without_nvjpeg_is_told_at_once(monkeypatch: pytest.Monkey
     assert caught.value.message.startswith("--set extract.decode=device: torchvision ")
     assert caught.value.message.endswith(f"cannot decode JPEG on cuda:0: {reason}")
     assert "PIL" in (caught.value.hint or "")
+
+
+def test_an_old_torchvision_that_takes_no_list(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torchvision.io, "decode_jpeg", fail("'list' object has no attribute 'device'", AttributeError))
+    with pytest.raises(DeviceError, match="no attribute 'device'") as caught:
+        require_device_decoding(torch.device("cuda"), name="x")
+    assert "0.20 or newer" in (caught.value.hint or "")
 
 
 def test_a_torchvision_that_decodes_nothing_any_more(monkeypatch: pytest.MonkeyPatch):

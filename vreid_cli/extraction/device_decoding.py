@@ -301,10 +301,10 @@ def require_device_decoding(device: torch.device, *, name: str) -> None:
     Image.new("RGB", (16, 16)).save(drawn, "JPEG")
     try:
         decode_files([drawn.getvalue()], device)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError, AttributeError) as error:  # the last two: older ones take no list of files
         raise DeviceError(
             f"{name}: torchvision {torchvision.__version__} cannot decode JPEG on {device}: {_first_line(error)}",
-            hint="install a build of torchvision with nvJPEG, as pytorch.org has it for CUDA; or leave the setting "
+            hint="install torchvision 0.20 or newer with nvJPEG, as pytorch.org has it for CUDA; or leave the setting "
             "out: then PIL decodes",
         ) from None
 
