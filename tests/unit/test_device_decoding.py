@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -262,6 +264,21 @@ def test_few_large_pictures_are_decoded_at_a_time(
     assert asked == [2, 1, 2, 1]
     for pixels, path in zip(done.pixels, paths, strict=True):
         assert distance(pixels, path) <= FARTHEST[device.type]
+
+
+def test_the_decoder_waits_for_memory_that_is_still_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    # torchvision decodes on a stream of its own: only this order keeps it from pictures that are still being cropped.
+    paths = [save(tmp_path / f"{row}.jpg", as_bytes(drawing(60, 44, seed=row))) for row in range(2)]
+    order: list[str] = []
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
+    monkeypatch.setattr(
+        device_decoding, "decode_files", lambda *asked: (order.append("decode"), decode_files(*asked))[1]
+    )
+    monkeypatch.setattr(device_decoding, "_AT_ONCE", 1)
+    decoder = decoder_on(torch.device("cpu"))
+    decoder._stream = SimpleNamespace(synchronize=lambda: order.append("wait"))
+    assert len(decoder.complete(load([record(path) for path in paths])).pixels) == 2
+    assert order == ["wait", "decode"] * 2
 
 
 def test_workers_pass_files_on(tmp_path: Path):
