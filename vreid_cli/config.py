@@ -101,6 +101,7 @@ class ExtractSettings(Section):
     compile: CompileMode = "off"
     batch_size: Auto | Positive = "auto"
     workers: Auto | Annotated[int, Field(ge=0, le=1024)] = "auto"
+    decode: Literal["pil", "device"] = "pil"
     part_images: Positive = 512
     max_pixels: Positive = 178_956_970
     restart: bool = False

@@ -68,3 +68,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     nearest = nearest_name(name, names)
     offer = f"did you mean '{nearest}'? " if nearest else ""
     return f"{offer}Known: {', '.join(names)}."
+
+
+def first_line(error: BaseException) -> str:
+    """What another library's error says first; the name of its class where it says nothing."""
+    return next(iter(str(error).splitlines()), type(error).__name__)

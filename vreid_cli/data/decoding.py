@@ -5,10 +5,14 @@ from __future__ import annotations
 import struct
 import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 
 from vreid_cli.data.boxes import name_crop, pixels_of
 from vreid_cli.types import Box
@@ -18,6 +22,9 @@ PICTURE_ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", "
 
 #: A crop longer than this many times its width is no vehicle; resizing its short side would fill the memory.
 MAX_ASPECT_RATIO = 50
+
+#: The marker that every whole JPEG file ends with.
+_END_OF_JPEG = b"\xff\xd9"
 
 _DECODER_ERRORS = (
     OSError,
@@ -33,6 +40,23 @@ _DECODER_ERRORS = (
 
 class BadPictureError(Exception):
     """A picture that cannot be used; the text is the reason, in words for the user."""
+
+
+@dataclass(frozen=True)
+class Jpeg:
+    """A JPEG file that was read and is still to be decoded.
+
+    Attributes:
+        path: The file.
+        width: Pixels across, as its header says.
+        height: Pixels down.
+        content: The whole file.
+    """
+
+    path: Path
+    width: int
+    height: int
+    content: bytes
 
 
 def is_picture(path: Path) -> bool:
@@ -54,16 +78,51 @@ def decode_rgb(path: Path, *, max_pixels: int, box: Box | None = None) -> Image.
         BadPictureError: The file is missing, empty, cut short, no picture, too large or of an absurd shape,
             or the box lies outside it.
     """
+    with _in_words(path), Image.open(path) as picture:
+        _check_size(picture.size, max_pixels)
+        part = picture if box is None else _cut(picture, box)
+        _check_shape(part.size)
+        return _to_rgb(part)
+
+
+def read_jpeg(path: Path, *, max_pixels: int) -> Jpeg | None:
+    """Read a JPEG file of the plain kind, which all decoders take alike, and look at its header only.
+
+    Returns:
+        The file; None for every other picture, which is left to :func:`decode_rgb`: other formats, CMYK, RGB that was
+        not turned into YCbCr, and files without a JPEG's end, from which some decoders make half a picture.
+
+    Raises:
+        BadPictureError: The header says what :func:`decode_rgb` refuses too, or there is none.
+    """
+    with _in_words(path), path.open("rb") as file, Image.open(file) as picture:
+        _check_size(picture.size, max_pixels)
+        _check_shape(picture.size)
+        if not _is_plain_jpeg(picture):
+            return None
+        file.seek(0)
+        content = file.read()
+        return Jpeg(path, *picture.size, content) if content.endswith(_END_OF_JPEG) else None
+
+
+def _is_plain_jpeg(picture: Image.Image) -> bool:
+    if not isinstance(picture, JpegImageFile) or picture.format != "JPEG":
+        return False
+    # Two ways of saying that the components are red, green and blue: Adobe's marker, and their names.
+    names = bytes(layer[0] for layer in getattr(picture, "layer", ()))
+    as_rgb = picture.info.get("adobe_transform") == 0 or names == b"RGB"
+    return picture.mode == "L" or (picture.mode == "RGB" and not as_rgb)
+
+
+@contextmanager
+def _in_words(path: Path) -> Iterator[None]:
+    """Turn what PIL and the system raise about a file into reasons for the user."""
     try:
         with warnings.catch_warnings():
-            # The size is checked below against our own limit, in our own words; what else PIL grumbles about
-            # (damaged EXIF and the like) it either mends or refuses.
+            # The size is checked against our own limit, in our own words; what else PIL grumbles about (damaged
+            # EXIF and the like) it either mends or refuses.
             warnings.simplefilter("ignore")
-            with Image.open(path) as picture:
-                _check_size(picture.size, max_pixels)
-                part = picture if box is None else _cut(picture, box)
-                _check_shape(part.size)
-                return _to_rgb(part)
+            yield
     except UnidentifiedImageError:
         raise BadPictureError(_why_unidentified(path)) from None
     except FileNotFoundError:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
-Stage = Literal["wait", "compute", "write"]
+Stage = Literal["wait", "decode_on_device", "compute", "write"]
 
 
 @dataclass
@@ -21,6 +21,7 @@ class Effort:
         write: Writing parts.
         decode: CPU seconds of decoding and cropping, summed over the workers.
         workers: Processes that decoded.
+        decode_on_device: Decoding and cropping what the workers left to the device.
     """
 
     wait: float = 0.0
@@ -28,6 +29,7 @@ class Effort:
     write: float = 0.0
     decode: float = 0.0
     workers: int = 0
+    decode_on_device: float = 0.0
 
     @contextmanager
     def on(self, stage: Stage) -> Iterator[None]:
@@ -41,7 +43,7 @@ class Effort:
     @property
     def main(self) -> float:
         """Seconds of the main process."""
-        return self.wait + self.compute + self.write
+        return self.wait + self.decode_on_device + self.compute + self.write
 
     def __add__(self, other: Effort) -> Effort:
         return Effort(
@@ -50,4 +52,5 @@ class Effort:
             self.write + other.write,
             self.decode + other.decode,
             max(self.workers, other.workers),
+            self.decode_on_device + other.decode_on_device,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TypeVar
 
@@ -12,6 +12,7 @@ import torch
 
 from vreid_cli.data.listing import Listing
 from vreid_cli.errors import DataError, StoreError
+from vreid_cli.extraction.device_decoding import DecodingSummary, DeviceDecoder
 from vreid_cli.extraction.effort import Effort
 from vreid_cli.extraction.forward import Extractor, Pending
 from vreid_cli.extraction.loading import Batch, PictureDataset, load_batches
@@ -39,6 +40,7 @@ class ExtractionOptions:
         workers: Decoding processes, or ``auto``.
         max_pixels: Larger pictures are refused.
         strict: Stop at the first bad picture.
+        decode_on_device: Let the extractor's device decode JPEG files.
     """
 
     identity: Mapping[str, str]
@@ -49,6 +51,7 @@ class ExtractionOptions:
     workers: int | str
     max_pixels: int
     strict: bool
+    decode_on_device: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ class SplitSummary:
         skipped: Pictures without, and why.
         empty_tracks: Tracks none of whose pictures could be used.
         effort: Where the time went.
+        decoding: What the device decoded now; None where PIL decodes everything.
     """
 
     images: int
@@ -70,6 +74,7 @@ class SplitSummary:
     skipped: tuple[Skipped, ...]
     empty_tracks: tuple[str, ...]
     effort: Effort = field(default_factory=Effort, compare=False)
+    decoding: DecodingSummary | None = field(default=None, compare=False)
 
 
 def extract_split(
@@ -93,6 +98,7 @@ def extract_split(
         _refuse_skipped(listing, lack)
     computed = 0
     effort = Effort()
+    decoder = _open_decoder(listing, lack, extractor, options=options)
     if lack or plan != earlier:
         # From here until the end the store is not what it says: nobody may rank from it.
         store.complete_path.unlink(missing_ok=True)
@@ -100,10 +106,25 @@ def extract_split(
             # Interrupted, the next run must find what the parts that are left hold.
             store.keep_replaced_plan()
         store.write_plan(plan)
-        computed = _commit(store, lack, extractor=extractor, options=options, effort=effort)
+        computed = _commit(store, lack, extractor=extractor, options=options, effort=effort, decoder=decoder)
     summary = _summarise(store, parts, computed=computed, effort=effort)
+    if decoder is not None:
+        summary = replace(summary, decoding=decoder.summary())
+        log.info("%s: %s", store.path.name, decoder.describe_routes())
     _finish(store, listing, summary, parts=len(parts), facts=options.facts)
     return summary
+
+
+def _open_decoder(
+    listing: Listing, lack: Lack, extractor: Extractor, *, options: ExtractionOptions
+) -> DeviceDecoder | None:
+    """What decodes on the device, after it was compared with PIL; None where it has nothing to do."""
+    if not (options.decode_on_device and lack.compute):
+        return None
+    extractor.prepare()
+    decoder = DeviceDecoder(extractor.device, options.transform, max_pixels=options.max_pixels)
+    decoder.compare(listing.records, extractor.compute)
+    return decoder
 
 
 def _refuse_skipped(listing: Listing, lack: Lack) -> None:
@@ -115,14 +136,20 @@ def _refuse_skipped(listing: Listing, lack: Lack) -> None:
 
 
 def _commit(
-    store: FeatureStore, lack: Lack, *, extractor: Extractor, options: ExtractionOptions, effort: Effort
+    store: FeatureStore,
+    lack: Lack,
+    *,
+    extractor: Extractor,
+    options: ExtractionOptions,
+    effort: Effort,
+    decoder: DeviceDecoder | None,
 ) -> int:
     """Write the parts that are lacking, remove those that are not needed; the number of pictures computed."""
     for result in renew(store, lack):
         with effort.on("write"):
             _write(store, result, options)
     computed = 0
-    for result in _compute(lack.compute, extractor, options=options, effort=effort):
+    for result in _compute(lack.compute, extractor, options=options, effort=effort, decoder=decoder):
         with effort.on("write"):
             _write(store, result, options)
         computed += len(result.kept)
@@ -139,7 +166,12 @@ def _write(store: FeatureStore, result: PartResult, options: ExtractionOptions) 
 
 
 def _compute(
-    parts: Sequence[PartPlan], extractor: Extractor, *, options: ExtractionOptions, effort: Effort
+    parts: Sequence[PartPlan],
+    extractor: Extractor,
+    *,
+    options: ExtractionOptions,
+    effort: Effort,
+    decoder: DeviceDecoder | None,
 ) -> Iterator[PartResult]:
     """Features of each part as soon as its last batch is done."""
     records = [record for part in parts for record in part.records]
@@ -147,9 +179,9 @@ def _compute(
         return
     extractor.prepare()
     cut = _cut_batches(parts, extractor.batch_size)
-    loaded = _load(records, cut, extractor, options=options, effort=effort)
+    loaded = _load(records, cut, extractor, options=options, effort=effort, decoder=decoder)
     submitted = _look_ahead(_submit(loaded, extractor, effort=effort), extractor.ahead)
-    recorded = {**options.recorded, LIMIT: str(options.max_pixels)}
+    recorded = {**options.recorded, LIMIT: str(options.max_pixels), **(decoder.recorded() if decoder else {})}
     with progress(total=len(records), what="extracting", unit="img") as bar:
         for part, batches in zip(parts, cut, strict=True):
             first = batches[0][0]
@@ -197,12 +229,13 @@ def _load(
     *,
     options: ExtractionOptions,
     effort: Effort,
+    decoder: DeviceDecoder | None,
 ) -> Iterator[Batch]:
     """The batches, with the time that they were waited for and that their decoding took."""
     device = extractor.device.type
     effort.workers = choose_workers(options.workers, pictures=len(records), on_cpu=device == "cpu")
     loaded = load_batches(
-        PictureDataset(records, options.transform, max_pixels=options.max_pixels),
+        PictureDataset(records, options.transform, max_pixels=options.max_pixels, leave_jpegs=decoder is not None),
         [batch for batches in cut for batch in batches],
         workers=effort.workers,
         pin_memory=device == "cuda",
@@ -213,6 +246,9 @@ def _load(
         if batch is None:
             return
         effort.decode += batch.decode_seconds
+        if decoder is not None:
+            with effort.on("decode_on_device"):
+                batch = decoder.complete(batch)
         yield batch
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from vreid_cli.data.decoding import BadPictureError, decode_rgb
+from vreid_cli.data.decoding import BadPictureError, Jpeg, decode_rgb, read_jpeg
 from vreid_cli.models.transforms import Transform
 from vreid_cli.runtime.workers import follow_parent, worker_died
 from vreid_cli.types import ImageRecord
@@ -21,15 +21,17 @@ class Batch:
 
     Attributes:
         indices: Positions of the good pictures among all records.
-        pixels: (B, 3, crop, crop) uint8.
+        pixels: (B, 3, crop, crop) uint8; without those that wait.
         bad: Position and reason of each bad picture.
         decode_seconds: CPU time that reading, decoding and cropping them took.
+        waiting: Place in ``indices``, and file, of each JPEG that the device is still to decode.
     """
 
     indices: list[int]
     pixels: torch.Tensor
     bad: list[tuple[int, str]]
     decode_seconds: float = 0.0
+    waiting: list[tuple[int, Jpeg]] = field(default_factory=list)
 
     def pin_memory(self) -> Batch:
         """The batch in memory that a GPU copies from by itself; torch's loader calls it."""
@@ -42,22 +44,32 @@ class Decoded:
 
     Attributes:
         index: Its position among all records.
-        content: (3, crop, crop) uint8, or why there are no pixels.
+        content: (3, crop, crop) uint8, or a file for the device to decode, or why there are no pixels.
         seconds: CPU time that it took.
     """
 
     index: int
-    content: torch.Tensor | str
+    content: torch.Tensor | Jpeg | str
     seconds: float
 
 
 class PictureDataset(Dataset[Decoded]):
-    """Decodes and crops one picture at a time; a bad one yields its reason instead of pixels."""
+    """Decodes and crops one picture at a time; a bad one yields its reason instead of pixels.
 
-    def __init__(self, records: Sequence[ImageRecord], transform: Transform, *, max_pixels: int) -> None:
+    Args:
+        records: The pictures.
+        transform: What is cropped of them.
+        max_pixels: Larger pictures are bad.
+        leave_jpegs: Whether whole files that are plain JPEG are only read, for the device to decode.
+    """
+
+    def __init__(
+        self, records: Sequence[ImageRecord], transform: Transform, *, max_pixels: int, leave_jpegs: bool = False
+    ) -> None:
         self._pictures = [(record.path, record.box) for record in records]
         self._transform = transform
         self._max_pixels = max_pixels
+        self._leave_jpegs = leave_jpegs
 
     def __len__(self) -> int:
         return len(self._pictures)
@@ -68,9 +80,12 @@ class PictureDataset(Dataset[Decoded]):
         content = self._decode(index)
         return Decoded(index, content, time.thread_time() - started)
 
-    def _decode(self, index: int) -> torch.Tensor | str:
+    def _decode(self, index: int) -> torch.Tensor | Jpeg | str:
         path, box = self._pictures[index]
         try:
+            jpeg = read_jpeg(path, max_pixels=self._max_pixels) if self._leave_jpegs and box is None else None
+            if jpeg is not None:
+                return jpeg
             picture = decode_rgb(path, max_pixels=self._max_pixels, box=box)
         except BadPictureError as error:
             return str(error)
@@ -104,7 +119,14 @@ def load_batches(
 
 
 def _collate(items: list[Decoded]) -> Batch:
-    good = [(item.index, item.content) for item in items if isinstance(item.content, torch.Tensor)]
+    good = [(item.index, item.content) for item in items if not isinstance(item.content, str)]
     bad = [(item.index, item.content) for item in items if isinstance(item.content, str)]
-    pixels = torch.stack([tensor for _, tensor in good]) if good else torch.empty(0, 3, 0, 0, dtype=torch.uint8)
-    return Batch([index for index, _ in good], pixels, bad, sum(item.seconds for item in items))
+    pixels = stack_pixels([content for _, content in good if isinstance(content, torch.Tensor)])
+    # Files travel as bytes: as tensors, each of them would hold a file descriptor open on its way.
+    waiting = [(row, content) for row, (_, content) in enumerate(good) if isinstance(content, Jpeg)]
+    return Batch([index for index, _ in good], pixels, bad, sum(item.seconds for item in items), waiting)
+
+
+def stack_pixels(pictures: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Pictures (3, crop, crop) as one tensor (B, 3, crop, crop); of none, an empty one."""
+    return torch.stack(list(pictures)) if pictures else torch.empty(0, 3, 0, 0, dtype=torch.uint8)

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from vreid_cli.errors import DeviceError, ExportError, UsageError
+from vreid_cli.errors import DeviceError, ExportError, UsageError, first_line
 from vreid_cli.models.backbones import Network
 from vreid_cli.models.weights import LoadedNetwork
 from vreid_cli.runtime.devices import exact_float32
@@ -104,7 +104,7 @@ class OnnxNetwork:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=[self._provider()])
             self._width = int(self._session.get_outputs()[0].shape[1])
         except Exception as error:  # its own exceptions have no common base
-            raise ExportError(f"{path}: ONNX Runtime cannot load it: {_first_line(error)}", file=path) from error
+            raise ExportError(f"{path}: ONNX Runtime cannot load it: {first_line(error)}", file=path) from error
         if self._session.get_providers()[0] != _PROVIDERS[device.type]:  # it only warns of a missing library
             raise DeviceError(
                 f"ONNX Runtime could not start on {device}",
@@ -139,9 +139,9 @@ class OnnxNetwork:
             self._session.run_with_iobinding(binding)
         except Exception as error:  # its own exceptions have no common base
             if any(words in str(error) for words in _OUT_OF_MEMORY):
-                raise MemoryError(_first_line(error)) from error
+                raise MemoryError(first_line(error)) from error
             shape = tuple(images.shape)
-            raise ExportError(f"ONNX Runtime cannot compute images of shape {shape}: {_first_line(error)}") from error
+            raise ExportError(f"ONNX Runtime cannot compute images of shape {shape}: {first_line(error)}") from error
         return latent
 
 
@@ -256,7 +256,7 @@ def _export(loaded: LoadedNetwork, *, facts: Mapping[str, str]) -> Any:
         log.debug("%s", error)
         raise ExportError(
             f"torch cannot export {loaded.network.backbone.name} for pictures of {side} x {side}: "
-            f"{_first_line(error.__cause__ or error)}",
+            f"{first_line(error.__cause__ or error)}",
             hint="--verbose tells all of it; it may need other versions of torch and onnxscript",
         ) from error
     assert program is not None
@@ -291,7 +291,3 @@ def _without_chatter() -> Iterator[None]:
     finally:
         for line in (*told.getvalue().splitlines(), *(str(warning.message) for warning in caught)):
             log.debug("%s", line)
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -27,9 +27,9 @@ class Transfers:
         """A tensor on the device that what is computed there from now on may read.
 
         Args:
-            pixels: On the CPU; pinned, so that the copy can go on by itself.
+            pixels: On the CPU, pinned, so that the copy can go on by itself; or on the device already.
         """
-        if self._stream is None:
+        if self._stream is None or pixels.is_cuda:
             return pixels.to(self._device)
         computing = torch.cuda.current_stream(self._device)
         with torch.cuda.stream(self._stream):

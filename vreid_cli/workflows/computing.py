@@ -20,6 +20,7 @@ from vreid_cli.extraction.backends import (
     TorchBackend,
     choose_backend,
 )
+from vreid_cli.extraction.device_decoding import require_device_decoding
 from vreid_cli.extraction.forward import (
     SMALLEST_GPU_BATCH,
     Extractor,
@@ -80,11 +81,14 @@ def check_computing(resolved: Resolved, device: torch.device) -> None:
     """Refuse what was asked for and cannot be, before anything is loaded.
 
     Raises:
-        UsageError: The device has no such arithmetic; ONNX Runtime has not, is not installed or never runs there.
-        DeviceError: This build of ONNX Runtime cannot compute on the device.
+        UsageError: The device has no such arithmetic; ONNX Runtime has not, is not installed or never runs there;
+            or the device decodes no JPEG.
+        DeviceError: This build of ONNX Runtime cannot compute on the device, or that of torchvision not decode there.
     """
     asked = resolved.settings.extract
     check_precision(asked.precision, device, name=resolved.name("extract.precision"))
+    if asked.decode == "device":
+        require_device_decoding(device, name=f"{resolved.name('extract.decode')}=device")
     if asked.backend != "onnx":
         return
     name = f"{resolved.name('extract.backend')} onnx"

@@ -34,6 +34,9 @@ from vreid_cli.workflows.network import (
 )
 from vreid_cli.workflows.session import DRAWN_DATASET, MEANINGLESS, Report, Session, read_info
 
+#: What the transform is called by besides where the device decodes: other pixels make other features.
+DEVICE_DECODING = "-nvjpeg"
+
 #: Settings that extract may change on an existing run: the data may have moved, and identity is checked anew.
 FREE_SETTINGS = (
     "data.data_dir",
@@ -134,7 +137,8 @@ def _extract_all(
     renewed = set(listings) if settings.extract.restart else set()
     pictures = sum(len(listing.records) for listing in listings.values())
     computing = settle_computing(settings, loaded, device=device, before=_earlier_part(run, renewed), pictures=pictures)
-    identity = _identity(loaded, computing)
+    on_device = settings.extract.decode == "device"
+    identity = _identity(loaded, computing, on_device=on_device)
     options = ExtractionOptions(
         identity=identity,
         recorded={**computing.recorded(), "vreid": __version__},
@@ -144,6 +148,7 @@ def _extract_all(
         workers=settings.extract.workers,
         max_pixels=settings.extract.max_pixels,
         strict=settings.extract.strict,
+        decode_on_device=on_device,
     )
     log.info(
         "extracting with %s, weights %s, on %s, %s", settings.model.arch, loaded.weights, device, computing.describe()
@@ -205,11 +210,11 @@ def _earlier_part(run: RunDirectory, renewed: AbstractSet[Split]) -> PartFacts |
     return next((found for found in facts if found is not None), None)
 
 
-def _identity(loaded: LoadedNetwork, computing: Computing) -> dict[str, str]:
+def _identity(loaded: LoadedNetwork, computing: Computing, *, on_device: bool) -> dict[str, str]:
     return {
         "architecture": loaded.network.backbone.name,
         "weights_digest": loaded.digest,
-        "transform": loaded.transform.identity,
+        "transform": loaded.transform.identity + (DEVICE_DECODING if on_device else ""),
         "precision": computing.precision,
         "backend": computing.backend,
     }
