@@ -95,3 +95,9 @@ def test_elsewhere_the_network_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch,
     TorchBackend(build_random(BACKBONES["resnet18"], seed=0), torch.device(device), precision=precision)
     with pytest.raises(AssertionError, match="streamlined"):
         TorchBackend(build_random(BACKBONES["resnet18"], seed=0), CPU)
+
+
+def test_nothing_is_kept_for_gradients():
+    streamlined = build_random(BACKBONES["densenet201"], seed=0).eval().streamlined()
+    assert streamlined is not None
+    assert not streamlined(torch.zeros(1, 3, 32, 32)).requires_grad

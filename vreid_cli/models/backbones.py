@@ -173,7 +173,8 @@ class Network(nn.Module):
         """
         if self.backbone.streamline is None:
             return None
-        embed = self.backbone.streamline(self.trunk)
+        with torch.no_grad():  # what it is made of would be kept for gradients
+            embed = self.backbone.streamline(self.trunk)
         return lambda images: self.finish(embed(images))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
