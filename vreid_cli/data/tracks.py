@@ -8,7 +8,8 @@ from pathlib import Path
 
 from vreid_cli.data.decoding import is_picture
 from vreid_cli.data.labels import LabelPattern
-from vreid_cli.data.listing import DataFolders, Listing, examples, list_pictures, make_listing, require_folder
+from vreid_cli.data.listing import DataFolders, Listing, examples, finish_listing, list_pictures, require_folder
+from vreid_cli.data.records import RecordBuilder
 from vreid_cli.errors import DataError, UsageError
 from vreid_cli.types import ImageRecord, Split
 
@@ -26,7 +27,7 @@ def read_tracks(folders: DataFolders, split: Split) -> Listing:
     """
     root = _split_folder(folders, split)
     pattern = LabelPattern.compile(folders.label_pattern)
-    records: list[ImageRecord] = []
+    records = RecordBuilder()
     empty: list[str] = []
     loose = list_pictures(root)
     for folder, names in _walk(root):
@@ -34,7 +35,7 @@ def read_tracks(folders: DataFolders, split: Split) -> Listing:
         if not names:
             empty.append(track_id)
         records.extend(_record(folder, name, track_id, pattern) for name in names)
-    if not records:
+    if not len(records) and not records.unnamed:
         found = f"only pictures outside any track folder ({examples(loose)})" if loose else "no pictures"
         raise DataError(f"{root} holds {found}", hint=_SHAPE, file=root)
     warnings = []
@@ -42,7 +43,7 @@ def read_tracks(folders: DataFolders, split: Split) -> Listing:
         warnings.append(f"{len(loose)} pictures in {root} lie outside any track folder, left out: {examples(loose)}")
     if empty:
         warnings.append(f"{len(empty)} track folders of {root} hold no picture: {examples(empty)}")
-    return make_listing(records, root, warnings)
+    return finish_listing(records, root, warnings)
 
 
 def _record(folder: Path, name: str, track_id: str, pattern: LabelPattern) -> ImageRecord:

@@ -6,9 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
+import numpy as np
 import torch
 
 from vreid_cli.data.listing import Listing
+from vreid_cli.data.records import Records
 from vreid_cli.errors import DataError, StoreError
 from vreid_cli.extraction.effort import Effort
 from vreid_cli.extraction.forward import Extractor
@@ -80,15 +82,26 @@ def extract_split(
         DataError: With ``strict``, a bad picture; or no picture of the split can be used.
     """
     store.remove_leftovers()
-    earlier = store.read_plan()
+    parts, lack = _begin(store, listing, options)
+    effort = Effort()
+    computed = _commit(store, lack, extractor=extractor, options=options, effort=effort)
+    summary = _summarise(store, listing, parts, computed=computed, effort=effort)
+    _finish(store, listing, summary, parts=len(parts), facts=options.facts)
+    return summary
+
+
+def _begin(store: FeatureStore, listing: Listing, options: ExtractionOptions) -> tuple[list[PartPlan], Lack]:
+    """The parts as they are to be, and what the store lacks of them; the plan is written.
+
+    The plans themselves, digests and all, are gone before anything is computed.
+    """
+    earlier, replaced = store.read_plan(), store.read_replaced_plan()
     plan = make_plan(listing.records, earlier, part_images=options.part_images)
     parts = split_plan(listing.records, plan)
-    plans = (store.read_replaced_plan(), earlier or (), plan)
-    lack = find_lack(store, parts, plans=plans, max_pixels=options.max_pixels)
+    others = [other for other in (replaced, earlier) if other is not None]
+    lack = find_lack(store, parts, plan=plan, others=others, max_pixels=options.max_pixels)
     if options.strict:
         _refuse_skipped(listing, lack)
-    computed = 0
-    effort = Effort()
     if lack or plan != earlier:
         # From here until the end the store is not what it says: nobody may rank from it.
         store.complete_path.unlink(missing_ok=True)
@@ -96,18 +109,15 @@ def extract_split(
             # Interrupted, the next run must find what the parts that are left hold.
             store.keep_replaced_plan()
         store.write_plan(plan)
-        computed = _commit(store, lack, extractor=extractor, options=options, effort=effort)
-    summary = _summarise(store, parts, computed=computed, effort=effort)
-    _finish(store, listing, summary, parts=len(parts), facts=options.facts)
-    return summary
+    return parts, lack
 
 
 def _refuse_skipped(listing: Listing, lack: Lack) -> None:
     """An earlier run without ``strict`` may have skipped what this one must stop at."""
     for entry in lack.skipped():
-        for record in listing.records:
-            if record.image_id == entry.image_id:
-                _skip(record, entry.reason, strict=True)
+        for row, (image_id, *_) in enumerate(listing.records.label_rows()):
+            if image_id == entry.image_id:
+                _skip(listing.records[row], entry.reason, strict=True)
 
 
 def _commit(
@@ -130,7 +140,7 @@ def _commit(
 def _write(store: FeatureStore, result: PartResult, options: ExtractionOptions) -> None:
     plan = result.plan
     facts = PartFacts(options.identity, result.recorded, plan.pictures, plan.labels, result.skipped)
-    records = [plan.records[index] for index in result.kept]
+    records = list(plan.records.select(np.array(result.kept, dtype=np.int64)))
     store.write_part(plan.part, records, features=result.features, facts=facts)
 
 
@@ -138,9 +148,9 @@ def _compute(
     parts: Sequence[PartPlan], extractor: Extractor, *, options: ExtractionOptions, effort: Effort
 ) -> Iterator[PartResult]:
     """Features of each part as soon as its last batch is done."""
-    records = [record for part in parts for record in part.records]
-    if not records:
+    if not parts:
         return
+    records = Records.join([part.records for part in parts])
     extractor.prepare()
     cut = _cut_batches(parts, extractor.batch_size)
     loaded = _load(records, cut, extractor, options=options, effort=effort)
@@ -164,7 +174,7 @@ def _compute(
 
 def _load(
     records: Sequence[ImageRecord],
-    cut: Sequence[Sequence[list[int]]],
+    cut: Sequence[Sequence[range]],
     extractor: Extractor,
     *,
     options: ExtractionOptions,
@@ -188,13 +198,13 @@ def _load(
         yield batch
 
 
-def _cut_batches(parts: Sequence[PartPlan], batch_size: int) -> list[list[list[int]]]:
+def _cut_batches(parts: Sequence[PartPlan], batch_size: int) -> list[list[range]]:
     """For each part its batches of positions among all records; a batch never crosses a part."""
     cut = []
     start = 0
     for part in parts:
         end = start + len(part.records)
-        cut.append([list(range(at, min(at + batch_size, end))) for at in range(start, end, batch_size)])
+        cut.append([range(at, min(at + batch_size, end)) for at in range(start, end, batch_size)])
         start = end
     return cut
 
@@ -245,13 +255,18 @@ def _finish(
     )
 
 
-def _summarise(store: FeatureStore, parts: Sequence[PartPlan], *, computed: int, effort: Effort) -> SplitSummary:
+def _summarise(
+    store: FeatureStore, listing: Listing, parts: Sequence[PartPlan], *, computed: int, effort: Effort
+) -> SplitSummary:
     skipped = [entry for part in parts for entry in _facts(store, part.part).skipped]
     gone = {entry.image_id for entry in skipped}
-    planned = [record for part in parts for record in part.records]
-    filled = {record.track_id for record in planned if record.image_id not in gone}
-    empty = sorted({record.track_id or "" for record in planned} - {track or "" for track in filled})
-    images = len(planned) - len(skipped)
+    records = listing.records
+    tracks = records.codes("track_id")
+    left = np.fromiter((image_id not in gone for image_id, *_ in records.label_rows()), np.bool_, len(records))
+    filled = np.unique(tracks[left])
+    names = records.labels("track_id").dictionary
+    empty = sorted(names[int(code)].as_py() if code >= 0 else "" for code in np.setdiff1d(tracks, filled))
+    images = len(records) - len(skipped)
     return SplitSummary(images, computed, len(filled), tuple(skipped), tuple(empty), effort)
 
 

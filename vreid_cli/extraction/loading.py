@@ -55,12 +55,12 @@ class PictureDataset(Dataset[Decoded]):
     """Decodes and crops one picture at a time; a bad one yields its reason instead of pixels."""
 
     def __init__(self, records: Sequence[ImageRecord], transform: Transform, *, max_pixels: int) -> None:
-        self._pictures = [(record.path, record.box) for record in records]
+        self._records = records
         self._transform = transform
         self._max_pixels = max_pixels
 
     def __len__(self) -> int:
-        return len(self._pictures)
+        return len(self._records)
 
     def __getitem__(self, index: int) -> Decoded:
         # CPU time, not the clock's: beside a busy network a worker waits for its turn.
@@ -69,16 +69,16 @@ class PictureDataset(Dataset[Decoded]):
         return Decoded(index, content, time.thread_time() - started)
 
     def _decode(self, index: int) -> torch.Tensor | str:
-        path, box = self._pictures[index]
+        record = self._records[index]
         try:
-            picture = decode_rgb(path, max_pixels=self._max_pixels, box=box)
+            picture = decode_rgb(record.path, max_pixels=self._max_pixels, box=record.box)
         except BadPictureError as error:
             return str(error)
         return self._transform.crop_uint8(picture)
 
 
 def load_batches(
-    dataset: PictureDataset, batches: Sequence[list[int]], *, workers: int, pin_memory: bool
+    dataset: PictureDataset, batches: Sequence[Sequence[int]], *, workers: int, pin_memory: bool
 ) -> Iterator[Batch]:
     """The batches in their order, decoded by ``workers`` processes (0: in this one).
 
@@ -87,7 +87,7 @@ def load_batches(
     """
     loader: DataLoader[Decoded] = DataLoader(
         dataset,
-        batch_sampler=batches,
+        batch_sampler=(list(batch) for batch in batches),
         num_workers=workers,
         collate_fn=_collate,
         pin_memory=pin_memory,
