@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vreid_cli.data.decoding import is_picture
-from vreid_cli.data.records import RecordBuilder, Records
+from vreid_cli.data.records import LabelRow, RecordBuilder, Records, label_row
 from vreid_cli.errors import DataError
 from vreid_cli.types import ImageRecord, Int64Array
 
@@ -64,7 +64,7 @@ def make_listing(
         DataError: As :func:`finish_listing`.
     """
     builder = RecordBuilder()
-    builder.extend(records)
+    builder.extend(map(label_row, records))
     return finish_listing(builder, picture_root, warnings, folder=folder)
 
 
@@ -87,12 +87,16 @@ def finish_listing(
     """
     told = list(warnings)
     if builder.unnamed:
-        bad = [ascii(record.image_id) for record in sorted(builder.unnamed, key=ImageRecord.sort_key)]
+        bad = [ascii(image_id) for image_id, *_ in sorted(builder.unnamed, key=_sort_key)]
         told.append(f"{len(bad)} pictures have names that are not valid UTF-8, left out: {examples(bad)}")
     if not len(builder):
         raise DataError(f"{picture_root} holds no picture whose name is valid UTF-8", file=picture_root)
     records = builder.build(folder or picture_root, crops=crops, rows=rows)
     return Listing(records, picture_root.resolve(), tuple(told))
+
+
+def _sort_key(row: LabelRow) -> tuple[object, ...]:
+    return ImageRecord(row[0], Path(), *row[1:]).sort_key()
 
 
 def require_folder(folder: Path, *, hint: str) -> Path:
@@ -116,7 +120,7 @@ def list_pictures(folder: Path) -> list[str]:
     """
     try:
         with os.scandir(folder) as entries:
-            return sorted(entry.name for entry in entries if is_picture(Path(entry.name)) and entry.is_file())
+            return sorted(entry.name for entry in entries if is_picture(entry.name) and entry.is_file())
     except OSError as error:
         raise DataError(f"{folder} cannot be read: {error.strerror}", file=folder) from None
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from vreid_cli.data.boxes import name_crop, parse_crop
 from vreid_cli.data.listing import DataFolders, Listing, examples, finish_listing
-from vreid_cli.data.records import RecordBuilder
+from vreid_cli.data.records import RecordBuilder, label_row
 from vreid_cli.errors import DataError, UsageError
 from vreid_cli.types import Box, ImageRecord, Int64Array, Split
 
@@ -62,7 +62,7 @@ def read_manifest(folders: DataFolders, split: Split) -> Listing:
     for row in rows:
         own_split, record = _record(path, row)
         if own_split == split:
-            records.add(record)
+            records.add(label_row(record))
             lines.append(row.line)
     if not len(records):
         hint = f"give some rows the split {split}, or extract others with --split"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -24,6 +25,11 @@ _BLOCK = 1024
 
 #: Image id, track, vehicle, camera, frame.
 LabelRow = tuple[str, str | None, str | None, str | None, int | None]
+
+
+def label_row(record: ImageRecord) -> LabelRow:
+    """What a record says of its picture, but for the place where it lies."""
+    return record.image_id, record.track_id, record.vehicle_id, record.camera_id, record.frame
 
 
 class Records(Sequence[ImageRecord]):
@@ -122,9 +128,12 @@ class Records(Sequence[ImageRecord]):
         encoded = names.combine_chunks().dictionary_encode()
         return encoded.dictionary, encoded.indices.to_numpy()
 
-    def locate(self, name: str) -> Path:
-        """Where the file of this name lies."""
-        return self._folder / name
+    def locate(self, name: str) -> str:
+        """Where the file of this name lies.
+
+        Not as a Path: Python keeps a table of the parts of all paths, which a million short-lived ones make grow.
+        """
+        return os.path.join(self._folder, name)  # noqa: PTH118
 
     def _take(self, name: str) -> pa.Array:
         column = self._columns.column(name)
@@ -139,39 +148,39 @@ class Records(Sequence[ImageRecord]):
         self, image_id: str, track_id: str | None, vehicle_id: str | None, camera_id: str | None, frame: int | None
     ) -> ImageRecord:
         name, box = parse_crop(image_id) if self._crops else (image_id, None)
-        return ImageRecord(image_id, self.locate(name), track_id, vehicle_id, camera_id, frame, box)
+        return ImageRecord(image_id, self._folder / name, track_id, vehicle_id, camera_id, frame, box)
 
 
 class RecordBuilder:
-    """Takes records one by one, in any order, and keeps their columns.
+    """Takes pictures one by one, in any order, and keeps their columns.
 
-    Paths and boxes are not kept: of a picture they follow from its id.
+    Where a picture lies, and its box, follow from its id.
 
     Attributes:
-        unnamed: Records whose ids are no valid text and can be written to no file; they are left out.
+        unnamed: Pictures whose ids are no valid text and can be written to no file; they are left out.
     """
 
     def __init__(self) -> None:
-        self.unnamed: list[ImageRecord] = []
-        self._pending: list[ImageRecord] = []
+        self.unnamed: list[LabelRow] = []
+        self._pending: list[LabelRow] = []
         self._batches: list[pa.RecordBatch] = []
         self._count = 0
 
     def __len__(self) -> int:
         return self._count
 
-    def extend(self, records: Iterable[ImageRecord]) -> None:
-        """Add records."""
-        for record in records:
-            self.add(record)
+    def extend(self, rows: Iterable[LabelRow]) -> None:
+        """Add pictures."""
+        for row in rows:
+            self.add(row)
 
-    def add(self, record: ImageRecord) -> None:
-        """Add a record."""
-        if not _is_text(record.image_id):
-            self.unnamed.append(record)
+    def add(self, row: LabelRow) -> None:
+        """Add a picture."""
+        if not _is_text(row[0]):
+            self.unnamed.append(row)
             return
         self._count += 1
-        self._pending.append(record)
+        self._pending.append(row)
         if len(self._pending) == _BLOCK:
             self._flush()
 
@@ -198,7 +207,7 @@ class RecordBuilder:
 
     def _flush(self) -> None:
         if self._pending:
-            columns = [[getattr(record, name) for record in self._pending] for name in _SCHEMA.names]
+            columns = zip(*self._pending, strict=True)
             arrays = [pa.array(column, kind) for column, kind in zip(columns, _SCHEMA.types, strict=True)]
             self._batches.append(pa.record_batch(arrays, schema=_SCHEMA))
             self._pending = []

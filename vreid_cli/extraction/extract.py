@@ -18,6 +18,7 @@ from vreid_cli.extraction.loading import Batch, PictureDataset, load_batches
 from vreid_cli.extraction.planning import PartPlan, make_plan, split_plan
 from vreid_cli.extraction.renewal import LIMIT, Lack, PartResult, find_lack, renew
 from vreid_cli.models.transforms import Transform
+from vreid_cli.runtime.arrow import release_memory
 from vreid_cli.runtime.progress import log, progress
 from vreid_cli.runtime.workers import choose_workers
 from vreid_cli.store.features import FeatureStore, PartFacts, Skipped
@@ -83,6 +84,8 @@ def extract_split(
     """
     store.remove_leftovers()
     parts, lack = _begin(store, listing, options)
+    # Decoding processes begin as copies of this one: what the plans took should not be in them.
+    release_memory()
     effort = Effort()
     computed = _commit(store, lack, extractor=extractor, options=options, effort=effort)
     summary = _summarise(store, listing, parts, computed=computed, effort=effort)

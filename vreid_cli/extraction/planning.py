@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from vreid_cli.types import BoolArray, Int32Array, Int64Array
 _HASH_THREADS = 8
 #: Files handed to the threads at a time: each that waits for its turn takes memory.
 _AT_ONCE = 1024
+#: Characters of a digest.
+_DIGEST = 64
 #: Bytes of text that an array with offsets of 32 bits can hold.
 _MOST_TEXT = 2**31 - 1
 
@@ -152,9 +155,9 @@ def _stat_all(records: Records, names: pa.Array) -> tuple[Int64Array, Int64Array
     return stats[0], stats[1]
 
 
-def _stat(path: Path) -> tuple[int, int]:
+def _stat(path: str) -> tuple[int, int]:
     try:
-        stat = path.stat()
+        stat = os.stat(path)  # noqa: PTH116  see Records.locate
     except OSError:
         # Decoding says later what is wrong with it, as for any other bad picture.
         return -1, -1
@@ -183,9 +186,10 @@ def _digests(
     Many crops may lie in one frame: it is read once.
     """
     files = np.unique(owner[rows < 0])
-    fresh = _hash_all((records.locate(name) for name in _texts(_pick(names, files))), len(files))
+    fresh = _hash_all((Path(records.locate(name)) for name in _texts(_pick(names, files))), len(files))
     origin = np.where(rows < 0, np.searchsorted(files, owner), len(files) + rows)
-    return _pick(pa.chunked_array([*fresh, *before.table.column("sha256").chunks], pa.utf8()), origin)
+    chunks = [chunk for chunk in (*as_utf8(fresh).chunks, *before.table.column("sha256").chunks) if len(chunk)]
+    return _pick(pa.chunked_array(chunks, pa.utf8()), origin)
 
 
 def _pick(column: pa.Array | pa.ChunkedArray, positions: Int32Array | Int64Array) -> pa.Array | pa.ChunkedArray:
@@ -195,19 +199,20 @@ def _pick(column: pa.Array | pa.ChunkedArray, positions: Int32Array | Int64Array
     return column.take(pa.array(positions))
 
 
-def _hash_all(paths: Iterator[Path], count: int) -> list[pa.Array]:
-    """Digests of so many files, in pieces."""
-    digests: list[pa.Array] = []
-    if not count:
-        return digests
-    with ThreadPoolExecutor(_HASH_THREADS) as pool, progress(total=count, what="looking", unit="files") as bar:
-        while some := list(islice(paths, _AT_ONCE)):
-            found = []
-            for digest in pool.map(_hash_file, some):
-                found.append(digest)
-                bar.update()
-            digests.append(pa.array(found, pa.utf8()))
-    return digests
+def _hash_all(paths: Iterator[Path], count: int) -> pa.LargeStringArray:
+    """Digests of so many files."""
+    # Filled in place: strings on their way into an array would take three times its size.
+    text, ends = bytearray(count * _DIGEST), np.zeros(count + 1, dtype=np.int64)
+    if count:
+        with ThreadPoolExecutor(_HASH_THREADS) as pool, progress(total=count, what="looking", unit="files") as bar:
+            place, end = 0, 0
+            while some := list(islice(paths, _AT_ONCE)):
+                for digest in pool.map(_hash_file, some):
+                    text[end : end + len(digest)] = digest.encode()
+                    place, end = place + 1, end + len(digest)
+                    ends[place] = end
+                    bar.update()
+    return pa.LargeStringArray.from_buffers(count, pa.py_buffer(ends), pa.py_buffer(text))
 
 
 def _hash_file(path: Path) -> str:

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from vreid_cli.errors import StoreError
+from vreid_cli.runtime.arrow import release_memory
 from vreid_cli.store.atomic import atomic_path
 from vreid_cli.types import Int32Array, Int64Array
 
@@ -96,8 +97,9 @@ class Plan(Sequence[PlanRow]):
     def write(self, path: Path) -> None:
         """Write it, atomically."""
         with atomic_path(path) as temporary:
-            # One chunk a column: where they end would show in the file.
-            pq.write_table(self.table.combine_chunks(), temporary)
+            # One chunk a column: where they end would show in the file. Even a single one would be copied.
+            several = any(column.num_chunks > 1 for column in self.table.columns)
+            pq.write_table(self.table.combine_chunks() if several else self.table, temporary)
         release_memory()
 
     def __len__(self) -> int:
@@ -153,8 +155,3 @@ class Plan(Sequence[PlanRow]):
         found = pc.index_in(image_ids, value_set=self.table.column("image_id"))
         positions: Int64Array = found.fill_null(-1).cast(pa.int64()).to_numpy()
         return positions
-
-
-def release_memory() -> None:
-    """Give back what Arrow keeps for its next table."""
-    pa.default_memory_pool().release_unused()
