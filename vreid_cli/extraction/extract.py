@@ -265,7 +265,9 @@ def _summarise(
     gone = {entry.image_id for entry in skipped}
     records = listing.records
     tracks = records.codes("track_id")
-    left = np.fromiter((image_id not in gone for image_id, *_ in records.label_rows()), np.bool_, len(records))
+    left = np.ones(len(records), dtype=np.bool_)
+    if gone:
+        left[:] = [image_id not in gone for image_id, *_ in records.label_rows()]
     filled = np.unique(tracks[left])
     names = records.labels("track_id").dictionary
     empty = sorted(names[int(code)].as_py() if code >= 0 else "" for code in np.setdiff1d(tracks, filled))
