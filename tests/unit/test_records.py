@@ -95,6 +95,7 @@ def test_crops_of_one_frame_are_one_file():
     for index, record in enumerate(records):
         assert Path(records.locate(names[int(owner[index])].as_py())) == record.path
         assert (record.path, record.box) in {(one.path, one.box) for one in made}
+        assert records.place(index) == (record.path, record.box)
     # Only where ids are known to tell boxes do they: elsewhere that may be a file's name.
     odd = ImageRecord("a#xywh=1,2,3,4", ROOT / "a#xywh=1,2,3,4", "t")
     assert list(columns_of([odd])) == [odd]

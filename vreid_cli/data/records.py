@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vreid_cli.data.boxes import parse_crop
-from vreid_cli.types import ImageRecord, Int32Array, Int64Array
+from vreid_cli.types import Box, ImageRecord, Int32Array, Int64Array
 
 _LABELS = ("track_id", "vehicle_id", "camera_id")
 #: Gallery order, as :meth:`ImageRecord.sort_key`: bytes of UTF-8 sort as the characters do.
@@ -50,6 +50,7 @@ class Records(Sequence[ImageRecord]):
         self, columns: pa.RecordBatch, folder: Path, *, crops: bool = False, rows: Int64Array | None = None
     ) -> None:
         self._columns = columns
+        self._arrays = columns.columns  # a list that Arrow would make anew for each record
         self._folder = folder
         self._crops = crops
         self._rows = rows
@@ -66,9 +67,8 @@ class Records(Sequence[ImageRecord]):
     def __getitem__(self, index: int | slice) -> ImageRecord | Records:
         if isinstance(index, slice):
             return self.select(np.arange(len(self), dtype=np.int64)[index])
-        row = range(len(self))[index]
-        row = row if self._rows is None else int(self._rows[row])
-        return self._record(*(column[row].as_py() for column in self._columns.columns))
+        row = self._row(index)
+        return self._record(*(column[row].as_py() for column in self._arrays))
 
     def __iter__(self) -> Iterator[ImageRecord]:
         return (self._record(*row) for row in self.label_rows())
@@ -79,6 +79,10 @@ class Records(Sequence[ImageRecord]):
         return len(self) == len(other) and all(one == two for one, two in zip(self, other, strict=True))
 
     __hash__ = None  # type: ignore[assignment]  # compared by value, as other sequences that are no tuples
+
+    def place(self, index: int) -> tuple[Path, Box | None]:
+        """Where the file of a picture lies, and its box: what decoding needs, in a fraction of a record's time."""
+        return self._place(self._arrays[0][self._row(index)].as_py())
 
     def label_rows(self) -> Iterator[LabelRow]:
         """Image id, track, vehicle, camera and frame of each."""
@@ -147,8 +151,16 @@ class Records(Sequence[ImageRecord]):
     def _record(
         self, image_id: str, track_id: str | None, vehicle_id: str | None, camera_id: str | None, frame: int | None
     ) -> ImageRecord:
+        path, box = self._place(image_id)
+        return ImageRecord(image_id, path, track_id, vehicle_id, camera_id, frame, box)
+
+    def _place(self, image_id: str) -> tuple[Path, Box | None]:
         name, box = parse_crop(image_id) if self._crops else (image_id, None)
-        return ImageRecord(image_id, self._folder / name, track_id, vehicle_id, camera_id, frame, box)
+        return self._folder / name, box
+
+    def _row(self, index: int) -> int:
+        row = range(len(self))[index]
+        return row if self._rows is None else int(self._rows[row])
 
 
 class RecordBuilder:

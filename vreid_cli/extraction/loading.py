@@ -5,14 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from vreid_cli.data.decoding import BadPictureError, decode_rgb
+from vreid_cli.data.records import Records
 from vreid_cli.models.transforms import Transform
 from vreid_cli.runtime.workers import follow_parent, worker_died
-from vreid_cli.types import ImageRecord
+from vreid_cli.types import Box, ImageRecord
 
 
 @dataclass(frozen=True)
@@ -69,12 +71,18 @@ class PictureDataset(Dataset[Decoded]):
         return Decoded(index, content, time.thread_time() - started)
 
     def _decode(self, index: int) -> torch.Tensor | str:
-        record = self._records[index]
+        path, box = self._place(index)
         try:
-            picture = decode_rgb(record.path, max_pixels=self._max_pixels, box=record.box)
+            picture = decode_rgb(path, max_pixels=self._max_pixels, box=box)
         except BadPictureError as error:
             return str(error)
         return self._transform.crop_uint8(picture)
+
+    def _place(self, index: int) -> tuple[Path, Box | None]:
+        if isinstance(self._records, Records):
+            return self._records.place(index)
+        record = self._records[index]
+        return record.path, record.box
 
 
 def load_batches(
