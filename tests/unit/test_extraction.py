@@ -206,7 +206,7 @@ def test_parts_hold_whole_tracks(bench: Bench):
     bench.run()
     sizes = []
     for number in bench.store.part_numbers():
-        image_ids, _ = bench.store.read_part(number)
+        image_ids = bench.store.read_part(number).image_id
         sizes.append(len(image_ids))
         tracks = {image_id.split("/")[0] for image_id in image_ids}
         assert len(image_ids) == sum(TRACKS[track] for track in tracks)
@@ -226,7 +226,7 @@ def test_passages_before_one_camera_stay_in_one_part(tmp_path: Path):
     draw(tmp_path / "data" / "gallery" / "0001_c002_t9" / "0.png", 99)
     bench = Bench(tmp_path / "data", FeatureStore(tmp_path / "store"))
     bench.run()
-    assert [len(bench.store.read_part(number)[0]) for number in bench.store.part_numbers()] == [12, 1]
+    assert [len(bench.store.read_part(number).image_id) for number in bench.store.part_numbers()] == [12, 1]
 
 
 def test_plan_says_what_the_files_look_like(bench: Bench):
@@ -237,7 +237,7 @@ def test_plan_says_what_the_files_look_like(bench: Bench):
         stat = bench.picture(image_id).stat()
         assert (row.size, row.mtime) == (stat.st_size, stat.st_mtime_ns)
         assert row.track_id == image_id.split("/")[0]
-        assert image_id in bench.store.read_part(row.part)[0]
+        assert image_id in bench.store.read_part(row.part).image_id
 
 
 # -- going on -----------------------------------------------------------------------------------------------
@@ -526,7 +526,7 @@ def test_image_that_changes_its_track_takes_its_features_along(veri: Bench):
     assert veri.computed == 0
     assert tracks_of(veri.store) == expected_tracks(changed)
     assert all(np.array_equal(row, features[image_id]) for image_id, row in veri.features().items())
-    assert list(veri.store.read_part(0)[0])[-1] == moved  # rows of a part stay in gallery order
+    assert list(veri.store.read_part(0).image_id)[-1] == moved  # rows of a part stay in gallery order
 
 
 #: A picture of one part is put into a track of another: the first part grows, the second shrinks.

@@ -24,7 +24,8 @@ from hypothesis import strategies as st
 from vreid_cli.errors import StoreError, VreidError
 from vreid_cli.store.atomic import atomic_path, read_json_object, write_json, write_text
 from vreid_cli.store.feature_files import read_feature_file
-from vreid_cli.store.features import FeatureStore, PartFacts, PlanRow, Skipped
+from vreid_cli.store.features import FeatureStore, PartFacts, Skipped
+from vreid_cli.store.plan import PlanRow
 from vreid_cli.store.runs import RunDirectory, latest_run
 from vreid_cli.types import ImageRecord
 
@@ -112,13 +113,14 @@ def test_features_lie_uncompressed_and_are_mapped_not_copied(store: FeatureStore
     store.write_part(0, [record("a", n) for n in range(500)], features=features, facts=facts())
     assert features.tobytes() in store.part_path(0).read_bytes()
     before = pa.total_allocated_bytes()
-    image_ids, found = store.read_part(0)
+    rows = store.read_part(0)
+    found = rows.features
     assert pa.total_allocated_bytes() - before < features.nbytes / 10
     assert not found.flags.owndata
     assert not found.flags.writeable
     assert found.dtype == np.float32
     assert np.array_equal(found, features)
-    assert image_ids[3] == "a/3.jpg"
+    assert rows.image_id[3] == "a/3.jpg"
 
 
 def test_mapped_features_outlive_their_file(store: FeatureStore):

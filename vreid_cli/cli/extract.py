@@ -126,6 +126,9 @@ def command(
       vreid extract --dataset csv --data-dir boxes.csv --weights imagenet
       vreid extract --dataset vehicleid --data-dir VehicleID --subset 800
     """
+    from vreid_cli.runtime.arrow import share_memory
+
+    share_memory()
     from vreid_cli.workflows.extract import FREE_SETTINGS, extract
 
     splits = split_list(split, option="--split")

@@ -59,9 +59,10 @@ class Jpeg:
     content: bytes
 
 
-def is_picture(path: Path) -> bool:
-    """Whether the ending is that of a picture and the file is not hidden."""
-    return path.suffix.lower() in PICTURE_ENDINGS and not path.name.startswith(".")
+def is_picture(name: str) -> bool:
+    """Whether the ending of a file's name or path is that of a picture and the file is not hidden."""
+    stem, dot, ending = name.rpartition("/")[2].rpartition(".")
+    return stem != "" and not stem.startswith(".") and f"{dot}{ending.lower()}" in PICTURE_ENDINGS
 
 
 def decode_rgb(path: Path, *, max_pixels: int, box: Box | None = None) -> Image.Image:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vreid_cli.data.decoding import is_picture
+from vreid_cli.data.records import LabelRow, RecordBuilder, Records, label_row
 from vreid_cli.errors import DataError
-from vreid_cli.types import ImageRecord
+from vreid_cli.types import ImageRecord, Int64Array
 
 _EXAMPLES = 3
 
@@ -43,13 +44,40 @@ class Listing:
         warnings: What is doubtful, in words for the user.
     """
 
-    records: tuple[ImageRecord, ...]
+    records: Records
     picture_root: Path
     warnings: tuple[str, ...] = ()
 
 
-def make_listing(records: Iterable[ImageRecord], picture_root: Path, warnings: Sequence[str] = ()) -> Listing:
+def make_listing(
+    records: Iterable[ImageRecord], picture_root: Path, warnings: Sequence[str] = (), *, folder: Path | None = None
+) -> Listing:
     """Sort the records and note the folder they belong to.
+
+    Args:
+        records: The pictures, which lie in ``folder`` under their ids.
+        picture_root: Where the pictures of these ids belong.
+        warnings: What is doubtful.
+        folder: Where they are read from, where that is another folder.
+
+    Raises:
+        DataError: As :func:`finish_listing`.
+    """
+    builder = RecordBuilder()
+    builder.extend(map(label_row, records))
+    return finish_listing(builder, picture_root, warnings, folder=folder)
+
+
+def finish_listing(
+    builder: RecordBuilder,
+    picture_root: Path,
+    warnings: Sequence[str] = (),
+    *,
+    folder: Path | None = None,
+    crops: bool = False,
+    rows: Int64Array | None = None,
+) -> Listing:
+    """The same for records that were gathered one by one: many of them take no memory as objects.
 
     Pictures whose names are no valid text (some old archives unpack to such) cannot be listed in any file
     that vreid writes; they are left out with a warning.
@@ -57,20 +85,18 @@ def make_listing(records: Iterable[ImageRecord], picture_root: Path, warnings: S
     Raises:
         DataError: No other pictures are there.
     """
-    ordered = sorted(records, key=ImageRecord.sort_key)
-    good = [record for record in ordered if _is_text(record.image_id)]
     told = list(warnings)
-    if len(good) < len(ordered):
-        bad = [ascii(record.image_id) for record in ordered if not _is_text(record.image_id)]
+    if builder.unnamed:
+        bad = [ascii(image_id) for image_id, *_ in sorted(builder.unnamed, key=_sort_key)]
         told.append(f"{len(bad)} pictures have names that are not valid UTF-8, left out: {examples(bad)}")
-    if not good:
+    if not len(builder):
         raise DataError(f"{picture_root} holds no picture whose name is valid UTF-8", file=picture_root)
-    return Listing(tuple(good), picture_root.resolve(), tuple(told))
+    records = builder.build(folder or picture_root, crops=crops, rows=rows)
+    return Listing(records, picture_root.resolve(), tuple(told))
 
 
-def _is_text(name: str) -> bool:
-    # Python keeps undecodable bytes of a file name as lone surrogates.
-    return not any("\ud800" <= character <= "\udfff" for character in name)
+def _sort_key(row: LabelRow) -> tuple[object, ...]:
+    return ImageRecord(row[0], Path(), *row[1:]).sort_key()
 
 
 def require_folder(folder: Path, *, hint: str) -> Path:
@@ -94,7 +120,7 @@ def list_pictures(folder: Path) -> list[str]:
     """
     try:
         with os.scandir(folder) as entries:
-            return sorted(entry.name for entry in entries if is_picture(Path(entry.name)) and entry.is_file())
+            return sorted(entry.name for entry in entries if is_picture(entry.name) and entry.is_file())
     except OSError as error:
         raise DataError(f"{folder} cannot be read: {error.strerror}", file=folder) from None
 

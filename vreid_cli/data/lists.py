@@ -134,7 +134,7 @@ def report_missing(
 
 def with_ending(name: str) -> str:
     """The file name of a picture that a list names with or without its ending."""
-    return name if is_picture(Path(name)) else f"{name}.jpg"
+    return name if is_picture(name) else f"{name}.jpg"
 
 
 def with_endings(rows: Mapping[str, list[str]], path: Path, warnings: list[str]) -> dict[str, list[str]]:

@@ -6,14 +6,19 @@ import csv
 import math
 import os
 import posixpath
-from collections.abc import Mapping
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
+import numpy as np
+import pyarrow as pa
+
 from vreid_cli.data.boxes import name_crop, parse_crop
-from vreid_cli.data.listing import DataFolders, Listing, examples, make_listing
+from vreid_cli.data.listing import DataFolders, Listing, examples, finish_listing
+from vreid_cli.data.records import RecordBuilder, label_row
 from vreid_cli.errors import DataError, UsageError
-from vreid_cli.types import Box, ImageRecord, Split
+from vreid_cli.types import Box, ImageRecord, Int64Array, Split
 
 MANIFEST = "manifest.csv"
 
@@ -52,27 +57,42 @@ def read_manifest(folders: DataFolders, split: Split) -> Listing:
             hint="add the column, each row query, gallery or train; or extract with --split gallery",
             file=path,
         )
-    records: dict[str, tuple[int, ImageRecord]] = {}
-    repeated: list[str] = []
+    records = RecordBuilder()
+    lines = array("q")
     for row in rows:
         own_split, record = _record(path, row)
-        if own_split != split:
-            continue
-        line, first = records.setdefault(record.image_id, (row.line, record))
-        if first != record:
+        if own_split == split:
+            records.add(label_row(record))
+            lines.append(row.line)
+    if not len(records):
+        hint = f"give some rows the split {split}, or extract others with --split"
+        raise DataError(f"{path} has no rows of the split {split}", hint=hint, file=path)
+    first, repeated = _distinct(path, records.table(), lines)
+    if repeated:
+        warnings.append(f"{path.name}: {len(repeated)} rows repeat an earlier one and count once: {examples(repeated)}")
+    return finish_listing(records, path.parent, warnings, crops=True, rows=first)
+
+
+def _distinct(path: Path, table: pa.Table, lines: Sequence[int]) -> tuple[Int64Array, list[str]]:
+    """Positions of the rows that name their picture first, and the lines of the others.
+
+    Raises:
+        DataError: A picture has other labels in another line.
+    """
+    codes = table.column("image_id").combine_chunks().dictionary_encode().indices.to_numpy()
+    _, first = np.unique(codes, return_index=True)
+    repeated = np.setdiff1d(np.arange(len(codes)), first)
+    for position in repeated.tolist():
+        earlier = int(first[codes[position]])
+        one, other = (table.slice(place, 1).to_pylist() for place in (earlier, position))
+        if one != other:
             raise DataError(
-                f"{path}, line {row.line}: {record.image_id} is in line {line} already, with other labels",
+                f"{path}, line {lines[position]}: {one[0]['image_id']} is in line {lines[earlier]} already, "
+                "with other labels",
                 hint="keep one of the two",
                 file=path,
             )
-        if line != row.line:
-            repeated.append(f"line {row.line}")
-    if not records:
-        hint = f"give some rows the split {split}, or extract others with --split"
-        raise DataError(f"{path} has no rows of the split {split}", hint=hint, file=path)
-    if repeated:
-        warnings.append(f"{path.name}: {len(repeated)} rows repeat an earlier one and count once: {examples(repeated)}")
-    return make_listing((record for _, record in records.values()), path.parent, warnings)
+    return first.astype(np.int64, copy=False), [f"line {lines[position]}" for position in repeated]
 
 
 def _manifest(folders: DataFolders) -> Path:
@@ -89,19 +109,22 @@ def _manifest(folders: DataFolders) -> Path:
     return path
 
 
-def _read_rows(path: Path, warnings: list[str]) -> tuple[list[str], list[_Row]]:
-    """The names of the columns, and the rows."""
+def _read_rows(path: Path, warnings: list[str]) -> tuple[list[str], Iterator[_Row]]:
+    """The names of the columns, and the rows, which are read as they are gone through."""
+    lines = _read_lines(path)
+    columns = [name.strip() for name in next(lines, (0, []))[1]]
+    _check_columns(path, columns, warnings)
+    filled = ((number, cells) for number, cells in lines if any(cell.strip() for cell in cells))
+    return columns, (_row(path, number, columns, cells=cells) for number, cells in filled)
+
+
+def _read_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The cells of each row, and the number of the line in which it ends."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file)
-            columns = [name.strip() for name in next(reader, [])]
-            _check_columns(path, columns, warnings)
-            rows = [
-                _row(path, reader.line_num, columns, cells=cells)
-                for cells in reader
-                if any(cell.strip() for cell in cells)
-            ]
-            return columns, rows
+            for cells in reader:
+                yield reader.line_num, cells
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}", file=path) from None
     except UnicodeDecodeError as error:

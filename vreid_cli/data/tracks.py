@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vreid_cli.data.decoding import is_picture
-from vreid_cli.data.labels import LabelPattern
-from vreid_cli.data.listing import DataFolders, Listing, examples, list_pictures, make_listing, require_folder
+from vreid_cli.data.labels import LabelPattern, NameLabels
+from vreid_cli.data.listing import DataFolders, Listing, examples, finish_listing, list_pictures, require_folder
+from vreid_cli.data.records import LabelRow, RecordBuilder
 from vreid_cli.errors import DataError, UsageError
-from vreid_cli.types import ImageRecord, Split
+from vreid_cli.types import Split
 
 _PREFIXES: dict[Split, tuple[str, ...]] = {"query": ("query",), "gallery": ("gallery", "test"), "train": ("train",)}
 _SHAPE = "expected a folder per track, each holding its pictures: FOLDER/<track>/<picture>.jpg"
@@ -26,15 +27,16 @@ def read_tracks(folders: DataFolders, split: Split) -> Listing:
     """
     root = _split_folder(folders, split)
     pattern = LabelPattern.compile(folders.label_pattern)
-    records: list[ImageRecord] = []
+    records = RecordBuilder()
     empty: list[str] = []
     loose = list_pictures(root)
     for folder, names in _walk(root):
         track_id = folder.relative_to(root).as_posix()
         if not names:
             empty.append(track_id)
-        records.extend(_record(folder, name, track_id, pattern) for name in names)
-    if not records:
+        labels = pattern.read(folder.name)
+        records.extend(_row(name, track_id, labels, pattern=pattern) for name in names)
+    if not len(records) and not records.unnamed:
         found = f"only pictures outside any track folder ({examples(loose)})" if loose else "no pictures"
         raise DataError(f"{root} holds {found}", hint=_SHAPE, file=root)
     warnings = []
@@ -42,22 +44,14 @@ def read_tracks(folders: DataFolders, split: Split) -> Listing:
         warnings.append(f"{len(loose)} pictures in {root} lie outside any track folder, left out: {examples(loose)}")
     if empty:
         warnings.append(f"{len(empty)} track folders of {root} hold no picture: {examples(empty)}")
-    return make_listing(records, root, warnings)
+    return finish_listing(records, root, warnings)
 
 
-def _record(folder: Path, name: str, track_id: str, pattern: LabelPattern) -> ImageRecord:
+def _row(name: str, track_id: str, labels: NameLabels, *, pattern: LabelPattern) -> LabelRow:
     own = pattern.read(name)
-    labels = pattern.read(folder.name)
     if labels.vehicle_id is None:
         labels = own
-    return ImageRecord(
-        image_id=f"{track_id}/{name}",
-        path=folder / name,
-        track_id=track_id,
-        vehicle_id=labels.vehicle_id,
-        camera_id=labels.camera_id,
-        frame=own.frame,
-    )
+    return f"{track_id}/{name}", track_id, labels.vehicle_id, labels.camera_id, own.frame
 
 
 def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
@@ -70,7 +64,7 @@ def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
             below.clear()
             continue
         seen.add(real)
-        names = sorted(name for name in files if is_picture(Path(name)))
+        names = sorted(name for name in files if is_picture(name))
         if Path(folder) != root and (names or not below):
             yield Path(folder), names
 

@@ -56,7 +56,7 @@ def read_veri(folders: DataFolders, split: Split) -> Listing:
     if not records:
         raise DataError(f"{folder} holds no pictures with VeRi's names", hint=_SHAPE, file=folder)
     root = data_dir / _FOLDERS["gallery" if split == "query" else split]
-    return make_listing(records, root, warnings)
+    return make_listing(records, root, warnings, folder=folder)
 
 
 def _read_passages(path: Path, split: Split, warnings: list[str]) -> dict[str, str]:

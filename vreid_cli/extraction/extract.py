@@ -8,9 +8,11 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TypeVar
 
+import numpy as np
 import torch
 
 from vreid_cli.data.listing import Listing
+from vreid_cli.data.records import Records
 from vreid_cli.errors import DataError, StoreError
 from vreid_cli.extraction.device_decoding import DecodingSummary, DeviceDecoder
 from vreid_cli.extraction.effort import Effort
@@ -19,6 +21,7 @@ from vreid_cli.extraction.loading import Batch, PictureDataset, load_batches
 from vreid_cli.extraction.planning import PartPlan, make_plan, split_plan
 from vreid_cli.extraction.renewal import LIMIT, Lack, PartResult, find_lack, renew
 from vreid_cli.models.transforms import Transform
+from vreid_cli.runtime.arrow import release_memory
 from vreid_cli.runtime.progress import log, progress
 from vreid_cli.runtime.workers import choose_workers
 from vreid_cli.store.features import FeatureStore, PartFacts, Skipped
@@ -89,15 +92,33 @@ def extract_split(
         DataError: With ``strict``, a bad picture; or no picture of the split can be used.
     """
     store.remove_leftovers()
-    earlier = store.read_plan()
+    parts, lack, decoder = _begin(store, listing, extractor=extractor, options=options)
+    # Decoding processes begin as copies of this one: what the plans took should not be in them.
+    release_memory()
+    effort = Effort()
+    computed = _commit(store, lack, extractor=extractor, options=options, effort=effort, decoder=decoder)
+    summary = _summarise(store, listing, parts, computed=computed, effort=effort)
+    if decoder is not None:
+        summary = replace(summary, decoding=decoder.summary())
+        log.info("%s: %s", store.path.name, decoder.describe_routes())
+    _finish(store, listing, summary, parts=len(parts), facts=options.facts)
+    return summary
+
+
+def _begin(
+    store: FeatureStore, listing: Listing, *, extractor: Extractor, options: ExtractionOptions
+) -> tuple[list[PartPlan], Lack, DeviceDecoder | None]:
+    """The parts as they are to be, what the store lacks of them, and what decodes; the plan is written.
+
+    The plans themselves, digests and all, are gone before anything is computed.
+    """
+    earlier, replaced = store.read_plan(), store.read_replaced_plan()
     plan = make_plan(listing.records, earlier, part_images=options.part_images)
     parts = split_plan(listing.records, plan)
-    plans = (store.read_replaced_plan(), earlier or (), plan)
-    lack = find_lack(store, parts, plans=plans, max_pixels=options.max_pixels)
+    others = [other for other in (replaced, earlier) if other is not None]
+    lack = find_lack(store, parts, plan=plan, others=others, max_pixels=options.max_pixels)
     if options.strict:
         _refuse_skipped(listing, lack)
-    computed = 0
-    effort = Effort()
     decoder = _open_decoder(listing, lack, extractor, options=options)
     if lack or plan != earlier:
         # From here until the end the store is not what it says: nobody may rank from it.
@@ -106,13 +127,7 @@ def extract_split(
             # Interrupted, the next run must find what the parts that are left hold.
             store.keep_replaced_plan()
         store.write_plan(plan)
-        computed = _commit(store, lack, extractor=extractor, options=options, effort=effort, decoder=decoder)
-    summary = _summarise(store, parts, computed=computed, effort=effort)
-    if decoder is not None:
-        summary = replace(summary, decoding=decoder.summary())
-        log.info("%s: %s", store.path.name, decoder.describe_routes())
-    _finish(store, listing, summary, parts=len(parts), facts=options.facts)
-    return summary
+    return parts, lack, decoder
 
 
 def _open_decoder(
@@ -130,9 +145,9 @@ def _open_decoder(
 def _refuse_skipped(listing: Listing, lack: Lack) -> None:
     """An earlier run without ``strict`` may have skipped what this one must stop at."""
     for entry in lack.skipped():
-        for record in listing.records:
-            if record.image_id == entry.image_id:
-                _skip(record, entry.reason, strict=True)
+        for row, (image_id, *_) in enumerate(listing.records.label_rows()):
+            if image_id == entry.image_id:
+                _skip(listing.records[row], entry.reason, strict=True)
 
 
 def _commit(
@@ -161,7 +176,7 @@ def _commit(
 def _write(store: FeatureStore, result: PartResult, options: ExtractionOptions) -> None:
     plan = result.plan
     facts = PartFacts(options.identity, result.recorded, plan.pictures, plan.labels, result.skipped)
-    records = [plan.records[index] for index in result.kept]
+    records = list(plan.records.select(np.array(result.kept, dtype=np.int64)))
     store.write_part(plan.part, records, features=result.features, facts=facts)
 
 
@@ -174,9 +189,9 @@ def _compute(
     decoder: DeviceDecoder | None,
 ) -> Iterator[PartResult]:
     """Features of each part as soon as its last batch is done."""
-    records = [record for part in parts for record in part.records]
-    if not records:
+    if not parts:
         return
+    records = Records.join([part.records for part in parts])
     extractor.prepare()
     cut = _cut_batches(parts, extractor.batch_size)
     loaded = _load(records, cut, extractor, options=options, effort=effort, decoder=decoder)
@@ -224,7 +239,7 @@ def _look_ahead(items: Iterable[T], count: int) -> Iterator[T]:
 
 def _load(
     records: Sequence[ImageRecord],
-    cut: Sequence[Sequence[list[int]]],
+    cut: Sequence[Sequence[range]],
     extractor: Extractor,
     *,
     options: ExtractionOptions,
@@ -252,13 +267,13 @@ def _load(
         yield batch
 
 
-def _cut_batches(parts: Sequence[PartPlan], batch_size: int) -> list[list[list[int]]]:
+def _cut_batches(parts: Sequence[PartPlan], batch_size: int) -> list[list[range]]:
     """For each part its batches of positions among all records; a batch never crosses a part."""
     cut = []
     start = 0
     for part in parts:
         end = start + len(part.records)
-        cut.append([list(range(at, min(at + batch_size, end))) for at in range(start, end, batch_size)])
+        cut.append([range(at, min(at + batch_size, end)) for at in range(start, end, batch_size)])
         start = end
     return cut
 
@@ -309,13 +324,20 @@ def _finish(
     )
 
 
-def _summarise(store: FeatureStore, parts: Sequence[PartPlan], *, computed: int, effort: Effort) -> SplitSummary:
+def _summarise(
+    store: FeatureStore, listing: Listing, parts: Sequence[PartPlan], *, computed: int, effort: Effort
+) -> SplitSummary:
     skipped = [entry for part in parts for entry in _facts(store, part.part).skipped]
     gone = {entry.image_id for entry in skipped}
-    planned = [record for part in parts for record in part.records]
-    filled = {record.track_id for record in planned if record.image_id not in gone}
-    empty = sorted({record.track_id or "" for record in planned} - {track or "" for track in filled})
-    images = len(planned) - len(skipped)
+    records = listing.records
+    tracks = records.codes("track_id")
+    left = np.ones(len(records), dtype=np.bool_)
+    if gone:
+        left[:] = [image_id not in gone for image_id, *_ in records.label_rows()]
+    filled = np.unique(tracks[left])
+    names = records.labels("track_id").dictionary
+    empty = sorted(names[int(code)].as_py() if code >= 0 else "" for code in np.setdiff1d(tracks, filled))
+    images = len(records) - len(skipped)
     return SplitSummary(images, computed, len(filled), tuple(skipped), tuple(empty), effort)
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from vreid_cli.data.decoding import BadPictureError, Jpeg, decode_rgb, read_jpeg
+from vreid_cli.data.records import Records
 from vreid_cli.models.transforms import Transform
 from vreid_cli.runtime.workers import follow_parent, worker_died
-from vreid_cli.types import ImageRecord
+from vreid_cli.types import Box, ImageRecord
 
 
 @dataclass(frozen=True)
@@ -66,13 +68,13 @@ class PictureDataset(Dataset[Decoded]):
     def __init__(
         self, records: Sequence[ImageRecord], transform: Transform, *, max_pixels: int, leave_jpegs: bool = False
     ) -> None:
-        self._pictures = [(record.path, record.box) for record in records]
+        self._records = records
         self._transform = transform
         self._max_pixels = max_pixels
         self._leave_jpegs = leave_jpegs
 
     def __len__(self) -> int:
-        return len(self._pictures)
+        return len(self._records)
 
     def __getitem__(self, index: int) -> Decoded:
         # CPU time, not the clock's: beside a busy network a worker waits for its turn.
@@ -81,7 +83,7 @@ class PictureDataset(Dataset[Decoded]):
         return Decoded(index, content, time.thread_time() - started)
 
     def _decode(self, index: int) -> torch.Tensor | Jpeg | str:
-        path, box = self._pictures[index]
+        path, box = self._place(index)
         try:
             jpeg = read_jpeg(path, max_pixels=self._max_pixels) if self._leave_jpegs and box is None else None
             if jpeg is not None:
@@ -91,9 +93,15 @@ class PictureDataset(Dataset[Decoded]):
             return str(error)
         return self._transform.crop_uint8(picture)
 
+    def _place(self, index: int) -> tuple[Path, Box | None]:
+        if isinstance(self._records, Records):
+            return self._records.place(index)
+        record = self._records[index]
+        return record.path, record.box
+
 
 def load_batches(
-    dataset: PictureDataset, batches: Sequence[list[int]], *, workers: int, pin_memory: bool
+    dataset: PictureDataset, batches: Sequence[Sequence[int]], *, workers: int, pin_memory: bool
 ) -> Iterator[Batch]:
     """The batches in their order, decoded by ``workers`` processes (0: in this one).
 
@@ -102,7 +110,7 @@ def load_batches(
     """
     loader: DataLoader[Decoded] = DataLoader(
         dataset,
-        batch_sampler=batches,
+        batch_sampler=(list(batch) for batch in batches),
         num_workers=workers,
         collate_fn=_collate,
         pin_memory=pin_memory,

@@ -3,43 +3,51 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from vreid_cli.data.records import Records
 from vreid_cli.runtime.progress import progress
-from vreid_cli.store.features import PlanRow
-from vreid_cli.types import ImageRecord
+from vreid_cli.store.plan import PLAN_SCHEMA, Plan
+from vreid_cli.types import BoolArray, Int32Array, Int64Array
 
 _HASH_THREADS = 8
 #: Files handed to the threads at a time: each that waits for its turn takes memory.
-_HASH_AT_ONCE = 1024
+_AT_ONCE = 1024
+#: Characters of a digest.
+_DIGEST = 64
+#: Bytes of text that an array with offsets of 32 bits can hold.
+_MOST_TEXT = 2**31 - 1
 
-#: Id of a picture and digest of its content: as long as both are the same, so is its LR.
-Content = tuple[str, str]
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PartPlan:
     """One part to be: its records in gallery order, and two digests that say whether it must be made.
 
     Attributes:
         part: Its number.
+        rows: (N,) int64 positions of its pictures in the plan.
         records: Its pictures.
-        contents: Id and digest of the content of each picture.
-        pictures: Digest over ``contents``, whatever their order.
+        pictures: Digest over ids and contents of its pictures, whatever their order.
         labels: Digest over ids and labels in order.
     """
 
     part: int
-    records: tuple[ImageRecord, ...]
-    contents: tuple[Content, ...]
+    rows: Int64Array
+    records: Records
     pictures: str
     labels: str
 
 
-def make_plan(records: Sequence[ImageRecord], earlier: Sequence[PlanRow] | None, *, part_images: int) -> list[PlanRow]:
+def make_plan(records: Records, earlier: Plan | None, *, part_images: int) -> Plan:
     """Look at every file and give every track to a part.
 
     A picture whose size and time are as before is not read; any other is hashed. Tracks stay in the part
@@ -50,64 +58,80 @@ def make_plan(records: Sequence[ImageRecord], earlier: Sequence[PlanRow] | None,
         earlier: Plan of the run before, if there was one.
         part_images: A new part is closed once it holds this many pictures and its vehicle's camera ends.
     """
-    before = {row.image_id: row for row in earlier or ()}
-    stats = [_stat(record.path) for record in records]
-    stale = [
-        index
-        for index, (record, stat) in enumerate(zip(records, stats, strict=True))
-        if not _unchanged(before.get(record.image_id), stat)
-    ]
-    # Many crops may lie in one frame: it is read once.
-    digests = _hash_all(list(dict.fromkeys(records[index].path for index in stale)))
-    changed = set(stale)
-    parts = _assign_parts(records, before, part_images=part_images)
-    plan = []
-    for index, (record, (size, mtime)) in enumerate(zip(records, stats, strict=True)):
-        sha256 = digests[record.path] if index in changed else before[record.image_id].sha256
-        plan.append(PlanRow(record.image_id, record.track_id, size, mtime, sha256, parts[index]))
-    return plan
+    before = Plan.of([]) if earlier is None else earlier
+    image_ids = as_utf8(records.image_ids())
+    rows = before.find(image_ids)
+    names, owner = records.files()
+    size, mtime = (column[owner] for column in _stat_all(records, names))
+    columns = {
+        "image_id": image_ids,
+        "track_id": as_utf8(records.labels("track_id").dictionary_decode()),
+        "size": size,
+        "mtime": mtime,
+        "sha256": _digests(records, names, owner, before=before, rows=_unchanged(before, rows, size=size, mtime=mtime)),
+        "part": _assign_parts(records, before, rows, part_images=part_images),
+    }
+    return Plan(pa.table(columns, schema=PLAN_SCHEMA))
 
 
-def split_plan(records: Sequence[ImageRecord], plan: Sequence[PlanRow]) -> list[PartPlan]:
+def split_plan(records: Records, plan: Plan) -> list[PartPlan]:
     """The parts of a plan, by number, each with its digests."""
-    members: dict[int, list[int]] = {}
-    for index, row in enumerate(plan):
-        members.setdefault(row.part, []).append(index)
-    return [
-        PartPlan(
-            part=part,
-            records=tuple(records[index] for index in indices),
-            contents=(contents := tuple((plan[index].image_id, plan[index].sha256) for index in indices)),
-            pictures=_digest(sorted(contents)),
-            labels=_digest(_label_row(records[index]) for index in indices),
-        )
-        for part, indices in sorted(members.items())
-    ]
+    parts = []
+    for part, rows in plan.members():
+        own = records.select(rows)
+        parts.append(PartPlan(part, rows, own, _digest(sorted(plan.contents(rows))), _digest(own.label_rows())))
+    return parts
 
 
-def locate_contents(plans: Iterable[Sequence[PlanRow]], digests: Mapping[int, str]) -> dict[Content, int]:
-    """In which part on disk each picture's LR lies.
+def locate_contents(plan: Plan, others: Iterable[Plan], digests: Mapping[int, str]) -> Int32Array:
+    """(N,) int32 part on disk in which the LR of each picture of a plan lies; -1 where it lies in none.
 
     A plan is believed about a part only as far as the part confirms it: after an interruption the plan is
     new already and some parts are still old.
 
     Args:
-        plans: Plans that the parts may have been made by.
+        plan: The plan whose pictures are looked for.
+        others: Other plans that the parts may have been made by; what the later ones say counts.
         digests: For each part on disk, the digest over its pictures that it was written with.
     """
-    found: dict[Content, int] = {}
-    for plan in plans:
-        members: dict[int, list[Content]] = {}
-        for row in plan:
-            members.setdefault(row.part, []).append((row.image_id, row.sha256))
-        for part, contents in members.items():
-            if digests.get(part) == _digest(sorted(contents)):
-                found.update(dict.fromkeys(contents, part))
-    return found
+    located = np.full(len(plan), -1, dtype=np.int32)
+    for other in (*others, plan):
+        confirmed = _confirmed(other, digests)
+        if not confirmed.any():
+            continue
+        rows = np.arange(len(plan), dtype=np.int64) if other is plan else other.find(plan.table.column("image_id"))
+        here = np.flatnonzero(rows >= 0)
+        here = here[confirmed[rows[here]]]
+        if other is not plan:
+            here = here[_same_digest(plan, other, rows=here, other_rows=rows[here])]
+        located[here] = other.parts[rows[here]]
+    return located
 
 
-def _label_row(record: ImageRecord) -> tuple[object, ...]:
-    return (record.image_id, record.track_id, record.vehicle_id, record.camera_id, record.frame)
+def as_utf8(column: pa.Array, *, most: int = _MOST_TEXT) -> pa.ChunkedArray:
+    """Text with offsets of 64 bits as text with offsets of 32 bits, in as many chunks as it takes."""
+    if column.nbytes <= most:
+        return pa.chunked_array([column.cast(pa.utf8())])
+    half = len(column) // 2
+    # Taken, not sliced: a slice keeps its place in the long text.
+    halves = (column.take(pa.array(np.arange(*ends))) for ends in ((0, half), (half, len(column))))
+    return pa.chunked_array([chunk for part in halves for chunk in as_utf8(part, most=most).chunks])
+
+
+def _confirmed(plan: Plan, digests: Mapping[int, str]) -> BoolArray:
+    """(N,) whether the part that holds a picture was written with the pictures that the plan says."""
+    confirmed = np.zeros(len(plan), dtype=np.bool_)
+    for part, rows in plan.members() if digests else ():
+        confirmed[rows] = part in digests and digests[part] == _digest(sorted(plan.contents(rows)))
+    return confirmed
+
+
+def _same_digest(one: Plan, other: Plan, *, rows: Int64Array, other_rows: Int64Array) -> BoolArray:
+    here, there = (
+        plan.table.column("sha256").take(pa.array(positions)) for plan, positions in ((one, rows), (other, other_rows))
+    )
+    same: BoolArray = pc.equal(here, there).to_numpy()
+    return same
 
 
 def _digest(rows: Iterable[tuple[object, ...]]) -> str:
@@ -117,31 +141,78 @@ def _digest(rows: Iterable[tuple[object, ...]]) -> str:
     return digest.hexdigest()
 
 
-def _stat(path: Path) -> tuple[int, int]:
+def _texts(column: pa.Array) -> Iterator[str]:
+    """Its values, a block of them as objects at a time."""
+    for start in range(0, len(column), _AT_ONCE):
+        yield from column.slice(start, _AT_ONCE).to_pylist()
+
+
+def _stat_all(records: Records, names: pa.Array) -> tuple[Int64Array, Int64Array]:
+    """(F,) bytes and (F,) time of change, in nanoseconds, of the files of these names; -1 where there is none."""
+    stats = np.empty((2, len(names)), dtype=np.int64)
+    for position, name in enumerate(_texts(names)):
+        stats[:, position] = _stat(records.locate(name))
+    return stats[0], stats[1]
+
+
+def _stat(path: str) -> tuple[int, int]:
     try:
-        stat = path.stat()
+        stat = os.stat(path)  # noqa: PTH116  see Records.locate
     except OSError:
         # Decoding says later what is wrong with it, as for any other bad picture.
         return -1, -1
     return stat.st_size, stat.st_mtime_ns
 
 
-def _unchanged(before: PlanRow | None, stat: tuple[int, int]) -> bool:
+def _unchanged(before: Plan, rows: Int64Array, *, size: Int64Array, mtime: Int64Array) -> Int64Array:
+    """The rows of a plan, or -1 where size or time of the file differ from what they say."""
     # A file that could not be read has no digest; whether it can be read now, its size and time do not say.
-    return before is not None and before.sha256 != "" and (before.size, before.mtime) == stat
+    readable = pc.not_equal(before.table.column("sha256"), "").to_numpy()
+    known = np.flatnonzero(rows >= 0)
+    old = rows[known]
+    same = readable[old]
+    for name, column in (("size", size), ("mtime", mtime)):
+        same &= before.table.column(name).to_numpy()[old] == column[known]
+    unchanged = np.full(len(rows), -1, dtype=np.int64)
+    unchanged[known[same]] = old[same]
+    return unchanged
 
 
-def _hash_all(paths: Sequence[Path]) -> dict[Path, str]:
-    if not paths:
-        return {}
-    with ThreadPoolExecutor(_HASH_THREADS) as pool, progress(total=len(paths), what="looking", unit="files") as bar:
-        digests = {}
-        for start in range(0, len(paths), _HASH_AT_ONCE):
-            some = paths[start : start + _HASH_AT_ONCE]
-            for path, digest in zip(some, pool.map(_hash_file, some), strict=True):
-                digests[path] = digest
-                bar.update()
-    return digests
+def _digests(
+    records: Records, names: pa.Array, owner: Int32Array, *, before: Plan, rows: Int64Array
+) -> pa.ChunkedArray:
+    """Digest of each picture's file: the earlier one, or a new one where ``rows`` is -1.
+
+    Many crops may lie in one frame: it is read once.
+    """
+    files = np.unique(owner[rows < 0])
+    fresh = _hash_all((Path(records.locate(name)) for name in _texts(_pick(names, files))), len(files))
+    origin = np.where(rows < 0, np.searchsorted(files, owner), len(files) + rows)
+    chunks = [chunk for chunk in (*as_utf8(fresh).chunks, *before.table.column("sha256").chunks) if len(chunk)]
+    return _pick(pa.chunked_array(chunks, pa.utf8()), origin)
+
+
+def _pick(column: pa.Array | pa.ChunkedArray, positions: Int32Array | Int64Array) -> pa.Array | pa.ChunkedArray:
+    """Values at these positions; the column itself where these are all in their order, which copies nothing."""
+    if np.array_equal(positions, np.arange(len(column))):
+        return column
+    return column.take(pa.array(positions))
+
+
+def _hash_all(paths: Iterator[Path], count: int) -> pa.LargeStringArray:
+    """Digests of so many files."""
+    # Filled in place: strings on their way into an array would take three times its size.
+    text, ends = bytearray(count * _DIGEST), np.zeros(count + 1, dtype=np.int64)
+    if count:
+        with ThreadPoolExecutor(_HASH_THREADS) as pool, progress(total=count, what="looking", unit="files") as bar:
+            place, end = 0, 0
+            while some := list(islice(paths, _AT_ONCE)):
+                for digest in pool.map(_hash_file, some):
+                    text[end : end + len(digest)] = digest.encode()
+                    place, end = place + 1, end + len(digest)
+                    ends[place] = end
+                    bar.update()
+    return pa.LargeStringArray.from_buffers(count, pa.py_buffer(ends), pa.py_buffer(text))
 
 
 def _hash_file(path: Path) -> str:
@@ -152,32 +223,26 @@ def _hash_file(path: Path) -> str:
         return ""
 
 
-def _assign_parts(records: Sequence[ImageRecord], before: Mapping[str, PlanRow], *, part_images: int) -> list[int]:
-    """A part for each record, whole tracks only."""
-    track_part: dict[str | None, int] = {}
-    for record in records:
-        row = before.get(record.image_id)
-        if row is not None:
-            track_part[record.track_id] = min(row.part, track_part.get(record.track_id, row.part))
-    current = max((row.part for row in before.values()), default=-1) + 1
+def _assign_parts(records: Records, before: Plan, rows: Int64Array, *, part_images: int) -> Int32Array:
+    """(N,) int32 a part for each record, whole tracks only; ``rows`` says where the plan before has it, or -1."""
+    track, vehicle, camera = (records.codes(name) for name in ("track_id", "vehicle_id", "camera_id"))
+    nowhere = np.iinfo(np.int32).max
+    # The last place is that of code -1, the pictures without a track.
+    track_part = np.full(int(track.max(initial=-1)) + 2, nowhere, dtype=np.int32)
+    known = rows >= 0
+    np.minimum.at(track_part, track[known], before.parts[rows[known]])
+    current = int(before.parts.max(initial=-1)) + 1
     held = 0
-    group: tuple[object, ...] | None = None
-    parts = []
-    for record in records:
-        if record.track_id not in track_part:
+    group: tuple[int, ...] | None = None
+    for own_track, own_vehicle, own_camera in zip(track, vehicle, camera, strict=True):
+        if track_part[own_track] == nowhere:
             # All passages of a vehicle before one camera stay together: they are one track in the unit "camera".
-            own_group = _group(record)
+            labelled = own_vehicle >= 0 and own_camera >= 0
+            own_group = (own_vehicle, own_camera) if labelled else (own_track,)
             if held >= part_images and own_group != group:
                 current, held = current + 1, 0
             group = own_group
-            track_part[record.track_id] = current
-        if track_part[record.track_id] == current:
+            track_part[own_track] = current
+        if track_part[own_track] == current:
             held += 1
-        parts.append(track_part[record.track_id])
-    return parts
-
-
-def _group(record: ImageRecord) -> tuple[object, ...]:
-    if record.vehicle_id is None or record.camera_id is None:
-        return (record.track_id,)
-    return (record.vehicle_id, record.camera_id)
+    return track_part[track]

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vreid_cli.extraction.planning import Content, PartPlan, locate_contents
-from vreid_cli.store.features import FeatureStore, PartFacts, PlanRow, Skipped
-from vreid_cli.types import Float32Array
+from vreid_cli.extraction.planning import PartPlan, locate_contents
+from vreid_cli.store.features import FeatureStore, PartFacts, PartRows, Skipped
+from vreid_cli.store.plan import Plan
+from vreid_cli.types import Float32Array, Int32Array
 
 #: Name in a part's ``recorded`` of the size beyond which pictures were refused.
 LIMIT = "max_pixels"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Lack:
     """What a store lacks.
 
@@ -23,14 +24,14 @@ class Lack:
         compute: Parts with a picture whose LR the store does not hold.
         rewrite: Parts made of rows that the store holds: labels changed, pictures moved or left.
         remove: Numbers of parts that the plan does not need any more.
-        located: In which part on disk the LR of each picture lies.
+        located: (N,) int32 in which part on disk the LR of each picture of the plan lies; -1 where in none.
         facts: What the parts on disk say about themselves.
     """
 
     compute: list[PartPlan]
     rewrite: list[PartPlan]
     remove: list[int]
-    located: Mapping[Content, int]
+    located: Int32Array
     facts: Mapping[int, PartFacts]
 
     def __bool__(self) -> bool:
@@ -38,12 +39,14 @@ class Lack:
 
     def skipped(self) -> Iterator[Skipped]:
         """Pictures that were skipped earlier and are not tried again now."""
-        tried = {record.image_id for part in self.compute for record in part.records}
-        for facts in self.facts.values():
-            yield from (entry for entry in facts.skipped if entry.image_id not in tried)
+        entries = [entry for facts in self.facts.values() for entry in facts.skipped]
+        ids = {entry.image_id for entry in entries}
+        rows = (row for part in self.compute if ids for row in part.records.label_rows())
+        tried = {image_id for image_id, *_ in rows if image_id in ids}
+        return (entry for entry in entries if entry.image_id not in tried)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PartResult:
     """A part that can be written.
 
@@ -63,14 +66,15 @@ class PartResult:
 
 
 def find_lack(
-    store: FeatureStore, parts: Sequence[PartPlan], *, plans: Iterable[Sequence[PlanRow]], max_pixels: int
+    store: FeatureStore, parts: Sequence[PartPlan], *, plan: Plan, others: Iterable[Plan], max_pixels: int
 ) -> Lack:
     """Compare the parts on disk with those that are wanted.
 
     Args:
         store: The store as it is.
         parts: The parts as they should be.
-        plans: Plans that the parts on disk may have been made by.
+        plan: The plan that they follow.
+        others: Earlier plans, that the parts on disk may have been made by.
         max_pixels: Larger pictures are refused.
     """
     numbers = store.part_numbers()
@@ -81,11 +85,11 @@ def find_lack(
         for part, found in facts.items()
         if not found.skipped or found.recorded.get(LIMIT) == str(max_pixels)
     }
-    located = locate_contents(plans, settled)
+    located = locate_contents(plan, others, settled)
     compute, rewrite = [], []
     for part in parts:
         own = facts.get(part.part)
-        if any(content not in located for content in part.contents):
+        if (located[part.rows] < 0).any():
             compute.append(part)
         elif own is None or (own.pictures, own.labels) != (part.pictures, part.labels):
             rewrite.append(part)
@@ -95,23 +99,30 @@ def find_lack(
 
 def renew(store: FeatureStore, lack: Lack) -> Iterator[PartResult]:
     """The parts that are to be rewritten, in their new order, from the rows that the store holds."""
-    origins = [[lack.located[content] for content in part.contents] for part in lack.rewrite]
-    sources = sorted({number for origin in origins for number in origin})
+    sources = sorted({int(number) for part in lack.rewrite for number in np.unique(lack.located[part.rows])})
     # All are opened before the first is replaced: a picture may move from one part to another, and a
     # mapped file outlives its name.
     held = {number: store.read_part(number) for number in sources}
-    rows = {number: {image_id: row for row, image_id in enumerate(ids)} for number, (ids, _) in held.items()}
     reasons = {(number, entry.image_id): entry.reason for number in sources for entry in lack.facts[number].skipped}
-    for part, origin in zip(lack.rewrite, origins, strict=True):
-        kept: list[int] = []
-        features: list[Float32Array] = []
-        skipped: list[Skipped] = []
-        for index, (record, number) in enumerate(zip(part.records, origin, strict=True)):
-            row = rows[number].get(record.image_id)
-            if row is None:
-                skipped.append(Skipped(record.image_id, record.track_id, reasons[number, record.image_id]))
-            else:
-                kept.append(index)
-                features.append(held[number][1][row])
-        stacked = np.stack(features) if features else held[origin[0]][1][:0]
-        yield PartResult(part, kept, stacked, tuple(skipped), lack.facts[origin[0]].recorded)
+    for part in lack.rewrite:
+        yield _renew_part(part, lack, held=held, reasons=reasons)
+
+
+def _renew_part(
+    part: PartPlan, lack: Lack, *, held: Mapping[int, PartRows], reasons: Mapping[tuple[int, str], str]
+) -> PartResult:
+    origin = lack.located[part.rows].tolist()
+    labels = [(image_id, track_id) for image_id, track_id, *_ in part.records.label_rows()]
+    features = np.empty((len(labels), held[origin[0]].features.shape[1]), dtype=held[origin[0]].features.dtype)
+    found = np.zeros(len(labels), dtype=np.bool_)
+    for number in set(origin):
+        own = [index for index, source in enumerate(origin) if source == number]
+        rows = held[number].find([labels[index][0] for index in own])
+        here = np.array(own)[rows >= 0]
+        features[here] = held[number].features[rows[rows >= 0]]
+        found[here] = True
+    skipped = tuple(
+        Skipped(*labels[index], reasons[origin[index], labels[index][0]]) for index in np.flatnonzero(~found)
+    )
+    kept = np.flatnonzero(found)
+    return PartResult(part, kept.tolist(), features[kept], skipped, lack.facts[origin[0]].recorded)

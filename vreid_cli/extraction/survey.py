@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from vreid_cli.errors import StoreError
 from vreid_cli.extraction.planning import locate_contents
-from vreid_cli.store.features import FeatureStore, PartFacts, PartSummary, PlanRow, Skipped
+from vreid_cli.store.features import FeatureStore, PartFacts, PartSummary, Skipped
+from vreid_cli.store.plan import Plan
 
 #: ``damaged``: it says that it is complete, or where it stands, and that is not so or cannot be read.
 State = Literal["complete", "unfinished", "damaged"]
@@ -64,7 +67,8 @@ def survey(store: FeatureStore) -> Survey:
     if store.is_complete():
         problems += _contradictions(store, {"parts": len(summaries), "images": images})
     digests = {part: found.pictures for part, found in facts.items() if part in summaries}
-    located = {} if plan is None else locate_contents([plan], digests)
+    located = np.array([], dtype=np.int32) if plan is None else locate_contents(plan, (), digests)
+    done = located[located >= 0]
     widths = sorted({summary.width for summary in summaries.values()})
     if len(widths) > 1:
         problems.append(f"its parts differ in width: {', '.join(map(str, widths))}")
@@ -78,9 +82,9 @@ def survey(store: FeatureStore) -> Survey:
         width=widths[0] if len(widths) == 1 else None,
         parts=len(summaries),
         planned_images=None if plan is None else len(plan),
-        planned_parts=None if plan is None else len({row.part for row in plan}),
-        done_images=len(located),
-        done_parts=len(set(located.values())),
+        planned_parts=None if plan is None else len(np.unique(plan.parts)),
+        done_images=len(done),
+        done_parts=len(np.unique(done)),
         skipped=tuple(entry for found in facts.values() for entry in found.skipped),
         identity=None if first is None else first.identity,
         recorded=None if first is None else first.recorded,
@@ -89,7 +93,7 @@ def survey(store: FeatureStore) -> Survey:
     )
 
 
-def _read_plan(store: FeatureStore, problems: list[str]) -> list[PlanRow] | None:
+def _read_plan(store: FeatureStore, problems: list[str]) -> Plan | None:
     try:
         plan = store.read_plan()
     except StoreError as error:

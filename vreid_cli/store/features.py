@@ -17,48 +17,17 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vreid_cli.errors import StoreError
 from vreid_cli.store.atomic import atomic_path, read_json_object, write_json
+from vreid_cli.store.plan import Plan, PlanRow
 from vreid_cli.types import FeatureSet, Float32Array, ImageRecord, Int64Array, TextArray
 
-PLAN_SCHEMA = pa.schema(
-    [
-        ("image_id", pa.utf8()),
-        ("track_id", pa.utf8()),
-        ("size", pa.int64()),
-        ("mtime", pa.int64()),
-        ("sha256", pa.utf8()),
-        ("part", pa.int32()),
-    ]
-)
 _LABEL_COLUMNS = ("image_id", "track_id", "vehicle_id", "camera_id")
 _PART_COLUMNS = (*_LABEL_COLUMNS, "frame", "feature")
-_LOOK_AGAIN = "remove it and run the same vreid extract again: parts that hold what they should are kept"
 _RESTART = "use --restart to make the features anew, or another --run-dir"
-
-
-@dataclass(frozen=True, slots=True)
-class PlanRow:
-    """One picture of the plan.
-
-    Attributes:
-        image_id: Id of the picture.
-        track_id: Its passage.
-        size: Bytes of its file; -1 where there is none.
-        mtime: When its file was last changed, in nanoseconds; -1 where there is none.
-        sha256: Digest of its content; empty where it cannot be read.
-        part: Number of the part that holds it.
-    """
-
-    image_id: str
-    track_id: str | None
-    size: int
-    mtime: int
-    sha256: str
-    part: int
 
 
 @dataclass(frozen=True)
@@ -121,6 +90,33 @@ class PartSummary:
     images: int
     width: int
     labels: Mapping[str, frozenset[str]]
+
+
+@dataclass(frozen=True, eq=False)
+class PartRows:
+    """The rows of a part, memory-mapped: they can be read even after its file was replaced.
+
+    Attributes:
+        batch: The part.
+    """
+
+    batch: pa.RecordBatch
+
+    @property
+    def image_id(self) -> TextArray:
+        """(N,) ids of its pictures."""
+        return _text(self.batch, "image_id")
+
+    @property
+    def features(self) -> Float32Array:
+        """(N, D) read-only."""
+        return _features(self.batch)
+
+    def find(self, image_ids: Sequence[str]) -> Int64Array:
+        """(M,) int64 row of each picture; -1 where the part does not hold it."""
+        found = pc.index_in(pa.array(image_ids, pa.utf8()), value_set=self.batch.column("image_id"))
+        rows: Int64Array = found.fill_null(-1).cast(pa.int64()).to_numpy()
+        return rows
 
 
 class PartedMatrix:
@@ -202,20 +198,20 @@ class FeatureStore:
 
     # -- the plan ---------------------------------------------------------------------------------------
 
-    def read_plan(self) -> list[PlanRow] | None:
+    def read_plan(self) -> Plan | None:
         """The plan of an earlier run; None if there was none.
 
         Raises:
             StoreError: It is damaged.
         """
-        return _read_plan(self.plan_path)
+        return Plan.read(self.plan_path)
 
-    def read_replaced_plan(self) -> list[PlanRow]:
-        """The plan that some parts may still follow, after an interruption; empty if there is none."""
+    def read_replaced_plan(self) -> Plan | None:
+        """The plan that some parts may still follow, after an interruption; None if there is none."""
         try:
-            return _read_plan(self.replaced_plan_path) or []
+            return Plan.read(self.replaced_plan_path)
         except StoreError:
-            return []  # it only spares computing
+            return None  # it only spares computing
 
     def keep_replaced_plan(self) -> None:
         """Keep the plan that is about to be replaced; one that is kept already stays: its parts are the older ones."""
@@ -229,10 +225,7 @@ class FeatureStore:
 
     def write_plan(self, plan: Sequence[PlanRow]) -> None:
         """Write the plan, atomically."""
-        columns = {name: [getattr(row, name) for row in plan] for name in PLAN_SCHEMA.names}
-        with atomic_path(self.plan_path) as temporary:
-            pq.write_table(pa.table(columns, schema=PLAN_SCHEMA), temporary)
-        _release_memory()
+        (plan if isinstance(plan, Plan) else Plan.of(plan)).write(self.plan_path)
 
     # -- the parts --------------------------------------------------------------------------------------
 
@@ -263,10 +256,13 @@ class FeatureStore:
         except (OSError, pa.ArrowException, KeyError, ValueError, TypeError):
             return None
 
-    def read_part(self, part: int) -> tuple[TextArray, Float32Array]:
-        """Image ids and features of a part; the features are memory-mapped and read-only."""
-        batch = self._open_part(part)
-        return _text(batch, "image_id"), _features(batch)
+    def read_part(self, part: int) -> PartRows:
+        """The rows of a part.
+
+        Raises:
+            StoreError: It is missing or damaged.
+        """
+        return PartRows(self._open_part(part))
 
     def summarise_part(self, part: int) -> PartSummary:
         """What a part holds.
@@ -388,22 +384,6 @@ class FeatureStore:
                     hint="run the same vreid extract again: it makes what is missing",
                     file=self.path,
                 )
-
-
-def _read_plan(path: Path) -> list[PlanRow] | None:
-    if not path.is_file():
-        return None
-    try:
-        columns = pq.read_table(path, schema=PLAN_SCHEMA).to_pydict()
-        _release_memory()
-    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-        raise StoreError(f"{path} is damaged: {error}", hint=_LOOK_AGAIN, file=path) from None
-    return [PlanRow(*values) for values in zip(*(columns[name] for name in PLAN_SCHEMA.names), strict=True)]
-
-
-def _release_memory() -> None:
-    """Give back what Arrow keeps for its next table: of a plan that is a kilobyte a picture."""
-    pa.default_memory_pool().release_unused()
 
 
 def _damaged(path: Path, reason: object) -> StoreError:

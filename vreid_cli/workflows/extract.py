@@ -18,6 +18,7 @@ from vreid_cli.data.readers import READERS
 from vreid_cli.errors import UsageError
 from vreid_cli.extraction.extract import ExtractionOptions, SplitSummary, extract_split
 from vreid_cli.models.weights import NAMED_WEIGHTS, LoadedNetwork, load_network
+from vreid_cli.runtime.arrow import release_memory
 from vreid_cli.runtime.devices import choose_device
 from vreid_cli.runtime.progress import log
 from vreid_cli.store.features import PartFacts
@@ -84,6 +85,7 @@ def extract(session: Session) -> ExtractReport:
     warnings = list(dict.fromkeys(warning for listing in listings.values() for warning in listing.warnings))
     for warning in warnings:
         log.warning("%s", warning)
+    release_memory()  # what the readers took is more than what they keep, and the network needs room
     loaded = load_network(settings.model.arch, weights, seed=settings.run.seed, source=weights_source(settings))
     say_what_was_loaded(loaded, settings)
     run = session.run or RunDirectory(default_run_dir(settings, weights))

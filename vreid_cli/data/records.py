@@ -1,0 +1,245 @@
+"""The pictures of a split in columns: a record is made when it is asked for, and costs no memory until then."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from vreid_cli.data.boxes import parse_crop
+from vreid_cli.types import Box, ImageRecord, Int32Array, Int64Array
+
+_LABELS = ("track_id", "vehicle_id", "camera_id")
+#: Gallery order, as :meth:`ImageRecord.sort_key`: bytes of UTF-8 sort as the characters do.
+_SORT_KEYS = ("vehicle_id", "camera_id", "track_id", "frame", "image_id")
+#: Offsets of 64 bits: the names of many million pictures are more than 2 GB of text.
+_TEXT = pa.large_utf8()
+_SCHEMA = pa.schema([("image_id", _TEXT), *((name, _TEXT) for name in _LABELS), ("frame", pa.int64())])
+#: Records that are objects at a time, while columns are filled or gone through.
+_BLOCK = 1024
+
+#: Image id, track, vehicle, camera, frame.
+LabelRow = tuple[str, str | None, str | None, str | None, int | None]
+
+
+def label_row(record: ImageRecord) -> LabelRow:
+    """What a record says of its picture, but for the place where it lies."""
+    return record.image_id, record.track_id, record.vehicle_id, record.camera_id, record.frame
+
+
+class Records(Sequence[ImageRecord]):
+    """Pictures of one split, each record made when it is asked for.
+
+    A million objects with names and paths take over half a gigabyte, these columns a tenth of that. A process
+    that is forked reads them where they are; objects it would copy, page by page, by counting references.
+
+    Args:
+        columns: Columns ``image_id``, ``track_id``, ``vehicle_id``, ``camera_id`` (the last three
+            dictionary-encoded) and ``frame``.
+        folder: The picture files lie where their names say, relative to this folder.
+        crops: Whether the names of crops end in their box.
+        rows: (N,) int64 positions in the columns; None for all of them.
+    """
+
+    def __init__(
+        self, columns: pa.RecordBatch, folder: Path, *, crops: bool = False, rows: Int64Array | None = None
+    ) -> None:
+        self._columns = columns
+        self._arrays = columns.columns  # a list that Arrow would make anew for each record
+        self._folder = folder
+        self._crops = crops
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return int(self._columns.num_rows) if self._rows is None else len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> ImageRecord: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Records: ...
+
+    def __getitem__(self, index: int | slice) -> ImageRecord | Records:
+        if isinstance(index, slice):
+            return self.select(np.arange(len(self), dtype=np.int64)[index])
+        row = self._row(index)
+        return self._record(*(column[row].as_py() for column in self._arrays))
+
+    def __iter__(self) -> Iterator[ImageRecord]:
+        return (self._record(*row) for row in self.label_rows())
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence):
+            return NotImplemented
+        return len(self) == len(other) and all(one == two for one, two in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]  # compared by value, as other sequences that are no tuples
+
+    def place(self, index: int) -> tuple[Path, Box | None]:
+        """Where the file of a picture lies, and its box: what decoding needs, in a fraction of a record's time."""
+        return self._place(self._arrays[0][self._row(index)].as_py())
+
+    def label_rows(self) -> Iterator[LabelRow]:
+        """Image id, track, vehicle, camera and frame of each."""
+        for start in range(0, len(self), _BLOCK):
+            block = self._block(start)
+            yield from zip(*(column.to_pylist() for column in block.columns), strict=True)
+
+    def select(self, rows: Int64Array) -> Records:
+        """The records at these positions, in this order; the columns are shared."""
+        own = rows if self._rows is None else self._rows[rows]
+        return Records(self._columns, self._folder, crops=self._crops, rows=own)
+
+    @classmethod
+    def join(cls, several: Sequence[Records]) -> Records:
+        """Selections of the same records, one after the other."""
+        first = several[0]
+        positions = [np.arange(len(one), dtype=np.int64) if one._rows is None else one._rows for one in several]
+        return cls(first._columns, first._folder, crops=first._crops, rows=np.concatenate(positions))
+
+    def image_ids(self) -> pa.Array:
+        """The ids, as text of Arrow (large_utf8)."""
+        return self._take("image_id")
+
+    def labels(self, name: str) -> pa.DictionaryArray:
+        """A label of each, dictionary-encoded: ``track_id``, ``vehicle_id`` or ``camera_id``."""
+        return self._take(name)
+
+    def codes(self, name: str) -> Int32Array:
+        """(N,) int32: the same number for the same label, -1 where it is absent."""
+        codes: Int32Array = self.labels(name).indices.fill_null(-1).to_numpy(zero_copy_only=False)
+        return codes
+
+    def files(self) -> tuple[pa.Array, Int32Array]:
+        """The name of each picture file, once, and (N,) int32 which of them holds each picture.
+
+        Many crops may lie in one frame.
+        """
+        if not self._crops:
+            return self.image_ids(), np.arange(len(self), dtype=np.int32)
+        names = pa.chunked_array(
+            [
+                pa.array([parse_crop(name)[0] for name in self._block(start).column(0).to_pylist()], _TEXT)
+                for start in range(0, len(self), _BLOCK)
+            ],
+            _TEXT,
+        )
+        encoded = names.combine_chunks().dictionary_encode()
+        return encoded.dictionary, encoded.indices.to_numpy()
+
+    def locate(self, name: str) -> str:
+        """Where the file of this name lies.
+
+        Not as a Path: Python keeps a table of the parts of all paths, which a million short-lived ones make grow.
+        """
+        return os.path.join(self._folder, name)  # noqa: PTH118
+
+    def _take(self, name: str) -> pa.Array:
+        column = self._columns.column(name)
+        return column if self._rows is None else column.take(pa.array(self._rows))
+
+    def _block(self, start: int) -> pa.RecordBatch:
+        if self._rows is None:
+            return self._columns.slice(start, _BLOCK)
+        return self._columns.take(pa.array(self._rows[start : start + _BLOCK]))
+
+    def _record(
+        self, image_id: str, track_id: str | None, vehicle_id: str | None, camera_id: str | None, frame: int | None
+    ) -> ImageRecord:
+        path, box = self._place(image_id)
+        return ImageRecord(image_id, path, track_id, vehicle_id, camera_id, frame, box)
+
+    def _place(self, image_id: str) -> tuple[Path, Box | None]:
+        name, box = parse_crop(image_id) if self._crops else (image_id, None)
+        return self._folder / name, box
+
+    def _row(self, index: int) -> int:
+        row = range(len(self))[index]
+        return row if self._rows is None else int(self._rows[row])
+
+
+class RecordBuilder:
+    """Takes pictures one by one, in any order, and keeps their columns.
+
+    Where a picture lies, and its box, follow from its id.
+
+    Attributes:
+        unnamed: Pictures whose ids are no valid text and can be written to no file; they are left out.
+    """
+
+    def __init__(self) -> None:
+        self.unnamed: list[LabelRow] = []
+        self._pending: list[LabelRow] = []
+        self._batches: list[pa.RecordBatch] = []
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def extend(self, rows: Iterable[LabelRow]) -> None:
+        """Add pictures."""
+        for row in rows:
+            self.add(row)
+
+    def add(self, row: LabelRow) -> None:
+        """Add a picture."""
+        if not _is_text(row[0]):
+            self.unnamed.append(row)
+            return
+        self._count += 1
+        self._pending.append(row)
+        if len(self._pending) == _BLOCK:
+            self._flush()
+
+    def table(self) -> pa.Table:
+        """What was added, in that order, in columns of plain text."""
+        self._flush()
+        return pa.Table.from_batches(self._batches, _SCHEMA)
+
+    def build(self, folder: Path, *, crops: bool = False, rows: Int64Array | None = None) -> Records:
+        """The records in gallery order; the builder is empty then.
+
+        Args:
+            folder: Ids, but for the boxes at their ends, are paths relative to it.
+            crops: Whether the ids of crops end in their box.
+            rows: (M,) int64, which of the records to keep; None for all of them.
+        """
+        table = self.table() if rows is None else self.table().take(pa.array(rows))
+        self._batches, self._count = [], 0
+        table = table.take(_gallery_order(table))
+        columns: dict[str, Any] = {name: _one_array(table.column(name)) for name in table.column_names}
+        for name in _LABELS:
+            columns[name] = columns[name].dictionary_encode()
+        return Records(pa.record_batch(columns), folder, crops=crops)
+
+    def _flush(self) -> None:
+        if self._pending:
+            columns = zip(*self._pending, strict=True)
+            arrays = [pa.array(column, kind) for column, kind in zip(columns, _SCHEMA.types, strict=True)]
+            self._batches.append(pa.record_batch(arrays, schema=_SCHEMA))
+            self._pending = []
+
+
+def _one_array(column: pa.ChunkedArray) -> pa.Array:
+    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+
+
+def _gallery_order(table: pa.Table) -> pa.Array:
+    """Positions by vehicle, camera, passage, frame, image_id; absent values first, as if they were empty."""
+    absent: dict[str, str | int] = {"frame": -1}
+    keys = {name: pc.fill_null(table.column(name), absent.get(name, "")) for name in _SORT_KEYS}
+    return pc.sort_indices(pa.table(keys), sort_keys=[(name, "ascending") for name in _SORT_KEYS])
+
+
+def _is_text(name: str) -> bool:
+    # Python keeps undecodable bytes of a file name as lone surrogates, which no encoding takes.
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
