@@ -147,6 +147,25 @@ def test_onnx_computes_what_torch_does(cache: Path):
     assert deviation(found.flip(0), expected) > 100 * PARITY
 
 
+def test_torch_keeps_its_threads_away_from_those_of_onnx(cache: Path, monkeypatch: pytest.MonkeyPatch):
+    threads: list[int] = []
+    normalise = Transform.normalise
+
+    def note(transform: Transform, pictures: torch.Tensor) -> torch.Tensor:
+        threads.append(torch.get_num_threads())
+        return normalise(transform, pictures)
+
+    by_onnx = OnnxBackend(load(), CPU, folder=cache)
+    by_onnx.prepare()
+    monkeypatch.setattr(Transform, "normalise", note)
+    torch.set_num_threads(2)
+    for backend in (TorchBackend(load().network, CPU), by_onnx):
+        Extractor(load(), CPU, batch_size=4, backend=backend).compute(pixels(4))
+        assert torch.get_num_threads() == 2
+    torch.set_num_threads(1)
+    assert threads == [2, 1]
+
+
 def test_out_of_memory_of_onnx_halves_the_batches(cache: Path, monkeypatch: pytest.MonkeyPatch):
     loaded, pictures, tried = load(), pixels(8), []
     backend = OnnxBackend(loaded, CPU, folder=cache)

@@ -19,7 +19,7 @@ from torch import nn
 from toys import SMALL, tiny
 
 from vreid_cli.data.decoding import Jpeg, decode_rgb, read_jpeg
-from vreid_cli.data.listing import DataFolders, Listing, make_listing
+from vreid_cli.data.listing import DataFolders, Listing
 from vreid_cli.data.tracks import read_tracks
 from vreid_cli.errors import DataError, DeviceError, UsageError
 from vreid_cli.extraction import device_decoding

@@ -915,11 +915,28 @@ def test_batches_are_pinned_as_torch_asks_for_it(monkeypatch: pytest.MonkeyPatch
 def test_choices_left_to_vreid():
     assert choose_workers(3, pictures=1, on_cpu=True) == 3
     assert choose_workers("auto", pictures=10, on_cpu=False) == 0
-    assert choose_workers("auto", pictures=10_000, on_cpu=True) >= 1
     extractor = CountingExtractor()
     loaded = LoadedNetwork(extractor.network, SMALL, "random", "")
     assert choose_batch_size(5, loaded, device=CPU) == 5
     assert choose_batch_size("auto", loaded, device=CPU) == 8
+
+
+@pytest.mark.parametrize(
+    ("cores", "on_cpu", "training", "workers"),
+    [
+        (2, True, False, 0),  # between batches: the network's threads wait for each other
+        (2, True, True, 1),
+        (4, True, False, 1),
+        (32, True, False, 4),
+        (2, False, False, 2),
+        (64, False, False, 16),
+    ],
+)
+def test_workers_leave_the_cores_to_the_network(
+    monkeypatch: pytest.MonkeyPatch, cores: int, on_cpu: bool, training: bool, workers: int
+):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(cores)))
+    assert choose_workers("auto", pictures=10_000, on_cpu=on_cpu, training=training) == workers
 
 
 @dataclass

@@ -25,7 +25,13 @@ from vreid_cli.runtime.progress import log
 
 
 class Backend(Protocol):
-    """Computes LRs."""
+    """Computes LRs.
+
+    Attributes:
+        own_threads: Whether it computes on threads that are not torch's.
+    """
+
+    own_threads: bool
 
     def prepare(self) -> None:
         """Get ready, where that takes long: called once there is something to compute.
@@ -50,6 +56,8 @@ class TorchBackend:
         device: Where to compute.
         precision: Of the arithmetic; the device must have it.
     """
+
+    own_threads = False
 
     def __init__(self, network: Network, device: torch.device, *, precision: Precision = "fp32") -> None:
         self._network = network.to(device).to(memory_format=torch.channels_last).eval()
@@ -80,6 +88,8 @@ class CompiledBackend:
         mode: torch.compile's.
         precision: Of the arithmetic; the device must have it.
     """
+
+    own_threads = False
 
     def __init__(
         self, network: Network, device: torch.device, *, mode: CompileMode, precision: Precision = "fp32"
@@ -149,6 +159,8 @@ class OnnxBackend:
         device: Where to compute.
         folder: The cache folder.
     """
+
+    own_threads = True
 
     def __init__(self, loaded: LoadedNetwork, device: torch.device, *, folder: Path) -> None:
         self._loaded = loaded

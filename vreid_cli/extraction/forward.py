@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
 
@@ -10,6 +11,7 @@ from vreid_cli.errors import DeviceError, WeightsError
 from vreid_cli.extraction.backends import Backend, TorchBackend
 from vreid_cli.models.transforms import Transform
 from vreid_cli.models.weights import LoadedNetwork
+from vreid_cli.runtime.devices import one_torch_thread
 from vreid_cli.runtime.progress import log
 from vreid_cli.runtime.transfers import Transfers
 
@@ -95,7 +97,9 @@ class Extractor:
     def _try(self, pixels: torch.Tensor) -> torch.Tensor | None:
         """LRs on the device; None where its memory does not suffice."""
         try:
-            return self._backend.latent(self._transform.normalise(self._transfers.send(pixels)))
+            with one_torch_thread() if self._backend.own_threads else nullcontext():
+                images = self._transform.normalise(self._transfers.send(pixels))
+            return self._backend.latent(images)
         except (MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
                 raise

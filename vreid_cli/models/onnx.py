@@ -34,6 +34,9 @@ _OPSET = 18
 _INPUT, _OUTPUT = "images", "latent"
 #: ONNX Runtime tells of every node that it could not fuse; errors are raised besides.
 _LOG_ERRORS = 3
+#: Threads that wait must not keep a core busy which decoding wants; and where another program holds one of them for a
+#: while, the others take over what is left of its share. Which thread computes what changes no number.
+_SHARING = {"session.intra_op.allow_spinning": "0", "session.dynamic_block_base": "4"}
 _PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 _CPU = torch.device("cpu")
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -99,6 +102,8 @@ class OnnxNetwork:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = _LOG_ERRORS
+        for key, value in _SHARING.items():
+            options.add_session_config_entry(key, value)
         self._device, self._index = device, _device_index(device)
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=[self._provider()])

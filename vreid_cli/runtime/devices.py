@@ -88,3 +88,18 @@ def arithmetic(precision: str, device: torch.device) -> Iterator[None]:
 def exact_float32() -> AbstractContextManager[None]:
     """Float32 products and convolutions without TF32 or bfloat16, so that every device gives the same numbers."""
     return float32_products(tf32=False)
+
+
+@contextmanager
+def one_torch_thread() -> Iterator[None]:
+    """Let torch compute on the calling thread alone.
+
+    After a parallel operation its threads go on turning for a while, waiting for the next; beside the threads of
+    another library they take the cores away from it.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

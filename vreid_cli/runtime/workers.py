@@ -12,19 +12,30 @@ from vreid_cli.errors import VreidError
 #: Below this many pictures, starting worker processes takes longer than they save.
 _WORTH_WORKERS = 64
 _MOST_WORKERS = 16
+_FEW_CORES = 4
 #: PR_SET_PDEATHSIG of Linux' prctl.
 _DIE_WITH_PARENT = 1
 
 
-def choose_workers(requested: int | str, *, pictures: int, on_cpu: bool) -> int:
-    """Number of decoding processes; ``auto`` leaves the cores to a network that runs on them."""
+def choose_workers(requested: int | str, *, pictures: int, on_cpu: bool, training: bool = False) -> int:
+    """Number of decoding processes; ``auto`` leaves the cores to a network that runs on them.
+
+    Args:
+        requested: A number, or ``auto``.
+        pictures: How many are to be decoded.
+        on_cpu: Whether the network runs on the CPU.
+        training: Whether it learns, which takes longer for a picture, as augmentation does.
+    """
     if isinstance(requested, int):
         return requested
     if pictures < _WORTH_WORKERS:
         return 0
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    # A forward pass on the CPU takes many times as long as decoding: one process keeps ahead of eight cores.
-    return max(1, cores // 8) if on_cpu else min(_MOST_WORKERS, cores)
+    if not on_cpu:
+        return min(_MOST_WORKERS, cores)
+    # A forward pass on the CPU takes many times as long as decoding: one process keeps ahead of eight cores. On few
+    # cores it holds up the network, whose threads wait for each other, by more than decoding between batches takes.
+    return 0 if cores < _FEW_CORES and not training else max(1, cores // 8)
 
 
 def follow_parent(_worker: int) -> None:

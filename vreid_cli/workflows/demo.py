@@ -155,7 +155,7 @@ def train_on_drawn(data_dir: Path, checkpoint: Path, settings: Settings) -> Path
     """
     listing = READERS["veri"](DataFolders(data_dir), "train")
     executor = LocalExecutor(choose_device(settings.runtime.device))
-    workers = choose_workers("auto", pictures=len(listing.records), on_cpu=executor.device.type == "cpu")
+    workers = choose_workers("auto", pictures=len(listing.records), on_cpu=executor.device.type == "cpu", training=True)
     memory = int(free_memory() / 4)
     read = read_pictures(listing.records, TRANSFORM, max_pixels=settings.extract.max_pixels, memory=memory, workers=0)
     classes, labels = number_vehicles(read.records)

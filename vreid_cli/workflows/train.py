@@ -198,7 +198,9 @@ def _prepare(session: Session, executor: Executor) -> _Lesson:
             lost = ", ".join(sorted(set(classes) - set(known))[:_MOST_NAMED])
             raise DataError(f"vehicles without a readable picture: {lost}", hint="mend them, or leave them out")
         _check_batches(classes, labels, settings, executor=executor)
-    workers = choose_workers(settings.extract.workers, pictures=len(labels), on_cpu=executor.device.type == "cpu")
+    workers = choose_workers(
+        settings.extract.workers, pictures=len(labels), on_cpu=executor.device.type == "cpu", training=True
+    )
     return _Lesson(
         settings=settings,
         lessons=Lessons(learned.pictures, labels, trainable.transform, workers),
