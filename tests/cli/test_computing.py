@@ -19,6 +19,7 @@ from vreid_cli.extraction.backends import Gain
 from vreid_cli.models import onnx_cache
 from vreid_cli.store.runs import RunDirectory
 from vreid_cli.types import SPLITS
+from vreid_cli.workflows import computing
 
 RUN = Path("runs/tracks-resnet18-tiny")
 
@@ -182,6 +183,33 @@ def test_auto_exports_where_the_pictures_repay_it(
     assert len(made_here) == 1
 
 
+def test_long_work_measures_which_is_faster(
+    vreid: Vreid, exported: Path, extract: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(exported / "cache", "cache")
+    repays(monkeypatch, pictures=25)
+    monkeypatch.setattr(computing, "WORTH_MEASURING", 25 / 49)  # 25 pictures of a 49th of the usual size
+    seconds = {"TorchBackend": 1.0, "OnnxBackend": 2.0}
+    monkeypatch.setattr(backends, "_seconds", lambda backend, _images: seconds[type(backend).__name__])
+    vreid(*extract, "--split", "gallery")
+    assert "by torch (ONNX Runtime was measured to be no faster here)" not in vreid.err  # 15 pictures only
+    vreid(*extract, "--split", "query,gallery", "--restart")
+    assert "measured here: torch 8.0 images per second, ONNX Runtime 4.0" in vreid.err
+    assert "by torch (ONNX Runtime was measured to be no faster here)" in vreid.err
+    assert how(RUN)[0]["backend"] == "torch"
+    # It is kept: nothing is measured or exported again.
+    vreid(*extract, "--restart")
+    assert "by torch (ONNX Runtime is no faster here with resnet18)" in vreid.err
+    assert "measured here" not in vreid.err
+    (kept,) = Path("cache").glob("backends.json")
+    kept.unlink()
+    seconds["OnnxBackend"] = 0.5
+    vreid(*extract, "--restart")
+    assert "by ONNX Runtime (measured to be faster here)" in vreid.err
+    vreid(*extract, "--restart")
+    assert "by ONNX Runtime (its export is kept)" in vreid.err
+
+
 def test_auto_falls_back_to_torch_where_the_export_is_refused(
     vreid: Vreid, extract: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -301,4 +329,4 @@ def test_without_the_extra_the_error_names_what_to_install(
     assert 'pip install "vreid[onnx]"' in error["hint"]
     repays(monkeypatch, pictures=1)
     vreid(*extract)
-    assert "by torch (ONNX Runtime would be faster, but the extra onnx is not installed)" in vreid.err
+    assert "by torch (ONNX Runtime may be faster, but the extra onnx is not installed)" in vreid.err

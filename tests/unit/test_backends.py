@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -118,7 +119,7 @@ def gains(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"area": 0.25, "pictures": 4000}, "onnx", "repay"),
         ({"installed": False}, "torch", "the extra onnx is not installed"),
         ({"installed": False, "pictures": 5}, "torch", "do not repay"),
-        ({"architecture": "alexnet", "pictures": 10**9, "exported": True}, "torch", "no faster with alexnet"),
+        ({"architecture": "alexnet", "pictures": 10**9, "exported": True}, "torch", "no faster here with alexnet"),
         ({"precision": "bf16"}, "torch", "fp32, not bf16"),
         ({"device": "cuda", "exported": True}, "torch", "always on cuda"),
         ({"device": "mps"}, "torch", "always on mps"),
@@ -255,6 +256,49 @@ def test_values_beyond_fp16_are_refused_with_advice():
     with pytest.raises(WeightsError, match="not finite") as caught:
         Extractor(loaded, CPU, batch_size=3, backend=backend).compute(pixels(3))
     assert "bf16" in (caught.value.hint or "")
+
+
+@pytest.mark.usefixtures("gains")
+@pytest.mark.parametrize(
+    ("measured", "pictures", "expected", "why"),
+    [
+        (0.02, 500, "onnx", "500 pictures repay its export"),
+        (0.02, 499, "torch", "499 pictures do not repay"),
+        (-0.001, 10**9, "torch", "no faster here with densenet201"),
+    ],
+)
+def test_what_was_measured_here_counts(measured: float, pictures: int, expected: str, why: str):
+    # Measured at the input as it is: the area plays no part any more.
+    name, reason = choose_backend(replace(HERE, pictures=pictures, area=0.25), measured=measured)
+    assert name == expected
+    assert why in reason
+
+
+@pytest.mark.parametrize(("by_torch", "by_onnx", "saved"), [(0.8, 0.4, 0.05), (0.4, 0.8, -0.05)])
+def test_what_was_measured_is_kept_for_this_network_and_machine(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, by_torch: float, by_onnx: float, saved: float
+):
+    loaded, torch_backend = load(), TorchBackend(load().network, CPU)
+    onnx_backend = OnnxBackend(loaded, CPU, folder=cache)
+    onnx_backend.prepare()
+    outliers = itertools.count()
+
+    def seconds(backend: object, images: torch.Tensor) -> float:
+        assert images.shape == (8, 3, 32, 32)
+        # The first of three is disturbed: the middle one counts.
+        return (by_torch if backend is torch_backend else by_onnx) + (9 if next(outliers) == 0 else 0)
+
+    monkeypatch.setattr(backends, "_seconds", seconds)
+    assert backends.kept_gain(loaded, tmp_path) is None
+    found = backends.measure_gain(loaded, torch_backend, onnx_backend, folder=tmp_path)
+    assert found == pytest.approx(saved)  # one thread, eight pictures
+    assert backends.kept_gain(loaded, tmp_path) == found
+    assert backends.kept_gain(replace(loaded, transform=Transform(66, 64)), tmp_path) is None
+    with monkeypatch.context() as patch:
+        patch.setattr(backends, "machine", lambda: "another")
+        assert backends.kept_gain(loaded, tmp_path) is None
+    (tmp_path / "backends.json").write_text("damaged")
+    assert backends.kept_gain(loaded, tmp_path) is None
 
 
 # -- torch.compile ------------------------------------------------------------------------------------------

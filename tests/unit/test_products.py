@@ -67,7 +67,7 @@ def test_the_fastest_accurate_path_is_taken_and_kept(cache: Path) -> None:
         # Small work is not worth the measurement, and must not depend on whether it was made.
         assert choose_product(CPU, multiplications=1e9).name == "torch"
         assert choose_product(CPU, multiplications=1e12, name="torch").name == "torch"
-    with patch.object(products, "_machine", return_value="another"), speeds(torch=(9, 0), numpy=(8, 0)):  # type: ignore[attr-defined]
+    with patch.object(products, "machine", return_value="another"), speeds(torch=(9, 0), numpy=(8, 0)):  # type: ignore[attr-defined]
         assert choose_product(CPU, multiplications=1e12).name == "torch"
     assert sorted(json.loads(cache.read_text()).values()) == ["numpy", "torch"]
 
@@ -77,7 +77,7 @@ def test_a_damaged_cache_is_measured_anew(cache: Path, damage: str) -> None:
     cache.parent.mkdir()
     cache.write_text(damage)
     assert choose_product(CPU, multiplications=1e12).name in PATHS
-    assert products._machine() in json.loads(cache.read_text())
+    assert products.machine() in json.loads(cache.read_text())
 
 
 def test_a_cache_that_cannot_be_written_costs_only_time(cache: Path) -> None:

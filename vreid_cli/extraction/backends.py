@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import statistics
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -18,9 +20,10 @@ from vreid_cli.models.onnx import (
     require_onnx,
     require_onnx_device,
 )
-from vreid_cli.models.onnx_cache import cached_network
+from vreid_cli.models.onnx_cache import cached_network, runtime_version
 from vreid_cli.models.weights import LoadedNetwork
 from vreid_cli.runtime.devices import AUTOCAST, arithmetic
+from vreid_cli.runtime.measured import keep_measured, machine, read_measured
 from vreid_cli.runtime.progress import log
 
 
@@ -163,7 +166,7 @@ class OnnxBackend:
     own_threads = True
 
     def __init__(self, loaded: LoadedNetwork, device: torch.device, *, folder: Path) -> None:
-        self._loaded = loaded
+        self.loaded = loaded
         self._device = device
         self._folder = folder
         self._network: OnnxNetwork | None = None
@@ -186,32 +189,81 @@ class OnnxBackend:
         if self._network is None:
             require_onnx("computing by ONNX Runtime")
             require_onnx_device(self._device, name="computing by ONNX Runtime")
-            self._network = cached_network(self._loaded, self._folder, device=self._device)
+            self._network = cached_network(self.loaded, self._folder, device=self._device)
         return self._network
 
 
 @dataclass(frozen=True)
 class Gain:
-    """What ONNX Runtime costs and saves on a CPU with one architecture, measured at its usual input.
+    """What ONNX Runtime costs and may save on a CPU with one architecture, at its usual input.
 
     Attributes:
         export_seconds: To export it, compare it with torch and load it.
-        saved: Core-seconds saved a picture, against torch at batch 8; 0 where it saves none.
+        saved: Core-seconds that it may save a picture, against torch at batch 8.
     """
 
     export_seconds: float
     saved: float
 
 
-#: In CPU time on an AMD EPYC (AVX-512), torch 2.15 and ONNX Runtime 1.32; tests/benchmarks/extraction.py --gains
-#: measures it. Elsewhere a guide: a wrong guess costs seconds.
+#: Whether it is worth trying; where the work is long, it is then measured on the spot. From
+#: tests/benchmarks/extraction.py --gains on an AMD EPYC (Zen 4), torch 2.15 and ONNX Runtime 1.32, but for DenseNet201,
+#: with which the two are equally fast there and ONNX Runtime leads on chips with wider units.
 GAINS = {
-    "densenet201": Gain(20, 0.032),
-    "resnet18": Gain(4, 0.0055),
-    "alexnet": Gain(5, 0.0026),
-    "vgg16": Gain(18, 0.026),
-    "inception_v3": Gain(10, 0.029),
+    "densenet201": Gain(18, 0.010),
+    "resnet18": Gain(3, 0.003),
+    "alexnet": Gain(3.5, 0.004),
+    "vgg16": Gain(12, 0.05),
+    "inception_v3": Gain(9, 0.013),
 }
+
+#: In the cache folder.
+_MEASURED = "backends.json"
+#: Pictures of the usual size from which on a few seconds of measuring do not matter.
+WORTH_MEASURING = 1000
+_TRIALS = 3
+
+
+def kept_gain(loaded: LoadedNetwork, folder: Path) -> float | None:
+    """Core-seconds a picture that ONNX Runtime was measured to save here; None where that was not measured yet."""
+    found = read_measured(folder / _MEASURED).get(_trial(loaded))
+    return float(found) if isinstance(found, int | float) else None
+
+
+def measure_gain(loaded: LoadedNetwork, by_torch: Backend, by_onnx: Backend, *, folder: Path) -> float:
+    """Measure what :func:`kept_gain` gives, and keep it.
+
+    Args:
+        loaded: The network of both.
+        by_torch: On the CPU.
+        by_onnx: On the CPU, prepared.
+        folder: The cache folder.
+    """
+    side = loaded.transform.crop
+    images = torch.randn(8, 3, side, side, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        for backend in (by_torch, by_onnx):
+            backend.latent(images)
+        # In turns, so that other programs disturb both alike.
+        trials = [(_seconds(by_torch, images), _seconds(by_onnx, images)) for _ in range(_TRIALS)]
+    torch_seconds = statistics.median(one for one, _ in trials) / len(images)
+    onnx_seconds = statistics.median(other for _, other in trials) / len(images)
+    log.info("measured here: torch %.1f images per second, ONNX Runtime %.1f", 1 / torch_seconds, 1 / onnx_seconds)
+    saved = torch.get_num_threads() * (torch_seconds - onnx_seconds)
+    keep_measured(folder / _MEASURED, {**read_measured(folder / _MEASURED), _trial(loaded): saved})
+    return saved
+
+
+def _seconds(backend: Backend, images: torch.Tensor) -> float:
+    started = time.perf_counter()
+    backend.latent(images)
+    return time.perf_counter() - started
+
+
+def _trial(loaded: LoadedNetwork) -> str:
+    """What the outcome depends on."""
+    backbone = loaded.network.backbone.name
+    return f"{backbone} {loaded.transform.crop}, {machine()}, onnxruntime {runtime_version()}"
 
 
 @dataclass(frozen=True)
@@ -239,23 +291,27 @@ class Circumstances:
     exported: bool
 
 
-def choose_backend(here: Circumstances) -> tuple[BackendName, str]:
-    """The back-end for features that do not exist yet, and why: the one place that decides ``auto``.
+def choose_backend(here: Circumstances, *, measured: float | None = None) -> tuple[BackendName, str]:
+    """The back-end for features that do not exist yet, and why.
 
     On a CPU ONNX Runtime is taken where the time that it saves over all pictures repays the export; an export
     that is kept costs nothing.
+
+    Args:
+        here: The circumstances.
+        measured: Core-seconds a picture that it was found to save on this machine; None to go by :data:`GAINS`.
     """
     if here.device != "cpu":
         return "torch", f"always on {here.device}"
     if here.precision != "fp32":
         return "torch", f"ONNX Runtime computes in fp32, not {here.precision}"
     gain = GAINS[here.architecture]
-    saved = here.pictures * gain.saved * here.area / here.threads
+    saved = gain.saved * here.area if measured is None else measured
     cost = 0.0 if here.exported else gain.export_seconds
-    if not gain.saved:
-        return "torch", f"ONNX Runtime is no faster with {here.architecture}"
-    if saved < cost:
+    if saved <= 0:
+        return "torch", f"ONNX Runtime is no faster here with {here.architecture}"
+    if here.pictures * saved / here.threads < cost:
         return "torch", f"{here.pictures:,} pictures do not repay an export to ONNX"
     if not here.installed:
-        return "torch", "ONNX Runtime would be faster, but the extra onnx is not installed"
+        return "torch", "ONNX Runtime may be faster, but the extra onnx is not installed"
     return "onnx", "its export is kept" if here.exported else f"{here.pictures:,} pictures repay its export"

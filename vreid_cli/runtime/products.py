@@ -9,21 +9,17 @@ would make results differ by rounding from run to run. Other devices use ``torch
 
 from __future__ import annotations
 
-import json
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from vreid_cli.runtime.cache import cache_folder
 from vreid_cli.runtime.devices import exact_float32
+from vreid_cli.runtime.measured import keep_measured, machine, read_measured
 from vreid_cli.runtime.progress import log
 
 #: Largest error, in parts of |a| |b|, that counts as float32's: what the paths differ by on vectors that
@@ -102,8 +98,8 @@ def _error(path: Product, rows: torch.Tensor, columns: torch.Tensor, *, out: tor
 
 def _fastest() -> str:
     path = cache_folder() / "products.json"
-    key = _machine()
-    known = _read(path)
+    key = machine()
+    known = read_measured(path)
     if known.get(key) in PATHS:
         return str(known[key])
     measured = measure_products(PATHS)
@@ -111,35 +107,8 @@ def _fastest() -> str:
     accurate = {name: speed for name, (speed, error) in measured.items() if error <= ERROR_LIMIT}
     fastest = max(accurate, key=lambda name: accurate[name], default=TORCH.name)
     log.info("matrix products here: %s; %s is taken from now on", told, fastest)
-    _keep(path, {**known, key: fastest})
+    keep_measured(path, {**known, key: fastest})
     return fastest
-
-
-def _machine() -> str:
-    """What the choice depends on."""
-    model = platform.processor() or platform.machine()
-    with suppress(OSError, StopIteration):
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-        model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return f"{model}, {torch.get_num_threads()} threads, torch {torch.__version__}, numpy {np.__version__}"
-
-
-def _read(path: Path) -> dict[str, object]:
-    try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}  # a cache that is not there, or damaged, is measured anew
-    return known if isinstance(known, dict) else {}
-
-
-def _keep(path: Path, known: Mapping[str, object]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(known, indent=2), encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        log.debug("the choice of product could not be kept: %s", error)
 
 
 def _by_torch(rows: torch.Tensor, columns: torch.Tensor, out: torch.Tensor) -> None:

@@ -13,12 +13,15 @@ import torch
 from vreid_cli.config import BackendName, CompileMode, ExtractSettings, Precision, Resolved, Settings
 from vreid_cli.errors import ExportError, StoreError, UsageError
 from vreid_cli.extraction.backends import (
+    WORTH_MEASURING,
     Backend,
     Circumstances,
     CompiledBackend,
     OnnxBackend,
     TorchBackend,
     choose_backend,
+    kept_gain,
+    measure_gain,
 )
 from vreid_cli.extraction.device_decoding import require_device_decoding
 from vreid_cli.extraction.forward import (
@@ -148,17 +151,35 @@ def _settle_backend(
     name, reason = _name_backend(asked, before)
     if name is None:
         here = _circumstances(loaded, device, precision=asked.precision, pictures=pictures, folder=folder)
-        name, reason = choose_backend(here)
+        measured = kept_gain(loaded, folder) if device.type == "cpu" else None
+        name, reason = choose_backend(here, measured=measured)
         if name == "onnx":
-            backend = by_onnx()
-            try:
-                backend.prepare()
-            except (ExportError, StoreError) as error:
-                # Nobody asked for it, and torch computes the same.
-                log.warning("%s", error.message)
-                return "torch", "ONNX Runtime cannot be used", by_torch()
-            return name, reason, backend
+            return _try_onnx(here, reason, by_torch=by_torch, by_onnx=by_onnx, folder=folder, measured=measured)
     return name, reason, by_onnx() if name == "onnx" else by_torch()
+
+
+def _try_onnx(
+    here: Circumstances,
+    reason: str,
+    *,
+    by_torch: Callable[[], Backend],
+    by_onnx: Callable[[], OnnxBackend],
+    folder: Path,
+    measured: float | None,
+) -> tuple[BackendName, str, Backend]:
+    """ONNX Runtime, which nobody asked for, unless it fails or long work shows that it is no faster."""
+    backend = by_onnx()
+    try:
+        backend.prepare()
+    except (ExportError, StoreError) as error:
+        log.warning("%s", error.message)
+        return "torch", "ONNX Runtime cannot be used", by_torch()
+    if measured is None and here.pictures * here.area >= WORTH_MEASURING:
+        plain = by_torch()
+        if measure_gain(backend.loaded, plain, backend, folder=folder) <= 0:
+            return "torch", "ONNX Runtime was measured to be no faster here", plain
+        reason = "measured to be faster here"
+    return "onnx", reason, backend
 
 
 def _name_backend(asked: ExtractSettings, before: PartFacts | None) -> tuple[BackendName | None, str]:
