@@ -1,6 +1,6 @@
 """``vreid extract`` on a CPU, by torch and by ONNX Runtime, against the bare forward pass and the released code's way.
 
-    python tests/benchmarks/extraction.py FOLDER [--pictures 300] [--rounds 3] [--arch densenet201] [--memory] [--gains]
+    python tests/benchmarks/extraction.py FOLDER [--pictures 600] [--rounds 3] [--arch densenet201] [--memory] [--gains]
 
 FOLDER holds JPEGs. The command's workflow is called in this process; what is timed goes from the plan to the
 complete store, without loading the network and, for ONNX Runtime, without the export, which is made once before.
@@ -252,7 +252,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--pictures", type=int, default=300)
+    parser.add_argument("--pictures", type=int, default=600)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--arch", default="densenet201")
     parser.add_argument("--cache", type=lambda text: Path(text).resolve(), help="keep exports here between runs")
