@@ -9,7 +9,6 @@ import os
 import shutil
 import signal
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -39,7 +38,6 @@ from vreid_cli.models.weights import LoadedNetwork, weights_digest
 from vreid_cli.runtime.workers import choose_workers, follow_parent
 from vreid_cli.store.features import FeatureStore
 from vreid_cli.store.runs import RunDirectory
-from vreid_cli.types import ImageRecord
 from vreid_cli.workflows.extract import FREE_SETTINGS, ExtractReport, extract
 from vreid_cli.workflows.session import settle
 
@@ -903,31 +901,6 @@ def test_loader_keeps_the_order_and_separates_the_bad(bench: Bench):
     assert torch.equal(batches[1].pixels[0], expected)
     (only_bad,) = load_batches(dataset, [[3]], workers=0, pin_memory=False)
     assert (only_bad.indices, len(only_bad.bad)) == ([], 1)
-
-
-def test_threads_decode_what_one_does_and_leave_no_trace(tmp_path: Path):
-    paths = [tmp_path / f"{number}.png" for number in range(23)]
-    for number, path in enumerate(paths):
-        draw(path, number)
-    paths[5].write_bytes(b"no picture")
-    paths[11].write_bytes(b"")
-    records = [ImageRecord(path.name, path, None, None, None, None) for path in paths]
-    before = list(warnings.filters)
-    batches = [list(range(start, min(start + 8, 23))) for start in range(0, 23, 8)]
-    found = [
-        list(
-            load_batches(
-                PictureDataset(records, SMALL, max_pixels=10**6, threads=threads), batches, workers=0, pin_memory=False
-            )
-        )
-        for threads in (1, 4)
-    ]
-    for one, many in zip(*found, strict=True):
-        assert (one.indices, one.bad) == (many.indices, many.bad)
-        assert torch.equal(one.pixels, many.pixels)
-        assert many.decode_seconds > 0
-    assert [index for batch in found[1] for index, _ in batch.bad] == [5, 11]
-    assert warnings.filters == before
 
 
 def test_batches_are_pinned_as_torch_asks_for_it(monkeypatch: pytest.MonkeyPatch):

@@ -22,8 +22,9 @@ from vreid_cli.extraction.planning import PartPlan, make_plan, split_plan
 from vreid_cli.extraction.renewal import LIMIT, Lack, PartResult, find_lack, renew
 from vreid_cli.models.transforms import Transform
 from vreid_cli.runtime.arrow import release_memory
+from vreid_cli.runtime.devices import one_torch_thread
 from vreid_cli.runtime.progress import log, progress
-from vreid_cli.runtime.workers import choose_workers, count_cores
+from vreid_cli.runtime.workers import choose_workers
 from vreid_cli.store.features import FeatureStore, PartFacts, Skipped
 from vreid_cli.types import Float32Array, ImageRecord
 
@@ -250,20 +251,14 @@ def _load(
     device = extractor.device.type
     effort.workers = choose_workers(options.workers, pictures=len(records), on_cpu=device == "cpu")
     loaded = load_batches(
-        PictureDataset(
-            records,
-            options.transform,
-            max_pixels=options.max_pixels,
-            leave_jpegs=decoder is not None,
-            # Without processes for it, the network waits meanwhile and needs no core.
-            threads=1 if effort.workers else count_cores(),
-        ),
+        PictureDataset(records, options.transform, max_pixels=options.max_pixels, leave_jpegs=decoder is not None),
         [batch for batches in cut for batch in batches],
         workers=effort.workers,
         pin_memory=device == "cuda",
     )
     while True:
-        with effort.on("wait"):
+        # Where pictures are decoded in this process, torch's part in it is not worth waking its threads.
+        with effort.on("wait"), one_torch_thread():
             batch = next(loaded, None)
         if batch is None:
             return

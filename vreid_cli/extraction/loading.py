@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -65,23 +63,15 @@ class PictureDataset(Dataset[Decoded]):
         transform: What is cropped of them.
         max_pixels: Larger pictures are bad.
         leave_jpegs: Whether whole files that are plain JPEG are only read, for the device to decode.
-        threads: That decode a batch together.
     """
 
     def __init__(
-        self,
-        records: Sequence[ImageRecord],
-        transform: Transform,
-        *,
-        max_pixels: int,
-        leave_jpegs: bool = False,
-        threads: int = 1,
+        self, records: Sequence[ImageRecord], transform: Transform, *, max_pixels: int, leave_jpegs: bool = False
     ) -> None:
         self._records = records
         self._transform = transform
         self._max_pixels = max_pixels
         self._leave_jpegs = leave_jpegs
-        self._threads = threads
 
     def __len__(self) -> int:
         return len(self._records)
@@ -91,15 +81,6 @@ class PictureDataset(Dataset[Decoded]):
         started = time.thread_time()
         content = self._decode(index)
         return Decoded(index, content, time.thread_time() - started)
-
-    def __getitems__(self, indices: Sequence[int]) -> list[Decoded]:
-        """A batch; torch's loader asks for it at once."""
-        if self._threads == 1:
-            return [self[index] for index in indices]
-        # PIL lets go of the interpreter while it works. The filters of warnings are the process's: what threads that
-        # decode at the same time leave of them is undone here.
-        with warnings.catch_warnings(), ThreadPoolExecutor(self._threads) as pool:
-            return list(pool.map(self.__getitem__, indices))
 
     def _decode(self, index: int) -> torch.Tensor | Jpeg | str:
         path, box = self._place(index)

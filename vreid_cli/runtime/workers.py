@@ -30,17 +30,12 @@ def choose_workers(requested: int | str, *, pictures: int, on_cpu: bool, trainin
         return requested
     if pictures < _WORTH_WORKERS:
         return 0
-    cores = count_cores()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if not on_cpu:
         return min(_MOST_WORKERS, cores)
     # A forward pass on the CPU takes many times as long as decoding: one process keeps ahead of eight cores. On few
     # cores it holds up the network, whose threads wait for each other, by more than decoding between batches takes.
     return 0 if cores < _FEW_CORES and not training else max(1, cores // 8)
-
-
-def count_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def follow_parent(_worker: int) -> None:
