@@ -343,7 +343,7 @@ def test_batches_are_filled_up_so_that_one_shape_is_compiled(monkeypatch: pytest
     pending = [extractor.submit(piece) for piece in pictures.split(4)]
     expected = Extractor(load(), CPU, batch_size=4).compute(pictures)
     # All are on their way before the first is fetched: none may lie where the next is written.
-    assert deviation(torch.cat([fetch() for fetch in pending]), expected) <= 1e-6
+    assert deviation(torch.cat([fetch() for fetch in pending]), expected) <= PARITY
     assert compiler.sizes == [4, 4, 4]
     assert compiler.asked == [{"mode": "reduce-overhead", "dynamic": False}]
 
@@ -353,14 +353,14 @@ def test_out_of_memory_of_a_compiled_network_halves_the_batches(monkeypatch: pyt
     monkeypatch.setattr(torch, "compile", compiler)
     extractor, pictures = compiled_extractor(8), pixels(13)
     found = torch.cat([extractor.compute(piece) for piece in pictures.split(8)])
-    assert deviation(found, Extractor(load(), CPU, batch_size=8).compute(pictures)) <= 1e-6
+    assert deviation(found, Extractor(load(), CPU, batch_size=8).compute(pictures)) <= PARITY
     assert extractor.batch_size == 2
     assert compiler.sizes == [8, 4, 2, 2, 4, 2, 2, 2, 2, 2]
 
 
 def test_a_compiled_network_that_computes_something_else_is_refused(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(torch, "compile", Compiler(factor=1.0001))
-    with pytest.raises(ExportError, match=r"something else: relative error 1\.0e-04, allowed 1e-05") as caught:
+    monkeypatch.setattr(torch, "compile", Compiler(factor=1.001))
+    with pytest.raises(ExportError, match=r"something else: relative error 1\.0e-03, allowed 1e-05") as caught:
         compiled_extractor(4).compute(pixels(4))
     assert "extract.compile" in (caught.value.hint or "")
 

@@ -98,7 +98,8 @@ class CompiledBackend:
         self, network: Network, device: torch.device, *, mode: CompileMode, precision: Precision = "fp32"
     ) -> None:
         self._plain = TorchBackend(network, device, precision=precision)
-        self._compiled = torch.compile(self._plain.latent, mode=mode, dynamic=False)
+        # The network alone: settings of the arithmetic are changed around it, which no compiler follows.
+        self._compiled = torch.compile(network.latent, mode=mode, dynamic=False)
         self._device = device
         self._precision = precision
         self._size = 0
@@ -116,9 +117,11 @@ class CompiledBackend:
         # Each size of a batch would be compiled anew: the last batch of a part is filled up instead.
         self._size = max(self._size, len(images))
         missing = images.new_zeros(self._size - len(images), *images.shape[1:])
+        filled = torch.cat([images, missing]).contiguous(memory_format=torch.channels_last)
         try:
-            # A copy: CUDA graphs write the next result to the same place.
-            latent = self._compiled(torch.cat([images, missing]))[: len(images)].clone()
+            with arithmetic(self._precision, self._device):
+                # A copy: CUDA graphs write the next result to the same place.
+                latent = self._compiled(filled)[: len(images)].clone()
         except (MemoryError, RuntimeError) as error:
             self._size = 0  # too little memory: the next batches will be smaller
             if not _is_compilers(error):
