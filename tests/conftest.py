@@ -1,9 +1,8 @@
-"""What all tests share: the released sample's folder, Hypothesis' profile, and the way to the oracles."""
+"""What all tests share: the released sample's folder, and Hypothesis' profile."""
 
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -13,8 +12,6 @@ import torch
 from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
-#: The brute-force oracles lie beside the unit tests; golden tests compare with them too.
-sys.path.insert(0, str(ROOT / "tests" / "unit"))
 
 # The same examples in every run: a failure then belongs to the change that was made, not to luck.
 settings.register_profile("vreid", deadline=None, derandomize=True, database=None)

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from vreid_cli.evaluation.scores import Evaluation
     from vreid_cli.ranking.rank import RankingOptions, rank
     from vreid_cli.ranking.reranking import RerankOptions
-    from vreid_cli.types import FeatureSet, Ranking
+    from vreid_cli.types.features import FeatureSet
+    from vreid_cli.types.rankings import Ranking
     from vreid_cli.workflows.notebook import read_features
 
 __version__ = "0.1.0"
@@ -40,8 +41,8 @@ __all__ = [
 
 _HOMES = {
     "Evaluation": "vreid_cli.evaluation.scores:Evaluation",
-    "FeatureSet": "vreid_cli.types:FeatureSet",
-    "Ranking": "vreid_cli.types:Ranking",
+    "FeatureSet": "vreid_cli.types.features:FeatureSet",
+    "Ranking": "vreid_cli.types.rankings:Ranking",
     "RankingOptions": "vreid_cli.ranking.rank:RankingOptions",
     "RerankOptions": "vreid_cli.ranking.reranking:RerankOptions",
     "evaluate": "vreid_cli.evaluation.judge:evaluate_ranking",

@@ -13,22 +13,22 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
+from vreid_cli.data.options import DataOptions
 from vreid_cli.errors import ConfigError, UsageError, did_you_mean, nearest_name
-from vreid_cli.types import ApRule, Definition, SameCamera, Split, Task, TrackUnit, WithoutPositive
-
-DatasetName = Literal["veri", "vehicleid", "veri-wild", "vric", "aicity", "tracks", "csv"]
-Architecture = Literal["densenet201", "resnet18", "alexnet", "vgg16", "inception_v3"]
-Auto = Literal["auto"]
-Precision = Literal["fp32", "tf32", "bf16", "fp16"]
-BackendName = Literal["torch", "onnx"]
-#: torch.compile's own names; ``reduce-overhead`` records CUDA graphs on a GPU.
-CompileMode = Literal["off", "default", "reduce-overhead", "max-autotune"]
-Positive = Annotated[int, Field(ge=1)]
+from vreid_cli.evaluation.options import EvaluateSettings
+from vreid_cli.extraction.options import ExtractSettings
+from vreid_cli.models.options import ExportOptions, ModelOptions
+from vreid_cli.ranking.options import RankSettings
+from vreid_cli.reports.options import ShowOptions
+from vreid_cli.runtime.options import RuntimeOptions
+from vreid_cli.synthetic.options import DemoOptions
+from vreid_cli.training.options import TrainingOptions
+from vreid_cli.types.options import Options
 
 PROJECT_FILE = "vreid.toml"
 COMMAND_LINE = "command line"
@@ -49,207 +49,11 @@ _NEEDED = {
 }
 
 
-class Section(BaseModel):
-    """A table of the configuration: frozen, strict, closed to unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class RunSettings(Section):
+class RunOptions(Options):
     """``[run]``: the run directory and the seed."""
 
     run_dir: Path | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-
-
-class DataSettings(Section):
-    """``[data]``: the data set, its folders, and how labels are read from names."""
-
-    dataset: DatasetName = "veri"
-    data_dir: Path | None = None
-    query_dir: Path | None = None
-    gallery_dir: Path | None = None
-    subset: Positive | None = None
-    splits: Annotated[tuple[Split, ...], Field(min_length=1)] = ("query", "gallery")
-    label_pattern: str | None = None
-
-
-class ModelSettings(Section):
-    """``[model]``: the network and its weights."""
-
-    arch: Architecture = "densenet201"
-    weights: str | None = None
-    cache_dir: Path | None = None
-    weights_url: str | None = None
-    weights_blob: str | None = None
-    download_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 30.0
-
-
-class RuntimeSettings(Section):
-    """``[runtime]``: the device, the memory that may be used, and what computes matrix products on a CPU."""
-
-    device: str = "auto"
-    memory_budget_mb: Auto | Positive = "auto"
-    product: Literal["auto", "torch", "numpy", "onednn"] = "auto"
-
-
-class ExtractSettings(Section):
-    """``[extract]``: how the network computes, batching, and what to do with bad pictures."""
-
-    precision: Precision = "fp32"
-    backend: Literal["auto", "torch", "onnx"] = "auto"
-    compile: CompileMode = "off"
-    batch_size: Auto | Positive = "auto"
-    workers: Auto | Annotated[int, Field(ge=0, le=1024)] = "auto"
-    decode: Literal["pil", "device"] = "pil"
-    part_images: Positive = 512
-    max_pixels: Positive = 178_956_970
-    restart: bool = False
-    strict: bool = False
-
-
-class RankSettings(Section):
-    """``[rank]``: what is compared with what, and by which metric."""
-
-    task: Task = "t2t"
-    metric: Annotated[tuple[str, ...], Field(min_length=1)] = ("meanMCD50",)
-    definition: Definition = "paper"
-    track_unit: TrackUnit = "passage"
-    cameras: Literal["all", "other"] = "all"
-    top_k: Positive | None = None
-    threshold: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    rerank: bool = False
-    draws: Positive = 10
-    alpha: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
-    k1: Positive = 20
-    k2: Positive = 6
-    lambda_value: Annotated[float, Field(ge=0, le=1)] = 0.3
-    query_features: Path | None = None
-    gallery_features: Path | None = None
-    output: Path | None = None
-    force: bool = False
-
-
-class EvaluateSettings(Section):
-    """``[evaluate]``: the rules of counting."""
-
-    rankings: tuple[Path, ...] = ()
-    same_camera: SameCamera = "drop"
-    ap: ApRule = "rectangle"
-    ranks: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1, 5, 10, 20)
-    without_positive: WithoutPositive = "skip"
-    draws: Annotated[int, Field(ge=100)] = 2000
-    by: tuple[Literal["camera", "length"], ...] = ()
-    per_query: Path | None = None
-    plot: Path | None = None
-
-
-class ShowSettings(Section):
-    """``[show]``: which queries, how many of their nearest, and where to draw them."""
-
-    queries: tuple[str, ...] = ()
-    ranking: Path | None = None
-    top: Positive = 5
-    max_queries: Positive = 8
-    max_images: Positive = 6
-    output: Path | None = None
-
-
-class ExportSettings(Section):
-    """``[export]``: where features or the model go, and in which form."""
-
-    output: Path | None = None
-    format: Literal["json", "npz"] = "json"
-    force: bool = False
-
-
-RecipeName = Literal["paper", "strong"]
-Share = Annotated[float, Field(ge=0, le=1)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
-
-class TrainSettings(Section):
-    """``[train]``: the recipe, number by number, and how it is carried out.
-
-    ``--recipe NAME`` reads all numbers of the preset ``recipe-NAME``, which says what each is and where it
-    comes from; the values here are those that change nothing.
-
-    Attributes:
-        recipe: The preset that the numbers come from.
-        epochs: Passes over the pictures.
-        batch_size: Pictures a step, over all processes.
-        accumulate: Forward passes that a step's pictures are divided into.
-        per_vehicle: Pictures of each vehicle in a batch (K of P x K); 0 for pictures in random order.
-        optimizer: ``sgd`` with Nesterov's momentum, or ``adamw``.
-        learning_rate: Highest learning rate.
-        momentum: Of ``sgd``.
-        weight_decay: On kernels and matrices; biases and normalisations are free.
-        schedule: ``constant``, or ``cosine`` down to nothing at the end.
-        warm_up: Share of all steps in which the learning rate rises from nothing.
-        clip_norm: Longest gradient; 0 for any.
-        label_smoothing: Share of the target that is spread over all classes.
-        triplet: Weight of the batch-hard triplet loss; 0 for none.
-        margin: Of the triplet loss, in units of the distance.
-        neck: Whether a batch normalisation stands between trunk and classifier (BNNeck).
-        resize: Pixels of the short side; ``auto`` for the architecture's.
-        crop: Side of the network's input; ``auto`` for the architecture's.
-        zoom: Smallest part of a picture's area that is cut out and enlarged to the crop; 1 for crops of the
-            crop's own size.
-        flip: Whether half of the pictures are mirrored.
-        jitter: Greatest relative change of brightness, contrast and saturation.
-        tint: Greatest relative change of each colour channel.
-        erase: Chance that a rectangle is painted over.
-        precision: Arithmetic of the forward pass; weights and losses stay float32.
-        channels_last: Whether pictures and kernels lie channels last.
-        ema: Decay of the moving average of the weights that is kept in their place; 0 for none.
-        held_out: Training vehicles that are left out to validate on: a share below 1, or a number.
-        validate_every: Epochs from one validation to the next.
-        tensorboard: Whether to write TensorBoard's files too.
-        resume: The run whose training is to go on.
-        restart: Whether to throw away an earlier training in the same folder.
-    """
-
-    recipe: RecipeName = "paper"
-    epochs: Positive = 10
-    batch_size: Annotated[int, Field(ge=2)] = 32
-    accumulate: Positive = 1
-    per_vehicle: Annotated[int, Field(ge=0)] = 0
-    optimizer: Literal["sgd", "adamw"] = "sgd"
-    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-3
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    weight_decay: NotNegative = 0.0
-    schedule: Literal["constant", "cosine"] = "constant"
-    warm_up: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    clip_norm: NotNegative = 0.0
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    triplet: NotNegative = 0.0
-    margin: NotNegative = 0.3
-    neck: bool = False
-    resize: Auto | Positive = "auto"
-    crop: Auto | Positive = "auto"
-    zoom: Annotated[float, Field(gt=0, le=1)] = 1.0
-    flip: bool = False
-    jitter: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    tint: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    erase: Share = 0.0
-    precision: Precision = "fp32"
-    channels_last: bool = True
-    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    held_out: NotNegative = 0.0
-    validate_every: Positive = 1
-    tensorboard: bool = False
-    resume: Path | None = None
-    restart: bool = False
-
-
-class DemoSettings(Section):
-    """``[demo]``: the size of the drawn set and of the training."""
-
-    train_vehicles: Annotated[int, Field(ge=2)] = 64
-    test_vehicles: Annotated[int, Field(ge=2)] = 20
-    cameras: Annotated[int, Field(ge=2, le=20)] = 4
-    images_per_track: Annotated[int, Field(ge=1, le=10)] = 3
-    epochs: Positive = 10
 
 
 class Settings(BaseModel):
@@ -257,17 +61,17 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    run: RunSettings = RunSettings()
-    data: DataSettings = DataSettings()
-    model: ModelSettings = ModelSettings()
-    runtime: RuntimeSettings = RuntimeSettings()
+    run: RunOptions = RunOptions()
+    data: DataOptions = DataOptions()
+    model: ModelOptions = ModelOptions()
+    runtime: RuntimeOptions = RuntimeOptions()
     extract: ExtractSettings = ExtractSettings()
     rank: RankSettings = RankSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
-    show: ShowSettings = ShowSettings()
-    export: ExportSettings = ExportSettings()
-    train: TrainSettings = TrainSettings()
-    demo: DemoSettings = DemoSettings()
+    show: ShowOptions = ShowOptions()
+    export: ExportOptions = ExportOptions()
+    train: TrainingOptions = TrainingOptions()
+    demo: DemoOptions = DemoOptions()
 
 
 @dataclass(frozen=True)
@@ -424,7 +228,7 @@ def _check_section(section: str, table: object, source: str) -> None:
 def _check_key(section: str, key: str, source: str) -> None:
     model = Settings.model_fields[section].annotation
     assert isinstance(model, type)
-    assert issubclass(model, Section)
+    assert issubclass(model, Options)
     if key not in model.model_fields:
         hint = did_you_mean(key, model.model_fields)
         raise _bad_value(source, f"{source}: unknown key '{section}.{key}'", hint=hint)

@@ -36,7 +36,7 @@ class ConfigError(VreidError):
 
 
 class DataError(VreidError):
-    """A data set, folder, picture or feature file is missing or is not what it should be."""
+    """A data set, folder, image or feature file is missing or is not what it should be."""
 
 
 class StoreError(VreidError):

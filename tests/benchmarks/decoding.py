@@ -1,6 +1,6 @@
 """JPEG files decoded by torchvision on a device, against PIL: how far apart, and how long it takes.
 
-    python tests/benchmarks/decoding.py FOLDER [--device cuda] [--pictures 200] [--weights random]
+    python tests/benchmarks/decoding.py FOLDER [--device cuda] [--images 200] [--weights random]
 
 On a CPU it is torchvision's libjpeg that decodes, with the resizing that a GPU would do; --set extract.decode=device
 takes CUDA devices only.
@@ -21,13 +21,13 @@ from vreid_cli.extraction.forward import Extractor
 from vreid_cli.extraction.loading import Batch, stack_pixels
 from vreid_cli.models.backbones import BACKBONES
 from vreid_cli.models.weights import WeightsSource, load_network
-from vreid_cli.types import ImageRecord
+from vreid_cli.types.images import ImageRecord
 
 LIMIT = 10**8
 
 
 def measure_difference(records: list[ImageRecord], arch: str, *, weights: str, device: torch.device) -> None:
-    """Print how far pixels and LRs are from those of PIL's pictures."""
+    """Print how far pixels and LRs are from those of PIL's images."""
     loaded = load_network(arch, weights, seed=0, source=WeightsSource())
     decoder = DeviceDecoder(device, loaded.transform, max_pixels=LIMIT)
     decoder.compare(records, Extractor(loaded, device, batch_size=8).compute, most=len(records))
@@ -35,7 +35,7 @@ def measure_difference(records: list[ImageRecord], arch: str, *, weights: str, d
 
 
 def measure_time(records: list[ImageRecord], *, device: torch.device) -> None:
-    """Print the milliseconds that a picture takes either way, files in memory."""
+    """Print the milliseconds that an image takes either way, files in memory."""
     transform = BACKBONES["resnet18"].transform
     files = [read_jpeg(record.path, max_pixels=LIMIT) for record in records]
     waiting = [(row, jpeg) for row, jpeg in enumerate(jpeg for jpeg in files if jpeg is not None)]
@@ -45,11 +45,11 @@ def measure_time(records: list[ImageRecord], *, device: torch.device) -> None:
         started = time.perf_counter()
         decoder.complete(batch).pixels.cpu()
         taken = time.perf_counter() - started
-        print(f"{device}, {what}: {1000 * taken / len(waiting):.2f} ms a picture")
+        print(f"{device}, {what}: {1000 * taken / len(waiting):.2f} ms an image")
     started = time.thread_time()
     for _, jpeg in waiting:
         transform.crop_uint8(decode_rgb(jpeg.path, max_pixels=LIMIT))
-    print(f"PIL: {1000 * (time.thread_time() - started) / len(waiting):.2f} CPU-ms a picture")
+    print(f"PIL: {1000 * (time.thread_time() - started) / len(waiting):.2f} CPU-ms an image")
 
 
 def main() -> None:
@@ -57,14 +57,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--device", default="cpu", type=torch.device)
-    parser.add_argument("--pictures", type=int, default=200)
+    parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--arch", nargs="+", default=["densenet201", "resnet18"])
     parser.add_argument("--weights", default="random")
     options = parser.parse_args()
     paths = sorted(options.folder.glob("*.jpg"))
-    chosen = paths[:: max(1, len(paths) // options.pictures)][: options.pictures]
+    chosen = paths[:: max(1, len(paths) // options.images)][: options.images]
     records = [ImageRecord(path.name, path) for path in chosen]
-    print(f"{machine()}; {len(records)} pictures")
+    print(f"{machine()}; {len(records)} images")
     for arch in options.arch:
         measure_difference(records, arch, weights=options.weights, device=options.device)
     measure_time(records, device=options.device)

@@ -1,6 +1,6 @@
 """``vreid extract`` on a CPU, by torch and by ONNX Runtime, against the bare forward pass and the released code's way.
 
-    python tests/benchmarks/extraction.py FOLDER [--pictures 600] [--rounds 3] [--arch densenet201] [--memory] [--gains]
+    python tests/benchmarks/extraction.py FOLDER [--images 600] [--rounds 3] [--arch densenet201] [--memory] [--gains]
 
 FOLDER holds JPEGs. The command's workflow is called in this process; what is timed goes from the plan to the
 complete store, without loading the network and, for ONNX Runtime, without the export, which is made once before.
@@ -28,27 +28,27 @@ from torch.utils.data import DataLoader
 from vreid_cli.config import Layer
 from vreid_cli.data.decoding import decode_rgb
 from vreid_cli.extraction.backends import Backend, OnnxBackend, TorchBackend
-from vreid_cli.extraction.loading import PictureDataset
+from vreid_cli.extraction.loading import ImageDataset
 from vreid_cli.models.backbones import BACKBONES
 from vreid_cli.models.weights import LoadedNetwork, WeightsSource, load_network
 from vreid_cli.runtime.devices import exact_float32
 from vreid_cli.store.runs import RunDirectory
-from vreid_cli.types import ImageRecord
+from vreid_cli.types.images import ImageRecord
 from vreid_cli.workflows.extract import FREE_SETTINGS, extract
 from vreid_cli.workflows.session import settle
 
 CPU = torch.device("cpu")
 BATCH = 8
 BACKENDS = ("torch", "onnx")
-#: Batches of a measurement of the bare forward pass, and pictures of one of the released way.
-FORWARD_BATCHES, RELEASED_PICTURES = 5, 48
+#: Batches of a measurement of the bare forward pass, and images of one of the released way.
+FORWARD_BATCHES, RELEASED_IMAGES = 5, 48
 
 
 @dataclass
 class Bench:
-    """Pictures and a folder for runs."""
+    """Images and a folder for runs."""
 
-    pictures: list[Path]
+    images: list[Path]
     folder: Path
     arch: str
     cache: Path
@@ -56,11 +56,11 @@ class Bench:
     opening: list[float] = field(default_factory=list)
 
     def write_manifest(self) -> None:
-        """The pictures as one split."""
+        """The images as one split."""
         with (self.folder / "manifest.csv").open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(("path", "split"))
-            writer.writerows((path.resolve(), "gallery") for path in self.pictures)
+            writer.writerows((path.resolve(), "gallery") for path in self.images)
 
     def extract(self, backend: str) -> tuple[float, RunDirectory]:
         """Seconds of one extraction, and its run."""
@@ -77,10 +77,10 @@ class Bench:
         report = extract(settle([Layer("benchmark", values)], command=(), use_latest=False, free=FREE_SETTINGS))
         return report.seconds - sum(self.opening), RunDirectory(run)
 
-    def dataset(self, loaded: LoadedNetwork, count: int) -> PictureDataset:
-        """The first pictures, as extraction decodes them."""
-        records = [ImageRecord(path.name, path, path.name, None, None, None) for path in self.pictures[:count]]
-        return PictureDataset(records, loaded.transform, max_pixels=10**8)
+    def dataset(self, loaded: LoadedNetwork, count: int) -> ImageDataset:
+        """The first images, as extraction decodes them."""
+        records = [ImageRecord(path.name, path, path.name, None, None, None) for path in self.images[:count]]
+        return ImageDataset(records, loaded.transform, max_pixels=10**8)
 
     def time_opening(self) -> None:
         """Note how long a kept export takes to be checked and opened: a start-up, as loading the network is."""
@@ -119,7 +119,7 @@ def product_rate() -> float:
 
 
 def forward_seconds(backend: Backend, images: torch.Tensor) -> float:
-    """Seconds a picture of bare forward passes on ready tensors."""
+    """Seconds an image of bare forward passes on ready tensors."""
 
     def passes() -> None:
         with torch.inference_mode():
@@ -129,8 +129,8 @@ def forward_seconds(backend: Backend, images: torch.Tensor) -> float:
     return seconds_of(passes) / (FORWARD_BATCHES * len(images))
 
 
-def decode_seconds(dataset: PictureDataset) -> float:
-    """CPU-seconds a picture of decoding, resizing and cropping on one thread."""
+def decode_seconds(dataset: ImageDataset) -> float:
+    """CPU-seconds an image of decoding, resizing and cropping on one thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     start = time.process_time()
@@ -142,7 +142,7 @@ def decode_seconds(dataset: PictureDataset) -> float:
 
 
 class OneByOne(torch.utils.data.Dataset[torch.Tensor]):
-    """Pictures as the released code takes them: decoded and normalised one at a time."""
+    """Images as the released code takes them: decoded and normalised one at a time."""
 
     def __init__(self, paths: list[Path], loaded: LoadedNetwork) -> None:
         self._paths, self._transform = paths, loaded.transform
@@ -156,7 +156,7 @@ class OneByOne(torch.utils.data.Dataset[torch.Tensor]):
 
 
 def released_seconds(paths: list[Path], loaded: LoadedNetwork) -> float:
-    """Seconds a picture of the released code's loop: batches of one, contiguous, one worker."""
+    """Seconds an image of the released code's loop: batches of one, contiguous, one worker."""
     loader = DataLoader(OneByOne(paths, loaded), batch_size=1, num_workers=1)
     found = []
 
@@ -175,7 +175,7 @@ def features(run: RunDirectory) -> np.ndarray:
 
 def compare(bench: Bench, rounds: int) -> None:
     """Print images per second and ratios."""
-    count, cores = len(bench.pictures), len(os.sched_getaffinity(0))
+    count, cores = len(bench.images), len(os.sched_getaffinity(0))
     contiguous, loaded = load(bench.arch), load(bench.arch)
     bare: dict[str, Backend] = {"onnx": OnnxBackend(load(bench.arch), CPU, folder=bench.cache)}
     print(f"export and check: {seconds_of(bare['onnx'].prepare):.1f} s")
@@ -193,7 +193,7 @@ def compare(bench: Bench, rounds: int) -> None:
 
     for _ in range(rounds):
         note("decode", decode_seconds(bench.dataset(loaded, count)))
-        note("released", released_seconds(bench.pictures[:RELEASED_PICTURES], contiguous))
+        note("released", released_seconds(bench.images[:RELEASED_IMAGES], contiguous))
         for name in BACKENDS:
             before = forward_seconds(bare[name], images)
             seconds, runs[name] = bench.extract(name)
@@ -205,7 +205,7 @@ def compare(bench: Bench, rounds: int) -> None:
             if name == "onnx":
                 note("opening", sum(bench.opening))
     median = {name: statistics.median(values) for name, values in times.items()}
-    print(f"{count} pictures, {rounds} rounds, {cores} cores; decoding {1e3 * median['decode']:.2f} CPU-ms a picture")
+    print(f"{count} images, {rounds} rounds, {cores} cores; decoding {1e3 * median['decode']:.2f} CPU-ms an image")
     print(f"the released way: {1 / median['released']:.1f} img/s")
     for name, target in (("torch", 2.5), ("onnx", 4.0)):
         print(
@@ -243,7 +243,7 @@ def tell_gains(cache: Path) -> None:
         saved = torch.get_num_threads() * (seconds["torch"] - seconds["onnx"])
         print(
             f"{arch}: export {export:.1f} s; torch {1 / seconds['torch']:.1f} img/s, "
-            f"onnx {1 / seconds['onnx']:.1f} img/s; saved {1e3 * saved:.1f} core-ms a picture",
+            f"onnx {1 / seconds['onnx']:.1f} img/s; saved {1e3 * saved:.1f} core-ms an image",
             flush=True,
         )
 
@@ -252,7 +252,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--pictures", type=int, default=600)
+    parser.add_argument("--images", type=int, default=600)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--arch", default="densenet201")
     parser.add_argument("--cache", type=lambda text: Path(text).resolve(), help="keep exports here between runs")
@@ -260,11 +260,11 @@ def main() -> None:
     parser.add_argument("--memory", action="store_true", help="measure memory too")
     options = parser.parse_args()
     print(f"{machine()}; fastest float32 product {product_rate():.0f} GFLOP/s")
-    pictures = sorted(path for path in options.folder.iterdir() if path.suffix.lower() in (".jpg", ".jpeg"))
-    if len(pictures) < options.pictures:
-        parser.error(f"{options.folder} holds {len(pictures)} JPEGs only")
+    images = sorted(path for path in options.folder.iterdir() if path.suffix.lower() in (".jpg", ".jpeg"))
+    if len(images) < options.images:
+        parser.error(f"{options.folder} holds {len(images)} JPEGs only")
     with tempfile.TemporaryDirectory() as name:
-        bench = Bench(pictures[: options.pictures], Path(name), options.arch, options.cache or Path(name))
+        bench = Bench(images[: options.images], Path(name), options.arch, options.cache or Path(name))
         if options.gains:
             tell_gains(bench.cache)
             return

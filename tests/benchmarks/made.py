@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 
 from vreid_cli import FeatureSet
 from vreid_cli.store.features import FeatureStore, PartFacts
-from vreid_cli.types import ImageRecord
+from vreid_cli.types.images import ImageRecord
 
-#: How many of VeRi's test tracks have 1, 2, … 7 images: all 2,021, and the 1,677 that hold a query picture.
+#: How many of VeRi's test tracks have 1, 2, … 7 images: all 2,021, and the 1,677 that hold a query image.
 GALLERY_LENGTHS = {1: 7, 2: 14, 3: 41, 4: 75, 5: 185, 6: 1697, 7: 2}
 QUERY_LENGTHS = {1: 5, 2: 13, 3: 31, 4: 62, 5: 157, 6: 1407, 7: 2}
 WIDTH = 1920
-#: What a part says of itself where no picture made it.
-NO_FACTS = PartFacts(identity={}, recorded={}, pictures="", labels="", skipped=())
+#: What a part says of itself where no image made it.
+NO_FACTS = PartFacts(identity={}, recorded={}, images="", labels="", skipped=())
 
 
 def lengths_of(counts: dict[int, int], *, seed: int = 0) -> NDArray[np.int64]:
@@ -55,7 +55,7 @@ def made_tracks(lengths: NDArray[np.int64], *, prefix: str = "", vehicles: int =
 
 
 def veri_sized() -> tuple[FeatureSet, FeatureSet]:
-    """Query and gallery of the real lengths; the query tracks are other pictures of the same vehicles."""
+    """Query and gallery of the real lengths; the query tracks are other images of the same vehicles."""
     return (
         made_tracks(lengths_of(QUERY_LENGTHS), seed=2),
         made_tracks(lengths_of(GALLERY_LENGTHS), seed=3),

@@ -1,9 +1,9 @@
-"""Does ``vreid extract`` need more memory for more pictures? Peaks of RssAnon for few and for many (Linux).
+"""Does ``vreid extract`` need more memory for more images? Peaks of RssAnon for few and for many (Linux).
 
     python tests/benchmarks/memory.py
 
-The pictures are small and drawn here, as is the network (ResNet18 at 32 pixels, never trained): what is
-measured is what the number of pictures costs, not what a network does. Each extraction is a process of its own;
+The images are small and drawn here, as is the network (ResNet18 at 32 pixels, never trained): what is
+measured is what the number of images costs, not what a network does. Each extraction is a process of its own;
 its memory and that of its decoding process are sampled from outside.
 """
 
@@ -26,8 +26,8 @@ _EVERY = 0.02
 _TRACK = 10
 
 
-def draw_pictures(folder: Path, count: int) -> Path:
-    """Tracks of ten pictures each; every track shows the same ten, which costs an extraction as much."""
+def draw_images(folder: Path, count: int) -> Path:
+    """Tracks of ten images each; every track shows the same ten, which costs an extraction as much."""
     first = folder / "gallery" / "000000_c001"
     drawn = [draw(first / f"{number}.png", hue=number, seed=number) for number in range(_TRACK)]
     contents = [path.read_bytes() for path in drawn]
@@ -72,26 +72,24 @@ def peaks(command: list[str], folder: Path) -> tuple[float, float, float]:
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=int, nargs=2, default=(1_000, 20_000))
-    few, many = parser.parse_args().pictures
+    parser.add_argument("--images", type=int, nargs=2, default=(1_000, 20_000))
+    few, many = parser.parse_args().images
     print(machine())
     found: dict[int, tuple[float, float, float]] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         weights = save_weights(folder / "tiny.safetensors")
         for count in (few, many):
-            data = draw_pictures(folder / f"data{count}", count)
+            data = draw_images(folder / f"data{count}", count)
             command = [sys.executable, "-m", "vreid_cli", "extract", "--dataset", "tracks", "--data-dir", str(data)]
             command += ["--arch", "resnet18", "--weights", str(weights), "--split", "gallery", "--device", "cpu"]
-            # One back-end for all: many pictures would repay an export to ONNX, which takes memory of its own.
+            # One back-end for all: many images would repay an export to ONNX, which takes memory of its own.
             command += ["--backend", "torch", "--workers", "1", "--quiet", "--run-dir", str(folder / f"run{count}")]
             own, workers, seconds = found[count] = peaks(command, folder)
-            print(
-                f"{count:,} pictures: {own:.0f} MB, its decoding process {workers:.0f} MB, {seconds:.0f} s", flush=True
-            )
+            print(f"{count:,} images: {own:.0f} MB, its decoding process {workers:.0f} MB, {seconds:.0f} s", flush=True)
     for place, name in enumerate(("the command", "its decoding process")):
         one, other = found[few][place], found[many][place]
-        print(f"{name}: ratio {other / one:.3f}; {1e3 * (other - one) / (many - few):.2f} kB for each further picture")
+        print(f"{name}: ratio {other / one:.3f}; {1e3 * (other - one) / (many - few):.2f} kB for each further image")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from made import GALLERY_LENGTHS, NO_FACTS, WIDTH, lengths_of, machine, made_tra
 from vreid_cli import FeatureSet, RankingOptions, read_features
 from vreid_cli.ranking.rank import RankingPlan
 from vreid_cli.store.features import FeatureStore
-from vreid_cli.types import ImageRecord
+from vreid_cli.types.images import ImageRecord
 
 
 def write_gallery(path: Path, images: int) -> int:

@@ -34,7 +34,7 @@ EMULATED = "tf32-emulated"
 
 @dataclass(frozen=True)
 class Found:
-    """What one precision gives: mAP, the nearest gallery picture of each query, the LRs (N, D)."""
+    """What one precision gives: mAP, the nearest gallery image of each query, the LRs (N, D)."""
 
     mean_ap: float
     nearest: dict[str, str]
@@ -104,7 +104,7 @@ def main() -> None:
             print(
                 f"{precision}: LRs moved by {np.median(moved):.2%} of their length (at most {moved.max():.2%}); "
                 f"mAP {found.mean_ap:.4f}, a change of {found.mean_ap - exact.mean_ap:+.4f} (target 0.002); "
-                f"the same nearest picture for {same / len(exact.nearest):.1%} of the queries (target 99%)"
+                f"the same nearest image for {same / len(exact.nearest):.1%} of the queries (target 99%)"
             )
 
 

@@ -2,10 +2,10 @@
 
     python tests/benchmarks/survival.py --kills 100 --seed 0
 
-Each kill is a SIGKILL that a real process sends itself at a named seam: between two pictures' batches, with
+Each kill is a SIGKILL that a real process sends itself at a named seam: between two images' batches, with
 half of a file written, with a file whole but not in its place, before and after every removal. The seam comes
 from the seed, never from a clock. A killed run is killed again now and then before it may finish. Four
-situations take turns: nothing there yet, with and without a decoding process; labels that changed; pictures that
+situations take turns: nothing there yet, with and without a decoding process; labels that changed; images that
 changed, came and went.
 """
 
@@ -164,9 +164,9 @@ def leftovers(run_dir: Path) -> list[str]:
 
 
 def prepare(folder: Path) -> list[Situation]:
-    """Draw the pictures, and make the runs that some situations begin with."""
+    """Draw the images, and make the runs that some situations begin with."""
     data, weights = draw_tracks(folder / "data", TRACKS), save_weights(folder / "tiny.safetensors")
-    (data / "gallery/0004_c001/1.png").write_bytes(b"no picture")
+    (data / "gallery/0004_c001/1.png").write_bytes(b"no image")
     changed = Path(shutil.copytree(data, folder / "changed"))  # with the times of the files
     draw(changed / "gallery/0002_c003/1.png", hue=2, seed=9000)
     draw(changed / "gallery/0001_c009/0.png", hue=1, seed=9001)
@@ -175,8 +175,8 @@ def prepare(folder: Path) -> list[Situation]:
     same = ("--dataset", "tracks", "--arch", "resnet18", "--weights", str(weights), "--device", "cpu")
     same += ("--batch-size", "2", "--set", "extract.part_images=4")
 
-    def of(pictures: Path, workers: int) -> tuple[str, ...]:
-        return (*same, "--data-dir", str(pictures), "--workers", str(workers))
+    def of(images: Path, workers: int) -> tuple[str, ...]:
+        return (*same, "--data-dir", str(images), "--workers", str(workers))
 
     fresh = Situation("nothing there", of(data, 0), None)
     before = folder / "before"
@@ -186,7 +186,7 @@ def prepare(folder: Path) -> list[Situation]:
         fresh,
         Situation("nothing there, one worker", of(data, 1), None),
         Situation("changed labels", (*of(data, 0), "--label-pattern", PATTERN), before),
-        Situation("changed pictures", of(changed, 0), before),
+        Situation("changed images", of(changed, 0), before),
     ]
 
 

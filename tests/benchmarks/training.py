@@ -2,7 +2,7 @@
 
     python tests/benchmarks/training.py FOLDER [--seeds 0 1 2]
 
-FOLDER holds pictures named ``<vehicle>_cam1.jpg`` and ``<vehicle>_cam2.jpg``. The 57 vehicles whose names have the
+FOLDER holds images named ``<vehicle>_cam1.jpg`` and ``<vehicle>_cam2.jpg``. The 57 vehicles whose names have the
 smallest SHA-256 are looked for from camera 1 to camera 2 and never learned; the last checkpoint counts. Every
 step is the command that a person would type.
 """
@@ -30,9 +30,9 @@ RECIPE = (
 )
 
 
-def write_manifest(pictures: Path, path: Path) -> int:
-    """A line for each picture; how many vehicles there are."""
-    vehicles = sorted({picture.name.rpartition("_cam")[0] for picture in pictures.glob("*_cam?.jpg")})
+def write_manifest(images: Path, path: Path) -> int:
+    """A line for each image; how many vehicles there are."""
+    vehicles = sorted({image.name.rpartition("_cam")[0] for image in images.glob("*_cam?.jpg")})
     looked_for = set(sorted(vehicles, key=lambda name: hashlib.sha256(name.encode()).digest())[:HELD_OUT])
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
@@ -40,7 +40,7 @@ def write_manifest(pictures: Path, path: Path) -> int:
         for vehicle in vehicles:
             for camera, side in (("cam1", "query"), ("cam2", "gallery")):
                 split = side if vehicle in looked_for else "train"
-                writer.writerow((pictures.resolve() / f"{vehicle}_{camera}.jpg", split, vehicle, camera))
+                writer.writerow((images.resolve() / f"{vehicle}_{camera}.jpg", split, vehicle, camera))
     return len(vehicles)
 
 

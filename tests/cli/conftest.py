@@ -39,6 +39,6 @@ def vreid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
 
 @pytest.fixture
 def ready(vreid: Vreid, made: Path, tmp_path: Path) -> Path:
-    """The extracted run's folder, in a current folder of its own: the pictures stay where they were made."""
+    """The extracted run's folder, in a current folder of its own: the images stay where they were made."""
     shutil.copytree(made / "runs", tmp_path / "runs")
     return Path("runs/tracks-resnet18-tiny")

@@ -30,7 +30,7 @@ def extract(vreid: Vreid, weights: Path) -> tuple[str | Path, ...]:
     return (*EXTRACT, "--weights", weights)
 
 
-def skipped_pictures(split: str) -> list[dict[str, str]]:
+def skipped_images(split: str) -> list[dict[str, str]]:
     with (RUN / "features" / split / "skipped.csv").open(encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
@@ -51,7 +51,7 @@ def empty_sides() -> None:
         Path("data", side).mkdir(parents=True)
 
 
-def loose_pictures() -> None:
+def loose_images() -> None:
     draw(Path("data/query/a.jpg"))
     draw_tracks(Path("data"), {"gallery/0001_c002": 1})
 
@@ -70,8 +70,8 @@ def a_file() -> None:
         (lambda: None, "there is no folder data", "--data-dir"),
         (a_file, "data is not a folder", "--data-dir"),
         (empty_folder, "data holds no folder query*/", "--query-dir"),
-        (empty_sides, "data/query holds no pictures", "FOLDER/<track>/<picture>.jpg"),
-        (loose_pictures, "data/query holds only pictures outside any track folder (a.jpg)", "a folder per track"),
+        (empty_sides, "data/query holds no images", "FOLDER/<track>/<image>.jpg"),
+        (loose_images, "data/query holds only images outside any track folder (a.jpg)", "a folder per track"),
         (two_queries, "data holds several folders for the query tracks: query1, query2", "--query-dir"),
     ],
 )
@@ -90,8 +90,8 @@ def test_a_folder_that_is_not_what_it_should_be(
     ("make", "message"),
     [
         (lambda: None, "there is no folder VeRi"),
-        (lambda: Path("VeRi/image_query").mkdir(parents=True), "VeRi/image_query holds no pictures with VeRi's names"),
-        (lambda: draw(Path("VeRi/image_query/car.jpg")), "VeRi/image_query holds no pictures with VeRi's names"),
+        (lambda: Path("VeRi/image_query").mkdir(parents=True), "VeRi/image_query holds no images with VeRi's names"),
+        (lambda: draw(Path("VeRi/image_query/car.jpg")), "VeRi/image_query holds no images with VeRi's names"),
     ],
 )
 def test_a_folder_that_is_no_veri(vreid: Vreid, make: Callable[[], None], message: str) -> None:
@@ -102,11 +102,11 @@ def test_a_folder_that_is_no_veri(vreid: Vreid, make: Callable[[], None], messag
     assert not Path("runs").exists()
 
 
-# -- pictures --------------------------------------------------------------------------------------------------
+# -- images --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "CMYK", "1"])
-def test_pictures_of_every_kind_are_used(vreid: Vreid, extract: tuple[str | Path, ...], data: Path, mode: str) -> None:
+def test_images_of_every_kind_are_used(vreid: Vreid, extract: tuple[str | Path, ...], data: Path, mode: str) -> None:
     name = "other.jpg" if mode == "CMYK" else "other.png"
     Image.open(data / "query/0001_c001/0.png").convert(mode).save(data / "query/0001_c001" / name)
     report = vreid.json(*extract, "--data-dir", data)
@@ -118,39 +118,39 @@ def cut_short(path: Path) -> None:
     path.write_bytes(draw(path).read_bytes()[:500])
 
 
-BAD_PICTURES: list[tuple[str, Callable[[Path], Any], str]] = [
-    ("text.jpg", lambda path: path.write_text("no picture at all"), "not a picture in a known format"),
+BAD_IMAGES: list[tuple[str, Callable[[Path], Any], str]] = [
+    ("text.jpg", lambda path: path.write_text("no image at all"), "not an image in a known format"),
     ("empty.jpg", lambda path: path.touch(), "the file is empty"),
     ("cut.jpg", cut_short, "cannot be decoded"),
     ("long.png", lambda path: Image.new("RGB", (300, 2)).save(path), "one side is over 50 times the other"),
 ]
 
 
-@pytest.mark.parametrize(("name", "make", "reason"), BAD_PICTURES, ids=[name for name, _, _ in BAD_PICTURES])
-def test_a_bad_picture_is_named_skipped_and_counted(
+@pytest.mark.parametrize(("name", "make", "reason"), BAD_IMAGES, ids=[name for name, _, _ in BAD_IMAGES])
+def test_a_bad_image_is_named_skipped_and_counted(
     vreid: Vreid, extract: tuple[str | Path, ...], data: Path, name: str, make: Callable[[Path], Any], reason: str
 ) -> None:
     make(data / "gallery/0001_c002" / name)
     told = vreid(*extract, "--data-dir", data)
     assert f"skipped data/gallery/0001_c002/{name}: " in vreid.err
     assert reason in vreid.err
-    assert "3 images in 2 tracks, 1 pictures skipped" in told
+    assert "3 images in 2 tracks, 1 images skipped" in told
     assert f"{RUN}/features/gallery/skipped.csv" in told
     (entry,) = vreid.json(*extract, "--data-dir", data)["skipped"]
     assert (entry["split"], entry["image_id"], entry["track_id"]) == ("gallery", f"0001_c002/{name}", "0001_c002")
     assert reason in entry["reason"]
-    assert skipped_pictures("gallery") == [{key: entry[key] for key in ("image_id", "track_id", "reason")}]
+    assert skipped_images("gallery") == [{key: entry[key] for key in ("image_id", "track_id", "reason")}]
     vreid("rank")
     assert vreid.json("evaluate")["results"][0]["gallery_size"] == 2
 
 
-def test_strict_stops_at_a_bad_picture_and_keeps_what_was_done(
+def test_strict_stops_at_a_bad_image_and_keeps_what_was_done(
     vreid: Vreid, extract: tuple[str | Path, ...], data: Path
 ) -> None:
-    (data / "gallery/0002_c002/bad.jpg").write_text("no picture")
+    (data / "gallery/0002_c002/bad.jpg").write_text("no image")
     command = (*extract, "--data-dir", data, "--set", "extract.part_images=1")
     error = vreid.error(*command, "--strict")
-    assert error["message"].startswith("data/gallery/0002_c002/bad.jpg: not a picture")
+    assert error["message"].startswith("data/gallery/0002_c002/bad.jpg: not an image")
     assert "the parts that were finished are kept" in error["hint"]
     assert (RUN / "features/query/complete.json").is_file()
     assert (RUN / "features/gallery/part-00000.arrow").is_file()
@@ -161,40 +161,40 @@ def test_strict_stops_at_a_bad_picture_and_keeps_what_was_done(
     assert "1 computed now" in told
 
 
-def test_a_track_without_a_readable_picture_is_named_and_left_out(
+def test_a_track_without_a_readable_image_is_named_and_left_out(
     vreid: Vreid, extract: tuple[str | Path, ...], data: Path
 ) -> None:
     (data / "gallery/0003_c003").mkdir()
-    (data / "gallery/0003_c003/bad.jpg").write_text("no picture")
+    (data / "gallery/0003_c003/bad.jpg").write_text("no image")
     (data / "gallery/0004_c003").mkdir()
     vreid(*extract, "--data-dir", data)
-    warning = "gallery: tracks without a readable picture, left out: 0003_c003"
+    warning = "gallery: tracks without a readable image, left out: 0003_c003"
     assert warning in vreid.err
-    assert "hold no picture: 0004_c003" in vreid.err
+    assert "hold no image: 0004_c003" in vreid.err
     assert warning in vreid.json(*extract, "--data-dir", data)["warnings"]
     vreid("rank")
     assert vreid.json("evaluate")["results"][0]["gallery_size"] == 2
 
 
-def test_a_split_without_any_readable_picture_is_an_error_and_the_other_split_is_kept(
+def test_a_split_without_any_readable_image_is_an_error_and_the_other_split_is_kept(
     vreid: Vreid, extract: tuple[str | Path, ...], data: Path
 ) -> None:
     for path in data.glob("gallery/*/*"):
-        path.write_text("no picture")
+        path.write_text("no image")
     error = vreid.error(*extract, "--data-dir", data)
-    assert error["message"].startswith("none of the 3 pictures in ")
-    assert "0001_c002/0.png: not a picture" in error["message"]
+    assert error["message"].startswith("none of the 3 images in ")
+    assert "0001_c002/0.png: not an image" in error["message"]
     assert images_of("query") == ["0001_c001/0.png", "0001_c001/1.png"]
 
 
-def test_a_picture_that_becomes_bad_loses_only_its_own_features(
+def test_a_image_that_becomes_bad_loses_only_its_own_features(
     vreid: Vreid, extract: tuple[str | Path, ...], data: Path
 ) -> None:
     vreid(*extract, "--data-dir", data)
-    (data / "gallery/0001_c002/1.png").write_text("no picture any more")
+    (data / "gallery/0001_c002/1.png").write_text("no image any more")
     vreid(*extract, "--data-dir", data)
     assert images_of("gallery") == ["0001_c002/0.png", "0002_c002/0.png"]
-    assert [entry["image_id"] for entry in skipped_pictures("gallery")] == ["0001_c002/1.png"]
+    assert [entry["image_id"] for entry in skipped_images("gallery")] == ["0001_c002/1.png"]
 
 
 # -- weights ---------------------------------------------------------------------------------------------------

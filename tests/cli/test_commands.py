@@ -60,7 +60,7 @@ def test_extract_says_where_the_time_went(vreid: Vreid, made: Path, weights: Pat
     told = vreid(*arguments, "--workers", "1")
     seconds = r"\d+\.\d s"
     assert re.search(
-        rf"\d+\.\d images per second: {seconds} waiting for pictures, {seconds} computing, {seconds} writing "
+        rf"\d+\.\d images per second: {seconds} waiting for images, {seconds} computing, {seconds} writing "
         rf"\({seconds} of decoding in 1 worker\); {seconds} in all\n",
         told,
     )
@@ -527,7 +527,7 @@ def test_show_takes_the_default_ranking_else_the_only_one_else_asks(vreid: Vreid
 
 @pytest.mark.parametrize("task", ["t2t", "i2t", "i2i"])
 @pytest.mark.usefixtures("ready")
-def test_a_sheet_holds_the_very_pictures(vreid: Vreid, made: Path, task: str) -> None:
+def test_a_sheet_holds_the_very_images(vreid: Vreid, made: Path, task: str) -> None:
     metric = "meanMCD50" if task == "t2t" else "MCD"
     vreid("rank", "--task", task)
     report = vreid.json("show", "--ranking", f"runs/tracks-resnet18-tiny/rankings/{task}-{metric}.parquet",
@@ -535,12 +535,12 @@ def test_a_sheet_holds_the_very_pictures(vreid: Vreid, made: Path, task: str) ->
     assert report["outputs"] == ["sheets/sheet.png"]
     assert report["warnings"] == []
     sheet = np.asarray(Image.open("sheets/sheet.png").convert("RGB")).reshape(-1, 3)
-    # The vehicle's own colour lies on the sheet, as the mean of its body does in the picture.
+    # The vehicle's own colour lies on the sheet, as the mean of its body does in the image.
     body = np.asarray(Image.open(made / "data/query/0003_c001/0.png"))[8:24, 6:30].reshape(-1, 3).mean(axis=0)
     assert (np.abs(sheet - body).max(axis=1) < 12).sum() > 500
 
 
-def test_a_sheet_of_pictures_that_moved_says_how_to_find_them_again(vreid: Vreid, ready: Path, made: Path) -> None:
+def test_a_sheet_of_images_that_moved_says_how_to_find_them_again(vreid: Vreid, ready: Path, made: Path) -> None:
     shutil.copytree(made / "data", "data")
     vreid("extract", "--run-dir", ready, "--data-dir", "data")
     vreid("rank")
@@ -552,7 +552,7 @@ def test_a_sheet_of_pictures_that_moved_says_how_to_find_them_again(vreid: Vreid
     vreid("show", "-o", "sheet.png")
 
 
-def test_a_sheet_is_drawn_with_the_pictures_of_the_rankings_own_run(
+def test_a_sheet_is_drawn_with_the_images_of_the_rankings_own_run(
     vreid: Vreid, ready: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vreid("rank")
@@ -805,7 +805,7 @@ def test_a_terminal_without_the_letters_loses_nothing(vreid: Vreid, weights: Pat
     assert json.loads(done.stdout)["queries"][0]["query_id"] == "車"
 
 
-def test_a_single_picture_is_a_track_of_its_own(vreid: Vreid, weights: Path) -> None:
+def test_a_single_image_is_a_track_of_its_own(vreid: Vreid, weights: Path) -> None:
     draw(Path("data/query/0001_c001/a.jpg"), hue=1)
     draw(Path("data/gallery/0001_c002/a.jpg"), hue=1)
     vreid(*EXTRACT, "--data-dir", "data", "--weights", weights)

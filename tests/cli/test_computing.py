@@ -18,7 +18,7 @@ from vreid_cli.extraction import backends, forward
 from vreid_cli.extraction.backends import Gain
 from vreid_cli.models import onnx_cache
 from vreid_cli.store.runs import RunDirectory
-from vreid_cli.types import SPLITS
+from vreid_cli.types.images import SPLITS
 from vreid_cli.workflows import computing
 
 RUN = Path("runs/tracks-resnet18-tiny")
@@ -48,7 +48,7 @@ def by_onnx(vreid: Vreid, exported: Path) -> Path:
 
 @pytest.fixture
 def extract(made: Path, weights: Path) -> tuple[str, ...]:
-    """The command, with pictures of the test's own."""
+    """The command, with images of the test's own."""
     shutil.copytree(made / "data", "data")
     return (*EXTRACT, "--data-dir", "data", "--weights", str(weights))
 
@@ -78,10 +78,10 @@ def deviation(run: Path, other: Path) -> float:
     return max(float(np.abs(one - two).max() / np.abs(two).max()) for one, two in pairs)
 
 
-def repays(monkeypatch: pytest.MonkeyPatch, *, pictures: int) -> None:
-    """Let an export of ResNet18 repay itself after so many pictures."""
+def repays(monkeypatch: pytest.MonkeyPatch, *, images: int) -> None:
+    """Let an export of ResNet18 repay itself after so many images."""
     # A square of 32 pixels is a 49th of the usual one of 224; threads share the work.
-    gain = Gain(export_seconds=1.0, saved=49 * torch.get_num_threads() / (pictures - 0.5))
+    gain = Gain(export_seconds=1.0, saved=49 * torch.get_num_threads() / (images - 0.5))
     monkeypatch.setitem(backends.GAINS, "resnet18", gain)
 
 
@@ -115,7 +115,7 @@ def test_going_on_takes_up_what_made_the_features(
 def test_features_of_torch_stay_with_torch(
     vreid: Vreid, ready: Path, extract: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    repays(monkeypatch, pictures=1)
+    repays(monkeypatch, images=1)
     draw_tracks(Path("data"), {"gallery/0005_c001": 2})
     assert "2 computed now" in vreid(*extract)
     assert "by torch (as the features that are there)" in vreid.err
@@ -156,7 +156,7 @@ def test_where_nothing_is_to_be_computed_nothing_is_loaded(
 # -- the choice left to vreid ----------------------------------------------------------------------------------
 
 
-def test_auto_exports_where_the_pictures_repay_it(
+def test_auto_exports_where_the_images_repay_it(
     vreid: Vreid, exported: Path, extract: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (kept,) = (exported / "cache" / "onnx").iterdir()
@@ -169,15 +169,15 @@ def test_auto_exports_where_the_pictures_repay_it(
         return {1: 3e-7, 7: 4e-7}
 
     monkeypatch.setattr(onnx_cache, "write_onnx", write)
-    repays(monkeypatch, pictures=26)
-    vreid(*extract)  # 25 pictures
-    assert "by torch (25 pictures do not repay an export to ONNX)" in vreid.err
-    repays(monkeypatch, pictures=25)
+    repays(monkeypatch, images=26)
+    vreid(*extract)  # 25 images
+    assert "by torch (25 images do not repay an export to ONNX)" in vreid.err
+    repays(monkeypatch, images=25)
     vreid(*extract, "--restart", "--split", "query,gallery")
-    assert "by ONNX Runtime (25 pictures repay its export)" in vreid.err
+    assert "by ONNX Runtime (25 images repay its export)" in vreid.err
     assert "relative error against torch 3e-07 at batch 1, 4e-07 at batch 7" in vreid.err
     assert len(made_here) == 1
-    repays(monkeypatch, pictures=10**6)
+    repays(monkeypatch, images=10**6)
     vreid(*extract, "--restart")
     assert "by ONNX Runtime (its export is kept)" in vreid.err
     assert len(made_here) == 1
@@ -187,12 +187,12 @@ def test_long_work_measures_which_is_faster(
     vreid: Vreid, exported: Path, extract: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(exported / "cache", "cache")
-    repays(monkeypatch, pictures=25)
-    monkeypatch.setattr(computing, "WORTH_MEASURING", 25 / 49)  # 25 pictures of a 49th of the usual size
+    repays(monkeypatch, images=25)
+    monkeypatch.setattr(computing, "WORTH_MEASURING", 25 / 49)  # 25 images of a 49th of the usual size
     seconds = {"TorchBackend": 1.0, "OnnxBackend": 2.0}
     monkeypatch.setattr(backends, "_seconds", lambda backend, _images: seconds[type(backend).__name__])
     vreid(*extract, "--split", "gallery")
-    assert "by torch (ONNX Runtime was measured to be no faster here)" not in vreid.err  # 15 pictures only
+    assert "by torch (ONNX Runtime was measured to be no faster here)" not in vreid.err  # 15 images only
     vreid(*extract, "--split", "query,gallery", "--restart")
     assert "measured here: torch 8.0 images per second, ONNX Runtime 4.0" in vreid.err
     assert "by torch (ONNX Runtime was measured to be no faster here)" in vreid.err
@@ -217,7 +217,7 @@ def test_auto_falls_back_to_torch_where_the_export_is_refused(
         raise ExportError("it would not compute what torch does")
 
     monkeypatch.setattr(onnx_cache, "write_onnx", refuse)
-    repays(monkeypatch, pictures=1)
+    repays(monkeypatch, images=1)
     vreid(*extract)
     assert "it would not compute what torch does" in vreid.err
     assert "by torch (ONNX Runtime cannot be used)" in vreid.err
@@ -270,7 +270,7 @@ def test_a_compiled_network_makes_the_same_features(
         return compile_with(latent, backend="eager", dynamic=dynamic)  # needs no C++ compiler
 
     monkeypatch.setattr(torch, "compile", traced_only)
-    repays(monkeypatch, pictures=1)
+    repays(monkeypatch, images=1)
     vreid(*extract, "--set", "extract.compile=default", "--run-dir", "compiled")
     assert "by torch (torch.compile was asked for), compiled (default), fp32, batches of 8" in vreid.err
     assert "torch.compile: relative error " in vreid.err
@@ -327,6 +327,6 @@ def test_without_the_extra_the_error_names_what_to_install(
     error = vreid.error(*extract, "--backend", "onnx", code=2)
     assert error["message"] == "--backend onnx needs onnxscript and onnxruntime, which are not installed"
     assert 'pip install "vreid[onnx]"' in error["hint"]
-    repays(monkeypatch, pictures=1)
+    repays(monkeypatch, images=1)
     vreid(*extract)
     assert "by torch (ONNX Runtime may be faster, but the extra onnx is not installed)" in vreid.err

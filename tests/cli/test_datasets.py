@@ -187,10 +187,10 @@ def test_the_submission_is_the_ranking_in_numbers(vreid: Vreid, challenge: Path)
 
 
 def test_a_submission_tells_of_queries_that_are_missing(vreid: Vreid, tmp_path: Path, challenge: Path) -> None:
-    (tmp_path / "AIC" / "image_query" / "000002.jpg").write_bytes(b"no picture")
+    (tmp_path / "AIC" / "image_query" / "000002.jpg").write_bytes(b"no image")
     vreid("extract", "--run-dir", challenge)
     vreid("rank", "--task", "i2i", "--output", "track2.txt")
-    assert "extract skipped 1 query pictures, which have no line in track2.txt" in vreid.err
+    assert "extract skipped 1 query images, which have no line in track2.txt" in vreid.err
     assert len(Path("track2.txt").read_text().splitlines()) == 2
 
 
@@ -210,7 +210,7 @@ def test_what_a_submission_refuses(vreid: Vreid) -> None:
 
 @pytest.mark.usefixtures("ready")
 def test_a_gallery_without_numbers_has_no_submission(vreid: Vreid) -> None:
-    # The pictures of the run are called <track>/0.png, <track>/1.png: which 0 would be meant?
+    # The images of the run are called <track>/0.png, <track>/1.png: which 0 would be meant?
     error = vreid.error("rank", "--task", "i2i", "-o", "r.txt")
     assert "have the number 0" in error["message"]
     np.savez("named.npz", features=np.eye(3, 512, dtype=np.float32), image_id=list("abc"), track_id=list("abc"))
@@ -265,7 +265,7 @@ def test_boxes_are_extracted_ranked_and_shown(vreid: Vreid, tracked: Path, weigh
     assert_like_files_of_their_own(vreid, tracked, features, weights)
     told = vreid("rank")
     assert "3 queries against 3 gallery items" in told
-    # The query's own crops are in the gallery: the same picture file is the same crop of it.
+    # The query's own crops are in the gallery: the same image file is the same crop of it.
     assert ParquetRanking(run / "rankings/t2t-meanMCD50.parquet").facts.selves["7"] == ("7",)
     vreid("rank", "--task", "i2i")
     vreid("show", "--ranking", run / "rankings/i2i-MCD.parquet", "--output", "sheet.png")
@@ -281,8 +281,8 @@ def assert_like_files_of_their_own(
     for track, (frame, box) in pixels.items():
         path = Path("cut") / "gallery" / track / "0.png"
         path.parent.mkdir(parents=True)
-        with Image.open(tracked / f"frames/{frame:06d}.png") as picture:
-            picture.crop(box).save(path)
+        with Image.open(tracked / f"frames/{frame:06d}.png") as image:
+            image.crop(box).save(path)
     vreid(
         *("extract", *RESNET, "--dataset", "tracks", "--data-dir", "cut", "--split", "gallery"),
         *("--weights", weights, "--run-dir", "cut-run"),
@@ -306,7 +306,7 @@ def test_a_changed_box_is_computed_anew(vreid: Vreid, tracked: Path, weights: Pa
     path = tracked / "manifest.csv"
     path.write_text(path.read_text().replace("gallery,8,c2,2,44,6,30,24", "gallery,8,c2,2,46,6,30,24"))
     told = vreid(*command)
-    assert "query: 5 images in 3 tracks, 1 pictures skipped, nothing to compute" in told
+    assert "query: 5 images in 3 tracks, 1 images skipped, nothing to compute" in told
     after = features_of(Path("runs/csv-resnet18-tiny"))
     assert set(before) - set(after) == {"frames/000002.png#xywh=44,6,30,24"}
     assert set(after) - set(before) == {"frames/000002.png#xywh=46,6,30,24"}
@@ -337,9 +337,9 @@ def test_vric_through_all_commands(vreid: Vreid, tmp_path: Path, weights: Path) 
     listed: dict[str, list[str]] = {"probe": [], "gallery": []}
     for vehicle in range(1, 4):
         for camera, name in ((1, "probe"), (2, "gallery"), (2, "gallery"), (3, "gallery")):
-            picture = f"{vehicle:04d}_{camera}_{len(listed[name])}.jpg"
-            draw(root / f"{name}_images" / picture, hue=vehicle, seed=len(listed[name]))
-            listed[name].append(f"{picture} {vehicle} {camera}\n")
+            image = f"{vehicle:04d}_{camera}_{len(listed[name])}.jpg"
+            draw(root / f"{name}_images" / image, hue=vehicle, seed=len(listed[name]))
+            listed[name].append(f"{image} {vehicle} {camera}\n")
     for name, lines in listed.items():
         (root / f"vric_{name}.txt").write_text("".join(lines))
     report = vreid.json("extract", *RESNET, "--dataset", "vric", "--data-dir", root, "--weights", weights)

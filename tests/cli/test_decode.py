@@ -24,11 +24,11 @@ GPU = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(
 
 @pytest.fixture
 def extract(vreid: Vreid, weights: Path) -> tuple[str, ...]:
-    """The command, and a folder with the JPEG files that it extracts: two tracks a side, one picture of them a PNG."""
+    """The command, and a folder with the JPEG files that it extracts: two tracks a side, one image of them a PNG."""
     draw_tracks(Path("data"), {"query/0001_c001": 3, "gallery/0001_c002": 2, "gallery/0002_c001": 4})
     for path in sorted(Path("data").rglob("*.png"))[1:]:
-        with Image.open(path) as picture:
-            picture.save(path.with_suffix(".jpg"))
+        with Image.open(path) as image:
+            image.save(path.with_suffix(".jpg"))
         path.unlink()
     return (*EXTRACT, "--data-dir", "data", "--weights", str(weights))
 
@@ -46,8 +46,8 @@ def test_what_was_decoded_where_and_the_difference_are_told(
 ) -> None:
     told = vreid(*extract, *DEVICE, "--device", device)
     assert vreid.err.count(f"decoding on {device}: pixels differ by ") == 2
-    assert f"query: 3 pictures decoded on {device}, 0 by PIL" in vreid.err
-    assert f"gallery: 5 pictures decoded on {device}, 1 by PIL" in vreid.err
+    assert f"query: 3 images decoded on {device}, 0 by PIL" in vreid.err
+    assert f"gallery: 5 images decoded on {device}, 1 by PIL" in vreid.err
     assert " s decoding on the device, " in told
     shutil.rmtree("runs")
     splits = vreid.json(*extract, *DEVICE, "--device", device)["splits"]
@@ -55,8 +55,8 @@ def test_what_was_decoded_where_and_the_difference_are_told(
     assert (found["device"], found["routes"]) == (device, {"on_device": 5, "by_pil": 1, "refused": 0})
     assert found["seconds"] > 0
     measured = found["difference"]
-    assert set(measured) == {"pictures", "pixel_mean", "pixel_max", "latent_median", "latent_max"}
-    assert measured["pictures"] == 5
+    assert set(measured) == {"images", "pixel_mean", "pixel_max", "latent_median", "latent_max"}
+    assert measured["images"] == 5
     assert 0 <= measured["latent_median"] <= measured["latent_max"] < 0.5
     assert vreid.json(*extract, *DEVICE, "--device", device)["splits"]["gallery"]["decoding"] is None
     shutil.rmtree("runs")

@@ -101,8 +101,8 @@ def test_a_plot(vreid: Vreid, ranked: Path, ending: str) -> None:
     head = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}[ending]
     assert path.read_bytes().startswith(head)
     if ending == "png":
-        with Image.open(path) as picture:
-            assert min(picture.size) > 600
+        with Image.open(path) as image:
+            assert min(image.size) > 600
 
 
 def test_a_plot_of_many_rankings_shows_the_best_and_says_so(vreid: Vreid, ready: Path) -> None:

@@ -60,15 +60,15 @@ def test_the_exported_network_makes_the_features_of_its_run(vreid: Vreid, ready:
     facts = facts_of(path)
     info = json.loads((ready / "run.json").read_text())
     assert facts["weights_digest"] == report["weights_digest"] == info["weights_digest"]
-    # From the pictures, by what the file says of itself.
+    # From the images, by what the file says of itself.
     features = RunDirectory(ready).features("query").read()
     transform = Transform.from_json(facts["transform"])
-    pictures = [decode_rgb(made / "data" / "query" / name, max_pixels=10**7) for name in features.image_id]
-    pixels = torch.stack([transform.crop_uint8(picture) for picture in pictures]).numpy()
+    images = [decode_rgb(made / "data" / "query" / name, max_pixels=10**7) for name in features.image_id]
+    pixels = torch.stack([transform.crop_uint8(image) for image in images]).numpy()
     mean, std = (np.array(values, dtype=np.float32).reshape(1, 3, 1, 1) for values in (transform.mean, transform.std))
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     (found,) = session.run(["latent"], {"images": (pixels.astype(np.float32) / 255 - mean) / std})
-    expected = features.matrix.take(np.arange(len(pictures)))
+    expected = features.matrix.take(np.arange(len(images)))
     assert np.abs(found - expected).max() <= PARITY_TOLERANCE * np.abs(expected).max()
     history = (ready / "history.jsonl").read_text().splitlines()
     assert len(history) == 2

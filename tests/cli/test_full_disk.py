@@ -109,7 +109,7 @@ def arguments(vreid: Vreid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """The command, with its network loaded once."""
     del vreid
     data = draw_tracks(tmp_path / "data", {name: n for name, n in TRACKS.items() if name.startswith("gallery")})
-    (data / "gallery/0004_c001/1.png").write_bytes(b"no picture")
+    (data / "gallery/0004_c001/1.png").write_bytes(b"no image")
     weights = save_weights(tmp_path / "tiny.safetensors")
     monkeypatch.setattr(extract_module, "load_network", functools.cache(extract_module.load_network))
     chosen = ("--data-dir", data, "--weights", weights, "--split", "gallery", "--workers", "0", "--device", "cpu")

@@ -80,7 +80,7 @@ def test_a_run_that_was_moved_says_the_same(vreid: Vreid, ready: Path, tmp_path:
     assert "gone" in error["message"]
 
 
-def test_pictures_and_weights_that_are_gone(vreid: Vreid, tmp_path: Path, weights: Path) -> None:
+def test_images_and_weights_that_are_gone(vreid: Vreid, tmp_path: Path, weights: Path) -> None:
     draw_tracks(tmp_path / "data", TRACKS)
     shutil.copy(weights, tmp_path / "own.safetensors")
     vreid(*EXTRACT, "--data-dir", "data", "--weights", "own.safetensors")
@@ -106,7 +106,7 @@ def test_half_a_run_says_how_much_is_done_and_how_to_go_on(vreid: Vreid, tmp_pat
     assert (found["complete"], one["state"], one["problems"]) == (False, "unfinished", [])
     assert (one["done_images"], one["planned_images"]) == (IMAGES["gallery"] - lost, IMAGES["gallery"])
     assert one["planned_parts"] == one["done_parts"] + 1
-    assert f"{IMAGES['gallery'] - lost} of {IMAGES['gallery']} pictures done" in vreid("info")
+    assert f"{IMAGES['gallery'] - lost} of {IMAGES['gallery']} images done" in vreid("info")
     assert found["next"] == f"vreid extract --run-dir {run}"
     vreid(*found["next"].split()[1:])
     after = vreid.json("info")
@@ -121,7 +121,7 @@ def test_half_a_run_says_how_much_is_done_and_how_to_go_on(vreid: Vreid, tmp_pat
     assert vreid.json("info")["splits"]["gallery"]["done_images"] == 0
 
 
-def test_skipped_pictures_are_counted_and_the_first_named(vreid: Vreid, tmp_path: Path, weights: Path) -> None:
+def test_skipped_images_are_counted_and_the_first_named(vreid: Vreid, tmp_path: Path, weights: Path) -> None:
     draw_tracks(tmp_path / "data", TRACKS)
     bad = [f"0004_c001/{number}.png" for number in range(4)] + ["0009_c001/0.png"]
     for name in bad:
@@ -217,7 +217,7 @@ def write_training(run: Path, *, epoch: int, epochs: int) -> None:
     facts = {
         "recipe": settings["train"],
         "classes": ["1", "2", "3"],
-        "data": {"dataset": "veri", "pictures": 40, "held_out": ["9"]},
+        "data": {"dataset": "veri", "images": 40, "held_out": ["9"]},
         "begun_from": {"weights": "imagenet", "digest": "abc"},
         "metrics": {"epoch": epoch, "mAP": epoch / 10},
         "seed": 5,
@@ -245,7 +245,7 @@ def test_a_run_of_training_alone(vreid: Vreid) -> None:
     }
     assert found["next"] == "vreid train --resume runs/cars"
     told = vreid("info", "runs/cars")
-    for words in ("epoch 3 of 30", "recipe strong", "imagenet", "3 vehicles in 40 pictures, 1 held out", "30.0"):
+    for words in ("epoch 3 of 30", "recipe strong", "imagenet", "3 vehicles in 40 images, 1 held out", "30.0"):
         assert words in told
 
 

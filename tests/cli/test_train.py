@@ -20,26 +20,27 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from tiny import Vreid, draw
 
-from vreid_cli.config import TrainSettings, list_presets
+from vreid_cli.config import list_presets
 from vreid_cli.models.backbones import BACKBONES, build_random
 from vreid_cli.models.checkpoint import save_checkpoint
 from vreid_cli.models.transforms import Transform
 from vreid_cli.runtime import extras
+from vreid_cli.training.options import TrainingOptions
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-#: What makes an epoch of the drawn pictures a matter of a second.
+#: What makes an epoch of the drawn images a matter of a second.
 QUICK = ("--arch", "resnet18", "--weights", "random", "--crop", "32", "--workers", "0", "--epochs", "2")
 STRONG = ("--recipe", "strong", "--set", "train.per_vehicle=2", "--batch-size", "8", "--held-out", "4")
 
 
-def draw_manifest(folder: Path, *, learned: int = 10, looked_for: int = 3, pictures: int = 2) -> Path:
+def draw_manifest(folder: Path, *, learned: int = 10, looked_for: int = 3, images: int = 2) -> Path:
     """Vehicles seen by two cameras: ``learned`` of them to train on, others as queries and gallery."""
     rows = [("path", "split", "vehicle", "camera")]
     for vehicle in range(learned + looked_for):
         for camera in (1, 2):
             split = "train" if vehicle < learned else "query" if camera == 1 else "gallery"
-            for index in range(pictures if split == "train" else 1):
+            for index in range(images if split == "train" else 1):
                 name = f"v{vehicle}_c{camera}_{index}.png"
                 draw(folder / name, hue=5 * vehicle + 1, seed=10 * camera + index)
                 rows.append((name, split, f"v{vehicle}", f"c{camera}"))
@@ -73,16 +74,16 @@ def same_weights(one: Path, other: Path) -> bool:
 def test_train_extract_rank_evaluate(vreid: Vreid, cars: tuple[str, ...]):
     out = vreid("train", *cars, *QUICK, *STRONG, "--run-dir", "mine", "--set", "train.validate_every=1")
     run = Path("mine")
-    assert "6 vehicles in 24 pictures, 2 epochs" in out
+    assert "6 vehicles in 24 images, 2 epochs" in out
     assert re.search(r"held-out vehicles, last \(epoch 2\): mAP [\d.]+, rank-1", out)
     assert "epoch 2/2: loss" in vreid.err
     with (run / "log.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["1", "2"]
     assert all(0 < float(row["mAP"]) <= 1 and float(row["loss"]) > 0 for row in rows)
-    with Image.open(run / "curves.png") as picture:
-        assert picture.size[0] > 800
-        assert len(np.unique(np.asarray(picture.convert("L")))) > 50
+    with Image.open(run / "curves.png") as image:
+        assert image.size[0] > 800
+        assert len(np.unique(np.asarray(image.convert("L")))) > 50
 
     last = run / "checkpoints" / "last.safetensors"
     facts = facts_of(last)
@@ -130,7 +131,7 @@ def test_json_report(vreid: Vreid, cars: tuple[str, ...]):
 def test_without_held_out_vehicles_the_best_is_the_last(vreid: Vreid, cars: tuple[str, ...]):
     out = vreid("train", *cars, *QUICK, "--run-dir", "mine")
     assert "held-out" not in out
-    assert "10 vehicles in 40 pictures" in out
+    assert "10 vehicles in 40 images" in out
     assert same_weights(Path("mine/checkpoints/best.safetensors"), Path("mine/checkpoints/last.safetensors"))
     assert vreid("train", *cars, *QUICK, code=0)
     assert Path("runs/csv-resnet18-paper/log.csv").is_file()
@@ -144,7 +145,7 @@ def test_a_recipe_sets_every_number(name: str):
     path = list_presets()[f"recipe-{name}"]
     table = tomllib.loads(path.read_text())["train"]
     carried_out = {"tensorboard", "resume", "restart"}
-    assert set(table) == set(TrainSettings.model_fields) - carried_out
+    assert set(table) == set(TrainingOptions.model_fields) - carried_out
     assert table["recipe"] == name
 
 
@@ -174,7 +175,7 @@ def test_wrong_usage(vreid: Vreid, cars: tuple[str, ...]):
         (("--resume", "nowhere", "--restart"), "exclude each other"),
         (("--resume", "nowhere", "--run-dir", "other"), "goes on where it is"),
         (("--arch", "inception_v3", "--weights", "random", "--crop", "32"), "too small for inception_v3"),
-        ((*QUICK, "--batch-size", "60", "--set", "train.per_vehicle=2"), "30 vehicles x 2 pictures"),
+        ((*QUICK, "--batch-size", "60", "--set", "train.per_vehicle=2"), "30 vehicles x 2 images"),
     ):
         error = vreid.error("train", *cars, *arguments, code=2)
         assert told in error["message"], error
@@ -205,7 +206,7 @@ def test_an_interrupted_training_goes_on_to_the_same_end(
     assert len((Path("broken") / "log.csv").read_text().splitlines()) == 2
     assert "holds a training already" in vreid.error("train", *options, "--run-dir", "broken")["message"]
     out = vreid("train", "--resume", "broken", "--workers", "0")
-    assert "6 vehicles in 24 pictures, 3 epochs" in out
+    assert "6 vehicles in 24 images, 3 epochs" in out
     for name in ("last", "best"):
         file = f"checkpoints/{name}.safetensors"
         assert same_weights(Path("whole", file), Path("broken", file))
@@ -274,12 +275,12 @@ def test_stopped_between_two_files_all_are_made_whole(
 
 def test_batches_of_a_recipe_shrink_to_the_vehicles_but_not_those_of_a_person(vreid: Vreid, cars: tuple[str, ...]):
     vreid("train", *cars, *QUICK, "--recipe", "strong", "--held-out", "4", "--run-dir", "mine")
-    assert "6 vehicles: batches of 24 pictures instead of the recipe's 64" in vreid.err
+    assert "6 vehicles: batches of 24 images instead of the recipe's 64" in vreid.err
     facts = facts_of(Path("mine/checkpoints/last.safetensors"))
     assert json.loads(facts["recipe"])["batch_size"] == 24
     vreid("train", "--resume", "mine")
     error = vreid.error("train", *cars, *QUICK, "--recipe", "strong", "--batch-size", "64", code=2)
-    assert "16 vehicles x 4 pictures" in error["message"]
+    assert "16 vehicles x 4 images" in error["message"]
 
 
 def test_an_earlier_training_is_kept_until_all_else_is_right(vreid: Vreid, cars: tuple[str, ...]):
@@ -313,7 +314,7 @@ def test_a_moved_run_goes_on_where_its_data_are(vreid: Vreid, cars: tuple[str, .
 # ---- bad input
 
 
-def test_a_vehicle_with_one_picture_makes_no_pairs(vreid: Vreid, cars: tuple[str, ...], drawn: Path):
+def test_a_vehicle_with_one_image_makes_no_pairs(vreid: Vreid, cars: tuple[str, ...], drawn: Path):
     lines = drawn.read_text().splitlines()
     alone = [line for line in lines if not re.match(r"v3_c2|v3_c1_1", line)]
     path = drawn.parent / "alone.csv"
@@ -352,19 +353,19 @@ def test_nothing_to_learn_from(vreid: Vreid, drawn: Path):
     )
 
 
-def test_bad_pictures_are_named_skipped_and_counted(vreid: Vreid, tmp_path: Path):
+def test_bad_images_are_named_skipped_and_counted(vreid: Vreid, tmp_path: Path):
     manifest = draw_manifest(tmp_path / "data")
-    (tmp_path / "data" / "v1_c1_0.png").write_bytes(b"no picture")
+    (tmp_path / "data" / "v1_c1_0.png").write_bytes(b"no image")
     arguments = ("train", "--dataset", "csv", "--data-dir", manifest, *QUICK)
     told = vreid.json(*arguments, "--run-dir", "a")
     assert [(entry["image_id"], entry["split"]) for entry in told["skipped"]] == [("v1_c1_0.png", "train")]
-    assert "not a picture" in told["skipped"][0]["reason"]
+    assert "not an image" in told["skipped"][0]["reason"]
     assert "v1_c1_0.png" in vreid.err
     error = vreid.error(*arguments, "--run-dir", "b", "--strict")
     assert "v1_c1_0.png" in error["message"]
     for name in ("v1_c1_1", "v1_c2_0", "v1_c2_1"):
         (tmp_path / "data" / f"{name}.png").write_bytes(b"")
-    assert "without a readable picture: v1" in vreid.error(*arguments, "--run-dir", "c")["message"]
+    assert "without a readable image: v1" in vreid.error(*arguments, "--run-dir", "c")["message"]
 
 
 def test_weights_of_another_architecture_cut_short_or_hostile(vreid: Vreid, cars: tuple[str, ...], tmp_path: Path):

@@ -91,15 +91,15 @@ def test_it_makes_room_for_itself_only_where_a_demo_was(
     assert [path.name for path in own.iterdir()] == ["thesis.tex"]
 
 
-def test_extraction_sees_pictures_and_never_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same pictures under names that say nothing, one track each, give the same features."""
+def test_extraction_sees_images_and_never_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same images under names that say nothing, one track each, give the same features."""
     monkeypatch.chdir(tmp_path)
     assert run(["demo", *TINY]) == 0
     labelled = FeatureStore(Path("runs/demo/features/gallery")).read()
     for position, name in enumerate(labelled.image_id):
         for split in ("query", "gallery"):
-            # The order is kept, so that batches hold the same pictures and the features agree to the bit.
-            target = Path("blind", split, f"{position:06d}", "picture.jpg")
+            # The order is kept, so that batches hold the same images and the features agree to the bit.
+            target = Path("blind", split, f"{position:06d}", "image.jpg")
             target.parent.mkdir(parents=True)
             shutil.copyfile(Path("runs/demo/data/image_test", name), target)
     model = ["--arch", ARCHITECTURE, "--weights", "runs/demo/checkpoints/last.safetensors"]

@@ -16,7 +16,7 @@ from tiny import draw
 TESTS = Path(__file__).resolve().parent.parent
 #: The same sums in another order, through a network of a few layers.
 TOLERANCE = 1e-5
-#: Through ResNet18, whose batch normalisations over a handful of small pictures make any rounding larger.
+#: Through ResNet18, whose batch normalisations over a handful of small images make any rounding larger.
 LOSS_TOLERANCE = 1e-3
 
 
@@ -36,13 +36,13 @@ LEARN = """
 import sys
 from safetensors.torch import save_file
 from toys import CLASSES, SMALL, STRONG, TINY, toy
-from vreid_cli.config import TrainSettings
+from vreid_cli.training.options import TrainingOptions
 from vreid_cli.models.backbones import build_random
 from vreid_cli.models.checkpoint import network_state
-from vreid_cli.runtime.executors import choose_executor
+from vreid_cli.training.distributed import choose_executor
 from vreid_cli.training.train import Learner
 
-recipe = TrainSettings(epochs=4, batch_size=8, flip=True, erase=0.5, ema=0.5, accumulate=int(sys.argv[2]),
+recipe = TrainingOptions(epochs=4, batch_size=8, flip=True, erase=0.5, ema=0.5, accumulate=int(sys.argv[2]),
                        **{**STRONG, "optimizer": "sgd"})
 network = build_random(TINY, seed=0, classes=CLASSES, neck=True)
 network.trunk.get_submodule("5").p = 0.0  # what drops out is drawn by each process for itself
@@ -59,7 +59,7 @@ executor.close()
 @pytest.mark.slow
 @pytest.mark.parametrize("accumulate", ["1", "2"])
 def test_weights_and_losses_are_those_of_one_process(tmp_path: Path, accumulate: str):
-    # Batch normalisations, a loss between pictures, a moving average: all of them need the whole batch.
+    # Batch normalisations, a loss between images, a moving average: all of them need the whole batch.
     (tmp_path / "learn.py").write_text(LEARN)
     told = [
         start(tmp_path, "learn.py", f"{processes}.safetensors", accumulate, processes=processes) for processes in (1, 2)

@@ -16,7 +16,7 @@ from tiny import Vreid, draw, draw_tracks, read_grid, save_weights
 from vreid_cli.models.backbones import BACKBONES
 from vreid_cli.ranking.metrics import TRACK_METRICS
 
-#: Passages of a vehicle before a camera, and how many pictures each has. 0003 is seen by one camera only, twice;
+#: Passages of a vehicle before a camera, and how many images each has. 0003 is seen by one camera only, twice;
 #: 0004 is seen once; the others are seen by several cameras, 0001 by one of them twice.
 PASSAGES = {
     "0001_c001_t0011": 3,
@@ -31,7 +31,7 @@ PASSAGES = {
     "0005_c002_t0052": 2,
     "0005_c003_t0053": 1,
 }
-#: Which pictures are looked for: passage, and place in it. Two of them lie in one passage.
+#: Which images are looked for: passage, and place in it. Two of them lie in one passage.
 QUERIES = (
     *(("0001_c001_t0011", 0), ("0001_c001_t0011", 2), ("0001_c001_t0012", 1), ("0001_c002_t0013", 0)),
     *(("0002_c002_t0021", 0), ("0003_c001_t0032", 0), ("0004_c003_t0041", 0), ("0005_c003_t0053", 0)),
@@ -40,8 +40,8 @@ TASKS = [("i2i", "passage"), ("i2t", "passage"), ("t2t", "passage"), ("i2t", "ca
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One picture of the tree, as the lists say."""
+class Image:
+    """One image of the tree, as the lists say."""
 
     name: str
     vehicle: str
@@ -66,28 +66,28 @@ class Counts:
     gallery_size: int
 
 
-def all_pictures() -> list[Picture]:
-    pictures = []
+def all_images() -> list[Image]:
+    images = []
     for start, (passage, count) in enumerate(PASSAGES.items(), start=1):
         vehicle, camera, _ = passage.split("_")
         for index in range(count):
             name = f"{vehicle}_{camera}_{1000 * start + 5 * index:08d}_{index % 2}.jpg"
-            pictures.append(Picture(name, vehicle, camera, passage))
-    return pictures
+            images.append(Image(name, vehicle, camera, passage))
+    return images
 
 
-def query_pictures() -> list[Picture]:
-    by_passage: dict[str, list[Picture]] = {}
-    for picture in all_pictures():
-        by_passage.setdefault(picture.passage, []).append(picture)
+def query_images() -> list[Image]:
+    by_passage: dict[str, list[Image]] = {}
+    for image in all_images():
+        by_passage.setdefault(image.passage, []).append(image)
     return [by_passage[passage][place] for passage, place in QUERIES]
 
 
 def count(
-    queries: Sequence[tuple[Picture, str | None]], gallery: Sequence[Picture], *, task: str, unit: str, rule: str
+    queries: Sequence[tuple[Image, str | None]], gallery: Sequence[Image], *, task: str, unit: str, rule: str
 ) -> Counts:
-    """Count pair by pair. A query is a picture that stands for it, and the gallery item that is the query itself."""
-    items = {picture.item(task, unit): picture for picture in gallery}
+    """Count pair by pair. A query is an image that stands for it, and the gallery item that is the query itself."""
+    items = {image.item(task, unit): image for image in gallery}
     positives = [0] * len(queries)
     junk = 0
     for number, (query, own) in enumerate(queries):
@@ -99,10 +99,10 @@ def count(
     return Counts(len(queries), sum(n > 0 for n in positives), sum(positives), junk, len(items))
 
 
-def veri_queries(task: str, unit: str) -> list[tuple[Picture, str | None]]:
-    """The query pictures; in t2t the gallery tracks that hold one, each once."""
-    pairs = [(picture, picture.item(task, unit)) for picture in query_pictures()]
-    return list({own: (picture, own) for picture, own in pairs}.values()) if task == "t2t" else list(pairs)
+def veri_queries(task: str, unit: str) -> list[tuple[Image, str | None]]:
+    """The query images; in t2t the gallery tracks that hold one, each once."""
+    pairs = [(image, image.item(task, unit)) for image in query_images()]
+    return list({own: (image, own) for image, own in pairs}.values()) if task == "t2t" else list(pairs)
 
 
 def counted(vreid: Vreid, run: str, rule: str) -> dict[tuple[str, str], Counts]:
@@ -133,17 +133,17 @@ def vreid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
 def veri() -> Path:
     """The tree with its lists, with the release's line ends and trailing spaces."""
     root = Path("VeRi")
-    pictures, queries = all_pictures(), query_pictures()
-    for number, picture in enumerate(pictures):
-        drawn = draw(root / "image_test" / picture.name, hue=int(picture.vehicle), seed=number)
-        if picture in queries:
+    images, queries = all_images(), query_images()
+    for number, image in enumerate(images):
+        drawn = draw(root / "image_test" / image.name, hue=int(image.vehicle), seed=number)
+        if image in queries:
             (root / "image_query").mkdir(exist_ok=True)
-            (root / "image_query" / picture.name).write_bytes(drawn.read_bytes())
+            (root / "image_query" / image.name).write_bytes(drawn.read_bytes())
     lines = {
-        "name_query.txt": [picture.name for picture in queries],
-        "name_test.txt": [picture.name for picture in pictures],
+        "name_query.txt": [image.name for image in queries],
+        "name_test.txt": [image.name for image in images],
         "test_track.txt": [
-            " ".join([passage, *(p.name for p in pictures if p.passage == passage)]) for passage in PASSAGES
+            " ".join([passage, *(p.name for p in images if p.passage == passage)]) for passage in PASSAGES
         ],
     }
     for name, content in lines.items():
@@ -162,7 +162,7 @@ def test_a_veri_tree_is_counted_as_by_hand(vreid: Vreid, veri: Path, weights: Pa
     extract_and_rank(vreid, weights=weights, run="run")  # ./VeRi is the default
     for rule in ("drop", "keep"):
         expected = {
-            (task, unit): count(veri_queries(task, unit), all_pictures(), task=task, unit=unit, rule=rule)
+            (task, unit): count(veri_queries(task, unit), all_images(), task=task, unit=unit, rule=rule)
             for task, unit in TASKS
         }
         assert counted(vreid, "run", rule) == expected
@@ -213,8 +213,8 @@ def scores_by_hand(path: str, *, rule: str, ap: str) -> dict[str, float]:
 
 @pytest.mark.parametrize("rule", ["drop", "keep"])
 def test_scores_are_those_of_the_definitions_by_hand(vreid: Vreid, veri: Path, weights: Path, rule: str) -> None:
-    for number, picture in enumerate(all_pictures()):
-        draw(veri / "image_test" / picture.name, hue=number % 3, seed=number)  # hard to tell apart
+    for number, image in enumerate(all_images()):
+        draw(veri / "image_test" / image.name, hue=number % 3, seed=number)  # hard to tell apart
     vreid("extract", "--arch", "resnet18", "--weights", weights, "--run-dir", "run")
     vreid("rank", "--run-dir", "run", "--metric", "minMED", "-o", "r.parquet")
     found = {}
@@ -244,7 +244,7 @@ def test_without_list_files_the_names_say_it_all(vreid: Vreid, veri: Path, weigh
     vreid("extract", "--arch", "resnet18", "--weights", weights, "--run-dir", "run")
     assert "passages are unknown" in vreid.err
     vreid("rank", "--run-dir", "run")
-    expected = count(veri_queries("t2t", "camera"), all_pictures(), task="t2t", unit="camera", rule="drop")
+    expected = count(veri_queries("t2t", "camera"), all_images(), task="t2t", unit="camera", rule="drop")
     assert counted(vreid, "run", "drop") == {("t2t", "passage"): expected}
 
 
@@ -262,12 +262,12 @@ def documented_grid() -> tuple[list[str], list[list[str]], list[str]]:
 
 
 def test_the_documented_grid_prints_the_papers_table(vreid: Vreid, veri: Path) -> None:
-    for number, picture in enumerate(all_pictures()):
-        draw(veri / "image_test" / picture.name, hue=number % 3, seed=number)  # hard to tell apart
+    for number, image in enumerate(all_images()):
+        draw(veri / "image_test" / image.name, hue=number % 3, seed=number)  # hard to tell apart
     networks, commands, last = documented_grid()
     assert set(networks) == set(BACKBONES)
     assert [command[0] for command in commands] == ["train", "extract", "rank", "rank"]
-    # Two networks that are quick on small pictures, with weights where training leaves them.
+    # Two networks that are quick on small images, with weights where training leaves them.
     sides = {"resnet18": 32, "alexnet": 64}
     for arch, side in sides.items():
         checkpoint = Path(f"runs/paper-{arch}/checkpoints/last.safetensors")
@@ -309,22 +309,22 @@ def assert_grids(told: str, networks: set[str]) -> None:
 # -- folders of tracks -----------------------------------------------------------------------------------------
 
 
-def track_pictures() -> list[Picture]:
-    return [Picture(f"{p.passage}/{p.name}", p.vehicle, p.camera, p.passage) for p in all_pictures()]
+def track_images() -> list[Image]:
+    return [Image(f"{p.passage}/{p.name}", p.vehicle, p.camera, p.passage) for p in all_images()]
 
 
 def draw_passages(root: Path, *, seed: int) -> Path:
-    for number, picture in enumerate(track_pictures()):
-        draw(root / picture.name, hue=int(picture.vehicle), seed=seed + number)
+    for number, image in enumerate(track_images()):
+        draw(root / image.name, hue=int(image.vehicle), seed=seed + number)
     return root
 
 
-def folder_queries(task: str, unit: str, *, same_files: bool) -> list[tuple[Picture, str | None]]:
-    """Every picture, or every track, of a folder; itself in the gallery only where the files are the same."""
-    pairs = [(picture, picture.item(task, unit)) for picture in track_pictures()]
+def folder_queries(task: str, unit: str, *, same_files: bool) -> list[tuple[Image, str | None]]:
+    """Every image, or every track, of a folder; itself in the gallery only where the files are the same."""
+    pairs = [(image, image.item(task, unit)) for image in track_images()]
     if task == "t2t":
-        pairs = list({own: (picture, own) for picture, own in pairs}.values())
-    return [(picture, own if same_files else None) for picture, own in pairs]
+        pairs = list({own: (image, own) for image, own in pairs}.values())
+    return [(image, own if same_files else None) for image, own in pairs]
 
 
 @pytest.mark.parametrize("same_files", [True, False], ids=["same-folder", "equal-names"])
@@ -338,7 +338,7 @@ def test_the_query_itself_is_the_same_file_and_never_an_equal_name(
     for rule in ("drop", "keep"):
         expected = {
             (task, unit): count(
-                folder_queries(task, unit, same_files=same_files), track_pictures(), task=task, unit=unit, rule=rule
+                folder_queries(task, unit, same_files=same_files), track_images(), task=task, unit=unit, rule=rule
             )
             for task, unit in TASKS
         }
@@ -351,7 +351,7 @@ def test_the_same_folder_by_another_path_is_the_same_folder(vreid: Vreid, weight
     folders = ("--dataset", "tracks", "--query-dir", "link", "--gallery-dir", "../" + Path.cwd().name + "/tracks")
     extract_and_rank(vreid, *folders, weights=weights, run="run")
     queries = folder_queries("i2i", "passage", same_files=True)
-    expected = count(queries, track_pictures(), task="i2i", unit="passage", rule="keep")
+    expected = count(queries, track_images(), task="i2i", unit="passage", rule="keep")
     assert counted(vreid, "run", "keep")["i2i", "passage"] == expected
 
 
@@ -365,7 +365,7 @@ def test_without_cameras_nothing_is_junk_but_the_query_itself(vreid: Vreid, weig
     drop, keep = (counted(vreid, "run", rule) for rule in ("drop", "keep"))
     assert drop == keep
     queries = folder_queries("t2t", "passage", same_files=True)
-    assert drop["t2t", "passage"] == count(queries, track_pictures(), task="t2t", unit="passage", rule="keep")
+    assert drop["t2t", "passage"] == count(queries, track_images(), task="t2t", unit="passage", rule="keep")
     assert drop["t2t", "passage"].junk == len(PASSAGES)
 
 
@@ -379,7 +379,7 @@ def test_features_from_a_file_have_no_self(vreid: Vreid, weights: Path) -> None:
               "-o", f"{form}.parquet")  # fmt: skip
         (result,) = vreid.json("evaluate", f"{form}.parquet", "--same-camera", "keep")["results"]
         queries = folder_queries("t2t", "passage", same_files=False)
-        expected = count(queries, track_pictures(), task="t2t", unit="passage", rule="keep")
+        expected = count(queries, track_images(), task="t2t", unit="passage", rule="keep")
         assert {name: result[name] for name in Counts.__dataclass_fields__} == vars(expected)
 
 
@@ -398,11 +398,11 @@ def test_tracks_of_other_vehicles_alone_leave_no_valid_query(vreid: Vreid, weigh
 def write_index_files(root: Path, *, names: tuple[str, str] = ("gt_index.txt", "jk_index.txt")) -> None:
     """1-based positions in name_test.txt, row by row of name_query.txt, with the release's line ends."""
     gallery = [line.split()[0] for line in (root / "name_test.txt").read_text().splitlines()]
-    pictures = {picture.name: picture for picture in all_pictures()}
+    images = {image.name: image for image in all_images()}
     for path, junk in zip(names, (False, True), strict=True):
         rows = []
-        for query in query_pictures():
-            same = [pictures[name] for name in gallery if pictures[name].vehicle == query.vehicle]
+        for query in query_images():
+            same = [images[name] for name in gallery if images[name].vehicle == query.vehicle]
             chosen = [p.name for p in same if (p.camera == query.camera) == junk]
             rows.append("".join(f"{gallery.index(name) + 1} " for name in chosen) + "\r\n")
         (root / path).write_text("".join(rows), newline="")
@@ -461,7 +461,7 @@ def test_index_files_decide_about_tracks_too(vreid: Vreid, veri: Path, weights: 
     assert by_index == by_names
     # All that was right of the first query's vehicle is nothing any more.
     lines = (veri / "gt_index.txt").read_text().splitlines()
-    own = [number for number, picture in enumerate(query_pictures()) if picture.vehicle == "0001"]
+    own = [number for number, image in enumerate(query_images()) if image.vehicle == "0001"]
     (veri / "gt_index.txt").write_text("\n".join("" if n in own else line for n, line in enumerate(lines)) + "\n")
     (changed,) = vreid.json("evaluate", "--run-dir", "run")["results"]
     assert changed["positives"] < by_names["positives"]

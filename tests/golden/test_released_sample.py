@@ -23,7 +23,11 @@ from vreid_cli.ranking.tracks import group_tracks
 from vreid_cli.store.feature_files import open_ranking
 from vreid_cli.store.paper_json import JsonRankingWriter, read_features_json
 from vreid_cli.store.rankings import ParquetRanking, write_ranking
-from vreid_cli.types import ArrayMatrix, Definition, FeatureSet, PictureTruth, Ranking, Task, TrackUnit, text_array
+from vreid_cli.types.arrays import text_array
+from vreid_cli.types.features import ArrayMatrix, FeatureSet
+from vreid_cli.types.rankings import Definition, Ranking, Task
+from vreid_cli.types.tracks import TrackUnit
+from vreid_cli.types.truth import ImageTruth
 
 pytestmark = pytest.mark.shared
 
@@ -169,7 +173,7 @@ def lists(shared: Path) -> Lists:
             text_array([track_of[image] for image in images]),
             text_array([vehicle for vehicle, *_ in parts]),
             text_array([camera for _, camera, *_ in parts]),
-            picture_root="VeRi",
+            image_root="VeRi",
             dataset="veri",
         )
 
@@ -198,7 +202,7 @@ def evaluate(path: Path, stated: StatedTruth | None = None) -> Evaluation:
 
 
 @pytest.fixture(scope="module")
-def truth(shared: Path) -> PictureTruth:
+def truth(shared: Path) -> ImageTruth:
     found = read_truth(shared / "veri_lists")
     assert found is not None
     return found
@@ -206,7 +210,7 @@ def truth(shared: Path) -> PictureTruth:
 
 @pytest.mark.parametrize(("task", "unit"), [key for key in TABLE if key[0] != "i2i"])
 def test_counts_of_the_tasks_with_tracks(
-    lists: Lists, truth: PictureTruth, tmp_path: Path, task: Task, unit: TrackUnit
+    lists: Lists, truth: ImageTruth, tmp_path: Path, task: Task, unit: TrackUnit
 ) -> None:
     metric = "minMCD" if task == "t2t" else "MCD"
     # Nearest and same-vehicle rows only: at true ranks they say as much as whole lists.
@@ -232,7 +236,7 @@ def test_counts_of_the_tasks_with_tracks(
 
 @pytest.fixture(scope="module")
 def images(lists: Lists, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RankingPlan]:
-    """Every query picture against every test picture, of which each query's positives and junk are listed."""
+    """Every query image against every test image, of which each query's positives and junk are listed."""
     options = RankingOptions(task="i2i", metrics=("MCD",), top_k=1, device="cpu", memory_budget_mb=256)
     plan = RankingPlan(lists.query, lists.gallery, options)
     path = tmp_path_factory.mktemp("i2i") / "ranking.parquet"
@@ -243,7 +247,7 @@ def images(lists: Lists, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
     return path, plan
 
 
-def test_counts_of_single_images(images: tuple[Path, RankingPlan], truth: PictureTruth) -> None:
+def test_counts_of_single_images(images: tuple[Path, RankingPlan], truth: ImageTruth) -> None:
     path, plan = images
     found = evaluate(path)
     queries, gallery, positives, junk = TABLE["i2i", "passage"]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def command(
     common: Common,
     epochs: Annotated[
-        int | None, typer.Option("--epochs", metavar="N", min=1, help="How often training sees every picture. \\[10]")
+        int | None, typer.Option("--epochs", metavar="N", min=1, help="How often training sees every image. \\[10]")
     ] = None,
     device: Device = None,
 ) -> None:
@@ -54,9 +54,9 @@ def _render(report: DemoReport, console: Console) -> None:
     console.print(evaluation_table([result.to_json() for result in report.evaluation.results]))
     run = report.run_dir
     written = {
-        "data": f"{report.drawn.train_pictures + report.drawn.test_pictures:,} drawn pictures, in VeRi's layout",
+        "data": f"{report.drawn.train_images + report.drawn.test_images:,} drawn images, in VeRi's layout",
         "checkpoints": "the trained ResNet18",
-        "features": "latent representations of the pictures that it has not seen",
+        "features": "latent representations of the images that it has not seen",
         "rankings": "a ranking for each metric",
         "evaluations": "their scores",
         "reports/nearest.png": "some queries with their nearest tracks: have a look",

@@ -87,7 +87,7 @@ def model(
     """Write the network that makes the features as an ONNX file, for other programs to run.
 
     The run says which network it is, unless --weights names one. The file takes
-    normalised pictures (N, 3, S, S) and gives their features (N, D); what the
+    normalised images (N, 3, S, S) and gives their features (N, D); what the
     normalisation is stands in its metadata. It appears only once ONNX Runtime
     has computed from it what torch computes. Needs the extra onnx.
 

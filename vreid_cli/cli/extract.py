@@ -94,7 +94,7 @@ def command(
             "--batch-size",
             metavar="auto|N",
             parser=auto_or_number,
-            help="Pictures a forward pass. \\[auto]",
+            help="Images a forward pass. \\[auto]",
             rich_help_panel=COMPUTE,
         ),
     ] = None,
@@ -110,14 +110,14 @@ def command(
     ] = None,
     strict: Strict = None,
 ) -> None:
-    """Turn pictures into latent representations (features), kept in a run directory.
+    """Turn images into latent representations (features), kept in a run directory.
 
-    The layout tracks is a folder of pictures per track, below DIR/query and
+    The layout tracks is a folder of images per track, below DIR/query and
     DIR/gallery (or DIR/test). The layout csv is a table with a column path and,
     where they are known, split, track, vehicle, camera, frame and a box x, y,
     w, h. The others are data sets as they were released.
     The same command again goes on where it was interrupted, or adds what is
-    new; a picture that has not changed is never computed twice.
+    new; an image that has not changed is never computed twice.
 
     Examples:
       vreid extract --data-dir VeRi --device cuda
@@ -192,7 +192,7 @@ def _rate(report: ExtractReport) -> str:
     device = f"{effort.decode_on_device:.1f} s decoding on the device, " if effort.decode_on_device else ""
     by = f"{effort.workers} worker{'s' if effort.workers > 1 else ''}" if effort.workers else "the same process"
     return (
-        f"{computed / effort.main:.1f} images per second: {effort.wait:.1f} s waiting for pictures, "
+        f"{computed / effort.main:.1f} images per second: {effort.wait:.1f} s waiting for images, "
         f"{device}{effort.compute:.1f} s computing, {effort.write:.1f} s writing "
         f"({effort.decode:.1f} s of decoding in {by}); {report.seconds:.1f} s in all"
     )
@@ -202,7 +202,7 @@ def _render(report: ExtractReport, console: Console) -> None:
     for split, summary in (report.splits or {}).items():
         console.print(
             f"{split}: {summary.images:,} images in {summary.tracks:,} tracks"
-            + (f", {len(summary.skipped):,} pictures skipped" if summary.skipped else "")
+            + (f", {len(summary.skipped):,} images skipped" if summary.skipped else "")
             + (f", {summary.computed:,} computed now" if summary.computed else ", nothing to compute")
         )
     if any(summary.computed for summary in (report.splits or {}).values()):

@@ -45,7 +45,7 @@ Dataset = Annotated[
         "--dataset",
         metavar="NAME",
         help="Layout of the data set: veri, vehicleid, veri-wild, vric, aicity, tracks (a folder per track) or "
-        "csv (a table of pictures, or of boxes in frames). \\[veri]",
+        "csv (a table of images, or of boxes in frames). \\[veri]",
         rich_help_panel=DATA,
     ),
 ]
@@ -55,7 +55,7 @@ Workers = Annotated[
         "--workers",
         metavar="auto|N",
         parser=auto_or_number,
-        help="Processes that decode pictures ahead; 0: none. \\[auto]",
+        help="Processes that decode images ahead; 0: none. \\[auto]",
         rich_help_panel=COMPUTE,
     ),
 ]
@@ -64,7 +64,7 @@ Strict = Annotated[
     typer.Option(
         "--strict",
         metavar=FLAG,
-        help="Stop at the first bad picture instead of skipping it.",
+        help="Stop at the first bad image instead of skipping it.",
         rich_help_panel=COMPUTE,
     ),
 ]

@@ -46,7 +46,7 @@ def command(
     ] = None,
     label_pattern: LabelPattern = None,
 ) -> None:
-    """Show the nearest tracks (or images) of some queries, as a table or as a sheet of pictures.
+    """Show the nearest tracks (or images) of some queries, as a table or as a sheet of images.
 
     In a sheet each query stands before its nearest, in the order of their rank;
     where labels are known, a frame and a mark tell which show its vehicle.

@@ -64,13 +64,11 @@ def command(
     ] = None,
     epochs: Annotated[
         int | None,
-        typer.Option("--epochs", metavar="N", min=1, help="Passes over the pictures.", rich_help_panel=_RECIPE),
+        typer.Option("--epochs", metavar="N", min=1, help="Passes over the images.", rich_help_panel=_RECIPE),
     ] = None,
     batch_size: Annotated[
         int | None,
-        typer.Option(
-            "--batch-size", metavar="N", min=2, help="Pictures a step, over all GPUs.", rich_help_panel=_RECIPE
-        ),
+        typer.Option("--batch-size", metavar="N", min=2, help="Images a step, over all GPUs.", rich_help_panel=_RECIPE),
     ] = None,
     learning_rate: Annotated[
         float | None,
@@ -120,7 +118,7 @@ def command(
         typer.Option("--tensorboard", metavar=FLAG, help="Write TensorBoard's files too.", rich_help_panel=COMPUTE),
     ] = None,
 ) -> None:
-    """Teach a network to tell vehicles apart, on the pictures of the split train.
+    """Teach a network to tell vehicles apart, on the images of the split train.
 
     Needs the extra "train" (see the README). Writes to the run:
     checkpoints/last and best (.safetensors), log.csv and curves.png. What was
@@ -164,8 +162,8 @@ def _results(report: TrainReport) -> dict[str, object]:
 
 def _render(report: TrainReport, console: Console) -> None:
     last = report.history[-1]
-    console.print(f"{report.vehicles:,} vehicles in {report.pictures:,} pictures, {last.epoch} epochs")
-    console.print(f"loss {last.loss:.3f}, {100 * last.accuracy:.1f}% of the training pictures right")
+    console.print(f"{report.vehicles:,} vehicles in {report.images:,} images, {last.epoch} epochs")
+    console.print(f"loss {last.loss:.3f}, {100 * last.accuracy:.1f}% of the training images right")
     for name, epoch, scores in (("best", *report.best), ("last", last.epoch, last.scores)):
         if scores is not None:
             console.print(

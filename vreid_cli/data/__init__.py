@@ -1,1 +1,1 @@
-"""Data sets: readers of each layout, decoding of pictures, and the drawn set."""
+"""Data sets: readers of each layout, decoding of images, and the drawn set."""

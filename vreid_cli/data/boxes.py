@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
-from vreid_cli.types import Box
+from vreid_cli.types.images import Box
 
 _NUMBER = r"-?\d+(?:\.\d+)?"
 _FRAGMENT = re.compile(rf"^(?P<path>.+)#xywh=(?P<box>{_NUMBER}(?:,{_NUMBER}){{3}})$")
@@ -16,7 +16,7 @@ _FRAGMENT = re.compile(rf"^(?P<path>.+)#xywh=(?P<box>{_NUMBER}(?:,{_NUMBER}){{3}
 
 @dataclass(frozen=True, slots=True)
 class Crop:
-    """A picture that is a part of a frame.
+    """An image that is a part of a frame.
 
     Attributes:
         path: The frame.
@@ -41,7 +41,7 @@ def name_crop(path: str, box: Box) -> str:
 
 
 def parse_crop(name: str) -> tuple[str, Box | None]:
-    """The path in an image id, and its box; None where it names a whole picture."""
+    """The path in an image id, and its box; None where it names a whole image."""
     match = _FRAGMENT.match(name)
     if match is None:
         return name, None
@@ -49,8 +49,8 @@ def parse_crop(name: str) -> tuple[str, Box | None]:
     return match["path"], (x, y, width, height)
 
 
-def locate_picture(root: Path, image_id: str) -> Path | Crop:
-    """The picture file, or the part of a frame, that an image id means."""
+def locate_image(root: Path, image_id: str) -> Path | Crop:
+    """The image file, or the part of a frame, that an image id means."""
     path, box = parse_crop(image_id)
     return root / path if box is None else Crop(root / path, box)
 

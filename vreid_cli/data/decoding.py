@@ -1,4 +1,4 @@
-"""Picture files to RGB, and the reasons why one cannot be used."""
+"""Image files to RGB, and the reasons why one cannot be used."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from PIL import Image, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
 from vreid_cli.data.boxes import name_crop, pixels_of
-from vreid_cli.types import Box
+from vreid_cli.types.images import Box
 
 #: Endings that a folder is searched for; everything else in it is left alone.
-PICTURE_ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif"})
+IMAGE_ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif"})
 
 #: A crop longer than this many times its width is no vehicle; resizing its short side would fill the memory.
 MAX_ASPECT_RATIO = 50
@@ -38,8 +38,8 @@ _DECODER_ERRORS = (
 )
 
 
-class BadPictureError(Exception):
-    """A picture that cannot be used; the text is the reason, in words for the user."""
+class BadImageError(Exception):
+    """An image that cannot be used; the text is the reason, in words for the user."""
 
 
 @dataclass(frozen=True)
@@ -59,29 +59,29 @@ class Jpeg:
     content: bytes
 
 
-def is_picture(name: str) -> bool:
-    """Whether the ending of a file's name or path is that of a picture and the file is not hidden."""
+def is_image(name: str) -> bool:
+    """Whether the ending of a file's name or path is that of an image and the file is not hidden."""
     stem, dot, ending = name.rpartition("/")[2].rpartition(".")
-    return stem != "" and not stem.startswith(".") and f"{dot}{ending.lower()}" in PICTURE_ENDINGS
+    return stem != "" and not stem.startswith(".") and f"{dot}{ending.lower()}" in IMAGE_ENDINGS
 
 
 def decode_rgb(path: Path, *, max_pixels: int, box: Box | None = None) -> Image.Image:
-    """Decode a picture to RGB as the paper's code does: PIL, no JPEG draft mode, EXIF orientation ignored.
+    """Decode an image to RGB as the paper's code does: PIL, no JPEG draft mode, EXIF orientation ignored.
 
-    Grey, palette, CMYK and RGBA pictures are converted; transparency is dropped.
+    Grey, palette, CMYK and RGBA images are converted; transparency is dropped.
 
     Args:
-        path: The picture file.
+        path: The image file.
         max_pixels: A file with more pixels is refused, whatever part of it is wanted.
         box: The part of it to keep, rounded outward to pixels and clipped; None for all of it.
 
     Raises:
-        BadPictureError: The file is missing, empty, cut short, no picture, too large or of an absurd shape,
+        BadImageError: The file is missing, empty, cut short, no image, too large or of an absurd shape,
             or the box lies outside it.
     """
-    with _in_words(path), Image.open(path) as picture:
-        _check_size(picture.size, max_pixels)
-        part = picture if box is None else _cut(picture, box)
+    with _in_words(path), Image.open(path) as image:
+        _check_size(image.size, max_pixels)
+        part = image if box is None else _cut(image, box)
         _check_shape(part.size)
         return _to_rgb(part)
 
@@ -90,29 +90,29 @@ def read_jpeg(path: Path, *, max_pixels: int) -> Jpeg | None:
     """Read a JPEG file of the plain kind, which all decoders take alike, and look at its header only.
 
     Returns:
-        The file; None for every other picture, which is left to :func:`decode_rgb`: other formats, CMYK, RGB that was
-        not turned into YCbCr, and files without a JPEG's end, from which some decoders make half a picture.
+        The file; None for every other image, which is left to :func:`decode_rgb`: other formats, CMYK, RGB that was
+        not turned into YCbCr, and files without a JPEG's end, from which some decoders make half an image.
 
     Raises:
-        BadPictureError: The header says what :func:`decode_rgb` refuses too, or there is none.
+        BadImageError: The header says what :func:`decode_rgb` refuses too, or there is none.
     """
-    with _in_words(path), path.open("rb") as file, Image.open(file) as picture:
-        _check_size(picture.size, max_pixels)
-        _check_shape(picture.size)
-        if not _is_plain_jpeg(picture):
+    with _in_words(path), path.open("rb") as file, Image.open(file) as image:
+        _check_size(image.size, max_pixels)
+        _check_shape(image.size)
+        if not _is_plain_jpeg(image):
             return None
         file.seek(0)
         content = file.read()
-        return Jpeg(path, *picture.size, content) if content.endswith(_END_OF_JPEG) else None
+        return Jpeg(path, *image.size, content) if content.endswith(_END_OF_JPEG) else None
 
 
-def _is_plain_jpeg(picture: Image.Image) -> bool:
-    if not isinstance(picture, JpegImageFile) or picture.format != "JPEG":
+def _is_plain_jpeg(image: Image.Image) -> bool:
+    if not isinstance(image, JpegImageFile) or image.format != "JPEG":
         return False
     # Two ways of saying that the components are red, green and blue: Adobe's marker, and their names.
-    names = bytes(layer[0] for layer in getattr(picture, "layer", ()))
-    as_rgb = picture.info.get("adobe_transform") == 0 or names == b"RGB"
-    return picture.mode == "L" or (picture.mode == "RGB" and not as_rgb)
+    names = bytes(layer[0] for layer in getattr(image, "layer", ()))
+    as_rgb = image.info.get("adobe_transform") == 0 or names == b"RGB"
+    return image.mode == "L" or (image.mode == "RGB" and not as_rgb)
 
 
 @contextmanager
@@ -125,48 +125,48 @@ def _in_words(path: Path) -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     except UnidentifiedImageError:
-        raise BadPictureError(_why_unidentified(path)) from None
+        raise BadImageError(_why_unidentified(path)) from None
     except FileNotFoundError:
-        raise BadPictureError("the file is not there") from None
+        raise BadImageError("the file is not there") from None
     except PermissionError:
-        raise BadPictureError("no permission to read the file") from None
+        raise BadImageError("no permission to read the file") from None
     except _DECODER_ERRORS as error:
-        raise BadPictureError(f"cannot be decoded: {error}") from None
+        raise BadImageError(f"cannot be decoded: {error}") from None
 
 
 def _check_size(size: tuple[int, int], max_pixels: int) -> None:
     width, height = size
     if width < 1 or height < 1:
-        raise BadPictureError(f"has no pixels ({width} x {height})")
+        raise BadImageError(f"has no pixels ({width} x {height})")
     if width * height > max_pixels:
-        raise BadPictureError(f"{width} x {height} pixels are more than the limit of {max_pixels}")
+        raise BadImageError(f"{width} x {height} pixels are more than the limit of {max_pixels}")
 
 
 def _check_shape(size: tuple[int, int]) -> None:
     width, height = size
     if max(size) > MAX_ASPECT_RATIO * min(size):
-        raise BadPictureError(f"{width} x {height}: one side is over {MAX_ASPECT_RATIO} times the other")
+        raise BadImageError(f"{width} x {height}: one side is over {MAX_ASPECT_RATIO} times the other")
 
 
-def _cut(picture: Image.Image, box: Box) -> Image.Image:
-    pixels = pixels_of(box, picture.size)
+def _cut(image: Image.Image, box: Box) -> Image.Image:
+    pixels = pixels_of(box, image.size)
     if pixels is None:
-        width, height = picture.size
-        raise BadPictureError(f"the box {name_crop('', box)} lies outside the frame of {width} x {height} pixels")
-    return picture.crop(pixels)
+        width, height = image.size
+        raise BadImageError(f"the box {name_crop('', box)} lies outside the frame of {width} x {height} pixels")
+    return image.crop(pixels)
 
 
-def _to_rgb(picture: Image.Image) -> Image.Image:
-    if picture.mode.startswith("I;16"):
-        # PIL would clip 16-bit grey at 255; the high byte is the picture.
-        grey = (np.asarray(picture, dtype=np.uint16) >> 8).astype(np.uint8)
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):
+        # PIL would clip 16-bit grey at 255; the high byte is the image.
+        grey = (np.asarray(image, dtype=np.uint16) >> 8).astype(np.uint8)
         return Image.fromarray(grey).convert("RGB")
-    if picture.mode in ("I", "F"):
-        raise BadPictureError(f"pixels of type '{picture.mode}' have no defined brightness; save it as 8-bit")
-    return picture.convert("RGB")
+    if image.mode in ("I", "F"):
+        raise BadImageError(f"pixels of type '{image.mode}' have no defined brightness; save it as 8-bit")
+    return image.convert("RGB")
 
 
 def _why_unidentified(path: Path) -> str:
     if path.stat().st_size == 0:
         return "the file is empty"
-    return "not a picture in a known format, or its header is damaged"
+    return "not an image in a known format, or its header is damaged"

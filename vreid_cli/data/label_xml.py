@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 from vreid_cli.errors import DataError
 
-#: Vehicle and camera by the name of the picture.
+#: Vehicle and camera by the name of the image.
 Labels = Mapping[str, tuple[str | None, str | None]]
 
 _DECLARATION = re.compile(rb"^\s*<\?xml[^>]*?encoding\s*=\s*[\"']([A-Za-z0-9._-]+)[\"'][^>]*\?>")

@@ -1,4 +1,4 @@
-"""What every reader takes and gives: folders in, a sorted listing of pictures out."""
+"""What every reader takes and gives: folders in, a sorted listing of images out."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vreid_cli.data.decoding import is_picture
+from vreid_cli.data.decoding import is_image
 from vreid_cli.data.records import LabelRow, RecordBuilder, Records, label_row
 from vreid_cli.errors import DataError
-from vreid_cli.types import ImageRecord, Int64Array
+from vreid_cli.types.arrays import Int64Array
+from vreid_cli.types.images import ImageRecord
 
 _EXAMPLES = 3
 
@@ -36,27 +37,27 @@ class DataFolders:
 
 @dataclass(frozen=True)
 class Listing:
-    """The pictures of one split.
+    """The images of one split.
 
     Attributes:
         records: In gallery order (see :meth:`ImageRecord.sort_key`).
-        picture_root: Image ids are relative to this folder.
+        image_root: Image ids are relative to this folder.
         warnings: What is doubtful, in words for the user.
     """
 
     records: Records
-    picture_root: Path
+    image_root: Path
     warnings: tuple[str, ...] = ()
 
 
 def make_listing(
-    records: Iterable[ImageRecord], picture_root: Path, warnings: Sequence[str] = (), *, folder: Path | None = None
+    records: Iterable[ImageRecord], image_root: Path, warnings: Sequence[str] = (), *, folder: Path | None = None
 ) -> Listing:
     """Sort the records and note the folder they belong to.
 
     Args:
-        records: The pictures, which lie in ``folder`` under their ids.
-        picture_root: Where the pictures of these ids belong.
+        records: The images, which lie in ``folder`` under their ids.
+        image_root: Where the images of these ids belong.
         warnings: What is doubtful.
         folder: Where they are read from, where that is another folder.
 
@@ -65,12 +66,12 @@ def make_listing(
     """
     builder = RecordBuilder()
     builder.extend(map(label_row, records))
-    return finish_listing(builder, picture_root, warnings, folder=folder)
+    return finish_listing(builder, image_root, warnings, folder=folder)
 
 
 def finish_listing(
     builder: RecordBuilder,
-    picture_root: Path,
+    image_root: Path,
     warnings: Sequence[str] = (),
     *,
     folder: Path | None = None,
@@ -79,20 +80,20 @@ def finish_listing(
 ) -> Listing:
     """The same for records that were gathered one by one: many of them take no memory as objects.
 
-    Pictures whose names are no valid text (some old archives unpack to such) cannot be listed in any file
+    Images whose names are no valid text (some old archives unpack to such) cannot be listed in any file
     that vreid writes; they are left out with a warning.
 
     Raises:
-        DataError: No other pictures are there.
+        DataError: No other images are there.
     """
     told = list(warnings)
     if builder.unnamed:
         bad = [ascii(image_id) for image_id, *_ in sorted(builder.unnamed, key=_sort_key)]
-        told.append(f"{len(bad)} pictures have names that are not valid UTF-8, left out: {examples(bad)}")
+        told.append(f"{len(bad)} images have names that are not valid UTF-8, left out: {examples(bad)}")
     if not len(builder):
-        raise DataError(f"{picture_root} holds no picture whose name is valid UTF-8", file=picture_root)
-    records = builder.build(folder or picture_root, crops=crops, rows=rows)
-    return Listing(records, picture_root.resolve(), tuple(told))
+        raise DataError(f"{image_root} holds no image whose name is valid UTF-8", file=image_root)
+    records = builder.build(folder or image_root, crops=crops, rows=rows)
+    return Listing(records, image_root.resolve(), tuple(told))
 
 
 def _sort_key(row: LabelRow) -> tuple[object, ...]:
@@ -112,15 +113,15 @@ def require_folder(folder: Path, *, hint: str) -> Path:
     return folder
 
 
-def list_pictures(folder: Path) -> list[str]:
-    """Names of the pictures that lie directly in a folder, sorted.
+def list_images(folder: Path) -> list[str]:
+    """Names of the images that lie directly in a folder, sorted.
 
     Raises:
         DataError: The folder cannot be read.
     """
     try:
         with os.scandir(folder) as entries:
-            return sorted(entry.name for entry in entries if is_picture(entry.name) and entry.is_file())
+            return sorted(entry.name for entry in entries if is_image(entry.name) and entry.is_file())
     except OSError as error:
         raise DataError(f"{folder} cannot be read: {error.strerror}", file=folder) from None
 

@@ -1,4 +1,4 @@
-"""Text lists that data sets come with: lines of words, names of pictures, and test lists of several sizes."""
+"""Text lists that data sets come with: lines of words, names of images, and test lists of several sizes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from vreid_cli.data.decoding import is_picture
-from vreid_cli.data.listing import DataFolders, examples, list_pictures, require_folder
+from vreid_cli.data.decoding import is_image
+from vreid_cli.data.listing import DataFolders, examples, list_images, require_folder
 from vreid_cli.errors import DataError, UsageError
 
 _SHOWN = 80
@@ -86,18 +86,18 @@ def read_table(path: Path, *, columns: str, warnings: list[str]) -> dict[str, li
             (repeated if rows[name] == labels else contradictory).append(f"{name} (line {number})")
         rows.setdefault(name, labels)
     if not rows:
-        raise DataError(f"{path} names no pictures", hint=f"expected lines '{columns}'", file=path)
+        raise DataError(f"{path} names no images", hint=f"expected lines '{columns}'", file=path)
     if repeated:
-        warnings.append(f"{path.name} names {len(repeated)} pictures twice; each counts once: {examples(repeated)}")
+        warnings.append(f"{path.name} names {len(repeated)} images twice; each counts once: {examples(repeated)}")
     if contradictory:
         warnings.append(
-            f"{path.name} labels {len(contradictory)} pictures in two ways, the first counts: {examples(contradictory)}"
+            f"{path.name} labels {len(contradictory)} images in two ways, the first counts: {examples(contradictory)}"
         )
     return rows
 
 
 def names_of_split(folder: Path, path: Path, warnings: list[str]) -> list[str]:
-    """Names of a split's pictures: those of its list file where there is one, else those of its folder.
+    """Names of a split's images: those of its list file where there is one, else those of its folder.
 
     Args:
         folder: The folder.
@@ -107,34 +107,34 @@ def names_of_split(folder: Path, path: Path, warnings: list[str]) -> list[str]:
     Raises:
         DataError: The folder or the list cannot be read.
     """
-    present = list_pictures(folder)
+    present = list_images(folder)
     if not path.is_file():
         return present
     listed = [word for line in read_lines(path) for word in line[:1]]
     unlisted = sorted(set(present) - set(listed))
     if unlisted:
         warnings.append(
-            f"{len(unlisted)} pictures in {folder.name} are not in {path.name}, left out: {examples(unlisted)}"
+            f"{len(unlisted)} images in {folder.name} are not in {path.name}, left out: {examples(unlisted)}"
         )
     report_missing(listed, present, listed_in=path.name, folder=folder.name, warnings=warnings)
     repeated = len(listed) - len(set(listed))
     if repeated:
-        warnings.append(f"{path.name} names {repeated} pictures twice; each counts once")
+        warnings.append(f"{path.name} names {repeated} images twice; each counts once")
     return list(dict.fromkeys(listed))
 
 
 def report_missing(
     listed: Sequence[str], present: Sequence[str], *, listed_in: str, folder: str, warnings: list[str]
 ) -> None:
-    """Warn of names that no picture bears; extraction will skip each by name."""
+    """Warn of names that no image bears; extraction will skip each by name."""
     missing = sorted(set(listed) - set(present))
     if missing:
-        warnings.append(f"{len(missing)} names in {listed_in} have no picture in {folder}: {examples(missing)}")
+        warnings.append(f"{len(missing)} names in {listed_in} have no image in {folder}: {examples(missing)}")
 
 
 def with_ending(name: str) -> str:
-    """The file name of a picture that a list names with or without its ending."""
-    return name if is_picture(name) else f"{name}.jpg"
+    """The file name of an image that a list names with or without its ending."""
+    return name if is_image(name) else f"{name}.jpg"
 
 
 def with_endings(rows: Mapping[str, list[str]], path: Path, warnings: list[str]) -> dict[str, list[str]]:
@@ -145,7 +145,7 @@ def with_endings(rows: Mapping[str, list[str]], path: Path, warnings: list[str])
     if len(named) < len(rows):
         counts = Counter(map(with_ending, rows))
         twice = [name for name, count in counts.items() if count > 1]
-        warnings.append(f"{path.name} names {len(twice)} pictures twice, the first counts: {examples(twice)}")
+        warnings.append(f"{path.name} names {len(twice)} images twice, the first counts: {examples(twice)}")
     return named
 
 

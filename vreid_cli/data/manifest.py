@@ -1,4 +1,4 @@
-"""The layout ``csv``: a table of one's own pictures, or of the boxes that a tracker found in its frames."""
+"""The layout ``csv``: a table of one's own images, or of the boxes that a tracker found in its frames."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from vreid_cli.data.boxes import name_crop, parse_crop
 from vreid_cli.data.listing import DataFolders, Listing, examples, finish_listing
 from vreid_cli.data.records import RecordBuilder, label_row
 from vreid_cli.errors import DataError, UsageError
-from vreid_cli.types import Box, ImageRecord, Int64Array, Split
+from vreid_cli.types.arrays import Int64Array
+from vreid_cli.types.images import Box, ImageRecord, Split
 
 MANIFEST = "manifest.csv"
 
@@ -53,7 +54,7 @@ def read_manifest(folders: DataFolders, split: Split) -> Listing:
     columns, rows = _read_rows(path, warnings)
     if "split" not in columns and split != "gallery":
         raise DataError(
-            f"{path} has no column 'split', so all its pictures are gallery and none is {split}",
+            f"{path} has no column 'split', so all its images are gallery and none is {split}",
             hint="add the column, each row query, gallery or train; or extract with --split gallery",
             file=path,
         )
@@ -74,10 +75,10 @@ def read_manifest(folders: DataFolders, split: Split) -> Listing:
 
 
 def _distinct(path: Path, table: pa.Table, lines: Sequence[int]) -> tuple[Int64Array, list[str]]:
-    """Positions of the rows that name their picture first, and the lines of the others.
+    """Positions of the rows that name their image first, and the lines of the others.
 
     Raises:
-        DataError: A picture has other labels in another line.
+        DataError: An image has other labels in another line.
     """
     codes = table.column("image_id").combine_chunks().dictionary_encode().indices.to_numpy()
     _, first = np.unique(codes, return_index=True)
@@ -164,14 +165,14 @@ def _record(path: Path, row: _Row) -> tuple[Split, ImageRecord]:
     split = _SPLITS.get(cells.get("split", "gallery").lower())
     if split is None:
         raise _wrong(path, row, f"split '{cells['split']}' is none of {', '.join(_SPLITS)}")
-    picture = _picture_name(cells["path"], path.parent)
-    if parse_crop(picture)[1] is not None:
-        raise _wrong(path, row, f"path '{picture}' ends in a box; put the box into the columns {', '.join(_BOX)}")
+    image = _image_name(cells["path"], path.parent)
+    if parse_crop(image)[1] is not None:
+        raise _wrong(path, row, f"path '{image}' ends in a box; put the box into the columns {', '.join(_BOX)}")
     box = _box(path, row)
-    image_id = picture if box is None else name_crop(picture, box)
+    image_id = image if box is None else name_crop(image, box)
     return split, ImageRecord(
         image_id=image_id,
-        path=path.parent / picture,
+        path=path.parent / image,
         track_id=cells.get("track", image_id),
         vehicle_id=cells.get("vehicle"),
         camera_id=cells.get("camera"),
@@ -180,7 +181,7 @@ def _record(path: Path, row: _Row) -> tuple[Split, ImageRecord]:
     )
 
 
-def _picture_name(name: str, folder: Path) -> str:
+def _image_name(name: str, folder: Path) -> str:
     """One name for each file, relative to the manifest where it lies below it."""
     given = PurePath(posixpath.normpath(PurePath(name).as_posix()))
     below = Path(os.path.abspath(folder))  # noqa: PTH100  resolve() would follow links that the names go through

@@ -1,4 +1,4 @@
-"""The pictures of a split in columns: a record is made when it is asked for, and costs no memory until then."""
+"""The images of a split in columns: a record is made when it is asked for, and costs no memory until then."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vreid_cli.data.boxes import parse_crop
-from vreid_cli.types import Box, ImageRecord, Int32Array, Int64Array
+from vreid_cli.types.arrays import Int32Array, Int64Array
+from vreid_cli.types.images import Box, ImageRecord
 
 _LABELS = ("track_id", "vehicle_id", "camera_id")
 #: Gallery order, as :meth:`ImageRecord.sort_key`: bytes of UTF-8 sort as the characters do.
 _SORT_KEYS = ("vehicle_id", "camera_id", "track_id", "frame", "image_id")
-#: Offsets of 64 bits: the names of many million pictures are more than 2 GB of text.
+#: Offsets of 64 bits: the names of many million images are more than 2 GB of text.
 _TEXT = pa.large_utf8()
 _SCHEMA = pa.schema([("image_id", _TEXT), *((name, _TEXT) for name in _LABELS), ("frame", pa.int64())])
 #: Records that are objects at a time, while columns are filled or gone through.
@@ -28,12 +29,12 @@ LabelRow = tuple[str, str | None, str | None, str | None, int | None]
 
 
 def label_row(record: ImageRecord) -> LabelRow:
-    """What a record says of its picture, but for the place where it lies."""
+    """What a record says of its image, but for the place where it lies."""
     return record.image_id, record.track_id, record.vehicle_id, record.camera_id, record.frame
 
 
 class Records(Sequence[ImageRecord]):
-    """Pictures of one split, each record made when it is asked for.
+    """Images of one split, each record made when it is asked for.
 
     A million objects with names and paths take over half a gigabyte, these columns a tenth of that. A process
     that is forked reads them where they are; objects it would copy, page by page, by counting references.
@@ -41,7 +42,7 @@ class Records(Sequence[ImageRecord]):
     Args:
         columns: Columns ``image_id``, ``track_id``, ``vehicle_id``, ``camera_id`` (the last three
             dictionary-encoded) and ``frame``.
-        folder: The picture files lie where their names say, relative to this folder.
+        folder: The image files lie where their names say, relative to this folder.
         crops: Whether the names of crops end in their box.
         rows: (N,) int64 positions in the columns; None for all of them.
     """
@@ -81,7 +82,7 @@ class Records(Sequence[ImageRecord]):
     __hash__ = None  # type: ignore[assignment]  # compared by value, as other sequences that are no tuples
 
     def place(self, index: int) -> tuple[Path, Box | None]:
-        """Where the file of a picture lies, and its box: what decoding needs, in a fraction of a record's time."""
+        """Where the file of an image lies, and its box: what decoding needs, in a fraction of a record's time."""
         return self._place(self._arrays[0][self._row(index)].as_py())
 
     def label_rows(self) -> Iterator[LabelRow]:
@@ -116,7 +117,7 @@ class Records(Sequence[ImageRecord]):
         return codes
 
     def files(self) -> tuple[pa.Array, Int32Array]:
-        """The name of each picture file, once, and (N,) int32 which of them holds each picture.
+        """The name of each image file, once, and (N,) int32 which of them holds each image.
 
         Many crops may lie in one frame.
         """
@@ -164,12 +165,12 @@ class Records(Sequence[ImageRecord]):
 
 
 class RecordBuilder:
-    """Takes pictures one by one, in any order, and keeps their columns.
+    """Takes images one by one, in any order, and keeps their columns.
 
-    Where a picture lies, and its box, follow from its id.
+    Where an image lies, and its box, follow from its id.
 
     Attributes:
-        unnamed: Pictures whose ids are no valid text and can be written to no file; they are left out.
+        unnamed: Images whose ids are no valid text and can be written to no file; they are left out.
     """
 
     def __init__(self) -> None:
@@ -182,12 +183,12 @@ class RecordBuilder:
         return self._count
 
     def extend(self, rows: Iterable[LabelRow]) -> None:
-        """Add pictures."""
+        """Add images."""
         for row in rows:
             self.add(row)
 
     def add(self, row: LabelRow) -> None:
-        """Add a picture."""
+        """Add an image."""
         if not _is_text(row[0]):
             self.unnamed.append(row)
             return

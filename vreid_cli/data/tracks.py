@@ -1,4 +1,4 @@
-"""The layout ``tracks``: one's own pictures, a folder a track."""
+"""The layout ``tracks``: one's own images, a folder a track."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from vreid_cli.data.decoding import is_picture
+from vreid_cli.data.decoding import is_image
 from vreid_cli.data.labels import LabelPattern, NameLabels
-from vreid_cli.data.listing import DataFolders, Listing, examples, finish_listing, list_pictures, require_folder
+from vreid_cli.data.listing import DataFolders, Listing, examples, finish_listing, list_images, require_folder
 from vreid_cli.data.records import LabelRow, RecordBuilder
 from vreid_cli.errors import DataError, UsageError
-from vreid_cli.types import Split
+from vreid_cli.types.images import Split
 
 _PREFIXES: dict[Split, tuple[str, ...]] = {"query": ("query",), "gallery": ("gallery", "test"), "train": ("train",)}
-_SHAPE = "expected a folder per track, each holding its pictures: FOLDER/<track>/<picture>.jpg"
+_SHAPE = "expected a folder per track, each holding its images: FOLDER/<track>/<image>.jpg"
 
 
 def read_tracks(folders: DataFolders, split: Split) -> Listing:
-    """List the tracks of a split: each folder that holds pictures is a track, named by its relative path.
+    """List the tracks of a split: each folder that holds images is a track, named by its relative path.
 
-    Labels are read from the name of the track's folder, else from the picture's name.
+    Labels are read from the name of the track's folder, else from the image's name.
 
     Raises:
         DataError: The folder is missing, ambiguous, or holds no track.
@@ -29,7 +29,7 @@ def read_tracks(folders: DataFolders, split: Split) -> Listing:
     pattern = LabelPattern.compile(folders.label_pattern)
     records = RecordBuilder()
     empty: list[str] = []
-    loose = list_pictures(root)
+    loose = list_images(root)
     for folder, names in _walk(root):
         track_id = folder.relative_to(root).as_posix()
         if not names:
@@ -37,13 +37,13 @@ def read_tracks(folders: DataFolders, split: Split) -> Listing:
         labels = pattern.read(folder.name)
         records.extend(_row(name, track_id, labels, pattern=pattern) for name in names)
     if not len(records) and not records.unnamed:
-        found = f"only pictures outside any track folder ({examples(loose)})" if loose else "no pictures"
+        found = f"only images outside any track folder ({examples(loose)})" if loose else "no images"
         raise DataError(f"{root} holds {found}", hint=_SHAPE, file=root)
     warnings = []
     if loose:
-        warnings.append(f"{len(loose)} pictures in {root} lie outside any track folder, left out: {examples(loose)}")
+        warnings.append(f"{len(loose)} images in {root} lie outside any track folder, left out: {examples(loose)}")
     if empty:
-        warnings.append(f"{len(empty)} track folders of {root} hold no picture: {examples(empty)}")
+        warnings.append(f"{len(empty)} track folders of {root} hold no image: {examples(empty)}")
     return finish_listing(records, root, warnings)
 
 
@@ -55,7 +55,7 @@ def _row(name: str, track_id: str, labels: NameLabels, *, pattern: LabelPattern)
 
 
 def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Each leaf or picture-holding folder below ``root`` with its pictures; links followed, once each."""
+    """Each leaf or image-holding folder below ``root`` with its images; links followed, once each."""
     seen: set[str] = set()
     for folder, below, files in os.walk(root, followlinks=True, onerror=_refuse_folder):
         real = os.path.realpath(folder)
@@ -64,7 +64,7 @@ def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
             below.clear()
             continue
         seen.add(real)
-        names = sorted(name for name in files if is_picture(name))
+        names = sorted(name for name in files if is_image(name))
         if Path(folder) != root and (names or not below):
             yield Path(folder), names
 

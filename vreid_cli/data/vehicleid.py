@@ -5,10 +5,10 @@ Known from public loaders, not checked against the release.
 
 from __future__ import annotations
 
-from vreid_cli.data.listing import DataFolders, Listing, list_pictures, make_listing, require_folder
+from vreid_cli.data.listing import DataFolders, Listing, list_images, make_listing, require_folder
 from vreid_cli.data.lists import choose_list, main_folder, read_table, report_missing, require_list, with_endings
 from vreid_cli.errors import UsageError
-from vreid_cli.types import ImageRecord, Split
+from vreid_cli.types.images import ImageRecord, Split
 
 _SHAPE = "expected VehicleID: image/<name>.jpg and train_test_split/test_list_<size>.txt with lines 'image vehicle'"
 
@@ -27,7 +27,7 @@ def read_vehicleid(folders: DataFolders, split: Split) -> Listing:
             hint="leave out --split, then vreid rank --task i2i",
         )
     data_dir = main_folder(folders, dataset="vehicleid", shape=_SHAPE)
-    pictures = require_folder(data_dir / "image", hint=_SHAPE)
+    images = require_folder(data_dir / "image", hint=_SHAPE)
     lists = require_folder(data_dir / "train_test_split", hint=_SHAPE)
     warnings: list[str] = []
     if split == "train":
@@ -35,6 +35,6 @@ def read_vehicleid(folders: DataFolders, split: Split) -> Listing:
     else:
         path = choose_list(lists, "test_list_{}.txt", subset=folders.subset, dataset="vehicleid", warnings=warnings)
     rows = with_endings(read_table(path, columns="image vehicle", warnings=warnings), path, warnings)
-    report_missing(list(rows), list_pictures(pictures), listed_in=path.name, folder=pictures.name, warnings=warnings)
-    records = (ImageRecord(name, pictures / name, name, vehicle) for name, (vehicle,) in rows.items())
-    return make_listing(records, pictures, warnings)
+    report_missing(list(rows), list_images(images), listed_in=path.name, folder=images.name, warnings=warnings)
+    records = (ImageRecord(name, images / name, name, vehicle) for name, (vehicle,) in rows.items())
+    return make_listing(records, images, warnings)

@@ -1,7 +1,7 @@
 """The layout ``veri``: VeRi-776 as it was released.
 
 Folders ``image_train``, ``image_query`` and ``image_test``; names say vehicle, camera and frame. The list
-files are optional; where they are there they decide, and what contradicts the pictures is reported.
+files are optional; where they are there they decide, and what contradicts the images is reported.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from vreid_cli.data.label_xml import read_label_xml
 from vreid_cli.data.listing import DataFolders, Listing, examples, make_listing, require_folder
 from vreid_cli.data.lists import names_of_split, read_lines
 from vreid_cli.errors import DataError, UsageError
-from vreid_cli.types import ImageRecord, Split
+from vreid_cli.types.images import ImageRecord, Split
 
 NAME = re.compile(r"^(?P<vehicle>\d{4})_(?P<camera>c\d{3})_(?P<frame>\d{8})_\d\.jpg$")
 
@@ -33,7 +33,7 @@ _SHAPE = (
 def read_veri(folders: DataFolders, split: Split) -> Listing:
     """List the images of a split with the passage that holds each.
 
-    Query pictures are copies of gallery pictures of the same name, so both splits share one picture root.
+    Query images are copies of gallery images of the same name, so both splits share one image root.
 
     Raises:
         DataError: A folder is missing or empty, or a list file is not what it should be.
@@ -54,7 +54,7 @@ def read_veri(folders: DataFolders, split: Split) -> Listing:
     records = _make_records(folder, names, passages, warnings)
     records = _with_listed_labels(records, data_dir / _LABEL_LISTS[split], warnings)
     if not records:
-        raise DataError(f"{folder} holds no pictures with VeRi's names", hint=_SHAPE, file=folder)
+        raise DataError(f"{folder} holds no images with VeRi's names", hint=_SHAPE, file=folder)
     root = data_dir / _FOLDERS["gallery" if split == "query" else split]
     return make_listing(records, root, warnings, folder=folder)
 
@@ -63,7 +63,7 @@ def _read_passages(path: Path, split: Split, warnings: list[str]) -> dict[str, s
     """Track name of each image; empty where there is no list of tracks."""
     if not path.is_file():
         warnings.append(
-            f"no {path.name} beside the pictures: passages are unknown, so all images of a vehicle "
+            f"no {path.name} beside the images: passages are unknown, so all images of a vehicle "
             f"by one camera count as one {split} track"
         )
         return {}
@@ -86,7 +86,7 @@ def _read_passages(path: Path, split: Split, warnings: list[str]) -> dict[str, s
 def _report_absent(passages: Iterable[str], names: Iterable[str], path: Path, warnings: list[str]) -> None:
     absent = sorted(set(passages) - set(names))
     if absent:
-        warnings.append(f"{len(absent)} images in {path.name} are no pictures of the split: {examples(absent)}")
+        warnings.append(f"{len(absent)} images in {path.name} are no images of the split: {examples(absent)}")
 
 
 def _make_records(
@@ -110,7 +110,7 @@ def _make_records(
             misplaced.append(f"{name} in {track}")
         records.append(ImageRecord(name, folder / name, track, vehicle, camera, int(match["frame"])))
     if unnamed:
-        warnings.append(f"{len(unnamed)} pictures have names that VeRi does not use, left out: {examples(unnamed)}")
+        warnings.append(f"{len(unnamed)} images have names that VeRi does not use, left out: {examples(unnamed)}")
     if misplaced:
         warnings.append(
             f"{len(misplaced)} images are listed in a track named after another vehicle or camera: "
@@ -136,6 +136,6 @@ def _with_listed_labels(records: list[ImageRecord], path: Path, warnings: list[s
         labelled.append(relabelled)
     if differing:
         warnings.append(
-            f"{path.name} contradicts the names of {len(differing)} pictures, and was followed: {examples(differing)}"
+            f"{path.name} contradicts the names of {len(differing)} images, and was followed: {examples(differing)}"
         )
     return labelled

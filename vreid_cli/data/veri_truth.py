@@ -1,4 +1,4 @@
-"""VeRi-776's own ground truth: which gallery pictures are right, and which are junk, for each query picture."""
+"""VeRi-776's own ground truth: which gallery images are right, and which are junk, for each query image."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from pathlib import Path
 
 from vreid_cli.data.lists import read_lines
 from vreid_cli.errors import DataError
-from vreid_cli.types import PictureTruth
+from vreid_cli.types.truth import ImageTruth
 
 #: The files are met under these names: those of the release and two of its copies.
 _GOOD = ("gt_index.txt", "gt_image.txt", "gt_index_776.txt")
 _JUNK = ("jk_index.txt", "jk_image.txt", "jk_index_776.txt")
 
 
-def read_truth(data_dir: Path) -> PictureTruth | None:
-    """The index files beside VeRi's pictures; None where they, or the lists that they count in, are not there.
+def read_truth(data_dir: Path) -> ImageTruth | None:
+    """The index files beside VeRi's images; None where they, or the lists that they count in, are not there.
 
     Row k is about query k of ``name_query.txt``; its numbers are 1-based positions in ``name_test.txt``.
 
@@ -26,7 +26,7 @@ def read_truth(data_dir: Path) -> PictureTruth | None:
     if good is None or junk is None or not queries.is_file() or not gallery.is_file():
         return None
     query_names, gallery_names = (_names(path) for path in (queries, gallery))
-    return PictureTruth(
+    return ImageTruth(
         source=f"{good.name} and {junk.name}",
         gallery=frozenset(gallery_names),
         good=_rows(good, query_names, gallery_names),

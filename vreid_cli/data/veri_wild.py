@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from vreid_cli.data.listing import DataFolders, Listing, examples, list_pictures, make_listing, require_folder
+from vreid_cli.data.listing import DataFolders, Listing, examples, list_images, make_listing, require_folder
 from vreid_cli.data.lists import (
     NO_PASSAGES,
     camera_track,
@@ -20,7 +20,7 @@ from vreid_cli.data.lists import (
     with_endings,
 )
 from vreid_cli.errors import DataError
-from vreid_cli.types import ImageRecord, Split
+from vreid_cli.types.images import ImageRecord, Split
 
 _CAMERAS = "vehicle_info.txt"
 _SHAPE = (
@@ -37,17 +37,17 @@ def read_veri_wild(folders: DataFolders, split: Split) -> Listing:
         DataError: A folder or list is missing, or is not what it should be.
     """
     data_dir = main_folder(folders, dataset="veri-wild", shape=_SHAPE)
-    pictures = require_folder(data_dir / "images", hint=_SHAPE)
+    images = require_folder(data_dir / "images", hint=_SHAPE)
     lists = require_folder(data_dir / "train_test_split", hint=_SHAPE)
     warnings: list[str] = []
     path, names = _names(lists, split, folders.subset, warnings=warnings)
-    _report_missing(pictures, names, path, warnings=warnings)
+    _report_missing(images, names, path, warnings=warnings)
     cameras = _read_cameras(lists / _CAMERAS, names, warnings)
-    return make_listing((_record(pictures, name, cameras.get(_key(name))) for name in names), pictures, warnings)
+    return make_listing((_record(images, name, cameras.get(_key(name))) for name in names), images, warnings)
 
 
 def _names(lists: Path, split: Split, subset: int | None, *, warnings: list[str]) -> tuple[Path, list[str]]:
-    """The list of a split, and the pictures that it means."""
+    """The list of a split, and the images that it means."""
     if split == "train":
         path = require_list(lists / "train_list.txt", hint=_SHAPE)
         return path, _read_names(path, warnings)
@@ -73,34 +73,34 @@ def _read_names(path: Path, warnings: list[str]) -> list[str]:
     return names
 
 
-def _report_missing(pictures: Path, names: Iterable[str], path: Path, *, warnings: list[str]) -> None:
+def _report_missing(images: Path, names: Iterable[str], path: Path, *, warnings: list[str]) -> None:
     by_vehicle: dict[str, list[str]] = {}
     for name in names:
         by_vehicle.setdefault(name.partition("/")[0], []).append(name)
     present = [
-        f"{vehicle}/{picture}"
+        f"{vehicle}/{image}"
         for vehicle in by_vehicle
-        if (pictures / vehicle).is_dir()
-        for picture in list_pictures(pictures / vehicle)
+        if (images / vehicle).is_dir()
+        for image in list_images(images / vehicle)
     ]
     listed = [name for own in by_vehicle.values() for name in own]
-    report_missing(listed, present, listed_in=path.name, folder=pictures.name, warnings=warnings)
+    report_missing(listed, present, listed_in=path.name, folder=images.name, warnings=warnings)
 
 
-def _record(pictures: Path, name: str, camera: str | None) -> ImageRecord:
+def _record(images: Path, name: str, camera: str | None) -> ImageRecord:
     vehicle = name.partition("/")[0]
     # Without a camera, a vehicle's images may be those of several: each is then a track of its own.
     track = name if camera is None else camera_track(vehicle, camera)
-    return ImageRecord(name, pictures / name, track, vehicle, camera)
+    return ImageRecord(name, images / name, track, vehicle, camera)
 
 
 def _key(name: str) -> str:
-    """A picture as the table of cameras names it, with or without its ending."""
+    """An image as the table of cameras names it, with or without its ending."""
     return name.rpartition(".")[0]
 
 
 def _read_cameras(path: Path, names: Collection[str], warnings: list[str]) -> dict[str, str]:
-    """Camera of each picture: the first two fields of ``id/image;Camera ID;Time;Model;Type;Color``."""
+    """Camera of each image: the first two fields of ``id/image;Camera ID;Time;Model;Type;Color``."""
     if not path.is_file():
         warnings.append(
             f"no {path.name} beside the lists: cameras are unknown, so nothing is junk and each image is a track"

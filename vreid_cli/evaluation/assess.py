@@ -11,7 +11,8 @@ from vreid_cli.evaluation.breakdown import CameraPair, CameraPairs, by_track_len
 from vreid_cli.evaluation.scores import Evaluation, QueryScores, join_scores, score_queries, summarise
 from vreid_cli.evaluation.thresholds import ErrorCurve, PairCounter
 from vreid_cli.evaluation.uncertainty import Interval, mean_intervals
-from vreid_cli.types import ApRule, JudgedRows, RankingFacts, SameCamera, WithoutPositive
+from vreid_cli.types.rankings import RankingFacts
+from vreid_cli.types.truth import ApRule, JudgedRows, SameCamera, WithoutPositive
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from vreid_cli.evaluation.scores import Evaluation, QueryScores, score_queries, summarise
-from vreid_cli.types import ApRule, JudgedRows, SameCamera
+from vreid_cli.types.truth import ApRule, JudgedRows, SameCamera
 
 
 @dataclass(frozen=True)

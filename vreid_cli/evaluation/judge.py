@@ -7,7 +7,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from vreid_cli.evaluation.scores import Evaluation, score_queries, summarise
-from vreid_cli.types import ApRule, BoolArray, Int64Array, JudgedRows, Ranking, SameCamera, shared_codes
+from vreid_cli.types.arrays import BoolArray, Int64Array, shared_codes
+from vreid_cli.types.rankings import Ranking
+from vreid_cli.types.truth import ApRule, JudgedRows, SameCamera
 
 
 def evaluate_ranking(

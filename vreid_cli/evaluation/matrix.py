@@ -16,16 +16,8 @@ from numpy.typing import NDArray
 
 from vreid_cli.errors import DataError
 from vreid_cli.evaluation.scores import Evaluation, QueryScores, score_queries, summarise
-from vreid_cli.types import (
-    ApRule,
-    BoolArray,
-    Int64Array,
-    JudgedRows,
-    SameCamera,
-    TextArray,
-    shared_codes,
-    text_array,
-)
+from vreid_cli.types.arrays import BoolArray, Int64Array, TextArray, shared_codes, text_array
+from vreid_cli.types.truth import ApRule, JudgedRows, SameCamera
 
 #: Bins a row: more are slower to add up, fewer leave more to sort.
 _BINS = 2048

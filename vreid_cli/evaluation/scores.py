@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vreid_cli.errors import DataError
-from vreid_cli.types import ApRule, BoolArray, Coverage, Int64Array, JudgedRows, SameCamera, TextArray, WithoutPositive
+from vreid_cli.types.arrays import BoolArray, Int64Array, TextArray
+from vreid_cli.types.rankings import Coverage
+from vreid_cli.types.truth import ApRule, JudgedRows, SameCamera, WithoutPositive
 
 FloatArray = NDArray[np.float64]
 

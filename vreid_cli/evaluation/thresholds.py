@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vreid_cli.types import Float32Array, Int64Array, JudgedRows, SameCamera
+from vreid_cli.types.arrays import Float32Array, Int64Array
+from vreid_cli.types.truth import JudgedRows, SameCamera
 
 #: Bits of a float32 that are left out: what remains rises with a distance that is not negative.
 _DROPPED_BITS = 10

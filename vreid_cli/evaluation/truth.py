@@ -7,29 +7,29 @@ from dataclasses import replace
 
 import numpy as np
 
-from vreid_cli.types import JudgedRows, PictureTruth
+from vreid_cli.types.truth import ImageTruth, JudgedRows
 
 _EXAMPLES = 3
 
 
-def truth_of_tracks(truth: PictureTruth, track_of: Mapping[str, str], *, query_tracks: bool) -> PictureTruth:
-    """What is said of pictures, said of the tracks that hold them: a track is right if any of its pictures is.
+def truth_of_tracks(truth: ImageTruth, track_of: Mapping[str, str], *, query_tracks: bool) -> ImageTruth:
+    """What is said of images, said of the tracks that hold them: a track is right if any of its images is.
 
     Args:
-        truth: What is said of pictures.
-        track_of: Track of each gallery picture.
-        query_tracks: Whether the queries are tracks too; else they stay pictures.
+        truth: What is said of images.
+        track_of: Track of each gallery image.
+        query_tracks: Whether the queries are tracks too; else they stay images.
     """
 
     def lift(rows: Mapping[str, frozenset[str]]) -> dict[str, frozenset[str]]:
         lifted: dict[str, set[str]] = {}
-        for picture, names in rows.items():
-            query = track_of.get(picture) if query_tracks else picture
+        for image, names in rows.items():
+            query = track_of.get(image) if query_tracks else image
             if query is not None:
                 lifted.setdefault(query, set()).update(track_of[name] for name in names if name in track_of)
         return {query: frozenset(names) for query, names in lifted.items()}
 
-    return PictureTruth(truth.source, frozenset(track_of.values()), lift(truth.good), lift(truth.junk))
+    return ImageTruth(truth.source, frozenset(track_of.values()), lift(truth.good), lift(truth.junk))
 
 
 class StatedTruth:
@@ -44,7 +44,7 @@ class StatedTruth:
         missing: Right items that the lists, being cut, do not hold.
     """
 
-    def __init__(self, truth: PictureTruth) -> None:
+    def __init__(self, truth: ImageTruth) -> None:
         self._truth = truth
         self.contradictions = 0
         self.examples: list[str] = []

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vreid_cli.evaluation.scores import QueryScores
-from vreid_cli.types import TextArray
+from vreid_cli.types.arrays import TextArray
 
 FloatArray = NDArray[np.float64]
 #: Vehicles times draws at a time.

@@ -1,1 +1,1 @@
-"""Pictures to features: plan, compute a chunk, commit a part."""
+"""Images to features: plan, compute a chunk, commit a part."""

@@ -10,8 +10,8 @@ from typing import Protocol
 
 import torch
 
-from vreid_cli.config import BackendName, CompileMode, Precision
 from vreid_cli.errors import ExportError
+from vreid_cli.extraction.options import BackendName, CompileMode
 from vreid_cli.models.backbones import Network, pool_in_float32
 from vreid_cli.models.onnx import (
     PARITY_TOLERANCE,
@@ -24,6 +24,7 @@ from vreid_cli.models.onnx_cache import cached_network, runtime_version
 from vreid_cli.models.weights import LoadedNetwork
 from vreid_cli.runtime.devices import AUTOCAST, arithmetic
 from vreid_cli.runtime.measured import keep_measured, machine, read_measured
+from vreid_cli.runtime.options import Precision
 from vreid_cli.runtime.progress import log
 
 
@@ -202,7 +203,7 @@ class Gain:
 
     Attributes:
         export_seconds: To export it, compare it with torch and load it.
-        saved: Core-seconds that it may save a picture, against torch at batch 8.
+        saved: Core-seconds that it may save an image, against torch at batch 8.
     """
 
     export_seconds: float
@@ -222,13 +223,13 @@ GAINS = {
 
 #: In the cache folder.
 _MEASURED = "backends.json"
-#: Pictures of the usual size from which on a few seconds of measuring do not matter.
+#: Images of the usual size from which on a few seconds of measuring do not matter.
 WORTH_MEASURING = 1000
 _TRIALS = 3
 
 
 def kept_gain(loaded: LoadedNetwork, folder: Path) -> float | None:
-    """Core-seconds a picture that ONNX Runtime was measured to save here; None where that was not measured yet."""
+    """Core-seconds an image that ONNX Runtime was measured to save here; None where that was not measured yet."""
     found = read_measured(folder / _MEASURED).get(_trial(loaded))
     return float(found) if isinstance(found, int | float) else None
 
@@ -279,7 +280,7 @@ class Circumstances:
         device: Type of the device.
         threads: Threads that compute.
         precision: Of the arithmetic.
-        pictures: How many are to be computed.
+        images: How many are to be computed.
         installed: Whether the extra ``onnx`` is there.
         exported: Whether an export is kept already.
     """
@@ -289,7 +290,7 @@ class Circumstances:
     device: str
     threads: int
     precision: Precision
-    pictures: int
+    images: int
     installed: bool
     exported: bool
 
@@ -297,12 +298,12 @@ class Circumstances:
 def choose_backend(here: Circumstances, *, measured: float | None = None) -> tuple[BackendName, str]:
     """The back-end for features that do not exist yet, and why.
 
-    On a CPU ONNX Runtime is taken where the time that it saves over all pictures repays the export; an export
+    On a CPU ONNX Runtime is taken where the time that it saves over all images repays the export; an export
     that is kept costs nothing.
 
     Args:
         here: The circumstances.
-        measured: Core-seconds a picture that it was found to save on this machine; None to go by :data:`GAINS`.
+        measured: Core-seconds an image that it was found to save on this machine; None to go by :data:`GAINS`.
     """
     if here.device != "cpu":
         return "torch", f"always on {here.device}"
@@ -313,8 +314,8 @@ def choose_backend(here: Circumstances, *, measured: float | None = None) -> tup
     cost = 0.0 if here.exported else gain.export_seconds
     if saved <= 0:
         return "torch", f"ONNX Runtime is no faster here with {here.architecture}"
-    if here.pictures * saved / here.threads < cost:
-        return "torch", f"{here.pictures:,} pictures do not repay an export to ONNX"
+    if here.images * saved / here.threads < cost:
+        return "torch", f"{here.images:,} images do not repay an export to ONNX"
     if not here.installed:
         return "torch", "ONNX Runtime may be faster, but the extra onnx is not installed"
-    return "onnx", "its export is kept" if here.exported else f"{here.pictures:,} pictures repay its export"
+    return "onnx", "its export is kept" if here.exported else f"{here.images:,} images repay its export"

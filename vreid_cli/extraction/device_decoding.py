@@ -12,12 +12,12 @@ import torch
 import torchvision
 from PIL import Image
 
-from vreid_cli.data.decoding import BadPictureError, Jpeg, decode_rgb, read_jpeg
+from vreid_cli.data.decoding import BadImageError, Jpeg, decode_rgb, read_jpeg
 from vreid_cli.errors import DeviceError, UsageError, first_line
 from vreid_cli.extraction.loading import Batch, stack_pixels
 from vreid_cli.models.transforms import Transform
 from vreid_cli.runtime.progress import log
-from vreid_cli.types import ImageRecord
+from vreid_cli.types.images import ImageRecord
 
 #: Pixels that are decoded at a time, before they are cropped: 192 MiB of RGB, and four times that for the largest.
 _AT_ONCE = 2**26
@@ -27,17 +27,17 @@ SAMPLE = 16
 
 @dataclass(frozen=True)
 class Difference:
-    """How far pictures decoded on the device are from those that PIL decodes.
+    """How far images decoded on the device are from those that PIL decodes.
 
     Attributes:
-        pictures: How many were compared.
+        images: How many were compared.
         pixel_mean: Mean absolute difference of the cropped pixels, of 255.
         pixel_max: The greatest.
-        latent_median: Median length of the difference of a picture's two LRs, in parts of the length of PIL's.
+        latent_median: Median length of the difference of an image's two LRs, in parts of the length of PIL's.
         latent_max: The greatest.
     """
 
-    pictures: int
+    images: int
     pixel_mean: float
     pixel_max: int
     latent_median: float
@@ -54,7 +54,7 @@ class Difference:
     def recorded(self) -> dict[str, str]:
         """The numbers as circumstances of a part."""
         return {
-            "decode_compared": str(self.pictures),
+            "decode_compared": str(self.images),
             "decode_pixel_mean": f"{self.pixel_mean:.3g}",
             "decode_pixel_max": str(self.pixel_max),
             "decode_latent_median": f"{self.latent_median:.3g}",
@@ -64,7 +64,7 @@ class Difference:
 
 @dataclass
 class Routes:
-    """Which way the pictures went.
+    """Which way the images went.
 
     Attributes:
         on_device: Decoded on the device.
@@ -83,7 +83,7 @@ class DecodingSummary:
 
     Attributes:
         device: Its name.
-        routes: Which way the pictures went.
+        routes: Which way the images went.
         difference: From what PIL decodes; None where there was nothing to compare.
     """
 
@@ -100,7 +100,7 @@ class DeviceDecoder:
     Args:
         device: Where to decode.
         transform: What is cropped.
-        max_pixels: Larger pictures are refused.
+        max_pixels: Larger images are refused.
 
     Attributes:
         device: Where it decodes.
@@ -116,9 +116,9 @@ class DeviceDecoder:
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     def complete(self, batch: Batch) -> Batch:
-        """The batch with the pixels of all its pictures, on the device, in their order.
+        """The batch with the pixels of all its images, on the device, in their order.
 
-        What the device refuses is decoded by PIL; what that refuses too joins the batch's bad pictures.
+        What the device refuses is decoded by PIL; what that refuses too joins the batch's bad images.
         """
         waiting = dict(batch.waiting)
         self._routes.by_pil += len(batch.indices) - len(waiting)
@@ -146,19 +146,19 @@ class DeviceDecoder:
         They are taken evenly from all records: interrupted and taken up again, an extraction finds the same numbers.
 
         Args:
-            records: Pictures.
+            records: Images.
             compute: LRs (B, D) on the CPU of pixels (B, 3, crop, crop).
-            most: Files that are compared, if there are so many among four times as many pictures.
+            most: Files that are compared, if there are so many among four times as many images.
         """
         sample = list(self._sample(records, most))
         with self._aside():
             found = self._decode_all([jpeg for jpeg, _ in sample])
-            decoded = stack_pixels([picture for picture in found if picture is not None])
+            decoded = stack_pixels([image for image in found if image is not None])
         if not len(decoded):
             log.info("decoding on %s: there was no JPEG file to compare with what PIL decodes", self.device)
             return
         decoded = self._hand_over(decoded)
-        exact = stack_pixels([own for picture, (_, own) in zip(found, sample, strict=True) if picture is not None])
+        exact = stack_pixels([own for image, (_, own) in zip(found, sample, strict=True) if image is not None])
         self._difference = difference_of((decoded.cpu(), exact), (compute(decoded), compute(exact)))
         log.info("decoding on %s: %s", self.device, self._difference.describe())
 
@@ -172,9 +172,9 @@ class DeviceDecoder:
         return DecodingSummary(str(self.device), replace(self._routes), self._difference)
 
     def describe_routes(self) -> str:
-        """How many pictures went which way, for people."""
+        """How many images went which way, for people."""
         routes = self._routes
-        text = f"{routes.on_device:,} pictures decoded on {self.device}, {routes.by_pil:,} by PIL"
+        text = f"{routes.on_device:,} images decoded on {self.device}, {routes.by_pil:,} by PIL"
         return f"{text}; {self.device} refused {routes.refused:,}" if routes.refused else text
 
     def _sample(self, records: Sequence[ImageRecord], most: int) -> Iterator[tuple[Jpeg, torch.Tensor]]:
@@ -190,7 +190,7 @@ class DeviceDecoder:
                 if jpeg is None:
                     continue
                 yield jpeg, self._crop_exactly(jpeg)
-            except BadPictureError:
+            except BadImageError:
                 continue  # told when its turn comes
             found += 1
             if found == most:
@@ -202,34 +202,34 @@ class DeviceDecoder:
     def _decode(self, jpegs: Sequence[Jpeg]) -> list[torch.Tensor | str]:
         """Cropped pixels on the device, or why there are none."""
         return [
-            self._try_pil(jpeg) if picture is None else self._count(picture)
-            for jpeg, picture in zip(jpegs, self._decode_all(jpegs), strict=True)
+            self._try_pil(jpeg) if image is None else self._count(image)
+            for jpeg, image in zip(jpegs, self._decode_all(jpegs), strict=True)
         ]
 
-    def _count(self, picture: torch.Tensor) -> torch.Tensor:
+    def _count(self, image: torch.Tensor) -> torch.Tensor:
         self._routes.on_device += 1
-        return picture
+        return image
 
     def _try_pil(self, jpeg: Jpeg) -> torch.Tensor | str:
         self._routes.refused += 1
         try:
-            picture = self._crop_exactly(jpeg)
-        except BadPictureError as error:
+            image = self._crop_exactly(jpeg)
+        except BadImageError as error:
             return str(error)
         self._routes.by_pil += 1
-        return picture.to(self.device)
+        return image.to(self.device)
 
     def _decode_all(self, jpegs: Sequence[Jpeg]) -> list[torch.Tensor | None]:
         """Cropped pixels on the device; None for each file that it refuses."""
-        return [picture for group in _groups(jpegs) for picture in self._decode_group(group)]
+        return [image for group in _groups(jpegs) for image in self._decode_group(group)]
 
     def _decode_group(self, group: Sequence[Jpeg]) -> list[torch.Tensor | None]:
         if self._stream is not None:
             # torchvision decodes on a stream of its own into memory of this one, in which it may still be cropping.
             self._stream.synchronize()
         try:
-            pictures = decode_files([jpeg.content for jpeg in group], self.device)
-            return [self._crop(picture, jpeg) for picture, jpeg in zip(pictures, group, strict=True)]
+            images = decode_files([jpeg.content for jpeg in group], self.device)
+            return [self._crop(image, jpeg) for image, jpeg in zip(images, group, strict=True)]
         except RuntimeError as error:
             reason = first_line(error)
         if len(group) > 1:
@@ -238,10 +238,10 @@ class DeviceDecoder:
         log.debug("%s: refused by %s, PIL is asked: %s", group[0].path, self.device, reason)
         return [None]
 
-    def _crop(self, picture: torch.Tensor, jpeg: Jpeg) -> torch.Tensor:
-        if tuple(picture.shape) != (3, jpeg.height, jpeg.width):
-            raise RuntimeError(f"decoded to {tuple(picture.shape)}, {jpeg.width} x {jpeg.height} were expected")
-        return self._transform.crop_decoded(picture)
+    def _crop(self, image: torch.Tensor, jpeg: Jpeg) -> torch.Tensor:
+        if tuple(image.shape) != (3, jpeg.height, jpeg.width):
+            raise RuntimeError(f"decoded to {tuple(image.shape)}, {jpeg.width} x {jpeg.height} were expected")
+        return self._transform.crop_decoded(image)
 
     @contextmanager
     def _aside(self) -> Iterator[None]:
@@ -272,7 +272,7 @@ def difference_of(pixels: tuple[torch.Tensor, torch.Tensor], latent: tuple[torch
     lengths = latent[1].norm(dim=1).clamp_min(torch.finfo(torch.float32).tiny)
     relative = (latent[0] - latent[1]).norm(dim=1) / lengths
     return Difference(
-        pictures=len(steps),
+        images=len(steps),
         pixel_mean=float(steps.double().mean()),
         pixel_max=int(steps.max()),
         # The mean of the two middle ones, as everywhere here; torch.median takes the lower.
@@ -282,7 +282,7 @@ def difference_of(pixels: tuple[torch.Tensor, torch.Tensor], latent: tuple[torch
 
 
 def require_device_decoding(device: torch.device, *, name: str) -> None:
-    """Make sure, by a picture of its own, that JPEG files can be decoded on a device.
+    """Make sure, by an image of its own, that JPEG files can be decoded on a device.
 
     Args:
         device: Where to decode.

@@ -1,4 +1,4 @@
-"""Where the time of an extraction went. It is told, and enters no file: the same pictures give the same bytes."""
+"""Where the time of an extraction went. It is told, and enters no file: the same images give the same bytes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Effort:
     """Seconds of the main process by what it did, and those that decoding took beside it.
 
     Attributes:
-        wait: For the next batch of pictures; decoding itself, where no worker does it.
+        wait: For the next batch of images; decoding itself, where no worker does it.
         compute: In the forward pass, with the way to the device and back.
         write: Writing parts.
         decode: CPU seconds of decoding and cropping, summed over the workers.

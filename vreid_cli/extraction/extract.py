@@ -17,7 +17,7 @@ from vreid_cli.errors import DataError, StoreError
 from vreid_cli.extraction.device_decoding import DecodingSummary, DeviceDecoder
 from vreid_cli.extraction.effort import Effort
 from vreid_cli.extraction.forward import Extractor, Pending
-from vreid_cli.extraction.loading import Batch, PictureDataset, load_batches
+from vreid_cli.extraction.loading import Batch, ImageDataset, load_batches
 from vreid_cli.extraction.planning import PartPlan, make_plan, split_plan
 from vreid_cli.extraction.renewal import LIMIT, Lack, PartResult, find_lack, renew
 from vreid_cli.models.transforms import Transform
@@ -26,7 +26,8 @@ from vreid_cli.runtime.devices import one_torch_thread
 from vreid_cli.runtime.progress import log, progress
 from vreid_cli.runtime.workers import choose_workers
 from vreid_cli.store.features import FeatureStore, PartFacts, Skipped
-from vreid_cli.types import Float32Array, ImageRecord
+from vreid_cli.types.arrays import Float32Array
+from vreid_cli.types.images import ImageRecord
 
 T = TypeVar("T")
 
@@ -40,10 +41,10 @@ class ExtractionOptions:
         recorded: Circumstances worth keeping.
         facts: Further facts for ``complete.json``.
         transform: Input of the network.
-        part_images: Pictures a part, about.
+        part_images: Images a part, about.
         workers: Decoding processes, or ``auto``.
-        max_pixels: Larger pictures are refused.
-        strict: Stop at the first bad picture.
+        max_pixels: Larger images are refused.
+        strict: Stop at the first bad image.
         decode_on_device: Let the extractor's device decode JPEG files.
     """
 
@@ -63,11 +64,11 @@ class SplitSummary:
     """What extraction of a split did.
 
     Attributes:
-        images: Pictures with features.
+        images: Images with features.
         computed: Of these, how many were computed now.
         tracks: Tracks with features.
-        skipped: Pictures without, and why.
-        empty_tracks: Tracks none of whose pictures could be used.
+        skipped: Images without, and why.
+        empty_tracks: Tracks none of whose images could be used.
         effort: Where the time went.
         decoding: What the device decoded now; None where PIL decodes everything.
     """
@@ -90,7 +91,7 @@ def extract_split(
     checked that the store's identity is that of the extractor.
 
     Raises:
-        DataError: With ``strict``, a bad picture; or no picture of the split can be used.
+        DataError: With ``strict``, a bad image; or no image of the split can be used.
     """
     store.remove_leftovers()
     parts, lack, decoder = _begin(store, listing, extractor=extractor, options=options)
@@ -160,7 +161,7 @@ def _commit(
     effort: Effort,
     decoder: DeviceDecoder | None,
 ) -> int:
-    """Write the parts that are lacking, remove those that are not needed; the number of pictures computed."""
+    """Write the parts that are lacking, remove those that are not needed; the number of images computed."""
     for result in renew(store, lack):
         with effort.on("write"):
             _write(store, result, options)
@@ -176,7 +177,7 @@ def _commit(
 
 def _write(store: FeatureStore, result: PartResult, options: ExtractionOptions) -> None:
     plan = result.plan
-    facts = PartFacts(options.identity, result.recorded, plan.pictures, plan.labels, result.skipped)
+    facts = PartFacts(options.identity, result.recorded, plan.contents, plan.labels, result.skipped)
     records = list(plan.records.select(np.array(result.kept, dtype=np.int64)))
     store.write_part(plan.part, records, features=result.features, facts=facts)
 
@@ -218,7 +219,7 @@ def _compute(
 def _submit(
     batches: Iterable[Batch], extractor: Extractor, *, effort: Effort
 ) -> Iterator[tuple[Batch, Pending | None]]:
-    """Each batch with its LRs on their way; None where none of its pictures is good."""
+    """Each batch with its LRs on their way; None where none of its images is good."""
     for batch in batches:
         if not batch.indices:
             yield batch, None
@@ -249,15 +250,15 @@ def _load(
 ) -> Iterator[Batch]:
     """The batches, with the time that they were waited for and that their decoding took."""
     device = extractor.device.type
-    effort.workers = choose_workers(options.workers, pictures=len(records), on_cpu=device == "cpu")
+    effort.workers = choose_workers(options.workers, images=len(records), on_cpu=device == "cpu")
     loaded = load_batches(
-        PictureDataset(records, options.transform, max_pixels=options.max_pixels, leave_jpegs=decoder is not None),
+        ImageDataset(records, options.transform, max_pixels=options.max_pixels, leave_jpegs=decoder is not None),
         [batch for batches in cut for batch in batches],
         workers=effort.workers,
         pin_memory=device == "cuda",
     )
     while True:
-        # Where pictures are decoded in this process, torch's part in it is not worth waking its threads.
+        # Where images are decoded in this process, torch's part in it is not worth waking its threads.
         with effort.on("wait"), one_torch_thread():
             batch = next(loaded, None)
         if batch is None:
@@ -290,7 +291,7 @@ def _skip(record: ImageRecord, reason: str, *, strict: bool) -> Skipped:
     if strict:
         raise DataError(
             f"{record.path}: {reason}",
-            hint="--strict stops at the first bad picture; the parts that were finished are kept",
+            hint="--strict stops at the first bad image; the parts that were finished are kept",
             file=record.path,
         )
     log.warning("skipped %s: %s", record.path, reason)
@@ -308,9 +309,9 @@ def _finish(
     if summary.images == 0:
         first = summary.skipped[0]
         raise DataError(
-            f"none of the {len(summary.skipped)} pictures in {listing.picture_root} can be used; "
+            f"none of the {len(summary.skipped)} images in {listing.image_root} can be used; "
             f"the first, {first.image_id}: {first.reason}",
-            file=listing.picture_root,
+            file=listing.image_root,
         )
     store.drop_replaced_plan()
     store.write_complete(
@@ -320,7 +321,7 @@ def _finish(
             "tracks": summary.tracks,
             "parts": parts,
             "skipped": len(summary.skipped),
-            "picture_root": str(listing.picture_root),
+            "image_root": str(listing.image_root),
             **facts,
         },
     )

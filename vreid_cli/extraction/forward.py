@@ -15,9 +15,9 @@ from vreid_cli.runtime.devices import one_torch_thread
 from vreid_cli.runtime.progress import log
 from vreid_cli.runtime.transfers import Transfers
 
-#: DenseNet201 runs fastest on a CPU at 8 pictures: more of them leave the caches (DESIGN section 8).
+#: DenseNet201 runs fastest on a CPU at 8 images: more of them leave the caches (DESIGN section 8).
 _CPU_BATCH = 8
-#: Fewer pictures leave a GPU idle between its kernels; more than the largest no longer make it faster.
+#: Fewer images leave a GPU idle between its kernels; more than the largest no longer make it faster.
 SMALLEST_GPU_BATCH, _LARGEST_GPU_BATCH = 8, 256
 #: Of the memory that is free: other programs want some, and what is free lies in pieces.
 _SHARE = 0.6
@@ -32,7 +32,7 @@ class Extractor:
     Args:
         loaded: Network and transform.
         device: Where to compute.
-        batch_size: Pictures a batch.
+        batch_size: Images a batch.
         backend: What computes the forward pass; torch in fp32 if None, which moves the network to the device.
 
     Attributes:
@@ -65,10 +65,10 @@ class Extractor:
         return self._transfers.ahead
 
     def compute(self, pixels: torch.Tensor) -> torch.Tensor:
-        """LRs (B, D) float32 on the CPU of pictures (B, 3, H, W) uint8.
+        """LRs (B, D) float32 on the CPU of images (B, 3, H, W) uint8.
 
         Raises:
-            DeviceError: The memory of the device does not suffice for a single picture.
+            DeviceError: The memory of the device does not suffice for a single image.
             WeightsError: The network gives values that are not finite.
         """
         return self.submit(pixels)()
@@ -88,7 +88,7 @@ class Extractor:
         features = self._try(pixels)
         if features is None and len(pixels) == 1:
             raise DeviceError(
-                f"{self.device} has too little memory for a single picture",
+                f"{self.device} has too little memory for a single image",
                 hint="free some memory on the device, or use --device cpu",
             )
         # Out of the function that failed, so that its tensors are gone before the next attempt.
@@ -132,7 +132,7 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 
 def choose_batch_size(requested: int | str, loaded: LoadedNetwork, *, device: torch.device) -> int:
-    """Pictures a batch: as requested, or for ``auto`` what suits the device and its free memory."""
+    """Images a batch: as requested, or for ``auto`` what suits the device and its free memory."""
     if isinstance(requested, int):
         return requested
     if device.type != "cuda":
@@ -143,13 +143,13 @@ def choose_batch_size(requested: int | str, loaded: LoadedNetwork, *, device: to
 
 
 def measure_batch_size(extractor: Extractor) -> int:
-    """Pictures a batch for the memory that is free on an extractor's CUDA device, from what a small batch takes there.
+    """Images a batch for the memory that is free on an extractor's CUDA device, from what a small batch takes there.
 
     Args:
         extractor: Computes by torch, whose memory is counted.
 
     Raises:
-        DeviceError: The memory does not suffice for a single picture.
+        DeviceError: The memory does not suffice for a single image.
     """
     device, side = extractor.device, extractor.side
     torch.cuda.reset_peak_memory_stats(device)
@@ -167,7 +167,7 @@ def _free(device: torch.device) -> float:
     return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
-def _fitting(free: float, picture: float) -> int:
-    """The power of two that fits into so many bytes at so many a picture, within what a GPU likes."""
-    fits = int(_SHARE * free / picture)
+def _fitting(free: float, image: float) -> int:
+    """The power of two that fits into so many bytes at so many an image, within what a GPU likes."""
+    fits = int(_SHARE * free / image)
     return max(SMALLEST_GPU_BATCH, min(_LARGEST_GPU_BATCH, 1 << max(0, fits.bit_length() - 1)))

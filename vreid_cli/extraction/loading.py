@@ -1,4 +1,4 @@
-"""Pictures decoded ahead of the device by worker processes, in batches that never cross a part."""
+"""Images decoded ahead of the device by worker processes, in batches that never cross a part."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from pathlib import Path
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from vreid_cli.data.decoding import BadPictureError, Jpeg, decode_rgb, read_jpeg
+from vreid_cli.data.decoding import BadImageError, Jpeg, decode_rgb, read_jpeg
 from vreid_cli.data.records import Records
 from vreid_cli.models.transforms import Transform
 from vreid_cli.runtime.workers import follow_parent, worker_died
-from vreid_cli.types import Box, ImageRecord
+from vreid_cli.types.images import Box, ImageRecord
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Decoded pictures and those that could not be decoded.
+    """Decoded images and those that could not be decoded.
 
     Attributes:
-        indices: Positions of the good pictures among all records.
+        indices: Positions of the good images among all records.
         pixels: (B, 3, crop, crop) uint8; without those that wait.
-        bad: Position and reason of each bad picture.
+        bad: Position and reason of each bad image.
         decode_seconds: CPU time that reading, decoding and cropping them took.
         waiting: Place in ``indices``, and file, of each JPEG that the device is still to decode.
     """
@@ -42,7 +42,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Decoded:
-    """One picture on its way into a batch.
+    """One image on its way into a batch.
 
     Attributes:
         index: Its position among all records.
@@ -55,13 +55,13 @@ class Decoded:
     seconds: float
 
 
-class PictureDataset(Dataset[Decoded]):
-    """Decodes and crops one picture at a time; a bad one yields its reason instead of pixels.
+class ImageDataset(Dataset[Decoded]):
+    """Decodes and crops one image at a time; a bad one yields its reason instead of pixels.
 
     Args:
-        records: The pictures.
+        records: The images.
         transform: What is cropped of them.
-        max_pixels: Larger pictures are bad.
+        max_pixels: Larger images are bad.
         leave_jpegs: Whether whole files that are plain JPEG are only read, for the device to decode.
     """
 
@@ -88,10 +88,10 @@ class PictureDataset(Dataset[Decoded]):
             jpeg = read_jpeg(path, max_pixels=self._max_pixels) if self._leave_jpegs and box is None else None
             if jpeg is not None:
                 return jpeg
-            picture = decode_rgb(path, max_pixels=self._max_pixels, box=box)
-        except BadPictureError as error:
+            image = decode_rgb(path, max_pixels=self._max_pixels, box=box)
+        except BadImageError as error:
             return str(error)
-        return self._transform.crop_uint8(picture)
+        return self._transform.crop_uint8(image)
 
     def _place(self, index: int) -> tuple[Path, Box | None]:
         if isinstance(self._records, Records):
@@ -101,7 +101,7 @@ class PictureDataset(Dataset[Decoded]):
 
 
 def load_batches(
-    dataset: PictureDataset, batches: Sequence[Sequence[int]], *, workers: int, pin_memory: bool
+    dataset: ImageDataset, batches: Sequence[Sequence[int]], *, workers: int, pin_memory: bool
 ) -> Iterator[Batch]:
     """The batches in their order, decoded by ``workers`` processes (0: in this one).
 
@@ -135,6 +135,6 @@ def _collate(items: list[Decoded]) -> Batch:
     return Batch([index for index, _ in good], pixels, bad, sum(item.seconds for item in items), waiting)
 
 
-def stack_pixels(pictures: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Pictures (3, crop, crop) as one tensor (B, 3, crop, crop); of none, an empty one."""
-    return torch.stack(list(pictures)) if pictures else torch.empty(0, 3, 0, 0, dtype=torch.uint8)
+def stack_pixels(images: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Images (3, crop, crop) as one tensor (B, 3, crop, crop); of none, an empty one."""
+    return torch.stack(list(images)) if images else torch.empty(0, 3, 0, 0, dtype=torch.uint8)

@@ -1,4 +1,4 @@
-"""The plan: which picture belongs to which part, and whether its file is still what it was."""
+"""The plan: which image belongs to which part, and whether its file is still what it was."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from vreid_cli.data.records import Records
 from vreid_cli.runtime.progress import progress
 from vreid_cli.store.plan import PLAN_SCHEMA, Plan
-from vreid_cli.types import BoolArray, Int32Array, Int64Array
+from vreid_cli.types.arrays import BoolArray, Int32Array, Int64Array
 
 _HASH_THREADS = 8
 #: Files handed to the threads at a time: each that waits for its turn takes memory.
@@ -34,29 +34,29 @@ class PartPlan:
 
     Attributes:
         part: Its number.
-        rows: (N,) int64 positions of its pictures in the plan.
-        records: Its pictures.
-        pictures: Digest over ids and contents of its pictures, whatever their order.
+        rows: (N,) int64 positions of its images in the plan.
+        records: Its images.
+        contents: Digest over ids and contents of its images, whatever their order.
         labels: Digest over ids and labels in order.
     """
 
     part: int
     rows: Int64Array
     records: Records
-    pictures: str
+    contents: str
     labels: str
 
 
 def make_plan(records: Records, earlier: Plan | None, *, part_images: int) -> Plan:
     """Look at every file and give every track to a part.
 
-    A picture whose size and time are as before is not read; any other is hashed. Tracks stay in the part
+    An image whose size and time are as before is not read; any other is hashed. Tracks stay in the part
     that they were in; new tracks open new parts.
 
     Args:
-        records: Pictures in gallery order.
+        records: Images in gallery order.
         earlier: Plan of the run before, if there was one.
-        part_images: A new part is closed once it holds this many pictures and its vehicle's camera ends.
+        part_images: A new part is closed once it holds this many images and its vehicle's camera ends.
     """
     before = Plan.of([]) if earlier is None else earlier
     image_ids = as_utf8(records.image_ids())
@@ -84,15 +84,15 @@ def split_plan(records: Records, plan: Plan) -> list[PartPlan]:
 
 
 def locate_contents(plan: Plan, others: Iterable[Plan], digests: Mapping[int, str]) -> Int32Array:
-    """(N,) int32 part on disk in which the LR of each picture of a plan lies; -1 where it lies in none.
+    """(N,) int32 part on disk in which the LR of each image of a plan lies; -1 where it lies in none.
 
     A plan is believed about a part only as far as the part confirms it: after an interruption the plan is
     new already and some parts are still old.
 
     Args:
-        plan: The plan whose pictures are looked for.
+        plan: The plan whose images are looked for.
         others: Other plans that the parts may have been made by; what the later ones say counts.
-        digests: For each part on disk, the digest over its pictures that it was written with.
+        digests: For each part on disk, the digest over its images that it was written with.
     """
     located = np.full(len(plan), -1, dtype=np.int32)
     for other in (*others, plan):
@@ -119,7 +119,7 @@ def as_utf8(column: pa.Array, *, most: int = _MOST_TEXT) -> pa.ChunkedArray:
 
 
 def _confirmed(plan: Plan, digests: Mapping[int, str]) -> BoolArray:
-    """(N,) whether the part that holds a picture was written with the pictures that the plan says."""
+    """(N,) whether the part that holds an image was written with the images that the plan says."""
     confirmed = np.zeros(len(plan), dtype=np.bool_)
     for part, rows in plan.members() if digests else ():
         confirmed[rows] = part in digests and digests[part] == _digest(sorted(plan.contents(rows)))
@@ -159,7 +159,7 @@ def _stat(path: str) -> tuple[int, int]:
     try:
         stat = os.stat(path)  # noqa: PTH116  see Records.locate
     except OSError:
-        # Decoding says later what is wrong with it, as for any other bad picture.
+        # Decoding says later what is wrong with it, as for any other bad image.
         return -1, -1
     return stat.st_size, stat.st_mtime_ns
 
@@ -181,7 +181,7 @@ def _unchanged(before: Plan, rows: Int64Array, *, size: Int64Array, mtime: Int64
 def _digests(
     records: Records, names: pa.Array, owner: Int32Array, *, before: Plan, rows: Int64Array
 ) -> pa.ChunkedArray:
-    """Digest of each picture's file: the earlier one, or a new one where ``rows`` is -1.
+    """Digest of each image's file: the earlier one, or a new one where ``rows`` is -1.
 
     Many crops may lie in one frame: it is read once.
     """
@@ -227,7 +227,7 @@ def _assign_parts(records: Records, before: Plan, rows: Int64Array, *, part_imag
     """(N,) int32 a part for each record, whole tracks only; ``rows`` says where the plan before has it, or -1."""
     track, vehicle, camera = (records.codes(name) for name in ("track_id", "vehicle_id", "camera_id"))
     nowhere = np.iinfo(np.int32).max
-    # The last place is that of code -1, the pictures without a track.
+    # The last place is that of code -1, the images without a track.
     track_part = np.full(int(track.max(initial=-1)) + 2, nowhere, dtype=np.int32)
     known = rows >= 0
     np.minimum.at(track_part, track[known], before.parts[rows[known]])

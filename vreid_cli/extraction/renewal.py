@@ -10,9 +10,9 @@ import numpy as np
 from vreid_cli.extraction.planning import PartPlan, locate_contents
 from vreid_cli.store.features import FeatureStore, PartFacts, PartRows, Skipped
 from vreid_cli.store.plan import Plan
-from vreid_cli.types import Float32Array, Int32Array
+from vreid_cli.types.arrays import Float32Array, Int32Array
 
-#: Name in a part's ``recorded`` of the size beyond which pictures were refused.
+#: Name in a part's ``recorded`` of the size beyond which images were refused.
 LIMIT = "max_pixels"
 
 
@@ -21,10 +21,10 @@ class Lack:
     """What a store lacks.
 
     Attributes:
-        compute: Parts with a picture whose LR the store does not hold.
-        rewrite: Parts made of rows that the store holds: labels changed, pictures moved or left.
+        compute: Parts with an image whose LR the store does not hold.
+        rewrite: Parts made of rows that the store holds: labels changed, images moved or left.
         remove: Numbers of parts that the plan does not need any more.
-        located: (N,) int32 in which part on disk the LR of each picture of the plan lies; -1 where in none.
+        located: (N,) int32 in which part on disk the LR of each image of the plan lies; -1 where in none.
         facts: What the parts on disk say about themselves.
     """
 
@@ -38,7 +38,7 @@ class Lack:
         return bool(self.compute or self.rewrite or self.remove)
 
     def skipped(self) -> Iterator[Skipped]:
-        """Pictures that were skipped earlier and are not tried again now."""
+        """Images that were skipped earlier and are not tried again now."""
         entries = [entry for facts in self.facts.values() for entry in facts.skipped]
         ids = {entry.image_id for entry in entries}
         rows = (row for part in self.compute if ids for row in part.records.label_rows())
@@ -52,9 +52,9 @@ class PartResult:
 
     Attributes:
         plan: Its plan.
-        kept: Positions, among the plan's records, of the pictures that could be used.
+        kept: Positions, among the plan's records, of the images that could be used.
         features: (len(kept), D) their LRs.
-        skipped: The other pictures.
+        skipped: The other images.
         recorded: Under which circumstances the LRs were computed.
     """
 
@@ -75,13 +75,13 @@ def find_lack(
         parts: The parts as they should be.
         plan: The plan that they follow.
         others: Earlier plans, that the parts on disk may have been made by.
-        max_pixels: Larger pictures are refused.
+        max_pixels: Larger images are refused.
     """
     numbers = store.part_numbers()
     facts = {part: found for part in numbers if (found := store.read_facts(part)) is not None}
     # What was too large under another limit may not be so under this one.
     settled = {
-        part: found.pictures
+        part: found.contents
         for part, found in facts.items()
         if not found.skipped or found.recorded.get(LIMIT) == str(max_pixels)
     }
@@ -91,7 +91,7 @@ def find_lack(
         own = facts.get(part.part)
         if (located[part.rows] < 0).any():
             compute.append(part)
-        elif own is None or (own.pictures, own.labels) != (part.pictures, part.labels):
+        elif own is None or (own.contents, own.labels) != (part.contents, part.labels):
             rewrite.append(part)
     wanted = {part.part for part in parts}
     return Lack(compute, rewrite, [part for part in numbers if part not in wanted], located, facts)
@@ -100,7 +100,7 @@ def find_lack(
 def renew(store: FeatureStore, lack: Lack) -> Iterator[PartResult]:
     """The parts that are to be rewritten, in their new order, from the rows that the store holds."""
     sources = sorted({int(number) for part in lack.rewrite for number in np.unique(lack.located[part.rows])})
-    # All are opened before the first is replaced: a picture may move from one part to another, and a
+    # All are opened before the first is replaced: an image may move from one part to another, and a
     # mapped file outlives its name.
     held = {number: store.read_part(number) for number in sources}
     reasons = {(number, entry.image_id): entry.reason for number in sources for entry in lack.facts[number].skipped}

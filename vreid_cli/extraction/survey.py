@@ -23,17 +23,17 @@ class Survey:
 
     Attributes:
         state: Whether it can be ranked from.
-        images: Pictures with features.
+        images: Images with features.
         tracks: Their tracks (passages).
         vehicles: Their vehicles, where labels are known.
         cameras: Their cameras, where labels are known.
         width: Numbers in a feature; None where there is none.
         parts: Parts that can be read.
-        planned_images: Pictures of the plan; None where there is no plan.
+        planned_images: Images of the plan; None where there is no plan.
         planned_parts: Parts of the plan; None where there is no plan.
-        done_images: Of the planned pictures those that need no computing any more, skipped ones included.
+        done_images: Of the planned images those that need no computing any more, skipped ones included.
         done_parts: Of the planned parts those that hold what the plan says.
-        skipped: Pictures that could not be used.
+        skipped: Images that could not be used.
         identity: What made the features; None where no part says it.
         recorded: Under which circumstances the first part was computed.
         size: Bytes of the parts.
@@ -66,7 +66,7 @@ def survey(store: FeatureStore) -> Survey:
     images = sum(summary.images for summary in summaries.values())
     if store.is_complete():
         problems += _contradictions(store, {"parts": len(summaries), "images": images})
-    digests = {part: found.pictures for part, found in facts.items() if part in summaries}
+    digests = {part: found.contents for part, found in facts.items() if part in summaries}
     located = np.array([], dtype=np.int32) if plan is None else locate_contents(plan, (), digests)
     done = located[located >= 0]
     widths = sorted({summary.width for summary in summaries.values()})

@@ -33,7 +33,7 @@ class Backbone:
         latent: LR of a batch, from the model whose head is an identity.
         imagenet: torchvision's enum member for the ImageNet weights that the paper's line of work starts from.
         ignored: Key prefixes of a state dict that the LR does not need.
-        activation_mb: Memory that one picture of a batch takes in a float32 forward pass, roughly.
+        activation_mb: Memory that one image of a batch takes in a float32 forward pass, roughly.
         streamline: A module that computes what ``latent`` does of a trunk in eval mode, faster on a CPU; None where
             nothing is to be gained.
     """

@@ -18,7 +18,7 @@ from torch import nn
 from vreid_cli.errors import WeightsError
 from vreid_cli.models.backbones import BACKBONES, Network
 from vreid_cli.models.transforms import Transform
-from vreid_cli.store.atomic import atomic_path
+from vreid_cli.runtime.files import atomic_path
 
 StateDict = dict[str, torch.Tensor]
 

@@ -22,12 +22,12 @@ from vreid_cli.models.backbones import Network
 from vreid_cli.models.weights import LoadedNetwork
 from vreid_cli.runtime.devices import exact_float32
 from vreid_cli.runtime.extras import missing_packages, require_extra
+from vreid_cli.runtime.files import atomic_path
 from vreid_cli.runtime.progress import log
-from vreid_cli.store.atomic import atomic_path
 
 #: Relative to the largest value of the batch; float32 sums in another order stay a few times below it.
 PARITY_TOLERANCE = 1e-5
-#: One picture alone, and a number that no kernel is blocked by: a graph with a fixed batch fails at one of them.
+#: One image alone, and a number that no kernel is blocked by: a graph with a fixed batch fails at one of them.
 PARITY_BATCHES = (1, 7)
 #: Of 2022, with all that the five networks need; older run times and other engines read it too.
 _OPSET = 18
@@ -187,7 +187,7 @@ def check_parity(
         exported: What is checked.
         loaded: What is right.
         name: What messages call the exported network.
-        batches: Pictures of each comparison.
+        batches: Images of each comparison.
 
     Returns:
         The largest deviation of each batch, relative to its largest value.
@@ -243,7 +243,7 @@ def _export(loaded: LoadedNetwork, *, facts: Mapping[str, str]) -> Any:
         ExportError: torch cannot export it.
     """
     side = loaded.transform.crop
-    # Two pictures: a batch of one would be taken for a constant.
+    # Two images: a batch of one would be taken for a constant.
     example = torch.zeros(2, 3, side, side)
     try:
         with _without_chatter():
@@ -260,7 +260,7 @@ def _export(loaded: LoadedNetwork, *, facts: Mapping[str, str]) -> Any:
     except (RuntimeError, ValueError, TypeError) as error:
         log.debug("%s", error)
         raise ExportError(
-            f"torch cannot export {loaded.network.backbone.name} for pictures of {side} x {side}: "
+            f"torch cannot export {loaded.network.backbone.name} for images of {side} x {side}: "
             f"{first_line(error.__cause__ or error)}",
             hint="--verbose tells all of it; it may need other versions of torch and onnxscript",
         ) from error

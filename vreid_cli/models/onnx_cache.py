@@ -61,7 +61,7 @@ def cached_network(loaded: LoadedNetwork, folder: Path, *, device: torch.device)
 
 
 def _reopen(path: Path, loaded: LoadedNetwork) -> OnnxNetwork | None:
-    """A kept file on the CPU; None where it is not of these weights or computes one picture otherwise than torch."""
+    """A kept file on the CPU; None where it is not of these weights or computes one image otherwise than torch."""
     try:
         kept = OnnxNetwork(path)
         if kept.facts.get("weights_digest") != loaded.digest:

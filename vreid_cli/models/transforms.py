@@ -57,24 +57,24 @@ class Transform:
             raise WeightsError(f"the checkpoint's transform is none: {text}")
         return read
 
-    def crop_uint8(self, picture: Image.Image) -> torch.Tensor:
-        """Resized and cropped pixels of an RGB picture: (3, crop, crop) uint8.
+    def crop_uint8(self, image: Image.Image) -> torch.Tensor:
+        """Resized and cropped pixels of an RGB image: (3, crop, crop) uint8.
 
         Bytes travel from the workers to the device; :meth:`normalise` finishes there, on floats.
         """
-        resized = F.resize(picture, [self.resize], interpolation=InterpolationMode.BILINEAR)
+        resized = F.resize(image, [self.resize], interpolation=InterpolationMode.BILINEAR)
         pixels: torch.Tensor = F.pil_to_tensor(F.center_crop(resized, [self.crop]))
         return pixels
 
-    def crop_decoded(self, picture: torch.Tensor) -> torch.Tensor:
-        """The same of a decoded picture, (3, H, W) uint8 on any device, by torch instead of PIL.
+    def crop_decoded(self, image: torch.Tensor) -> torch.Tensor:
+        """The same of a decoded image, (3, H, W) uint8 on any device, by torch instead of PIL.
 
         Across first, then down, and a half is rounded up each time: that is how PIL does it. What is left is a step
         of 255 here and there, where float32 and PIL's fixed-point weights fall on other sides of a half.
         """
-        height, width = picture.shape[-2:]
+        height, width = image.shape[-2:]
         tall, wide = (int(self.resize * side / min(height, width)) for side in (height, width))
-        resized = picture.to(torch.float32)
+        resized = image.to(torch.float32)
         for size in ([height, wide], [tall, wide]):
             resized = F.resize(resized, size, interpolation=InterpolationMode.BILINEAR, antialias=True)
             resized = resized.add(0.5).floor_()

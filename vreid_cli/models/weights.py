@@ -23,10 +23,10 @@ from vreid_cli.models.checkpoint import (
     restore_network,
     weights_digest,
 )
-from vreid_cli.models.download import Check, Download, fetch
 from vreid_cli.models.transforms import Transform
 from vreid_cli.runtime.cache import cache_folder
-from vreid_cli.types import RANDOM_WEIGHTS
+from vreid_cli.runtime.downloads import Check, Download, fetch
+from vreid_cli.types.features import RANDOM_WEIGHTS
 
 #: The authors' fine-tuned DenseNet201 (576 training vehicles of VeRi), and the git blob id that verifies it.
 VERI_URL = (

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from vreid_cli.ranking.metrics import Aggregation
-from vreid_cli.types import Int64Array
+from vreid_cli.types.arrays import Int64Array
 
 #: Up to this many values are sorted by a network of comparators, one operation for all pairs of tracks each;
 #: beyond it their number grows faster than the work of a sort.

@@ -11,12 +11,15 @@ import torch
 from vreid_cli.errors import DataError
 from vreid_cli.ranking.aggregation import SlotLayout, aggregate_queries, aggregate_released, slot_layout
 from vreid_cli.ranking.distances import ImageDistances, Side, Workspace, frame_for
+from vreid_cli.ranking.duplicates import Twins, checksums, find_twins
 from vreid_cli.ranking.metrics import RSCR, Aggregation, Distance, Metric
 from vreid_cli.ranking.rscr import ReconstructionResidual
-from vreid_cli.ranking.twins import Twins, checksums, find_twins
 from vreid_cli.runtime.devices import exact_float32
 from vreid_cli.runtime.products import choose_product
-from vreid_cli.types import Definition, FeatureSet, Int64Array, Tracks
+from vreid_cli.types.arrays import Int64Array
+from vreid_cli.types.features import FeatureSet
+from vreid_cli.types.rankings import Definition
+from vreid_cli.types.tracks import Tracks
 
 #: Rows of a side that the frame is chosen by: enough to lie amid the data, few enough to be quick.
 _FRAME_ROWS = 4096

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vreid_cli.errors import UsageError, did_you_mean
-from vreid_cli.types import Definition, Task
+from vreid_cli.types.rankings import Definition, Task
 
 Distance = Literal["MED", "MCD", "RSCR"]
 Aggregation = Literal["min", "mean", "med", "mean50", "med50"]

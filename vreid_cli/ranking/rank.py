@@ -19,18 +19,9 @@ from vreid_cli.ranking.tracks import find_selves, group_tracks, image_items, que
 from vreid_cli.runtime.devices import choose_device
 from vreid_cli.runtime.memory import memory_budget
 from vreid_cli.runtime.products import PATHS
-from vreid_cli.types import (
-    Coverage,
-    Definition,
-    FeatureSet,
-    Items,
-    Ranking,
-    RankingBlock,
-    RankingFacts,
-    Task,
-    Tracks,
-    TrackUnit,
-)
+from vreid_cli.types.features import FeatureSet
+from vreid_cli.types.rankings import Coverage, Definition, Ranking, RankingBlock, RankingFacts, Task
+from vreid_cli.types.tracks import Items, Tracks, TrackUnit
 
 #: Part of the memory budget that the lists of a block of queries may take.
 _LISTS = 1 / 4
@@ -299,8 +290,8 @@ def _query_side(
     tracks, lost = query_tracks_in(gallery, items, query)
     if not len(tracks):
         raise DataError(
-            f"none of the {len(query)} query pictures is in the gallery, so there is no query track",
-            hint="VeRi's query tracks are gallery tracks that hold a query picture: check the query split",
+            f"none of the {len(query)} query images is in the gallery, so there is no query track",
+            hint="VeRi's query tracks are gallery tracks that hold a query image: check the query split",
             file=query.source,
         )
     return gallery, tracks, lost

@@ -22,7 +22,9 @@ import torch
 from vreid_cli.ranking.aggregation import runs
 from vreid_cli.ranking.engine import DistanceEngine, Part, Queries
 from vreid_cli.ranking.selection import Pairs, columns_of, pack, unpack_items
-from vreid_cli.types import FeatureSet, Float32Array, Int64Array, Items, TextArray, Tracks, text_array
+from vreid_cli.types.arrays import Float32Array, Int64Array, TextArray, text_array
+from vreid_cli.types.features import FeatureSet
+from vreid_cli.types.tracks import Items, Tracks
 
 #: Pairs handled at a time, so that their index arrays stay in a few tens of megabytes.
 _PAIRS = 1 << 21

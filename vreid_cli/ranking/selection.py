@@ -15,7 +15,9 @@ import torch
 
 from vreid_cli.ranking.aggregation import runs
 from vreid_cli.ranking.engine import Part, Queries
-from vreid_cli.types import Float32Array, Int32Array, Int64Array, Items, RankingBlock, shared_codes
+from vreid_cli.types.arrays import Float32Array, Int32Array, Int64Array, shared_codes
+from vreid_cli.types.rankings import RankingBlock
+from vreid_cli.types.tracks import Items
 
 Indices = Int32Array | Int64Array
 

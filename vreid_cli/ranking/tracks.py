@@ -8,7 +8,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from vreid_cli.errors import DataError
-from vreid_cli.types import FeatureSet, Int64Array, Items, TextArray, Tracks, TrackUnit, text_array
+from vreid_cli.types.arrays import Int64Array, TextArray, text_array
+from vreid_cli.types.features import FeatureSet
+from vreid_cli.types.tracks import Items, Tracks, TrackUnit
 
 
 def image_items(features: FeatureSet) -> Tracks:
@@ -88,21 +90,21 @@ def _check_labels(features: FeatureSet, items: Items, codes: Int64Array) -> None
 
 
 def query_tracks_in(gallery: FeatureSet, tracks: Tracks, query: FeatureSet) -> tuple[Tracks, list[str]]:
-    """The gallery's tracks that hold a query picture, whole (VeRi's track-to-track queries).
+    """The gallery's tracks that hold a query image, whole (VeRi's track-to-track queries).
 
     Args:
         gallery: Features that the tracks belong to.
         tracks: Its tracks.
-        query: The query pictures; the same picture bears the same id and root in both.
+        query: The query images; the same image bears the same id and root in both.
 
     Returns:
-        The tracks in gallery order, and the ids of query pictures that no track holds.
+        The tracks in gallery order, and the ids of query images that no track holds.
     """
-    owner = _owner_of_pictures(gallery, tracks)
+    owner = _owner_of_images(gallery, tracks)
     found: set[int] = set()
     lost: list[str] = []
-    for picture, image_id in zip(_pictures(query), query.image_id, strict=True):
-        track = owner.get(picture)
+    for image, image_id in zip(_images(query), query.image_id, strict=True):
+        track = owner.get(image)
         if track is None:
             lost.append(image_id)
         else:
@@ -113,30 +115,30 @@ def query_tracks_in(gallery: FeatureSet, tracks: Tracks, query: FeatureSet) -> t
 def find_selves(
     query: FeatureSet, queries: Tracks, *, gallery: FeatureSet, items: Tracks
 ) -> dict[str, tuple[str, ...]]:
-    """For each query, the gallery items that hold one of its own pictures.
+    """For each query, the gallery items that hold one of its own images.
 
-    Identity is the picture file, never an equal name: features without a picture root have no self.
+    Identity is the image file, never an equal name: features without an image root have no self.
     """
-    if query.picture_root is None or gallery.picture_root is None:
+    if query.image_root is None or gallery.image_root is None:
         return {}
-    owner = _owner_of_pictures(gallery, items)
-    pictures = _pictures(query)
+    owner = _owner_of_images(gallery, items)
+    images = _images(query)
     selves: dict[str, tuple[str, ...]] = {}
     for index, query_id in enumerate(queries.items.ids):
         rows = queries.rows[queries.offsets[index] : queries.offsets[index + 1]]
-        held = sorted({owner[pictures[row]] for row in rows if pictures[row] in owner})
+        held = sorted({owner[images[row]] for row in rows if images[row] in owner})
         if held:
             selves[query_id] = tuple(items.items.ids[position] for position in held)
     return selves
 
 
-def _pictures(features: FeatureSet) -> list[str]:
+def _images(features: FeatureSet) -> list[str]:
     """The file of each image: root and id together."""
-    root = features.picture_root
+    root = features.image_root
     return [f"{root}/{image_id}" for image_id in features.image_id]
 
 
-def _owner_of_pictures(features: FeatureSet, tracks: Tracks) -> Mapping[str, int]:
-    pictures = _pictures(features)
+def _owner_of_images(features: FeatureSet, tracks: Tracks) -> Mapping[str, int]:
+    images = _images(features)
     owners = np.repeat(np.arange(len(tracks)), tracks.lengths)
-    return {pictures[row]: int(owner) for row, owner in zip(tracks.rows, owners, strict=True)}
+    return {images[row]: int(owner) for row, owner in zip(tracks.rows, owners, strict=True)}

@@ -17,7 +17,7 @@ from vreid_cli.reports.tables import counted, percent
 Result = Mapping[str, Any]
 
 #: What all rankings of one grid share, beside network, metric and α: their items, and the rules. The counts are
-#: among it because two data sets of one name, or a run that skipped a picture, show in nothing else.
+#: among it because two data sets of one name, or a run that skipped an image, show in nothing else.
 _SHARED = (
     *("dataset", "task", "definition", "track_unit", "query_source", "cameras", "coverage", "threshold", "rerank"),
     *("gallery_size", "total_queries", "valid_queries", "positives", "junk"),

@@ -125,7 +125,7 @@ def _progress(one: Mapping[str, Any]) -> str:
         return "how much is done is not known" if one["parts"] else "nothing is done yet"
     done, planned = one["done_images"], one["planned_images"]
     share = 100 * done // max(1, planned)
-    return f"{done:,} of {planned:,} pictures done ({share}%), {one['done_parts']:,} of {one['planned_parts']:,} parts"
+    return f"{done:,} of {planned:,} images done ({share}%), {one['done_parts']:,} of {one['planned_parts']:,} parts"
 
 
 # -- rankings -----------------------------------------------------------------------------------------------
@@ -206,7 +206,7 @@ def _training(training: Mapping[str, Any]) -> Iterator[RenderableType]:
     epochs = f"epoch {_number(training['epoch'])} of {_number(training['epochs'])}"
     begun = training["begun_from"] if isinstance(training["begun_from"], Mapping) else {}
     data = training["data"] if isinstance(training["data"], Mapping) else {}
-    learned = f"{_number(training['vehicles'])} vehicles in {_number(data.get('pictures'))} pictures"
+    learned = f"{_number(training['vehicles'])} vehicles in {_number(data.get('images'))} images"
     held_out = data.get("held_out")
     yield Text()
     yield _facts(
@@ -214,7 +214,7 @@ def _training(training: Mapping[str, Any]) -> Iterator[RenderableType]:
             "training": f"{training['architecture'] or _UNKNOWN}, recipe {training['recipe'] or _UNKNOWN}, {epochs}",
             "from": f"weights {begun['weights']}" if begun.get("weights") else None,
             "learned": learned + (f", {len(held_out)} held out" if isinstance(held_out, list) and held_out else ""),
-            "pictures": training["data_dir"],
+            "images": training["data_dir"],
         }
     )
     checkpoints = training["checkpoints"]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vreid_cli.errors import UsageError
 from vreid_cli.runtime.extras import require_extra
-from vreid_cli.store.atomic import atomic_path
+from vreid_cli.runtime.files import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,7 +72,7 @@ class TrainingFigures:
         loss: What was made smaller.
         cross_entropy: Part of it.
         triplet: Part of it; all 0 where the recipe has none.
-        accuracy: Fraction of training pictures whose vehicle was told.
+        accuracy: Fraction of training images whose vehicle was told.
         learning_rate: Of its last step.
         mean_ap: Of the vehicles that were held out.
         rank1: The same.
@@ -104,8 +104,8 @@ def draw_training(path: Path, figures: TrainingFigures) -> None:
     if figures.triplet.any():
         losses.plot(figures.epoch, figures.cross_entropy, marker=marker, label="cross-entropy")
         losses.plot(figures.epoch, figures.triplet, marker=marker, label="triplet (not weighed)")
-    losses.set(title="Losses, on changed pictures", ylim=(0, None))
-    scores.plot(figures.epoch, 100 * figures.accuracy, marker=marker, label="training pictures told right")
+    losses.set(title="Losses, on changed images", ylim=(0, None))
+    scores.plot(figures.epoch, 100 * figures.accuracy, marker=marker, label="training images told right")
     known = np.isfinite(figures.mean_ap)
     for column, name in ((figures.mean_ap, "held-out vehicles: mAP"), (figures.rank1, "held-out vehicles: rank-1")):
         if known.any():

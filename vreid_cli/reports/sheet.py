@@ -1,6 +1,6 @@
-"""Contact sheets: each query's pictures and those of its nearest gallery items, framed by what they are.
+"""Contact sheets: each query's images and those of its nearest gallery items, framed by what they are.
 
-The sheet is a grid. The widest strip of pictures settles the width of a column; where three columns or more
+The sheet is a grid. The widest strip of images settles the width of a column; where three columns or more
 fit, the query stands left of its nearest, else above them. Frames are told apart by colour, by lightness and by
 a drawn mark, so that nobody has to see colours to read the sheet.
 """
@@ -20,11 +20,11 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from vreid_cli.data.boxes import Crop
-from vreid_cli.data.decoding import BadPictureError, decode_rgb
+from vreid_cli.data.decoding import BadImageError, decode_rgb
 from vreid_cli.errors import UsageError
-from vreid_cli.store.atomic import atomic_path
+from vreid_cli.runtime.files import atomic_path
 
-#: PIL's own limit against decompression bombs: a larger picture is refused, read or drawn.
+#: PIL's own limit against decompression bombs: a larger image is refused, read or drawn.
 MAX_PIXELS = 178_956_970
 
 MAX_WIDTH = 1800
@@ -33,18 +33,18 @@ MARGIN = 48
 PADDING = 14
 GAP = 20
 SECTION_GAP = 40
-PICTURE_GAP = 6
+IMAGE_GAP = 6
 MORE_WIDTH = 52
 BADGE = 24
 #: Narrowest inside of a frame: rank and distance side by side, or the name of a VeRi track.
 MIN_INSIDE = 168
 #: A frame with less room inside shows the name on a line of its own.
 WIDE_INSIDE = 400
-#: Heights that a picture may be drawn at; the largest that fits is taken.
+#: Heights that an image may be drawn at; the largest that fits is taken.
 CELL_HEIGHTS = (168, 152, 136, 120, 108, 96, 88, 80)
-#: Up to so many pictures a strip, two strips shall fit side by side.
+#: Up to so many images a strip, two strips shall fit side by side.
 TWO_COLUMNS_UP_TO = 8
-#: The shape of the cells follows the median shape of so many pictures, within these bounds (width / height).
+#: The shape of the cells follows the median shape of so many images, within these bounds (width / height).
 SHAPE_SAMPLE = 64
 SHAPE_BOUNDS = (0.75, 1.5)
 #: What is round is drawn this much larger and shrunk, since PIL does not smooth edges.
@@ -87,7 +87,7 @@ class SheetItem:
 
     Attributes:
         name: The track or image; shortened in the middle where it is too long.
-        pictures: Its pictures in order; where there is no room for all, evenly spread ones are drawn.
+        images: Its images in order; where there is no room for all, evenly spread ones are drawn.
         caption: A short second line, as the vehicle and camera; may be empty.
         verdict: What it is to its query; not looked at for a query.
         rank: 1-based place in the ranking; None where it has none.
@@ -95,7 +95,7 @@ class SheetItem:
     """
 
     name: str
-    pictures: Sequence[Path | Crop]
+    images: Sequence[Path | Crop]
     _: KW_ONLY
     caption: str = ""
     verdict: Verdict = Verdict.UNLABELLED
@@ -118,8 +118,8 @@ class DrawnStrip:
     Attributes:
         item: The item.
         frame: Outer edge of its frame.
-        paths: The pictures that were drawn or stood in for.
-        cells: The area of each of ``paths``; a picture lies in the middle of its cell.
+        paths: The images that were drawn or stood in for.
+        cells: The area of each of ``paths``; an image lies in the middle of its cell.
     """
 
     item: SheetItem
@@ -134,7 +134,7 @@ class SheetResult:
 
     Attributes:
         image: The sheet, RGB.
-        missing: Pictures that could not be read, each once, with the reason.
+        missing: Images that could not be read, each once, with the reason.
         strips: What was drawn where: each query, followed by its nearest.
     """
 
@@ -150,14 +150,14 @@ def draw_sheet(rows: Sequence[SheetRow], *, title: str, subtitle: str, max_image
         rows: The queries with what was found.
         title: What the sheet shows: data set, task, metric.
         subtitle: The rules that were counted by, and notes; line breaks are kept.
-        max_images: Most pictures to draw of one item; "+N" tells of the others. Fewer where the sheet would
+        max_images: Most images to draw of one item; "+N" tells of the others. Fewer where the sheet would
             become wider than 1800 pixels.
 
     Raises:
         UsageError: ``max_images`` is below 1, or the sheet would be larger than PIL agrees to open.
     """
     if max_images < 1:
-        raise UsageError(f"{max_images} pictures a track cannot be drawn", hint="ask for 1 or more")
+        raise UsageError(f"{max_images} images a track cannot be drawn", hint="ask for 1 or more")
     grid = _plan_grid(rows, max_images)
     head = _head_lines(title, subtitle, width=grid.content_width)
     top = MARGIN + sum(_line_height(size) for _, size in head) + GAP
@@ -202,9 +202,9 @@ class _Grid:
     Attributes:
         columns: Strips of the nearest side by side.
         query_left: Whether the query stands left of its nearest, not above them.
-        shown: Most pictures drawn of one item.
-        cell_width: Width that each picture has.
-        cell_height: Height that each picture has.
+        shown: Most images drawn of one item.
+        cell_width: Width that each image has.
+        cell_height: Height that each image has.
         more: Whether room is kept for "+N".
         captions: Whether frames have a line for the caption.
     """
@@ -220,7 +220,7 @@ class _Grid:
     @property
     def inside(self) -> int:
         """Width inside a frame's padding."""
-        return max(MIN_INSIDE, _pictures_width(self.shown, self.cell_width, more=self.more))
+        return max(MIN_INSIDE, _images_width(self.shown, self.cell_width, more=self.more))
 
     @property
     def wide(self) -> bool:
@@ -234,7 +234,7 @@ class _Grid:
 
     @property
     def text_height(self) -> int:
-        """Height of the lines above the pictures."""
+        """Height of the lines above the images."""
         lines = _line_height(TEXT) * (1 if self.wide else 2)
         return lines + (_line_height(SMALL) if self.captions else 0) + PADDING // 2
 
@@ -255,20 +255,20 @@ class _Grid:
         return self.content_width + 2 * MARGIN
 
 
-def _pictures_width(count: int, cell_width: int, *, more: bool) -> int:
-    return count * (cell_width + PICTURE_GAP) - PICTURE_GAP + (MORE_WIDTH if more else 0)
+def _images_width(count: int, cell_width: int, *, more: bool) -> int:
+    return count * (cell_width + IMAGE_GAP) - IMAGE_GAP + (MORE_WIDTH if more else 0)
 
 
 def _plan_grid(rows: Sequence[SheetRow], max_images: int) -> _Grid:
     """The largest cells with which the sheet stays within its width."""
     items = [item for row in rows for item in (row.query, *row.nearest)]
-    most = max((len(item.pictures) for item in items), default=1)
+    most = max((len(item.images) for item in items), default=1)
     nearest = max((len(row.nearest) for row in rows), default=0)
     shape = _usual_shape(items, max_images)
     room = MAX_WIDTH - 2 * MARGIN
     inside = room - 2 * PADDING
     smallest = round(CELL_HEIGHTS[-1] * shape)
-    fitting = (inside - MORE_WIDTH + PICTURE_GAP) // (smallest + PICTURE_GAP)
+    fitting = (inside - MORE_WIDTH + IMAGE_GAP) // (smallest + IMAGE_GAP)
     shown = max(1, min(most, max_images, fitting))
     captions = any(item.caption or item.verdict is Verdict.EXCLUDED for item in items)
     wanted = 2 if shown <= TWO_COLUMNS_UP_TO and nearest > 1 else 1
@@ -288,33 +288,33 @@ def _even_columns(count: int, most: int) -> int:
 
 
 def _usual_shape(items: Sequence[SheetItem], max_images: int) -> float:
-    """Median width / height of the first pictures: cars and motorcycles want cells of different shapes."""
-    pictures = (path for item in items for path in _spread(item.pictures, max_images))
+    """Median width / height of the first images: cars and motorcycles want cells of different shapes."""
+    images = (path for item in items for path in _spread(item.images, max_images))
     shapes = []
-    for path in islice(pictures, SHAPE_SAMPLE):
+    for path in islice(images, SHAPE_SAMPLE):
         try:
             width, height = _decode(path).size
-        except BadPictureError:
+        except BadImageError:
             continue  # it is named where it would have been drawn
         shapes.append(width / height)
     low, high = SHAPE_BOUNDS
     return min(high, max(low, statistics.median(shapes))) if shapes else 1.0
 
 
-def _decode(picture: Path | Crop) -> Image.Image:
-    if isinstance(picture, Crop):
-        return decode_rgb(picture.path, max_pixels=MAX_PIXELS, box=picture.box)
-    return decode_rgb(picture, max_pixels=MAX_PIXELS)
+def _decode(image: Path | Crop) -> Image.Image:
+    if isinstance(image, Crop):
+        return decode_rgb(image.path, max_pixels=MAX_PIXELS, box=image.box)
+    return decode_rgb(image, max_pixels=MAX_PIXELS)
 
 
-def _spread(pictures: Sequence[Path | Crop], count: int) -> tuple[Path | Crop, ...]:
-    """``count`` pictures evenly spread from the first to the last; all if there are no more."""
-    if len(pictures) <= count:
-        return tuple(pictures)
+def _spread(images: Sequence[Path | Crop], count: int) -> tuple[Path | Crop, ...]:
+    """``count`` images evenly spread from the first to the last; all if there are no more."""
+    if len(images) <= count:
+        return tuple(images)
     if count == 1:
-        return (pictures[0],)
-    last = len(pictures) - 1
-    return tuple(pictures[step * last // (count - 1)] for step in range(count))
+        return (images[0],)
+    last = len(images) - 1
+    return tuple(images[step * last // (count - 1)] for step in range(count))
 
 
 def _by_rank(items: Sequence[SheetItem]) -> list[SheetItem]:
@@ -351,11 +351,11 @@ def _place_row(row: SheetRow, grid: _Grid, *, top: int) -> list[DrawnStrip]:
 def _place_strip(item: SheetItem, grid: _Grid, *, corner: tuple[int, int], width: int) -> DrawnStrip:
     left, top = corner
     frame = (left, top, left + width, top + grid.strip_height)
-    paths = _spread(item.pictures, grid.shown)
-    # A lone picture may use the whole of a frame that its text made wider.
+    paths = _spread(item.images, grid.shown)
+    # A lone image may use the whole of a frame that its text made wider.
     cell_width = grid.inside if grid.shown == 1 and not grid.more else grid.cell_width
     y = top + PADDING + grid.text_height
-    starts = [left + PADDING + place * (cell_width + PICTURE_GAP) for place in range(len(paths))]
+    starts = [left + PADDING + place * (cell_width + IMAGE_GAP) for place in range(len(paths))]
     cells = tuple((x, y, x + cell_width, y + grid.cell_height) for x in starts)
     return DrawnStrip(item=item, frame=frame, paths=paths, cells=cells)
 
@@ -554,7 +554,7 @@ class _Legend:
         if any(_distance_text(item.distance) for item in nearest):
             notes.append("d: distance to the query, smaller is nearer")
         if grid.more:
-            notes.append("+N: N more pictures, not drawn")
+            notes.append("+N: N more images, not drawn")
         self.notes = _wrap("  ·  ".join(notes), SMALL, width=grid.content_width)
         self.swatch_height = 38 if self.verdicts else 0
 
@@ -568,7 +568,7 @@ class _Legend:
 
 @dataclass
 class _Painter:
-    """The sheet while it is drawn, and the pictures that were found missing."""
+    """The sheet while it is drawn, and the images that were found missing."""
 
     image: Image.Image
     grid: _Grid
@@ -613,7 +613,7 @@ class _Painter:
         x, y = left + PADDING, top + PADDING
         after = self.paint_tag((x, y), label, QUERY)
         self.paint_names(strip, x=after + 10, right=right - PADDING)
-        self.paint_pictures(strip)
+        self.paint_images(strip)
 
     def paint_nearest(self, strip: DrawnStrip) -> None:
         """A gallery item's strip."""
@@ -629,7 +629,7 @@ class _Painter:
         right -= _text_width(distance, TEXT)
         self.text((right, y), distance, size=TEXT, colour=INK)
         self.paint_names(strip, x=after, right=right - 12 if distance else right)
-        self.paint_pictures(strip)
+        self.paint_images(strip)
 
     def paint_names(self, strip: DrawnStrip, *, x: int, right: int) -> None:
         """Name and caption; the name beside what stands on the first line already, or below it."""
@@ -661,41 +661,41 @@ class _Painter:
         left, top, right, bottom = box
         self.image.paste(look.colour, box, _frame_mask((right - left, bottom - top), look))
 
-    def paint_pictures(self, strip: DrawnStrip) -> None:
-        """The pictures of a strip, and how many more there are."""
+    def paint_images(self, strip: DrawnStrip) -> None:
+        """The images of a strip, and how many more there are."""
         faded = strip.item.verdict is Verdict.EXCLUDED
         for path, cell in zip(strip.paths, strip.cells, strict=True):
-            self.paint_picture(path, cell, faded=faded)
+            self.paint_image(path, cell, faded=faded)
         top = strip.frame[1] + PADDING + self.grid.text_height
         if not strip.paths:
             left = strip.frame[0] + PADDING
             cell = (left, top, left + self.grid.cell_width, top + self.grid.cell_height)
-            self.paint_placeholder(("no", "pictures"), cell)
-        more = len(strip.item.pictures) - len(strip.paths)
+            self.paint_placeholder(("no", "images"), cell)
+        more = len(strip.item.images) - len(strip.paths)
         if more > 0:
-            width = MORE_WIDTH - PICTURE_GAP
+            width = MORE_WIDTH - IMAGE_GAP
             text = _shorten(f"+{more}", TEXT, width=width)
-            x = strip.cells[-1][2] + PICTURE_GAP + (width - _text_width(text, TEXT)) // 2
+            x = strip.cells[-1][2] + IMAGE_GAP + (width - _text_width(text, TEXT)) // 2
             self.text((x, top), text, size=TEXT, colour=FAINT_INK, line=self.grid.cell_height)
 
-    def paint_picture(self, path: Path | Crop, cell: Box, *, faded: bool) -> None:
-        """A picture in the middle of its cell, as large as fits; or its name, if it cannot be read."""
+    def paint_image(self, path: Path | Crop, cell: Box, *, faded: bool) -> None:
+        """An image in the middle of its cell, as large as fits; or its name, if it cannot be read."""
         try:
-            picture = _decode(path)
-        except BadPictureError as error:
+            decoded = _decode(path)
+        except BadImageError as error:
             self.missing.setdefault(path, str(error))
             self.paint_placeholder(("missing:", path.name), cell)
             return
         left, top, right, bottom = cell
         self.pen.rectangle((left, top, right - 1, bottom - 1), fill=CELL)
-        picture = ImageOps.contain(picture, (right - left, bottom - top), Image.Resampling.LANCZOS)
+        decoded = ImageOps.contain(decoded, (right - left, bottom - top), Image.Resampling.LANCZOS)
         if faded:
-            picture = Image.blend(picture, Image.new("RGB", picture.size, PAPER), 0.45)
-        x, y = (left + right - picture.width) // 2, (top + bottom - picture.height) // 2
-        self.image.paste(picture, (x, y))
+            decoded = Image.blend(decoded, Image.new("RGB", decoded.size, PAPER), 0.45)
+        x, y = (left + right - decoded.width) // 2, (top + bottom - decoded.height) // 2
+        self.image.paste(decoded, (x, y))
 
     def paint_placeholder(self, lines: Sequence[str], cell: Box) -> None:
-        """Lines of text where a picture should be."""
+        """Lines of text where an image should be."""
         left, top, right, bottom = cell
         self.pen.rectangle((left + 1, top + 1, right - 2, bottom - 2), fill=CELL)
         self.paint_frame(cell, _Look(FAINT_INK, 1, dashed=True))

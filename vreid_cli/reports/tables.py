@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vreid_cli.reports.names import metric_name, network_of, ranking_names
-from vreid_cli.types import RankedItem
+from vreid_cli.types.rankings import RankedItem
 
 #: Facts of a ranking that everything a person reads must name: key, and heading.
 _FACTS = {

@@ -1,4 +1,4 @@
-"""Processes that prepare pictures ahead of the device."""
+"""Processes that prepare images ahead of the device."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 
 from vreid_cli.errors import VreidError
 
-#: Below this many pictures, starting worker processes takes longer than they save.
+#: Below this many images, starting worker processes takes longer than they save.
 _WORTH_WORKERS = 64
 _MOST_WORKERS = 16
 _FEW_CORES = 4
@@ -17,18 +17,18 @@ _FEW_CORES = 4
 _DIE_WITH_PARENT = 1
 
 
-def choose_workers(requested: int | str, *, pictures: int, on_cpu: bool, training: bool = False) -> int:
+def choose_workers(requested: int | str, *, images: int, on_cpu: bool, training: bool = False) -> int:
     """Number of decoding processes; ``auto`` leaves the cores to a network that runs on them.
 
     Args:
         requested: A number, or ``auto``.
-        pictures: How many are to be decoded.
+        images: How many are to be decoded.
         on_cpu: Whether the network runs on the CPU.
-        training: Whether it learns, which takes longer for a picture, as augmentation does.
+        training: Whether it learns, which takes longer for an image, as augmentation does.
     """
     if isinstance(requested, int):
         return requested
-    if pictures < _WORTH_WORKERS:
+    if images < _WORTH_WORKERS:
         return 0
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if not on_cpu:
@@ -59,6 +59,6 @@ def worker_died(error: RuntimeError, *, kept: str) -> VreidError | None:
     if "DataLoader worker (pid" not in str(error):  # an error inside a living worker is a bug: let it show
         return None
     return VreidError(
-        f"a process that decodes pictures died: {str(error).splitlines()[0]}",
+        f"a process that decodes images died: {str(error).splitlines()[0]}",
         hint=f"use --workers 0 to decode in the main process; {kept}",
     )

@@ -9,7 +9,7 @@ from vreid_cli.store.features import FeatureStore
 from vreid_cli.store.npz import read_features_npz
 from vreid_cli.store.paper_json import JsonRanking, LabelReader, read_features_json
 from vreid_cli.store.rankings import ParquetRanking
-from vreid_cli.types import FeatureSet
+from vreid_cli.types.features import FeatureSet
 
 RankingFile = ParquetRanking | JsonRanking
 

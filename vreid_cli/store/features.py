@@ -1,6 +1,6 @@
 """The feature store: Arrow parts of whole tracks, the plan they follow, and the mark that they are complete.
 
-Layout of ``features/<split>/``: ``plan.parquet`` (which picture belongs to which part, and what its file
+Layout of ``features/<split>/``: ``plan.parquet`` (which image belongs to which part, and what its file
 looked like), ``part-00000.arrow`` … (one record batch each, uncompressed, memory-mapped), ``skipped.csv``
 and, last of all, ``complete.json``.
 """
@@ -21,9 +21,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vreid_cli.errors import StoreError
-from vreid_cli.store.atomic import atomic_path, read_json_object, write_json
+from vreid_cli.runtime.files import atomic_path, read_json_object, write_json
 from vreid_cli.store.plan import Plan, PlanRow
-from vreid_cli.types import FeatureSet, Float32Array, ImageRecord, Int64Array, TextArray
+from vreid_cli.types.arrays import Float32Array, Int64Array, TextArray
+from vreid_cli.types.features import FeatureSet
+from vreid_cli.types.images import ImageRecord
 
 _LABEL_COLUMNS = ("image_id", "track_id", "vehicle_id", "camera_id")
 _PART_COLUMNS = (*_LABEL_COLUMNS, "frame", "feature")
@@ -32,7 +34,7 @@ _RESTART = "use --restart to make the features anew, or another --run-dir"
 
 @dataclass(frozen=True)
 class Skipped:
-    """A picture that could not be used, and why."""
+    """An image that could not be used, and why."""
 
     image_id: str
     track_id: str | None
@@ -46,14 +48,14 @@ class PartFacts:
     Attributes:
         identity: What made the features; another identity means other features.
         recorded: Circumstances that do not change what the features mean (batch, threads, versions).
-        pictures: Digest over ids and contents of its pictures.
+        contents: Digest over ids and contents of its images.
         labels: Digest over its rows' ids and labels, in their order.
-        skipped: Pictures of this part that could not be used.
+        skipped: Images of this part that could not be used.
     """
 
     identity: Mapping[str, str]
     recorded: Mapping[str, str]
-    pictures: str
+    contents: str
     labels: str
     skipped: tuple[Skipped, ...]
 
@@ -63,7 +65,7 @@ class PartFacts:
         return {
             "identity": json.dumps(dict(self.identity), sort_keys=True),
             "recorded": json.dumps(dict(self.recorded), sort_keys=True),
-            "pictures": self.pictures,
+            "contents": self.contents,
             "labels": self.labels,
             "skipped": json.dumps(skipped, ensure_ascii=False),
         }
@@ -74,7 +76,7 @@ class PartFacts:
         texts = {key.decode(): value.decode() for key, value in metadata.items()}
         skipped = tuple(Skipped(*entry) for entry in json.loads(texts["skipped"]))
         identity, recorded = json.loads(texts["identity"]), json.loads(texts["recorded"])
-        return cls(identity, recorded, texts["pictures"], texts["labels"], skipped)
+        return cls(identity, recorded, texts["contents"], texts["labels"], skipped)
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ class PartRows:
 
     @property
     def image_id(self) -> TextArray:
-        """(N,) ids of its pictures."""
+        """(N,) ids of its images."""
         return _text(self.batch, "image_id")
 
     @property
@@ -113,7 +115,7 @@ class PartRows:
         return _features(self.batch)
 
     def find(self, image_ids: Sequence[str]) -> Int64Array:
-        """(M,) int64 row of each picture; -1 where the part does not hold it."""
+        """(M,) int64 row of each image; -1 where the part does not hold it."""
         found = pc.index_in(pa.array(image_ids, pa.utf8()), value_set=self.batch.column("image_id"))
         rows: Int64Array = found.fill_null(-1).cast(pa.int64()).to_numpy()
         return rows
@@ -167,7 +169,7 @@ class FeatureStore:
 
     @property
     def skipped_path(self) -> Path:
-        """The list of pictures that could not be used."""
+        """The list of images that could not be used."""
         return self.path / "skipped.csv"
 
     def part_path(self, part: int) -> Path:
@@ -369,7 +371,7 @@ class FeatureStore:
             **{name: column[order] for name, column in columns.items()},
             source=str(self.path),
             identity=None if metadata is None else metadata.identity,
-            picture_root=facts.get("picture_root"),
+            image_root=facts.get("image_root"),
             dataset=facts.get("dataset"),
             weights=facts.get("weights"),
         )

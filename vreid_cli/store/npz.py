@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from vreid_cli.errors import DataError
-from vreid_cli.store.atomic import atomic_path
+from vreid_cli.runtime.files import atomic_path
 from vreid_cli.store.paper_json import LabelReader
-from vreid_cli.types import ArrayMatrix, FeatureSet, TextArray, number_images, text_array
+from vreid_cli.types.arrays import TextArray, text_array
+from vreid_cli.types.features import ArrayMatrix, FeatureSet, number_images
 
 #: What zipfile, zlib and NumPy raise over damaged, encrypted or foreign archives.
 _DAMAGE = (

@@ -12,20 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vreid_cli.errors import DataError, StoreError
-from vreid_cli.store.atomic import atomic_path, read_json_object
+from vreid_cli.runtime.files import atomic_path, read_json_object
 from vreid_cli.store.rankings import count_ranks, facts_from_dict, facts_to_dict
-from vreid_cli.types import (
-    ArrayMatrix,
-    FeatureSet,
-    Items,
-    JudgedRows,
-    RankedItem,
-    RankingBlock,
-    RankingFacts,
-    SameCamera,
-    number_images,
-    text_array,
-)
+from vreid_cli.types.arrays import text_array
+from vreid_cli.types.features import ArrayMatrix, FeatureSet, number_images
+from vreid_cli.types.rankings import RankedItem, RankingBlock, RankingFacts
+from vreid_cli.types.tracks import Items
+from vreid_cli.types.truth import JudgedRows, SameCamera
 
 #: Reads vehicle and camera from a name; each None where the name does not say it.
 LabelReader = Callable[[str], tuple[str | None, str | None]]

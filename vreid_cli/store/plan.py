@@ -1,4 +1,4 @@
-"""The plan of a split: which picture belongs to which part, and what its file looked like."""
+"""The plan of a split: which image belongs to which part, and what its file looked like."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 
 from vreid_cli.errors import StoreError
 from vreid_cli.runtime.arrow import release_memory
-from vreid_cli.store.atomic import atomic_path
-from vreid_cli.types import Int32Array, Int64Array
+from vreid_cli.runtime.files import atomic_path
+from vreid_cli.types.arrays import Int32Array, Int64Array
 
 PLAN_SCHEMA = pa.schema(
     [
@@ -32,16 +32,16 @@ _LOOK_AGAIN = "remove it and run the same vreid extract again: parts that hold w
 #: Rows that are objects at a time, where rows are gone through.
 _BLOCK = 1024
 
-#: Id of a picture and digest of its content: as long as both are the same, so is its LR.
+#: Id of an image and digest of its content: as long as both are the same, so is its LR.
 Content = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class PlanRow:
-    """One picture of the plan.
+    """One image of the plan.
 
     Attributes:
-        image_id: Id of the picture.
+        image_id: Id of the image.
         track_id: Its passage.
         size: Bytes of its file; -1 where there is none.
         mtime: When its file was last changed, in nanoseconds; -1 where there is none.
@@ -132,7 +132,7 @@ class Plan(Sequence[PlanRow]):
 
     @property
     def parts(self) -> Int32Array:
-        """(N,) int32 number of the part of each picture."""
+        """(N,) int32 number of the part of each image."""
         numbers: Int32Array = self.table.column("part").to_numpy()
         return numbers
 
@@ -146,7 +146,7 @@ class Plan(Sequence[PlanRow]):
         return list(zip(numbers.tolist(), np.split(order, starts[1:]), strict=True))
 
     def contents(self, rows: Int64Array) -> list[Content]:
-        """Id and digest of the content of the pictures at these positions."""
+        """Id and digest of the content of the images at these positions."""
         some = self.table.select(["image_id", "sha256"]).take(pa.array(rows))
         return list(zip(*(column.to_pylist() for column in some.columns), strict=True))
 

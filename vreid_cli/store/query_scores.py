@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from vreid_cli.errors import UsageError
-from vreid_cli.store.atomic import atomic_path
+from vreid_cli.runtime.files import atomic_path
 
 ENDINGS = (".parquet", ".csv")
 

@@ -14,8 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vreid_cli.errors import StoreError
-from vreid_cli.store.atomic import atomic_path
-from vreid_cli.types import Items, JudgedRows, RankedItem, RankingBlock, RankingFacts, SameCamera, TextArray, text_array
+from vreid_cli.runtime.files import atomic_path
+from vreid_cli.types.arrays import TextArray, text_array
+from vreid_cli.types.rankings import RankedItem, RankingBlock, RankingFacts
+from vreid_cli.types.tracks import Items
+from vreid_cli.types.truth import JudgedRows, SameCamera
 
 _TEXT_COLUMNS = (
     "query_id",

@@ -13,9 +13,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from vreid_cli.errors import StoreError
-from vreid_cli.store.atomic import read_json_object, write_json, write_text
+from vreid_cli.runtime.files import read_json_object, write_json, write_text
 from vreid_cli.store.features import FeatureStore
-from vreid_cli.types import SPLITS, Split
+from vreid_cli.types.images import SPLITS, Split
 
 RUNS_FOLDER = Path("runs")
 LATEST = "latest"

@@ -10,8 +10,10 @@ from typing import TextIO
 import numpy as np
 
 from vreid_cli.errors import DataError
-from vreid_cli.store.atomic import atomic_path
-from vreid_cli.types import Int64Array, Items, RankingBlock
+from vreid_cli.runtime.files import atomic_path
+from vreid_cli.types.arrays import Int64Array
+from vreid_cli.types.rankings import RankingBlock
+from vreid_cli.types.tracks import Items
 
 #: How many of the nearest images the challenge looks at.
 LISTED = 100

@@ -1,7 +1,7 @@
-"""Random changes of a training picture, each drawn from a source of its own.
+"""Random changes of a training image, each drawn from a source of its own.
 
 torchvision does the changing. It draws from torch's global state where it is left to choose; what is to be
-changed is therefore drawn here, so that a picture comes out the same in whatever process it is made.
+changed is therefore drawn here, so that an image comes out the same in whatever process it is made.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ import torch
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F  # noqa: N812 - the name that everyone knows
 
-from vreid_cli.config import TrainSettings
+from vreid_cli.training.options import TrainingOptions
 
 #: Width to height of what is cut out before it is enlarged; torchvision's own range would distort vehicles.
 _RATIOS = (0.8, 1.25)
-#: Rectangles that are painted over: part of the picture's area, and height to width (Zhong et al., arXiv 1708.04896).
+#: Rectangles that are painted over: part of the image's area, and height to width (Zhong et al., arXiv 1708.04896).
 _ERASED_AREA = (0.02, 0.3)
 _ERASED_RATIOS = (0.3, 1 / 0.3)
 _ATTEMPTS = 10
 
 
-def augment(picture: torch.Tensor, crop: int, *, recipe: TrainSettings, random: np.random.Generator) -> torch.Tensor:
+def augment(image: torch.Tensor, crop: int, *, recipe: TrainingOptions, random: np.random.Generator) -> torch.Tensor:
     """Cut out a part, mirror it, change its light, paint over a rectangle: what the recipe says, by chance.
 
     Args:
-        picture: (3, H, W) uint8 with H and W at least ``crop``; it is not changed.
+        image: (3, H, W) uint8 with H and W at least ``crop``; it is not changed.
         crop: Side of the result in pixels.
         recipe: How much may be changed.
         random: The only source of chance.
@@ -35,7 +35,7 @@ def augment(picture: torch.Tensor, crop: int, *, recipe: TrainSettings, random: 
     Returns:
         (3, crop, crop) uint8.
     """
-    changed = _cut(picture, crop, zoom=recipe.zoom, random=random)
+    changed = _cut(image, crop, zoom=recipe.zoom, random=random)
     if recipe.flip and random.random() < 0.5:
         changed = F.horizontal_flip(changed)
     if recipe.jitter:
@@ -49,18 +49,18 @@ def augment(picture: torch.Tensor, crop: int, *, recipe: TrainSettings, random: 
     return changed.contiguous()
 
 
-def _cut(picture: torch.Tensor, crop: int, *, zoom: float, random: np.random.Generator) -> torch.Tensor:
-    height, width = picture.shape[1:]
+def _cut(image: torch.Tensor, crop: int, *, zoom: float, random: np.random.Generator) -> torch.Tensor:
+    height, width = image.shape[1:]
     if zoom == 1:
         top, left = random.integers(height - crop + 1), random.integers(width - crop + 1)
-        return picture[:, top : top + crop, left : left + crop]
+        return image[:, top : top + crop, left : left + crop]
     area = height * width
     rows, columns = _sides(random, area=(zoom * area, area), ratios=(1 / _RATIOS[1], 1 / _RATIOS[0]))
     # What does not fit is as much of it as does.
     rows, columns = min(rows, height), min(columns, width)
     top, left = random.integers(height - rows + 1), random.integers(width - columns + 1)
     cut: torch.Tensor = F.resized_crop(
-        picture,
+        image,
         int(top),
         int(left),
         rows,
@@ -72,9 +72,9 @@ def _cut(picture: torch.Tensor, crop: int, *, zoom: float, random: np.random.Gen
     return cut
 
 
-def _erase(picture: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
-    """Paint one colour over a rectangle; a picture too small for any that was drawn stays as it is."""
-    height, width = picture.shape[1:]
+def _erase(image: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
+    """Paint one colour over a rectangle; an image too small for any that was drawn stays as it is."""
+    height, width = image.shape[1:]
     area = height * width
     for _ in range(_ATTEMPTS):
         low, high = _ERASED_AREA
@@ -82,9 +82,9 @@ def _erase(picture: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
         if rows < height and columns < width:
             top, left = random.integers(height - rows + 1), random.integers(width - columns + 1)
             colour = torch.from_numpy(random.integers(0, 256, (3, 1, 1), dtype=np.uint8))
-            erased: torch.Tensor = F.erase(picture, int(top), int(left), rows, columns, colour)
+            erased: torch.Tensor = F.erase(image, int(top), int(left), rows, columns, colour)
             return erased
-    return picture
+    return image
 
 
 def _sides(random: np.random.Generator, *, area: tuple[float, float], ratios: tuple[float, float]) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Which pictures make the batches of an epoch: all in random order, or P vehicles with K pictures each."""
+"""Which images make the batches of an epoch: all in random order, or P vehicles with K images each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Labels = NDArray[np.int64]
 
 
 def random_source(seed: int, *numbers: int) -> np.random.Generator:
-    """A source of chance of its own for each seed and place (epoch, picture, …), the same on every machine."""
+    """A source of chance of its own for each seed and place (epoch, image, …), the same on every machine."""
     return np.random.default_rng([seed, *numbers])
 
 
@@ -24,59 +24,59 @@ def check_batches(
 
     Args:
         classes: Names of the vehicles.
-        labels: (N,) class of each picture.
-        batch_size: Pictures a batch.
-        per_vehicle: Pictures of each vehicle in a batch; 0 for any.
+        labels: (N,) class of each image.
+        batch_size: Images a batch.
+        per_vehicle: Images of each vehicle in a batch; 0 for any.
         passes: Forward passes that a batch is divided into.
         processes: Processes that a forward pass is divided between.
 
     Raises:
         UsageError: The numbers do not divide.
-        DataError: There are too few vehicles or pictures.
+        DataError: There are too few vehicles or images.
     """
     pieces = passes * processes
     if len(classes) < 2:
-        raise DataError(f"there are pictures of {len(classes)} vehicle to learn from; two at least are needed")
+        raise DataError(f"there are images of {len(classes)} vehicle to learn from; two at least are needed")
     if batch_size % pieces or batch_size < 2 * pieces:
         raise UsageError(
-            f"train.batch_size {batch_size} cannot be divided into {pieces} equal pieces of two pictures or more "
+            f"train.batch_size {batch_size} cannot be divided into {pieces} equal pieces of two images or more "
             f"({processes} processes x {passes} passes, train.accumulate)",
             hint=f"choose a multiple of {pieces} that is at least {2 * pieces}",
         )
     if not per_vehicle:
         if len(labels) < 2 * pieces:
-            raise DataError(f"{len(labels)} pictures cannot fill {pieces} pieces of a batch with two each")
+            raise DataError(f"{len(labels)} images cannot fill {pieces} pieces of a batch with two each")
         return
     vehicles, unit = batch_size // per_vehicle, per_vehicle * passes
     if batch_size % unit or vehicles < 2 * passes:
         raise UsageError(
-            f"train.batch_size {batch_size} is not two vehicles or more with {per_vehicle} pictures each "
+            f"train.batch_size {batch_size} is not two vehicles or more with {per_vehicle} images each "
             f"(train.per_vehicle) for each of {passes} forward passes",
             hint=f"choose a multiple of {unit} that is at least {2 * unit}",
         )
     if vehicles > len(classes):
         raise UsageError(
-            f"a batch of {vehicles} vehicles x {per_vehicle} pictures: there are {len(classes)} vehicles only",
+            f"a batch of {vehicles} vehicles x {per_vehicle} images: there are {len(classes)} vehicles only",
             hint=f"choose a --batch-size of at most {len(classes) // passes * unit}",
         )
     counts = np.bincount(labels, minlength=len(classes))
     if lonely := [name for name, count in zip(classes, counts, strict=True) if count < 2]:
         raise DataError(
-            f"a batch needs two pictures of each of its vehicles, and {len(lonely)} of {len(classes)} have one: "
+            f"a batch needs two images of each of its vehicles, and {len(lonely)} of {len(classes)} have one: "
             + ", ".join(lonely[:5]),
-            hint="leave them out, give them more pictures, or use --set train.per_vehicle=0 --set train.triplet=0",
+            hint="leave them out, give them more images, or use --set train.per_vehicle=0 --set train.triplet=0",
         )
 
 
 def plan_epoch(
     labels: Labels, *, batch_size: int, per_vehicle: int, pieces: int, random: np.random.Generator
 ) -> list[NDArray[np.int64]]:
-    """The batches of one epoch, each the positions of its pictures.
+    """The batches of one epoch, each the positions of its images.
 
     Args:
-        labels: (N,) class of each picture.
-        batch_size: Pictures a batch; a smaller rest is kept where it divides into pieces of two or more.
-        per_vehicle: K: each batch then holds K pictures, one after the other, of batch_size / K vehicles.
+        labels: (N,) class of each image.
+        batch_size: Images a batch; a smaller rest is kept where it divides into pieces of two or more.
+        per_vehicle: K: each batch then holds K images, one after the other, of batch_size / K vehicles.
         pieces: Each batch is a multiple of this.
         random: The only source of chance.
     """
@@ -91,9 +91,9 @@ def plan_epoch(
 def _by_vehicle(
     labels: Labels, *, vehicles: int, per_vehicle: int, random: np.random.Generator
 ) -> list[NDArray[np.int64]]:
-    """Every picture about once: its vehicle's pictures are dealt in hands of K, and a batch takes P vehicles' hands.
+    """Every image about once: its vehicle's images are dealt in hands of K, and a batch takes P vehicles' hands.
 
-    A vehicle with many pictures has many hands; those who have more left are likelier to be drawn, so that they
+    A vehicle with many images has many hands; those who have more left are likelier to be drawn, so that they
     run out together. What is left at the end is of fewer than P vehicles, and waits for the next epoch.
     """
     hands = [_deal(rows, per_vehicle, random) for rows in _rows_by_class(labels)]
@@ -112,10 +112,10 @@ def _rows_by_class(labels: Labels) -> list[Labels]:
 
 
 def _deal(rows: Labels, size: int, random: np.random.Generator) -> list[Labels]:
-    """The pictures in random order in hands of this size; the last is filled up with others of the vehicle's."""
+    """The images in random order in hands of this size; the last is filled up with others of the vehicle's."""
     dealt = random.permutation(rows)
     missing = -len(rows) % size
-    # Others than those that the last hand holds already; of a vehicle with fewer than K pictures some are in it
+    # Others than those that the last hand holds already; of a vehicle with fewer than K images some are in it
     # twice: they are changed at random later.
     others = dealt[: len(rows) // size * size]
     fillers = [random.permutation(others), *(random.permutation(rows) for _ in range(-(-missing // len(rows))))]

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from vreid_cli.config import TrainSettings
 from vreid_cli.runtime.extras import require_extra
+from vreid_cli.training.options import TrainingOptions
 
 Triplet = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -20,7 +20,7 @@ class Losses:
 
     Attributes:
         total: What is made smaller.
-        cross_entropy: Its first part, a mean over the pictures.
+        cross_entropy: Its first part, a mean over the images.
         triplet: Its second part before it is weighed; 0 where the recipe has none.
     """
 
@@ -39,7 +39,7 @@ class Criterion:
         UsageError: The recipe has a triplet loss, and pytorch-metric-learning is not installed.
     """
 
-    def __init__(self, recipe: TrainSettings) -> None:
+    def __init__(self, recipe: TrainingOptions) -> None:
         self._recipe = recipe
         self._triplet = batch_hard_triplet(recipe.margin) if recipe.triplet else None
 

@@ -32,16 +32,16 @@ class Scores:
 
 @dataclass(frozen=True)
 class EpochResult:
-    """One pass over the pictures, as it went while learning (changed pictures, changing weights).
+    """One pass over the images, as it went while learning (changed images, changing weights).
 
     Attributes:
         epoch: Counted from 1.
         loss: Mean of what was made smaller, over the steps.
         cross_entropy: The part of it that is cross-entropy.
         triplet: The triplet loss, before it was weighed.
-        accuracy: Fraction of pictures whose vehicle had the highest score.
+        accuracy: Fraction of images whose vehicle had the highest score.
         learning_rate: Of the last step.
-        pictures: Pictures that were learned from.
+        images: Images that were learned from.
         seconds: How long it took, without validation.
         scores: Of the validation after it; None where there was none.
     """
@@ -52,7 +52,7 @@ class EpochResult:
     triplet: float
     accuracy: float
     learning_rate: float
-    pictures: int
+    images: int
     seconds: float
     scores: Scores | None = None
 

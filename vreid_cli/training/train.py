@@ -13,17 +13,17 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from vreid_cli.config import TrainSettings
 from vreid_cli.errors import DataError, UsageError
 from vreid_cli.models.backbones import Network
 from vreid_cli.models.checkpoint import StateDict, network_state, restore_network
 from vreid_cli.models.transforms import Transform
 from vreid_cli.runtime.devices import AUTOCAST, check_precision, float32_products
-from vreid_cli.runtime.executors import Executor
 from vreid_cli.runtime.progress import progress
 from vreid_cli.training.batches import Labels, plan_epoch, random_source
+from vreid_cli.training.distributed import Executor
+from vreid_cli.training.images import Images, Piece, load_lessons
 from vreid_cli.training.losses import Criterion
-from vreid_cli.training.pictures import Pictures, Piece, load_lessons
+from vreid_cli.training.options import TrainingOptions
 from vreid_cli.training.state import (
     EpochResult,
     Scores,
@@ -46,13 +46,13 @@ class Lessons:
     """What is learned from.
 
     Attributes:
-        pictures: (N) squares that crops are cut from.
+        images: (N) squares that crops are cut from.
         labels: (N,) int64, the class of each.
         transform: Input of the network.
-        workers: Processes that prepare pictures; 0 for none.
+        workers: Processes that prepare images; 0 for none.
     """
 
-    pictures: Pictures
+    images: Images
     labels: Labels
     transform: Transform
     workers: int = 0
@@ -67,7 +67,7 @@ class _Pupil(nn.Module):
         self._executor = executor
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Embeddings and scores of all processes' pictures, from (B, 3, H, W) of this one's."""
+        """Embeddings and scores of all processes' images, from (B, 3, H, W) of this one's."""
         head = self.network.head
         if head is None:
             raise ValueError("training needs a network with a classifier")
@@ -89,7 +89,7 @@ class Learner:
         UsageError: The precision is none of the device's, or what the recipe needs is not installed.
     """
 
-    def __init__(self, network: Network, recipe: TrainSettings, *, executor: Executor, seed: int) -> None:
+    def __init__(self, network: Network, recipe: TrainingOptions, *, executor: Executor, seed: int) -> None:
         device = executor.device
         check_precision(recipe.precision, device)
         self.network = network
@@ -161,7 +161,7 @@ class Learner:
 
         Raises:
             UsageError: The loss is no longer finite: the learning rate is too high.
-            DataError: The pictures do not fill a single batch.
+            DataError: The images do not fill a single batch.
         """
         try:
             while self.epoch < self.recipe.epochs:
@@ -195,12 +195,12 @@ class Learner:
             random=random_source(self.seed, _ORDER, epoch),
         )
         if not batches:
-            size = f"{recipe.batch_size} pictures, {recipe.per_vehicle or 'any number'} of each vehicle"
-            raise DataError(f"no batch of {size}, can be made of {len(lessons.labels)} pictures")
+            size = f"{recipe.batch_size} images, {recipe.per_vehicle or 'any number'} of each vehicle"
+            raise DataError(f"no batch of {size}, can be made of {len(lessons.labels)} images")
         targets = torch.from_numpy(lessons.labels)
         passes = [part for batch in batches for part in np.split(batch, recipe.accumulate)]
         loader = load_lessons(
-            lessons.pictures,
+            lessons.images,
             list(_own_pieces(passes, executor)),
             transform=lessons.transform,
             recipe=recipe,
@@ -266,20 +266,20 @@ class Learner:
                 f"training diverged in epoch {epoch}: the loss is not finite",
                 hint=f"choose a learning rate below {self.recipe.learning_rate:g} (--learning-rate)",
             )
-        count, pictures = len(passes), sum(map(len, passes))
+        count, shown = len(passes), sum(map(len, passes))
         return EpochResult(
             epoch,
             loss=loss / count,
             cross_entropy=cross_entropy / count,
             triplet=triplet / count,
-            accuracy=right / pictures,
+            accuracy=right / shown,
             learning_rate=self._optimizer.param_groups[0]["lr"],
-            pictures=pictures,
+            images=shown,
             seconds=seconds,
         )
 
 
-def learning_rate(recipe: TrainSettings, progress_made: float) -> float:
+def learning_rate(recipe: TrainingOptions, progress_made: float) -> float:
     """The learning rate at a share (0 to 1) of all steps: up in a line, then level or down along a cosine."""
     if progress_made < recipe.warm_up:
         return recipe.learning_rate * progress_made / recipe.warm_up
@@ -289,7 +289,7 @@ def learning_rate(recipe: TrainSettings, progress_made: float) -> float:
     return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * fall))
 
 
-def _make_optimizer(network: Network, recipe: TrainSettings) -> torch.optim.Optimizer:
+def _make_optimizer(network: Network, recipe: TrainingOptions) -> torch.optim.Optimizer:
     learned = [weight for weight in network.parameters() if weight.requires_grad]
     groups = [
         {"params": [weight for weight in learned if weight.ndim > 1], "weight_decay": recipe.weight_decay},
@@ -301,7 +301,7 @@ def _make_optimizer(network: Network, recipe: TrainSettings) -> torch.optim.Opti
 
 
 def _own_pieces(passes: list[Labels], executor: Executor) -> Iterator[Piece]:
-    """This process's pictures of each forward pass; a picture's place counts those of all processes."""
+    """This process's images of each forward pass; an image's place counts those of all processes."""
     start = 0
     for rows in passes:
         size = len(rows) // executor.world

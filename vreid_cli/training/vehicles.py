@@ -11,17 +11,17 @@ import numpy as np
 
 from vreid_cli.errors import DataError, UsageError
 from vreid_cli.training.batches import Labels
-from vreid_cli.types import ImageRecord
+from vreid_cli.types.images import ImageRecord
 
 
 @dataclass(frozen=True)
 class Vehicles:
-    """Labelled pictures, divided by vehicle.
+    """Labelled images, divided by vehicle.
 
     Attributes:
-        learned: Pictures of the vehicles that are learned.
-        held_out: Pictures of those that are not.
-        unlabelled: Pictures whose vehicle is unknown.
+        learned: Images of the vehicles that are learned.
+        held_out: Images of those that are not.
+        unlabelled: Images whose vehicle is unknown.
     """
 
     learned: tuple[ImageRecord, ...]
@@ -33,17 +33,17 @@ def divide(records: Sequence[ImageRecord], *, held_out: float) -> Vehicles:
     """Hold out the vehicles whose names have the smallest SHA-256: the same ones whatever the seed or the machine.
 
     Args:
-        records: Pictures of the training split.
+        records: Images of the training split.
         held_out: A share of the vehicles below 1, rounded up to two at least; or their number.
 
     Raises:
         UsageError: The number is not whole.
-        DataError: No picture is labelled, or too few vehicles would be left.
+        DataError: No image is labelled, or too few vehicles would be left.
     """
     names = sorted({record.vehicle_id for record in records if record.vehicle_id is not None})
     if not names:
         raise DataError(
-            "no training picture says which vehicle it shows, so there is nothing to learn",
+            "no training image says which vehicle it shows, so there is nothing to learn",
             hint="give the labels: the layout's lists, a column vehicle, or --label-pattern",
         )
     if held_out >= 1 and not float(held_out).is_integer():
@@ -65,7 +65,7 @@ def divide(records: Sequence[ImageRecord], *, held_out: float) -> Vehicles:
 
 
 def number_vehicles(records: Iterable[ImageRecord]) -> tuple[list[str], Labels]:
-    """The vehicles by name, and the class of each picture: (N,) int64."""
+    """The vehicles by name, and the class of each image: (N,) int64."""
     vehicles = [record.vehicle_id or "" for record in records]
     classes = sorted(set(vehicles))
     number = {vehicle: index for index, vehicle in enumerate(classes)}
@@ -73,7 +73,7 @@ def number_vehicles(records: Iterable[ImageRecord]) -> tuple[list[str], Labels]:
 
 
 def fingerprint(records: Iterable[ImageRecord]) -> str:
-    """SHA-256 over names, labels and file sizes: differs where pictures were added, changed or named otherwise."""
+    """SHA-256 over names, labels and file sizes: differs where images were added, changed or named otherwise."""
     digest = hashlib.sha256()
     for record in records:
         size = record.path.stat().st_size if record.path.is_file() else -1

@@ -10,7 +10,7 @@ from typing import get_args
 
 import torch
 
-from vreid_cli.config import BackendName, CompileMode, ExtractSettings, Precision, Resolved, Settings
+from vreid_cli.config import Resolved, Settings
 from vreid_cli.errors import ExportError, StoreError, UsageError
 from vreid_cli.extraction.backends import (
     WORTH_MEASURING,
@@ -30,10 +30,12 @@ from vreid_cli.extraction.forward import (
     choose_batch_size,
     measure_batch_size,
 )
+from vreid_cli.extraction.options import BackendName, CompileMode, ExtractSettings
 from vreid_cli.models.onnx import has_onnx, require_onnx, require_onnx_device
 from vreid_cli.models.onnx_cache import is_cached, runtime_version
 from vreid_cli.models.weights import LoadedNetwork
 from vreid_cli.runtime.devices import check_precision
+from vreid_cli.runtime.options import Precision
 from vreid_cli.runtime.progress import log
 from vreid_cli.store.features import PartFacts
 from vreid_cli.workflows.network import weights_source
@@ -48,7 +50,7 @@ class Computing:
         backend: ``torch`` or ``onnx``.
         reason: Why this one.
         precision: Of the arithmetic.
-        batch_size: Pictures a batch.
+        batch_size: Images a batch.
         compile_mode: torch.compile's, or ``off``.
     """
 
@@ -110,7 +112,7 @@ def check_computing(resolved: Resolved, device: torch.device) -> None:
 
 
 def settle_computing(
-    settings: Settings, loaded: LoadedNetwork, *, device: torch.device, before: PartFacts | None, pictures: int
+    settings: Settings, loaded: LoadedNetwork, *, device: torch.device, before: PartFacts | None, images: int
 ) -> Computing:
     """What was asked for; for what was left to us, what the features were begun with, else what is fastest.
 
@@ -119,7 +121,7 @@ def settle_computing(
         loaded: The network.
         device: Where to compute.
         before: A part of the run that is kept.
-        pictures: How many there are.
+        images: How many there are.
     """
     asked = settings.extract
     batch_size: int | str = asked.batch_size
@@ -127,7 +129,7 @@ def settle_computing(
         # Other batches differ by rounding; but what suits another device may not fit into the memory of this one.
         earlier = before.recorded.get("batch_size", "")
         batch_size = int(earlier) if earlier.isdecimal() else batch_size
-    name, reason, backend = _settle_backend(settings, loaded, device=device, before=before, pictures=pictures)
+    name, reason, backend = _settle_backend(settings, loaded, device=device, before=before, images=images)
     if batch_size == "auto" and device.type == "cuda" and name == "torch":
         plain = TorchBackend(loaded.network, device, precision=asked.precision)
         chosen = measure_batch_size(Extractor(loaded, device, batch_size=SMALLEST_GPU_BATCH, backend=plain))
@@ -138,7 +140,7 @@ def settle_computing(
 
 
 def _settle_backend(
-    settings: Settings, loaded: LoadedNetwork, *, device: torch.device, before: PartFacts | None, pictures: int
+    settings: Settings, loaded: LoadedNetwork, *, device: torch.device, before: PartFacts | None, images: int
 ) -> tuple[BackendName, str, Backend]:
     asked = settings.extract
     folder = weights_source(settings).folder
@@ -150,7 +152,7 @@ def _settle_backend(
     by_onnx = functools.partial(OnnxBackend, loaded, device, folder=folder)
     name, reason = _name_backend(asked, before)
     if name is None:
-        here = _circumstances(loaded, device, precision=asked.precision, pictures=pictures, folder=folder)
+        here = _circumstances(loaded, device, precision=asked.precision, images=images, folder=folder)
         measured = kept_gain(loaded, folder) if device.type == "cpu" else None
         name, reason = choose_backend(here, measured=measured)
         if name == "onnx":
@@ -174,7 +176,7 @@ def _try_onnx(
     except (ExportError, StoreError) as error:
         log.warning("%s", error.message)
         return "torch", "ONNX Runtime cannot be used", by_torch()
-    if measured is None and here.pictures * here.area >= WORTH_MEASURING:
+    if measured is None and here.images * here.area >= WORTH_MEASURING:
         plain = by_torch()
         if measure_gain(backend.loaded, plain, backend, folder=folder) <= 0:
             return "torch", "ONNX Runtime was measured to be no faster here", plain
@@ -194,7 +196,7 @@ def _name_backend(asked: ExtractSettings, before: PartFacts | None) -> tuple[Bac
 
 
 def _circumstances(
-    loaded: LoadedNetwork, device: torch.device, *, precision: Precision, pictures: int, folder: Path
+    loaded: LoadedNetwork, device: torch.device, *, precision: Precision, images: int, folder: Path
 ) -> Circumstances:
     backbone = loaded.network.backbone
     return Circumstances(
@@ -203,7 +205,7 @@ def _circumstances(
         device=device.type,
         threads=torch.get_num_threads(),
         precision=precision,
-        pictures=pictures,
+        images=images,
         installed=has_onnx(),
         exported=is_cached(loaded, folder),
     )

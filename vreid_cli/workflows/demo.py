@@ -12,23 +12,24 @@ from pathlib import Path
 from typing import Any
 
 from vreid_cli import __version__
-from vreid_cli.config import Layer, Settings, TrainSettings, resolve
-from vreid_cli.data.drawn import DrawnSet, DrawnSize, draw_veri
+from vreid_cli.config import Layer, Settings, resolve
+from vreid_cli.data.layouts import READERS
 from vreid_cli.data.listing import DataFolders
-from vreid_cli.data.readers import READERS
 from vreid_cli.errors import StoreError
 from vreid_cli.models.backbones import BACKBONES, build_random
 from vreid_cli.models.checkpoint import save_checkpoint
 from vreid_cli.models.transforms import Transform
 from vreid_cli.runtime.devices import choose_device
-from vreid_cli.runtime.executors import LocalExecutor
+from vreid_cli.runtime.files import write_json
 from vreid_cli.runtime.memory import free_memory
 from vreid_cli.runtime.progress import log
 from vreid_cli.runtime.workers import choose_workers
-from vreid_cli.store.atomic import write_json
 from vreid_cli.store.rankings import ParquetRanking
 from vreid_cli.store.runs import RUNS_FOLDER, RunDirectory
-from vreid_cli.training.pictures import read_pictures
+from vreid_cli.synthetic import DrawnSet, DrawnSize, draw_veri
+from vreid_cli.training.distributed import LocalExecutor
+from vreid_cli.training.images import read_images
+from vreid_cli.training.options import TrainingOptions
 from vreid_cli.training.state import EpochResult
 from vreid_cli.training.train import Learner, Lessons
 from vreid_cli.training.vehicles import number_vehicles
@@ -39,10 +40,10 @@ from vreid_cli.workflows.session import Report, Session
 from vreid_cli.workflows.show import show
 
 ARCHITECTURE = "resnet18"
-#: Small pictures, so that training on a CPU takes about a minute.
+#: Small images, so that training on a CPU takes about a minute.
 TRANSFORM = Transform(resize=72, crop=64)
 #: Cross-entropy and nothing that an extra would be needed for.
-RECIPE = TrainSettings(
+RECIPE = TrainingOptions(
     optimizer="adamw",
     learning_rate=3e-3,
     weight_decay=5e-2,
@@ -65,7 +66,7 @@ class DemoReport(Report):
     """What the demo did.
 
     Attributes:
-        run_dir: The run, which holds the drawn pictures too.
+        run_dir: The run, which holds the drawn images too.
         drawn: What was drawn.
         evaluation: Scores on vehicles that were not trained on.
         sheet: The contact sheet.
@@ -93,7 +94,7 @@ def demo(session: Session) -> DemoReport:
     log.info("1/5  drawing vehicles seen by %d cameras", chosen.cameras)
     size = DrawnSize(chosen.train_vehicles, chosen.test_vehicles, chosen.cameras, chosen.images_per_track)
     drawn = draw_veri(run.path / "data", size, seed=settings.run.seed)
-    log.info("2/5  training %s from nothing on %d pictures", ARCHITECTURE, drawn.train_pictures)
+    log.info("2/5  training %s from nothing on %d images", ARCHITECTURE, drawn.train_images)
     weights = train_on_drawn(drawn.root, run.path / "checkpoints" / "last.safetensors", settings)
     steps = _Steps(run, drawn.root, weights, session)
     log.info("3/5  extracting the features of %d vehicles that it has not seen", chosen.test_vehicles)
@@ -155,9 +156,9 @@ def train_on_drawn(data_dir: Path, checkpoint: Path, settings: Settings) -> Path
     """
     listing = READERS["veri"](DataFolders(data_dir), "train")
     executor = LocalExecutor(choose_device(settings.runtime.device))
-    workers = choose_workers("auto", pictures=len(listing.records), on_cpu=executor.device.type == "cpu", training=True)
+    workers = choose_workers("auto", images=len(listing.records), on_cpu=executor.device.type == "cpu", training=True)
     memory = int(free_memory() / 4)
-    read = read_pictures(listing.records, TRANSFORM, max_pixels=settings.extract.max_pixels, memory=memory, workers=0)
+    read = read_images(listing.records, TRANSFORM, max_pixels=settings.extract.max_pixels, memory=memory, workers=0)
     classes, labels = number_vehicles(read.records)
     network = build_random(BACKBONES[ARCHITECTURE], seed=settings.run.seed, classes=len(classes))
     recipe = RECIPE.model_copy(update={"epochs": settings.demo.epochs})
@@ -166,7 +167,7 @@ def train_on_drawn(data_dir: Path, checkpoint: Path, settings: Settings) -> Path
         log.debug("epoch %d: loss %.3f", result.epoch, result.loss)
 
     learner = Learner(network, recipe, executor=executor, seed=settings.run.seed)
-    learner.learn(Lessons(read.pictures, labels, TRANSFORM, workers), validate=None, on_epoch=tell)
+    learner.learn(Lessons(read.images, labels, TRANSFORM, workers), validate=None, on_epoch=tell)
     facts = {"recipe": "demo", "classes": str(len(classes)), "vreid_version": __version__}
     save_checkpoint(checkpoint, network, transform=TRANSFORM, facts=facts)
     return checkpoint

@@ -21,12 +21,12 @@ from vreid_cli.ranking.metrics import METRIC_ORDER
 from vreid_cli.ranking.tracks import group_tracks
 from vreid_cli.reports.names import enumerate_some, ranking_names
 from vreid_cli.reports.plots import ErrorFigures, RankingFigures, check_plot_path, draw_evaluation
+from vreid_cli.runtime.files import write_json
 from vreid_cli.runtime.progress import log, progress
-from vreid_cli.store.atomic import write_json
 from vreid_cli.store.feature_files import open_ranking
 from vreid_cli.store.query_scores import check_table_path, write_query_scores
 from vreid_cli.store.runs import RunDirectory
-from vreid_cli.types import RankingFacts
+from vreid_cli.types.rankings import RankingFacts
 from vreid_cli.workflows.session import MEANINGLESS, Report, Session, owning_run, rankings_in, read_info
 
 #: How far the CMC curve of a plot goes.
@@ -460,7 +460,7 @@ def _stated_truth(session: Session, path: Path, facts: RankingFacts) -> StatedTr
     if truth is None or facts.task == "i2i":
         return None if truth is None else StatedTruth(truth)
     if not run.features("gallery").is_complete():
-        return None  # which pictures a track holds is not known any more: labels decide
+        return None  # which images a track holds is not known any more: labels decide
     gallery = run.features("gallery").read()
     tracks = group_tracks(gallery, facts.track_unit or "passage")
     names = np.repeat(tracks.items.ids, tracks.lengths)
@@ -519,7 +519,7 @@ def _why_invalid(result: EvaluatedRanking) -> str:
     if result.scores.unlabelled_queries == result.scores.total_queries:
         return (
             "The queries are unlabelled: if their names tell vehicle and camera, say how with --label-pattern, "
-            "of vreid extract for pictures, of vreid rank for features from elsewhere."
+            "of vreid extract for images, of vreid rank for features from elsewhere."
         )
     if result.rules.same_camera == "drop" and result.scores.junk:
         return (

@@ -13,7 +13,8 @@ from vreid_cli.ranking.tracks import group_tracks, query_tracks_in
 from vreid_cli.runtime.progress import log
 from vreid_cli.store.npz import write_features_npz
 from vreid_cli.store.paper_json import write_features_json
-from vreid_cli.types import FeatureSet, Tracks
+from vreid_cli.types.features import FeatureSet
+from vreid_cli.types.tracks import Tracks
 from vreid_cli.workflows.session import DRAWN_DATASET, MEANINGLESS, Report, Session
 
 #: As the authors call their two files.
@@ -23,7 +24,7 @@ _NAMES = {"query": "feat_query", "gallery": "feat_test"}
 def export_features(session: Session) -> Report:
     """Write the tracks of both sides, each to a file of its own.
 
-    For VeRi the query tracks are the gallery's tracks that hold a query picture, whole, as in the task t2t.
+    For VeRi the query tracks are the gallery's tracks that hold a query image, whole, as in the task t2t.
 
     Raises:
         StoreError: The run has no complete features, or a file is there already.
@@ -50,7 +51,7 @@ def export_features(session: Session) -> Report:
             )
     for name, (features, side) in sides.items():
         _write(outputs[name], features, side)
-    warnings = [f"{len(lost)} query pictures are in no gallery track and were left out"] if lost else []
+    warnings = [f"{len(lost)} query images are in no gallery track and were left out"] if lost else []
     warnings += [MEANINGLESS] if gallery.meaningless else []
     for warning in warnings:
         log.warning("%s", warning)

@@ -13,7 +13,7 @@ from vreid_cli.models.onnx import require_onnx, write_onnx
 from vreid_cli.models.weights import LoadedNetwork, load_network
 from vreid_cli.runtime.progress import log
 from vreid_cli.store.runs import RunDirectory
-from vreid_cli.types import RANDOM_WEIGHTS
+from vreid_cli.types.features import RANDOM_WEIGHTS
 from vreid_cli.workflows.network import (
     architecture_name,
     network_label,
@@ -34,7 +34,7 @@ class ModelReport(Report):
         architecture: Of the network.
         weights: ``veri``, ``imagenet``, ``random`` or the file's name.
         weights_digest: SHA-256 of the tensors that make the LR.
-        side: Of the input pictures, in pixels.
+        side: Of the input images, in pixels.
         width: Length of the LR.
         parity: Relative error against torch, by batch size.
         seconds: How long exporting and comparing took.

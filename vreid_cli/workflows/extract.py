@@ -1,4 +1,4 @@
-"""``vreid extract``: pictures to a feature store."""
+"""``vreid extract``: images to a feature store."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import torch
 
 from vreid_cli import __version__
 from vreid_cli.config import Settings
+from vreid_cli.data.layouts import READERS
 from vreid_cli.data.listing import Listing
-from vreid_cli.data.readers import READERS
 from vreid_cli.errors import UsageError
 from vreid_cli.extraction.extract import ExtractionOptions, SplitSummary, extract_split
 from vreid_cli.models.weights import NAMED_WEIGHTS, LoadedNetwork, load_network
@@ -23,7 +23,8 @@ from vreid_cli.runtime.devices import choose_device
 from vreid_cli.runtime.progress import log
 from vreid_cli.store.features import PartFacts
 from vreid_cli.store.runs import RUNS_FOLDER, RunDirectory
-from vreid_cli.types import RANDOM_WEIGHTS, Split
+from vreid_cli.types.features import RANDOM_WEIGHTS
+from vreid_cli.types.images import Split
 from vreid_cli.workflows.computing import Computing, check_computing, settle_computing
 from vreid_cli.workflows.inputs import absolute, check_subset, chosen_subset, data_folders
 from vreid_cli.workflows.network import (
@@ -137,8 +138,8 @@ def _extract_all(
     device: torch.device,
 ) -> dict[Split, SplitSummary]:
     renewed = set(listings) if settings.extract.restart else set()
-    pictures = sum(len(listing.records) for listing in listings.values())
-    computing = settle_computing(settings, loaded, device=device, before=_earlier_part(run, renewed), pictures=pictures)
+    images = sum(len(listing.records) for listing in listings.values())
+    computing = settle_computing(settings, loaded, device=device, before=_earlier_part(run, renewed), images=images)
     on_device = settings.extract.decode == "device"
     identity = _identity(loaded, computing, on_device=on_device)
     options = ExtractionOptions(
@@ -170,7 +171,7 @@ def _extract_all(
 
 
 def _begin(run: RunDirectory, info: dict[str, Any]) -> None:
-    """Write what makes the run, and say so where its pictures were elsewhere before."""
+    """Write what makes the run, and say so where its images were elsewhere before."""
     before = read_info(run) if run.info_path.is_file() else {}
     for key in ("data_dir", "query_dir", "gallery_dir"):
         if before.get(key) not in (None, info[key]):
@@ -188,7 +189,7 @@ def _describe(summary: SplitSummary) -> str:
 def _empty_warning(split: Split, summary: SplitSummary) -> str:
     names = ", ".join(summary.empty_tracks[:5])
     more = len(summary.empty_tracks) - 5
-    return f"{split}: tracks without a readable picture, left out: {names}" + (f" and {more} more" if more > 0 else "")
+    return f"{split}: tracks without a readable image, left out: {names}" + (f" and {more} more" if more > 0 else "")
 
 
 def _check_options(session: Session) -> None:

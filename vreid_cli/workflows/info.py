@@ -10,15 +10,17 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from vreid_cli.config import DataSettings, Layer, resolve
+from vreid_cli.config import Layer, resolve
+from vreid_cli.data.options import DataOptions
 from vreid_cli.errors import StoreError, VreidError
 from vreid_cli.extraction.survey import Survey, survey
-from vreid_cli.store.atomic import read_json_object
+from vreid_cli.runtime.files import read_json_object
 from vreid_cli.store.feature_files import open_ranking
 from vreid_cli.store.metadata import read_metadata
 from vreid_cli.store.rankings import facts_to_dict
 from vreid_cli.store.runs import BEST, LAST, LOG, STATE, RunDirectory, latest_run
-from vreid_cli.types import RankingFacts, Split
+from vreid_cli.types.images import Split
+from vreid_cli.types.rankings import RankingFacts
 from vreid_cli.workflows.session import DRAWN_DATASET, Report, Session, rankings_in
 
 T = TypeVar("T")
@@ -304,7 +306,7 @@ def _next(run: RunDirectory, found: Mapping[str, Any]) -> str | None:
 def _extract_with_trained(run: RunDirectory, training: Mapping[str, Any]) -> Iterator[str]:
     """As ``vreid train`` itself offers it at its end."""
     yield from ("vreid", "extract", "--run-dir", str(run.path), "--weights", str(run.checkpoints / LAST))
-    if training["dataset"] not in (None, DataSettings().dataset):
+    if training["dataset"] not in (None, DataOptions().dataset):
         yield from ("--dataset", str(training["dataset"]))
     if training["data_dir"] is not None:
         yield from ("--data-dir", str(training["data_dir"]))

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 from vreid_cli.config import Settings
+from vreid_cli.data.layouts import WITH_SUBSETS
 from vreid_cli.data.listing import DataFolders
-from vreid_cli.data.readers import WITH_SUBSETS
 from vreid_cli.errors import UsageError
 from vreid_cli.workflows.session import Session
 
@@ -15,7 +15,7 @@ DATA_VARIABLE = "VREID_DATA_DIR"
 
 
 def data_folders(settings: Settings) -> DataFolders:
-    """Where the pictures lie; without ``--data-dir`` the folder that ``$VREID_DATA_DIR`` names."""
+    """Where the images lie; without ``--data-dir`` the folder that ``$VREID_DATA_DIR`` names."""
     data = settings.data
     named = data.query_dir is not None or data.gallery_dir is not None
     data_dir = data.data_dir

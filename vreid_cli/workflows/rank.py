@@ -8,18 +8,21 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Protocol
 
-from vreid_cli.config import RankSettings
 from vreid_cli.errors import DataError, StoreError, UsageError
-from vreid_cli.ranking.draws import draw_gallery
 from vreid_cli.ranking.metrics import Metric, parse_metrics
+from vreid_cli.ranking.options import RankSettings
 from vreid_cli.ranking.rank import RankingOptions, RankingPlan
 from vreid_cli.ranking.reranking import RerankOptions
+from vreid_cli.ranking.trials import draw_gallery
 from vreid_cli.runtime.progress import log, progress
 from vreid_cli.store.feature_files import open_ranking, read_feature_file
 from vreid_cli.store.paper_json import JsonRankingWriter
 from vreid_cli.store.rankings import write_ranking
 from vreid_cli.store.submission import write_submission
-from vreid_cli.types import FeatureSet, Items, RankingBlock, RankingFacts, Split
+from vreid_cli.types.features import FeatureSet
+from vreid_cli.types.images import Split
+from vreid_cli.types.rankings import RankingBlock, RankingFacts
+from vreid_cli.types.tracks import Items
 from vreid_cli.workflows.session import DRAWN_DATASET, MEANINGLESS, Report, Session
 
 
@@ -242,7 +245,7 @@ def _options(session: Session, query: FeatureSet) -> RankingOptions:
         cameras=chosen.cameras,
         top_k=chosen.top_k,
         threshold=chosen.threshold,
-        # VeRi's query pictures lie in gallery tracks; what is looked for there is the whole track.
+        # VeRi's query images lie in gallery tracks; what is looked for there is the whole track.
         whole_tracks=chosen.task == "t2t" and query.dataset == "veri",
         device=settings.runtime.device,
         memory_budget_mb=settings.runtime.memory_budget_mb,
@@ -256,7 +259,7 @@ def _warn_before(plan: RankingPlan) -> list[str]:
     warnings = []
     if plan.lost_queries:
         first = ", ".join(plan.lost_queries[:3])
-        warnings.append(f"{len(plan.lost_queries)} query pictures are in no gallery track and were left out: {first}")
+        warnings.append(f"{len(plan.lost_queries)} query images are in no gallery track and were left out: {first}")
     if plan.meaningless:
         warnings.append(MEANINGLESS)
     return warnings
@@ -271,7 +274,7 @@ def _warn_of_gaps(session: Session) -> list[str]:
     if not skipped:
         return []
     return [
-        f"extract skipped {skipped} query pictures, which have no line in {chosen.output}: "
+        f"extract skipped {skipped} query images, which have no line in {chosen.output}: "
         "the lines after them do not stand where the challenge expects them"
     ]
 

@@ -8,14 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vreid_cli.config import Settings
-from vreid_cli.data.boxes import Crop, locate_picture
+from vreid_cli.data.boxes import Crop, locate_image
 from vreid_cli.errors import DataError, StoreError, UsageError, did_you_mean
 from vreid_cli.ranking.tracks import group_tracks, image_items
 from vreid_cli.reports.sheet import SheetItem, SheetRow, Verdict, draw_sheet, save_sheet
 from vreid_cli.runtime.progress import log
 from vreid_cli.store.feature_files import RankingFile, open_ranking
 from vreid_cli.store.runs import RunDirectory
-from vreid_cli.types import FeatureSet, RankedItem, RankingFacts, Split
+from vreid_cli.types.features import FeatureSet
+from vreid_cli.types.images import Split
+from vreid_cli.types.rankings import RankedItem, RankingFacts
 from vreid_cli.workflows.session import MEANINGLESS, Report, Session, owning_run, rankings_in
 
 _DEFAULT_RANKING = "t2t-meanMCD50.parquet"
@@ -46,7 +48,7 @@ def show(session: Session) -> ShowReport:
     """Look up the nearest items; with ``--output`` draw them.
 
     Raises:
-        VreidError: The ranking, a query or the pictures are not there.
+        VreidError: The ranking, a query or the images are not there.
     """
     settings = session.settings
     _check_output(settings.show.output)
@@ -58,7 +60,7 @@ def show(session: Session) -> ShowReport:
     warnings = [MEANINGLESS] if ranking.facts.meaningless else []
     outputs: tuple[str, ...] = ()
     if settings.show.output is not None:
-        warnings += _draw(_run_with_pictures(session, path), ranking, nearest, settings=settings, notes=notes)
+        warnings += _draw(_run_with_images(session, path), ranking, nearest, settings=settings, notes=notes)
         outputs = (str(settings.show.output),)
     for warning in warnings:
         log.warning("%s", warning)
@@ -146,12 +148,12 @@ def _offer(name: str, known: Sequence[str]) -> str:
     return f"such as {', '.join(similar or known[:5])}, … ({len(known)} queries; * and ? stand for anything)"
 
 
-def _run_with_pictures(session: Session, path: Path) -> RunDirectory:
+def _run_with_images(session: Session, path: Path) -> RunDirectory:
     """The run that a ranking lies in, else the one that is named."""
     run = owning_run(path)
     if run is None and session.run is None:
         raise StoreError(
-            f"{path} lies in no run, and only a run knows where its pictures are",
+            f"{path} lies in no run, and only a run knows where its images are",
             hint="name the run that holds them with --run-dir, or leave out --output for a table",
             file=path,
         )
@@ -166,18 +168,18 @@ def _draw(
     settings: Settings,
     notes: str,
 ) -> list[str]:
-    """Draw the sheet; tells which pictures could not be drawn."""
+    """Draw the sheet; tells which images could not be drawn."""
     output, facts = settings.show.output, ranking.facts
     assert output is not None
     query_split: Split = "gallery" if facts.query_source == "gallery" else "query"
-    query_pictures = _Pictures(run, query_split, facts, images=facts.task in ("i2i", "i2t"))
-    gallery_pictures = _Pictures(run, "gallery", facts, images=facts.task == "i2i")
+    query_images = _Images(run, query_split, facts, images=facts.task in ("i2i", "i2t"))
+    gallery_images = _Images(run, "gallery", facts, images=facts.task == "i2i")
     rows = []
     for query, items in nearest.items():
         labels = _caption(items[0].query_vehicle, items[0].query_camera) if items else ""
-        head = SheetItem(name=query, pictures=query_pictures.of(query), caption=labels)
-        rows.append(SheetRow(head, [_sheet_item(item, gallery_pictures) for item in items]))
-    unknown = _check_names(run, ranking, query_pictures, gallery_pictures)
+        head = SheetItem(name=query, images=query_images.of(query), caption=labels)
+        rows.append(SheetRow(head, [_sheet_item(item, gallery_images) for item in items]))
+    unknown = _check_names(run, ranking, query_images, gallery_images)
     nearest_ones = "the nearest" if settings.show.top == 1 else f"the {settings.show.top} nearest"
     title = f"{facts.metric or 'unknown metric'} - {nearest_ones}"
     notes = f"{notes}.\n{MEANINGLESS.upper()}" if facts.meaningless else f"{notes}."
@@ -186,7 +188,7 @@ def _draw(
     return [*unknown, *(f"{path}: {reason}" for path, reason in result.missing)]
 
 
-def _check_names(run: RunDirectory, ranking: RankingFile, *sides: _Pictures) -> list[str]:
+def _check_names(run: RunDirectory, ranking: RankingFile, *sides: _Images) -> list[str]:
     """What tells that the run is not the one that the ranking was made from.
 
     Raises:
@@ -196,23 +198,21 @@ def _check_names(run: RunDirectory, ranking: RankingFile, *sides: _Pictures) -> 
     if not any(side.known for side in sides):
         raise DataError(f"the run {run.path} holds nothing that {ranking.path} names", hint=hint, file=ranking.path)
     unknown = sorted(name for side in sides for name in side.unknown)
-    warnings = (
-        [f"the run {run.path} has no pictures of {len(unknown)} names, as {unknown[0]}: {hint}"] if unknown else []
-    )
+    warnings = [f"the run {run.path} has no images of {len(unknown)} names, as {unknown[0]}: {hint}"] if unknown else []
     identity = sides[-1].identity
     if None not in (identity, ranking.facts.gallery_identity) and identity != ranking.facts.gallery_identity:
-        warnings.append(f"{ranking.path} was not made from the features of {run.path}: the pictures may be others")
+        warnings.append(f"{ranking.path} was not made from the features of {run.path}: the images may be others")
     return warnings
 
 
-def _sheet_item(item: RankedItem, pictures: _Pictures) -> SheetItem:
+def _sheet_item(item: RankedItem, images: _Images) -> SheetItem:
     if item.query_vehicle is None or item.gallery_vehicle is None:
         verdict = Verdict.UNLABELLED
     else:
         verdict = Verdict.MATCH if item.query_vehicle == item.gallery_vehicle else Verdict.DIFFERENT
     return SheetItem(
         name=item.gallery_id,
-        pictures=pictures.of(item.gallery_id),
+        images=images.of(item.gallery_id),
         caption=_caption(item.gallery_vehicle, item.gallery_camera),
         verdict=verdict,
         rank=item.rank,
@@ -227,8 +227,8 @@ def _caption(vehicle: str | None, camera: str | None) -> str:
     return full if len(full) <= _CAPTION else " · ".join(label for _, label in named if label)
 
 
-class _Pictures:
-    """Picture files of the items of one split.
+class _Images:
+    """Image files of the items of one split.
 
     Attributes:
         identity: What made the features of the run.
@@ -241,10 +241,10 @@ class _Pictures:
         self.identity = self._features.identity
         self.known: set[str] = set()
         self.unknown: set[str] = set()
-        root = self._features.picture_root
+        root = self._features.image_root
         if root is None or not Path(root).is_dir():
             raise DataError(
-                f"the pictures of {run.path} are not {f'at {root}' if root else 'where they were'} any more",
+                f"the images of {run.path} are not {f'at {root}' if root else 'where they were'} any more",
                 hint="run vreid extract again with the --data-dir where they are now; nothing is computed anew",
                 file=root,
             )
@@ -254,10 +254,10 @@ class _Pictures:
         self._position = {name: index for index, name in enumerate(tracks.items.ids)}
 
     def of(self, name: str) -> list[Path | Crop]:
-        """The item's pictures, in order; none where the run does not know it."""
+        """The item's images, in order; none where the run does not know it."""
         position = self._position.get(name)
         (self.unknown if position is None else self.known).add(name)
         if position is None:
             return []
         rows = self._tracks.rows[self._tracks.offsets[position] : self._tracks.offsets[position + 1]]
-        return [locate_picture(self._root, self._features.image_id[row]) for row in rows]
+        return [locate_image(self._root, self._features.image_id[row]) for row in rows]

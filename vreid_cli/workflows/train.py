@@ -1,4 +1,4 @@
-"""``vreid train``: pictures of known vehicles to a network that tells vehicles apart, unknown ones too."""
+"""``vreid train``: images of known vehicles to a network that tells vehicles apart, unknown ones too."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ from typing import Any
 import torch
 
 from vreid_cli import __version__
-from vreid_cli.config import DataSettings, Layer, Settings, find_config, read_layer, resolve
+from vreid_cli.config import Layer, Settings, find_config, read_layer, resolve
+from vreid_cli.data.layouts import READERS
 from vreid_cli.data.listing import Listing
-from vreid_cli.data.readers import READERS
+from vreid_cli.data.options import DataOptions
 from vreid_cli.errors import DataError, StoreError, UsageError, VreidError
 from vreid_cli.models.transforms import Transform
 from vreid_cli.models.weights import NAMED_WEIGHTS, TrainableNetwork, load_trainable
-from vreid_cli.runtime.executors import Executor, choose_executor
 from vreid_cli.runtime.extras import require_extra
 from vreid_cli.runtime.memory import free_memory
 from vreid_cli.runtime.progress import log
 from vreid_cli.runtime.workers import choose_workers
 from vreid_cli.store.runs import BEST, CURVES, LAST, LOG, RUNS_FOLDER, STATE, RunDirectory
 from vreid_cli.training.batches import Labels, check_batches
-from vreid_cli.training.pictures import ReadPictures, read_pictures
+from vreid_cli.training.distributed import Executor, choose_executor
+from vreid_cli.training.images import ReadImages, read_images
 from vreid_cli.training.state import EpochResult, Scores, best_epoch, read_state, read_state_facts
 from vreid_cli.training.train import Learner, Lessons, Validate
 from vreid_cli.training.vehicles import Vehicles, divide, fingerprint, number_vehicles
-from vreid_cli.types import ImageRecord, Split
+from vreid_cli.types.images import ImageRecord, Split
 from vreid_cli.workflows.inputs import absolute, data_folders
 from vreid_cli.workflows.network import settle_architecture, weights_source
 from vreid_cli.workflows.session import Report, Session, check_contradictions
@@ -59,7 +60,7 @@ class TrainReport(Report):
         run_dir: The run.
         checkpoint: The last state of the network.
         vehicles: Number of vehicles that were learned.
-        pictures: Number of their pictures.
+        images: Number of their images.
         history: All epochs.
         next_command: What to type next.
     """
@@ -67,7 +68,7 @@ class TrainReport(Report):
     run_dir: Path = Path()
     checkpoint: Path = Path()
     vehicles: int = 0
-    pictures: int = 0
+    images: int = 0
     history: tuple[EpochResult, ...] = ()
     next_command: str = "vreid extract"
 
@@ -153,12 +154,12 @@ class _Lesson:
 
     Attributes:
         settings: The settings, whose batches fit the vehicles.
-        lessons: Pictures and labels.
+        lessons: Images and labels.
         classes: Names of the vehicles.
         trainable: Network and transform.
-        vehicles: How the pictures were divided.
-        bad: Pictures that cannot be used, and why.
-        fingerprint: Of all pictures.
+        vehicles: How the images were divided.
+        bad: Images that cannot be used, and why.
+        fingerprint: Of all images.
         warnings: What is doubtful about them.
         validate: Looks for the vehicles that were held out; None where none were.
     """
@@ -196,14 +197,14 @@ def _prepare(session: Session, executor: Executor) -> _Lesson:
         known, labels = number_vehicles(learned.records)
         if known != classes:
             lost = ", ".join(sorted(set(classes) - set(known))[:_MOST_NAMED])
-            raise DataError(f"vehicles without a readable picture: {lost}", hint="mend them, or leave them out")
+            raise DataError(f"vehicles without a readable image: {lost}", hint="mend them, or leave them out")
         _check_batches(classes, labels, settings, executor=executor)
     workers = choose_workers(
-        settings.extract.workers, pictures=len(labels), on_cpu=executor.device.type == "cpu", training=True
+        settings.extract.workers, images=len(labels), on_cpu=executor.device.type == "cpu", training=True
     )
     return _Lesson(
         settings=settings,
-        lessons=Lessons(learned.pictures, labels, trainable.transform, workers),
+        lessons=Lessons(learned.images, labels, trainable.transform, workers),
         classes=classes,
         trainable=trainable,
         vehicles=vehicles,
@@ -238,7 +239,7 @@ def _fit_batches(session: Session, *, vehicles: int) -> Settings:
     if any(sources.get(f"train.{key}") != of_the_recipe for key in ("batch_size", "per_vehicle", "accumulate")):
         return settings
     size = max(2, vehicles) * recipe.per_vehicle
-    log.info("%d vehicles: batches of %d pictures instead of the recipe's %d", vehicles, size, recipe.batch_size)
+    log.info("%d vehicles: batches of %d images instead of the recipe's %d", vehicles, size, recipe.batch_size)
     return settings.model_copy(update={"train": recipe.model_copy(update={"batch_size": size})})
 
 
@@ -278,7 +279,7 @@ def choose_input(own: Transform, settings: Settings) -> Transform:
     """The input that the recipe asks for; what it leaves open is in proportion to the network's own.
 
     Raises:
-        UsageError: The crop is larger than the picture.
+        UsageError: The crop is larger than the image.
     """
     resize, crop = settings.train.resize, settings.train.crop
     if resize == "auto":
@@ -291,7 +292,7 @@ def choose_input(own: Transform, settings: Settings) -> Transform:
 
 
 def _check_input(trainable: TrainableNetwork, transform: Transform) -> Transform:
-    """The transform, if the network can be used on such pictures at all."""
+    """The transform, if the network can be used on such images at all."""
     network = trainable.network.eval()
     try:
         with torch.inference_mode():
@@ -306,29 +307,29 @@ def _check_input(trainable: TrainableNetwork, transform: Transform) -> Transform
 
 def _read(
     records: Sequence[ImageRecord], transform: Transform, settings: Settings, *, executor: Executor
-) -> ReadPictures:
-    return read_pictures(
+) -> ReadImages:
+    return read_images(
         records,
         transform,
         max_pixels=settings.extract.max_pixels,
         memory=int(free_memory() * _PIXELS_SHARE / executor.world),
         # Nothing else needs the cores yet.
-        workers=choose_workers(settings.extract.workers, pictures=len(records), on_cpu=False),
+        workers=choose_workers(settings.extract.workers, images=len(records), on_cpu=False),
     )
 
 
-def _name_bad(records: Sequence[ImageRecord], read: ReadPictures | None) -> list[tuple[ImageRecord, str]]:
+def _name_bad(records: Sequence[ImageRecord], read: ReadImages | None) -> list[tuple[ImageRecord, str]]:
     return [] if read is None else [(records[position], reason) for position, reason in read.bad]
 
 
 def _doubts(listing: Listing, vehicles: Vehicles, bad: Sequence[tuple[ImageRecord, str]]) -> Iterator[str]:
     yield from listing.warnings
     if vehicles.unlabelled:
-        yield f"{vehicles.unlabelled} training pictures have no vehicle label and were left out"
+        yield f"{vehicles.unlabelled} training images have no vehicle label and were left out"
     for record, reason in bad[:_MOST_NAMED]:
         yield f"{record.image_id}: {reason}; skipped"
     if len(bad) > _MOST_NAMED:
-        yield f"{len(bad) - _MOST_NAMED} more pictures cannot be used and were skipped"
+        yield f"{len(bad) - _MOST_NAMED} more images cannot be used and were skipped"
 
 
 def _refuse_known_vehicles(settings: Settings, learned: set[str]) -> None:
@@ -346,7 +347,7 @@ def _refuse_known_vehicles(settings: Settings, learned: set[str]) -> None:
             raise DataError(
                 f"{len(both)} vehicles are in the splits train and {split}: {named}",
                 hint="a vehicle is either learned or looked for, else its scores mean nothing: take it out of one",
-                file=listing.picture_root,
+                file=listing.image_root,
             )
 
 
@@ -378,7 +379,7 @@ def _make_learner(run: RunDirectory, lesson: _Lesson, *, executor: Executor) -> 
         before = read_state_facts(path)
         if before["fingerprint"] != lesson.fingerprint:
             raise StoreError(
-                f"{path}: the training pictures are no longer those that it was begun with",
+                f"{path}: the training images are no longer those that it was begun with",
                 hint="bring them back, or begin anew with --restart",
                 file=path,
             )
@@ -401,7 +402,7 @@ def _say_what_is_learned(lesson: _Lesson, learner: Learner) -> None:
         log.info("the weights' neck was dropped: this recipe has none")
     held_out = len({record.vehicle_id for record in lesson.vehicles.held_out})
     log.info(
-        "recipe %s: %s from %s on %s, %d vehicles in %d pictures, %d vehicles held out",
+        "recipe %s: %s from %s on %s, %d vehicles in %d images, %d vehicles held out",
         recipe.recipe,
         trainable.network.backbone.name,
         trainable.weights,
@@ -430,7 +431,7 @@ def _files(run: RunDirectory, lesson: _Lesson, learner: Learner) -> TrainingFile
         "data": {
             "dataset": settings.data.dataset,
             "fingerprint": lesson.fingerprint,
-            "pictures": len(lesson.lessons.labels),
+            "images": len(lesson.lessons.labels),
             "held_out": sorted({str(record.vehicle_id) for record in lesson.vehicles.held_out}),
         },
         "begun_from": {"weights": lesson.trainable.weights, "digest": lesson.trainable.digest},
@@ -467,7 +468,7 @@ def _report(run: RunDirectory, lesson: _Lesson, learner: Learner, *, notes: Sequ
         run_dir=run.path,
         checkpoint=run.checkpoints / LAST,
         vehicles=len(lesson.classes),
-        pictures=len(lesson.lessons.labels),
+        images=len(lesson.lessons.labels),
         history=tuple(learner.history),
         next_command=_next_command(run, lesson.settings),
     )
@@ -477,7 +478,7 @@ def _next_command(run: RunDirectory, settings: Settings) -> str:
     """Extraction with what was trained, from the same data."""
     words = ["vreid", "extract", "--run-dir", str(run.path), "--weights", str(run.checkpoints / LAST)]
     data = settings.data
-    if data.dataset != DataSettings().dataset:
+    if data.dataset != DataOptions().dataset:
         words += ["--dataset", data.dataset]
     if data.data_dir is not None:
         words += ["--data-dir", str(data.data_dir)]

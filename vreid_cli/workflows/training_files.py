@@ -17,8 +17,8 @@ from vreid_cli.models.checkpoint import save_checkpoint
 from vreid_cli.models.transforms import Transform
 from vreid_cli.reports.plots import TrainingFigures, draw_training
 from vreid_cli.runtime.extras import require_extra
+from vreid_cli.runtime.files import write_text
 from vreid_cli.runtime.progress import log
-from vreid_cli.store.atomic import write_text
 from vreid_cli.store.runs import BEST, CURVES, LAST, LOG, STATE, RunDirectory
 from vreid_cli.training.state import EpochResult, best_epoch, save_state
 from vreid_cli.training.train import Learner
@@ -103,7 +103,7 @@ class TrainingFiles:
 def _tell(result: EpochResult, *, epochs: int) -> None:
     scores = result.scores
     found = f", held out: mAP {100 * scores.mean_ap:.1f}, rank-1 {100 * scores.rank1:.1f}" if scores else ""
-    speed = result.pictures / max(result.seconds, 1e-9)
+    speed = result.images / max(result.seconds, 1e-9)
     right = 100 * result.accuracy
     log.info(
         "epoch %d/%d: loss %.3f, %.1f%% right, %.0f img/s%s", result.epoch, epochs, result.loss, right, speed, found

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vreid_cli.config import RuntimeSettings
 from vreid_cli.errors import DataError
 from vreid_cli.evaluation.judge import evaluate_ranking
 from vreid_cli.extraction.forward import Extractor, choose_batch_size
@@ -17,17 +16,16 @@ from vreid_cli.models.backbones import Network
 from vreid_cli.models.transforms import Transform
 from vreid_cli.models.weights import LoadedNetwork
 from vreid_cli.ranking.rank import RankingOptions, rank
-from vreid_cli.training.pictures import Pictures, ReadPictures
+from vreid_cli.runtime.options import RuntimeOptions
+from vreid_cli.training.images import Images, ReadImages
 from vreid_cli.training.state import Scores
-from vreid_cli.types import FeatureSet
+from vreid_cli.types.features import FeatureSet
 
 
 class Validation:
-    """Image to image, by the cosine, among the vehicles that were held out: each picture looks for the others."""
+    """Image to image, by the cosine, among the vehicles that were held out: each image looks for the others."""
 
-    def __init__(
-        self, read: ReadPictures, transform: Transform, settings: RuntimeSettings, device: torch.device
-    ) -> None:
+    def __init__(self, read: ReadImages, transform: Transform, settings: RuntimeOptions, device: torch.device) -> None:
         self._read = read
         self._transform = transform
         self._settings = settings
@@ -45,7 +43,7 @@ class Validation:
             camera_id=[record.camera_id for record in records],
             source="the vehicles that were held out",
         )
-        images = replace(images, picture_root="held out")  # a picture must not find itself
+        images = replace(images, image_root="held out")  # an image must not find itself
         options = RankingOptions(
             task="i2i",
             metrics=("MCD",),
@@ -55,24 +53,24 @@ class Validation:
         )
         scores = evaluate_ranking(rank(images, images, options)["MCD"])
         if scores.mean_ap is None:
-            raise DataError("what is left of the vehicles that were held out cannot be found: too few good pictures")
+            raise DataError("what is left of the vehicles that were held out cannot be found: too few good images")
         return Scores(scores.mean_ap, float(scores.cmc[1] or 0.0))
 
     def _features(self, network: Network) -> NDArray[np.float32]:
         # A copy: extraction lays the weights out as it likes, and training must not notice.
         loaded = LoadedNetwork(copy.deepcopy(network), self._transform, weights="", digest="")
         extractor = Extractor(loaded, self._device, batch_size=choose_batch_size("auto", loaded, device=self._device))
-        pictures, size = self._read.pictures, extractor.batch_size
+        images, size = self._read.images, extractor.batch_size
         batches = [
-            extractor.compute(_centre(pictures, range(start, min(start + size, len(pictures))), self._transform))
-            for start in range(0, len(pictures), size)
+            extractor.compute(_centre(images, range(start, min(start + size, len(images))), self._transform))
+            for start in range(0, len(images), size)
         ]
         return torch.cat(batches).numpy()
 
 
-def _centre(pictures: Pictures, positions: range, transform: Transform) -> torch.Tensor:
+def _centre(images: Images, positions: range, transform: Transform) -> torch.Tensor:
     """The crops that the network sees when it is used: (B, 3, crop, crop) uint8."""
     margin = transform.resize - transform.crop
     start = round(margin / 2)  # as torchvision's centre crop rounds
     end = start + transform.crop
-    return torch.stack([pictures[position][:, start:end, start:end] for position in positions])
+    return torch.stack([images[position][:, start:end, start:end] for position in positions])

@@ -1,0 +1,54 @@
+"""Networks of a few thousand weights and images that they learn from in moments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from vreid_cli.models.backbones import Backbone
+from vreid_cli.models.transforms import Transform
+from vreid_cli.training.images import ImagesInMemory
+from vreid_cli.training.train import Lessons
+
+SMALL = Transform(resize=36, crop=32)
+CLASSES = 4
+
+
+def _build_tiny() -> nn.Module:
+    layers = [nn.Conv2d(3, 8, 5, stride=2), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    return nn.Sequential(*layers, nn.Dropout(0.2), nn.Linear(8, 5))
+
+
+def _build_plain() -> nn.Module:
+    layers = [nn.Conv2d(3, 8, 5, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    return nn.Sequential(*layers, nn.Linear(8, 5))
+
+
+def tiny(build: Callable[[], nn.Module], head: str) -> Backbone:
+    """A network of a few thousand weights, so that a test takes moments."""
+    return Backbone(
+        name="tiny",
+        width=8,
+        transform=SMALL,
+        build=build,
+        head=head,
+        latent=lambda trunk, images: trunk(images),
+        imagenet=None,
+    )
+
+
+#: With batch normalisation and dropout; and without anything that looks at more than one image.
+TINY, PLAIN = tiny(_build_tiny, "6"), tiny(_build_plain, "4")
+STRONG = {"optimizer": "adamw", "per_vehicle": 2, "triplet": 1.0, "neck": True, "label_smoothing": 0.1}
+
+
+def toy(per_class: int = 8, *, side: int = 36) -> Lessons:
+    """Noise, with red, green, blue or nothing raised by the class."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(CLASSES).repeat(per_class)
+    pixels = torch.randint(0, 120, (len(labels), 3, side, side), generator=generator, dtype=torch.uint8)
+    coloured = labels < 3
+    pixels[torch.arange(len(labels))[coloured], labels[coloured]] += 120
+    return Lessons(ImagesInMemory(pixels), labels.numpy(), SMALL if side == 36 else Transform(side, side))

@@ -1,0 +1,178 @@
+"""Images and plans in columns: they are to say what the objects would, at a fraction of the memory."""
+
+from __future__ import annotations
+
+import pickle
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vreid_cli.data.boxes import name_crop
+from vreid_cli.data.listing import finish_listing
+from vreid_cli.data.records import RecordBuilder, Records, label_row
+from vreid_cli.extraction.planning import as_utf8, make_plan, split_plan
+from vreid_cli.store.plan import PLAN_SCHEMA, Plan, PlanRow
+from vreid_cli.types.images import Box, ImageRecord
+
+ROOT = Path("somewhere")
+LABEL = st.none() | st.sampled_from(["", "a", "b", "é", "🚗", "\uffff"])
+
+
+def image(name: str, *labels: str | None, frame: int | None = None, box: Box | None = None) -> ImageRecord:
+    track, vehicle, camera = (*labels, None, None, None)[:3]
+    return ImageRecord(name if box is None else name_crop(name, box), ROOT / name, track, vehicle, camera, frame, box)
+
+
+@pytest.fixture
+def mixed() -> list[ImageRecord]:
+    """Images in gallery order, more of them than are objects at a time."""
+    made = [
+        image(f"{number:04d}.jpg", f"t{number // 7}", f"v{number // 90}", f"c{number // 20 % 3}", frame=number)
+        for number in range(2500)
+    ]
+    return sorted(made, key=ImageRecord.sort_key)
+
+
+def columns_of(records: list[ImageRecord], *, crops: bool = False) -> Records:
+    builder = RecordBuilder()
+    builder.extend(map(label_row, records))
+    return builder.build(ROOT, crops=crops)
+
+
+@given(
+    st.lists(
+        st.tuples(st.text("ab/é🚗", min_size=1, max_size=4), LABEL, LABEL, LABEL, st.none() | st.integers(0, 3)),
+        min_size=1,
+        max_size=12,
+        unique_by=lambda row: row[0],
+    )
+)
+def test_gallery_order_is_that_of_the_records(rows: list[tuple[str, str | None, str | None, str | None, int | None]]):
+    made = [ImageRecord(row[0], ROOT / row[0], *row[1:]) for row in rows]
+    assert list(columns_of(made)) == sorted(made, key=ImageRecord.sort_key)
+
+
+def test_they_are_a_sequence(mixed: list[ImageRecord]):
+    records = columns_of(mixed[::-1])
+    assert records == mixed
+    assert len(records) == len(mixed)
+    assert (records[0], records[1700], records[-1]) == (mixed[0], mixed[1700], mixed[-1])
+    assert records[5:2000:3] == mixed[5:2000:3]
+    assert records[5:2000:3][1:][0] == mixed[8]
+    assert records != mixed[1:]
+    with pytest.raises(IndexError):
+        records[len(mixed)]
+    # Where processes are not forked, they get the records this way.
+    assert pickle.loads(pickle.dumps(records[3:9])) == mixed[3:9]
+
+
+def test_selections_share_the_columns(mixed: list[ImageRecord]):
+    records = columns_of(mixed)
+    chosen = np.array([2400, 3, 3, 1200])
+    some = records.select(chosen)
+    assert some == [mixed[row] for row in chosen]
+    assert some.image_ids().to_pylist() == [mixed[row].image_id for row in chosen]
+    assert Records.join([some, records[:2], some[1:]]) == [*some, *mixed[:2], *list(some)[1:]]
+    codes = records.codes("track_id")
+    assert len(set(codes.tolist())) == len({record.track_id for record in mixed})
+    assert some.codes("track_id").tolist() == codes[chosen].tolist()
+    assert columns_of([image("a", None), image("b", "t")]).codes("track_id").tolist() == [-1, 0]
+
+
+def test_crops_of_one_frame_are_one_file():
+    boxes: list[Box | None] = [None, (0, 0, 5, 5), (1.5, 2, 3, 4.25)]
+    made = [image(name, "t", box=box) for name in ("f/1.jpg", "/g/2.jpg") for box in boxes]
+    records = columns_of(made, crops=True)
+    names, owner = records.files()
+    assert sorted(names.to_pylist()) == ["/g/2.jpg", "f/1.jpg"]
+    for index, record in enumerate(records):
+        assert Path(records.locate(names[int(owner[index])].as_py())) == record.path
+        assert (record.path, record.box) in {(one.path, one.box) for one in made}
+        assert records.place(index) == (record.path, record.box)
+    # Only where ids are known to tell boxes do they: elsewhere that may be a file's name.
+    odd = ImageRecord("a#xywh=1,2,3,4", ROOT / "a#xywh=1,2,3,4", "t")
+    assert list(columns_of([odd])) == [odd]
+
+
+def many(count: int) -> RecordBuilder:
+    builder = RecordBuilder()
+    for number in range(count):
+        track = f"{number // 10:06d}_c001"
+        builder.add((f"{track}/{number % 10}.png", track, track[:6], "c001", None))
+    return builder
+
+
+Made = TypeVar("Made")
+
+
+def held(make: Callable[[], Made]) -> tuple[Made, int]:
+    """What is made, and the bytes that Python and Arrow hold for it."""
+    before = pa.total_allocated_bytes()
+    tracemalloc.start()
+    made = make()
+    grown = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    return made, grown + pa.total_allocated_bytes() - before
+
+
+def test_a_image_costs_few_bytes(tmp_path: Path):
+    count = 20_000
+    listing, size = held(lambda: finish_listing(many(count), tmp_path))
+    assert size < 60 * count  # as objects: 600 and more
+    plan = make_plan(listing.records, None, part_images=512)
+    assert plan.table.nbytes < 150 * count
+    parts, size = held(lambda: split_plan(listing.records, plan))
+    assert len(parts) == -(-count // 520)  # whole tracks of ten
+    assert size < 16 * count
+
+
+@pytest.mark.parametrize("most", [2**31 - 1, 400])
+def test_long_text_is_cut_into_chunks(most: int):
+    values = [None if number == 17 else f"{number}é" * (number % 5) for number in range(100)]
+    column = as_utf8(pa.array(values, pa.large_utf8()), most=most)
+    assert (column.type, column.to_pylist()) == (pa.utf8(), values)
+    assert (column.num_chunks > 1) == (most == 400)
+    column.validate(full=True)
+
+
+# -- plans --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def rows() -> list[PlanRow]:
+    return [
+        PlanRow(f"{number}.jpg", None if number % 3 else f"t{number}", number, -number, "ab" * number, number % 4)
+        for number in range(2100)
+    ]
+
+
+def test_a_plan_is_a_sequence_of_rows(rows: list[PlanRow]):
+    plan = Plan.of(rows)
+    assert plan == rows
+    assert list(plan) == rows
+    assert (plan[7], plan[-1]) == (rows[7], rows[-1])
+    assert plan[3:1000:2] == rows[3:1000:2]
+    assert plan != rows[1:]
+    assert plan == Plan.of(rows)
+    assert plan != Plan.of(rows[1:])
+    assert plan.find(pa.array(["5.jpg", "none.jpg", "2099.jpg"])).tolist() == [5, -1, 2099]
+    for part, members in plan.members():
+        assert members.tolist() == list(range(part, 2100, 4))
+        assert plan.contents(members) == [(rows[row].image_id, rows[row].sha256) for row in members]
+    assert Plan.of([]).members() == []
+
+
+def test_a_plan_in_pieces_is_written_to_the_same_bytes(rows: list[PlanRow], tmp_path: Path):
+    pieces = [Plan.of(rows[start:end]).table for start, end in ((0, 3), (3, 1500), (1500, 2100))]
+    Plan.of(rows).write(tmp_path / "whole")
+    Plan(pa.concat_tables(pieces)).write(tmp_path / "pieces")
+    assert (tmp_path / "whole").read_bytes() == (tmp_path / "pieces").read_bytes()
+    assert Plan.read(tmp_path / "whole") == rows
+    assert Plan.of(rows).table.schema == PLAN_SCHEMA

@@ -1,0 +1,159 @@
+"""Latent representations with the ids and labels of their images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vreid_cli.types.arrays import Float32Array, Int64Array, TextArray, text_array
+
+#: The name of weights that were never trained: what comes from them means nothing.
+RANDOM_WEIGHTS = "random"
+
+
+class FeatureMatrix(Protocol):
+    """Rows of latent representations that may lie in memory or in memory-mapped files."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of rows N and width D."""
+
+    def take(self, rows: Int64Array) -> Float32Array:
+        """The rows at these positions, in this order, as a (len(rows), D) float32 array of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayMatrix:
+    """A feature matrix in memory: (N, D), any float dtype."""
+
+    array: NDArray[np.floating]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of rows N and width D."""
+        rows, width = self.array.shape
+        return rows, width
+
+    def take(self, rows: Int64Array) -> Float32Array:
+        """The rows at these positions, in this order, copied to float32."""
+        return np.asarray(self.array[rows], dtype=np.float32)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SelectedMatrix:
+    """Some rows of another feature matrix, which stay where they are."""
+
+    matrix: FeatureMatrix
+    rows: Int64Array
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of rows N and width D."""
+        return len(self.rows), self.matrix.shape[1]
+
+    def take(self, rows: Int64Array) -> Float32Array:
+        """The rows at these positions of the selection, in this order, copied to float32."""
+        return self.matrix.take(self.rows[rows])
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureSet:
+    """Features with their ids and labels, in gallery order.
+
+    Attributes:
+        matrix: (N, D) latent representations.
+        image_id: (N,) ids of the images.
+        track_id: (N,) passage of each image, or None.
+        vehicle_id: (N,) identity of each image, or None.
+        camera_id: (N,) camera of each image, or None.
+        source: Where the set comes from, for messages.
+        identity: What made the features (architecture, weights digest, …); None where unknown.
+        image_root: Folder that the image ids are relative to; None where the images are unknown.
+            Two images are the same image only if root and id together name the same file.
+        dataset: Name of the layout that the images come from; None where unknown.
+        weights: What the weights were called (``veri``, ``random``, a file name); None where unknown.
+    """
+
+    matrix: FeatureMatrix
+    image_id: TextArray
+    track_id: TextArray
+    vehicle_id: TextArray
+    camera_id: TextArray
+    source: str = "memory"
+    identity: Mapping[str, str] | None = None
+    image_root: str | None = None
+    dataset: str | None = None
+    weights: str | None = None
+
+    def __post_init__(self) -> None:
+        rows = self.matrix.shape[0]
+        for name in ("image_id", "track_id", "vehicle_id", "camera_id"):
+            if len(getattr(self, name)) != rows:
+                raise ValueError(f"{name} has {len(getattr(self, name))} entries for {rows} rows")
+
+    def __len__(self) -> int:
+        return self.matrix.shape[0]
+
+    @property
+    def width(self) -> int:
+        """Length D of each latent representation."""
+        return self.matrix.shape[1]
+
+    @property
+    def meaningless(self) -> bool:
+        """Whether the features come from random weights, so that nothing follows from them."""
+        return self.weights == RANDOM_WEIGHTS
+
+    def select(self, rows: Int64Array) -> FeatureSet:
+        """The images at these positions, in this order; their features are not copied."""
+        return replace(
+            self,
+            matrix=SelectedMatrix(self.matrix, rows),
+            image_id=self.image_id[rows],
+            track_id=self.track_id[rows],
+            vehicle_id=self.vehicle_id[rows],
+            camera_id=self.camera_id[rows],
+        )
+
+    @classmethod
+    def from_arrays(
+        cls,
+        features: NDArray[np.floating],
+        *,
+        track_id: Sequence[str | None],
+        image_id: Sequence[str] | None = None,
+        vehicle_id: Sequence[str | None] | None = None,
+        camera_id: Sequence[str | None] | None = None,
+        source: str = "memory",
+    ) -> FeatureSet:
+        """Feature set from an (N, D) array and lists of N ids; labels that are left out are absent.
+
+        Image ids that are left out become ``<track_id>#<position in the track>``.
+        """
+        rows = len(features)
+        if image_id is None:
+            image_id = number_images(track_id)
+        absent: list[None] = [None] * rows
+        return cls(
+            matrix=ArrayMatrix(features),
+            image_id=text_array(image_id),
+            track_id=text_array(track_id),
+            vehicle_id=text_array(vehicle_id or absent),
+            camera_id=text_array(camera_id or absent),
+            source=source,
+        )
+
+
+def number_images(track_ids: Sequence[str | None]) -> list[str]:
+    """Names for images that have none: ``<track>#0``, ``<track>#1``, … within each track."""
+    seen: dict[str | None, int] = {}
+    names = []
+    for track in track_ids:
+        position = seen.get(track, 0)
+        seen[track] = position + 1
+        names.append(f"{track}#{position}")
+    return names
