@@ -122,7 +122,7 @@ class DistanceEngine:
         self.findings = Findings(ReconstructionResidual(alpha))
         names: tuple[Distance, ...] = ("MED", "MCD")
         wanted = [name for name in names if any(metric.distance == name for metric in metrics)]
-        size = float(len(queries.rows)) * len(items.rows) * gallery.width
+        size = float(len(queries.rows)) * len(items.rows) * gallery.dimension
         self._images = ImageDistances(
             wanted,
             product=choose_product(device, multiplications=size if wanted else 0, name=product),
@@ -209,7 +209,7 @@ class DistanceEngine:
         """Look at the whole gallery once, and keep it on the device if it fits."""
         if self._twins is not None:
             return
-        fits = 4 * self._images.arrays * len(self._items.rows) * self._gallery.width <= self._budget * _KEPT
+        fits = 4 * self._images.arrays * len(self._items.rows) * self._gallery.dimension <= self._budget * _KEPT
         sums = np.empty(len(self._items.rows), dtype=np.int32)
         for first, end in self._cut_gallery():
             layout, rows = self._read(self._gallery, self._items, first, end)
@@ -282,5 +282,5 @@ class DistanceEngine:
         """Gallery images a block, so that the products and the images themselves fit their parts."""
         across = min(self._query_rows(), max(1, len(self._queries.rows)))
         by_products = self._budget * _PRODUCTS / (4 * across)
-        by_images = self._budget * _BLOCK / (4 * self._images.arrays * self._gallery.width)
+        by_images = self._budget * _BLOCK / (4 * self._images.arrays * self._gallery.dimension)
         return max(_FEWEST_ROWS, int(min(by_products, by_images)))

@@ -324,11 +324,11 @@ def _check_fit(query: FeatureSet, gallery: FeatureSet) -> None:
     for name, features in (("query", query), ("gallery", gallery)):
         if not len(features):
             raise DataError(f"the {name} {features.source} holds no features", file=features.source)
-        if not features.width:
+        if not features.dimension:
             raise DataError(f"the features of the {name} {features.source} are 0 wide", file=features.source)
-    if query.width != gallery.width:
+    if query.dimension != gallery.dimension:
         raise DataError(
-            f"the query's features are {query.width} wide, the gallery's {gallery.width}",
+            f"the query's features are {query.dimension} wide, the gallery's {gallery.dimension}",
             hint="both must come from the same network",
             file=query.source,
         )

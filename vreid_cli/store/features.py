@@ -368,7 +368,10 @@ class FeatureStore:
         metadata = self.read_facts(self.part_numbers()[0])
         return FeatureSet(
             matrix=PartedMatrix(matrices, order=order, width=widths.pop()),
-            **{name: column[order] for name, column in columns.items()},
+            image_id=columns["image_id"][order],
+            track_id=columns["track_id"][order],
+            vehicle_id=columns["vehicle_id"][order],
+            camera_id=columns["camera_id"][order],
             source=str(self.path),
             identity=None if metadata is None else metadata.identity,
             image_root=facts.get("image_root"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,11 @@ from vreid_cli.types.arrays import Float32Array, Int64Array, TextArray, text_arr
 
 #: The name of weights that were never trained: what comes from them means nothing.
 RANDOM_WEIGHTS = "random"
+
+#: How queries and gallery come about. ``separate``: they are splits of their own. ``gallery-tracks``: query images lie
+#: in gallery tracks, and those whole tracks are the queries between tracks (VeRi). ``random-gallery``: there is one
+#: split; each trial takes one image of every vehicle at random as the gallery, the others are queries (VehicleID).
+QueryProtocol = Literal["separate", "gallery-tracks", "random-gallery"]
 
 
 class FeatureMatrix(Protocol):
@@ -75,7 +80,9 @@ class FeatureSet:
         image_root: Folder that the image ids are relative to; None where the images are unknown.
             Two images are the same image only if root and id together name the same file.
         dataset: Name of the layout that the images come from; None where unknown.
+        protocol: How that layout says that queries and gallery come about.
         weights: What the weights were called (``veri``, ``random``, a file name); None where unknown.
+        warnings: What is doubtful about them.
     """
 
     matrix: FeatureMatrix
@@ -88,6 +95,8 @@ class FeatureSet:
     image_root: str | None = None
     dataset: str | None = None
     weights: str | None = None
+    protocol: QueryProtocol = "separate"
+    warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         rows = self.matrix.shape[0]
@@ -99,7 +108,7 @@ class FeatureSet:
         return self.matrix.shape[0]
 
     @property
-    def width(self) -> int:
+    def dimension(self) -> int:
         """Length D of each latent representation."""
         return self.matrix.shape[1]
 

@@ -119,6 +119,7 @@ class Ranking:
     queries: Items
     gallery: Items
     blocks: tuple[RankingBlock, ...]
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
