@@ -12,8 +12,9 @@ For notebooks::
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
+
+from vreid_cli.types.lazy import load
 
 if TYPE_CHECKING:
     from vreid_cli.evaluation.judge import evaluate_ranking as evaluate
@@ -59,5 +60,4 @@ def __getattr__(name: str) -> Any:
     # Looked up on first use: importing the package must not import torch, or `vreid --help` would take seconds.
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, _, attribute = _HOMES[name].partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    return load(_HOMES[name])

@@ -13,6 +13,8 @@ from vreid_cli.types.arrays import Float32Array, Int64Array, TextArray, text_arr
 
 #: The name of weights that were never trained: what comes from them means nothing.
 RANDOM_WEIGHTS = "random"
+#: The warning that everything carries which comes from such weights.
+MEANINGLESS = "random weights: the features, and all that follows from them, mean nothing"
 
 #: How queries and gallery come about. ``separate``: they are splits of their own. ``gallery-tracks``: query images lie
 #: in gallery tracks, and those whole tracks are the queries between tracks (VeRi). ``random-gallery``: there is one

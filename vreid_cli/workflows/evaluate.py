@@ -25,9 +25,10 @@ from vreid_cli.runtime.files import write_json
 from vreid_cli.runtime.progress import log, progress
 from vreid_cli.store.feature_files import open_ranking
 from vreid_cli.store.query_scores import check_table_path, write_query_scores
-from vreid_cli.store.runs import RunDirectory
+from vreid_cli.store.runs import RunDirectory, owning_run, rankings_in
+from vreid_cli.types.features import MEANINGLESS
 from vreid_cli.types.rankings import RankingFacts
-from vreid_cli.workflows.session import MEANINGLESS, Report, Session, owning_run, rankings_in, read_info
+from vreid_cli.workflows.session import Report, Session, read_info
 
 #: How far the CMC curve of a plot goes.
 PLOTTED_RANKS = 50

@@ -18,10 +18,10 @@ from vreid_cli.runtime.files import read_json_object
 from vreid_cli.store.feature_files import open_ranking
 from vreid_cli.store.metadata import read_metadata
 from vreid_cli.store.rankings import facts_to_dict
-from vreid_cli.store.runs import BEST, LAST, LOG, STATE, RunDirectory, latest_run
+from vreid_cli.store.runs import BEST, LAST, LOG, STATE, RunDirectory, latest_run, rankings_in
 from vreid_cli.types.images import Split
 from vreid_cli.types.rankings import RankingFacts
-from vreid_cli.workflows.session import DRAWN_DATASET, Report, Session, rankings_in
+from vreid_cli.workflows.session import DRAWN_DATASET, Report, Session
 
 T = TypeVar("T")
 A = TypeVar("A")

@@ -19,11 +19,11 @@ from vreid_cli.store.feature_files import open_ranking, read_feature_file
 from vreid_cli.store.paper_json import JsonRankingWriter
 from vreid_cli.store.rankings import write_ranking
 from vreid_cli.store.submission import write_submission
-from vreid_cli.types.features import FeatureSet
+from vreid_cli.types.features import MEANINGLESS, FeatureSet
 from vreid_cli.types.images import Split
 from vreid_cli.types.rankings import RankingBlock, RankingFacts
 from vreid_cli.types.tracks import Items
-from vreid_cli.workflows.session import DRAWN_DATASET, MEANINGLESS, Report, Session
+from vreid_cli.workflows.session import DRAWN_DATASET, Report, Session
 
 
 @dataclass(frozen=True)
