@@ -12,8 +12,9 @@ For notebooks::
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
+
+from vreid_cli.types.lazy import load
 
 if TYPE_CHECKING:
     from vreid_cli.evaluation.judge import evaluate_ranking as evaluate
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from vreid_cli.evaluation.scores import Evaluation
     from vreid_cli.ranking.rank import RankingOptions, rank
     from vreid_cli.ranking.reranking import RerankOptions
+    from vreid_cli.ranking.trials import split_trial
     from vreid_cli.types.features import FeatureSet
     from vreid_cli.types.rankings import Ranking
     from vreid_cli.workflows.notebook import read_features
@@ -37,6 +39,7 @@ __all__ = [
     "evaluate_distances",
     "rank",
     "read_features",
+    "split_trial",
 ]
 
 _HOMES = {
@@ -49,6 +52,7 @@ _HOMES = {
     "evaluate_distances": "vreid_cli.evaluation.matrix:evaluate_distances",
     "rank": "vreid_cli.ranking.rank:rank",
     "read_features": "vreid_cli.workflows.notebook:read_features",
+    "split_trial": "vreid_cli.ranking.trials:split_trial",
 }
 
 
@@ -56,5 +60,4 @@ def __getattr__(name: str) -> Any:
     # Looked up on first use: importing the package must not import torch, or `vreid --help` would take seconds.
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, _, attribute = _HOMES[name].partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    return load(_HOMES[name])
