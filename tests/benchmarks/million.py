@@ -61,7 +61,7 @@ def main() -> None:
             start = time.perf_counter()
             gallery = read_features(store)
             opened = time.perf_counter() - start
-            options = RankingOptions(metrics=("meanMCD50",), top_k=100, device=arguments.device)
+            options = RankingOptions(metric=("meanMCD50",), top_k=100, device=arguments.device)
             listed = sum(len(b["meanMCD50"].rank) for b in RankingPlan(query, gallery, options).blocks())
             seconds = time.perf_counter() - start
         print(

@@ -67,7 +67,7 @@ def rank_seconds(
     """Features in memory to sorted rankings in memory."""
 
     def work() -> None:
-        options = RankingOptions(metrics=tuple(metrics), definition=definition, device=device)  # type: ignore[arg-type]
+        options = RankingOptions(metric=tuple(metrics), definition=definition, device=device)  # type: ignore[arg-type]
         kept = list(RankingPlan(query, gallery, options).blocks())
         assert sum(len(block[metrics[0]].rank) for block in kept) == 1677 * 2021
 

@@ -30,7 +30,7 @@ def main() -> None:
         gallery.matrix.take(chosen), track_id=list(gallery.track_id[chosen]), image_id=list(gallery.image_id[chosen])
     )
     for rerank in (None, RerankOptions()):
-        options = RankingOptions(task="i2i", metrics=("MED",), rerank=rerank, device=device)
+        options = RankingOptions(task="i2i", metric=("MED",), rerank=rerank, device=device)
         with watch_memory() as memory:
             start = time.perf_counter()
             rows = sum(len(blocks["MED"].rank) for blocks in RankingPlan(query, gallery, options).blocks())

@@ -75,7 +75,7 @@ def main() -> None:
     print(machine())
     query, gallery = veri_sized()
     query = first_tracks(query, QUERIES)
-    options = RankingOptions(metrics=("RSCR",), device=device)
+    options = RankingOptions(metric=("RSCR",), device=device)
     seconds = median_seconds(lambda: rank(query, gallery, options))
     each = seconds / (QUERIES * 2021)
     with warnings.catch_warnings():

@@ -36,6 +36,7 @@ _PRODUCTS, _KEPT, _BLOCK = 1 / 16, 1 / 2, 1 / 16
 #: Images a block, at least: smaller products waste the machine.
 _FEWEST_ROWS = 64
 
+
 @dataclass(frozen=True)
 class Block:
     """Consecutive items with their images on the device, slot-major.
@@ -61,9 +62,7 @@ class Block:
 class TrackDistance(Protocol):
     """A distance between whole tracks, as :class:`~vreid_cli.ranking.metrics.Distance` names one."""
 
-    def __call__(
-        self, query: Block, gallery: Block, *, options: RankingOptions
-    ) -> tuple[torch.Tensor, Diagnostics]:
+    def __call__(self, query: Block, gallery: Block, *, options: RankingOptions) -> tuple[torch.Tensor, Diagnostics]:
         """(queries, items) float32 distances, both in the order of the blocks' layouts, and what was noticed."""
 
 
@@ -79,7 +78,7 @@ class BlockDistances:
 
     items: torch.Tensor
     by_metric: Mapping[str, torch.Tensor]
-    diagnostics: Diagnostics = Diagnostics()
+    diagnostics: Diagnostics
 
 
 @dataclass(frozen=True)

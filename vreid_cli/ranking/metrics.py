@@ -90,8 +90,8 @@ def metric_order() -> tuple[str, ...]:
 
 def metrics_help() -> str:
     """What ``--metric`` takes, in a sentence."""
-    names = {task: ", ".join(known_metrics(task)) for task in ("t2t", "i2t")}  # type: ignore[arg-type]
-    return f"For t2t {names['t2t']}; for i2t and i2i {names['i2t']}."
+    tracks, images = known_metrics("t2t"), known_metrics("i2t")
+    return f"For t2t {', '.join(tracks)}; for i2t and i2i {', '.join(images)}."
 
 
 def parse_metrics(names: Sequence[str] | None, task: Task, *, definition: Definition = "paper") -> list[Metric]:

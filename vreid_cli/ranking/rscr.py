@@ -49,9 +49,7 @@ def reconstruction_residuals(
     return distances, diagnostics
 
 
-def _squared_residuals(
-    query: torch.Tensor, images: torch.Tensor, *, alpha: float
-) -> tuple[torch.Tensor, Diagnostics]:
+def _squared_residuals(query: torch.Tensor, images: torch.Tensor, *, alpha: float) -> tuple[torch.Tensor, Diagnostics]:
     """(Q, n) squared residuals of each query image in n tracks of L images each, given as (L, n, D)."""
     length, count, _ = images.shape
     # Rounded to float32, the Gram of images that are combinations of others could be indefinite, and the
