@@ -14,6 +14,7 @@ from vreid_cli.reports.options import ShowOptions
 from vreid_cli.reports.sheets.layout import SheetItem, SheetRow, Verdict
 from vreid_cli.reports.sheets.sheet import Sheet, render_sheet
 from vreid_cli.store.feature_files import RankingFile
+from vreid_cli.types.arrays import TextArray
 from vreid_cli.types.features import MEANINGLESS, FeatureSet
 from vreid_cli.types.rankings import RankedItem, RankingFacts
 from vreid_cli.types.truth import SameCamera
@@ -193,7 +194,7 @@ class _ItemImages:
     def __init__(self, source: FeatureSet | str | Path, facts: RankingFacts, *, single: bool) -> None:
         self.known: set[str] = set()
         self.unknown: set[str] = set()
-        self._items: Mapping[str, Sequence[str]] | None = None
+        self._items: Mapping[str, TextArray] | None = None
         if not isinstance(source, FeatureSet):
             self.source, self.identity, self._root = str(source), None, Path(source)
             return
@@ -208,14 +209,15 @@ class _ItemImages:
 
     def of(self, name: str) -> list[Path | Crop]:
         """The item's images, in order; none where its name is unknown."""
-        if self._items is not None:
-            found = [locate_image(self._root, image_id) for image_id in self._items.get(name, ())]
-        else:
-            path = self._root / name
-            found = sorted(path.glob("*")) if path.is_dir() else [path]
-            found = [image for image in found if is_image(image.name) and image.is_file()]
-        (self.known if found else self.unknown).add(name)
-        return found
+        found = self._images_in_folder(name) if self._items is None else self._items.get(name, ())
+        (self.known if len(found) else self.unknown).add(name)
+        return [locate_image(self._root, image_id) for image_id in found]
+
+    def _images_in_folder(self, name: str) -> list[str]:
+        path = self._root / name
+        if path.is_dir():
+            return sorted(f"{name}/{image.name}" for image in path.iterdir() if is_image(image.name))
+        return [name] if path.is_file() else []
 
 
 def _image_root(features: FeatureSet) -> Path:

@@ -50,21 +50,21 @@ def show(session: Session) -> ShowReport:
         check_ending(chosen.output)
     path = chosen.ranking or _find_ranking(session)
     ranking = open_ranking(path, session.labels())
-    outputs: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = (MEANINGLESS,) if ranking.facts.meaningless else ()
+    nearest: Mapping[str, Sequence[RankedItem]]
     if chosen.output is None:
         queries = choose_queries(ranking, chosen.queries, most=chosen.max_queries)
         nearest = ranking.nearest(queries, top=chosen.top, same_camera=same_camera)
-        warnings = (MEANINGLESS,) if ranking.facts.meaningless else ()
     else:
         sheet = _make_sheet(session, ranking)
         sheet.save(chosen.output)
-        outputs, nearest, warnings = (str(chosen.output),), sheet.nearest, sheet.warnings
+        nearest, warnings = sheet.nearest, sheet.warnings
     for warning in warnings:
         log.warning("%s", warning)
     if chosen.ranking is None:
         session.record()
     return ShowReport(
-        outputs,
+        () if chosen.output is None else (str(chosen.output),),
         warnings=warnings,
         ranking=path,
         facts=ranking.facts,

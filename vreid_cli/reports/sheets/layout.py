@@ -106,7 +106,7 @@ class Strip:
 
 
 @dataclass(frozen=True)
-class Layout:
+class SheetLayout:
     """Sizes that hold for a whole sheet, in pixels.
 
     Attributes:
@@ -176,7 +176,7 @@ def line_height(size: int) -> int:
     return round(size * 1.45)
 
 
-def plan_layout(rows: Sequence[SheetRow], *, shape: float, max_images: int) -> Layout:
+def plan_layout(rows: Sequence[SheetRow], *, shape: float, max_images: int) -> SheetLayout:
     """Choose the largest cells with which the sheet stays within its width.
 
     Args:
@@ -205,7 +205,7 @@ def plan_layout(rows: Sequence[SheetRow], *, shape: float, max_images: int) -> L
     captions = any(item.caption for item in items)
     wanted = 2 if shown <= TWO_COLUMNS_UP_TO and nearest > 1 else 1
     for cell_height in CELL_HEIGHTS:
-        layout = Layout(1, False, shown, round(cell_height * shape), cell_height, most > shown, captions)
+        layout = SheetLayout(1, False, shown, round(cell_height * shape), cell_height, most > shown, captions)
         fit = (room + GAP) // (layout.strip_width + GAP)
         if fit >= wanted:
             break
@@ -232,7 +232,7 @@ def sample_images(images: Sequence[Path | Crop], count: int) -> tuple[Path | Cro
     return tuple(images[step * last // max(1, count - 1)] for step in range(count))
 
 
-def place_rows(rows: Sequence[SheetRow], layout: Layout, *, top: int) -> tuple[list[list[Strip]], int]:
+def place_rows(rows: Sequence[SheetRow], layout: SheetLayout, *, top: int) -> tuple[list[list[Strip]], int]:
     """Place the rows one below the other.
 
     Args:
@@ -254,7 +254,7 @@ def place_rows(rows: Sequence[SheetRow], layout: Layout, *, top: int) -> tuple[l
     return sections, top
 
 
-def _place_row(row: SheetRow, layout: Layout, *, top: int) -> Iterator[Strip]:
+def _place_row(row: SheetRow, layout: SheetLayout, *, top: int) -> Iterator[Strip]:
     step_x, step_y = layout.strip_width + GAP, layout.strip_height + GAP
     query, *nearest = row.items
     if layout.query_left:
@@ -268,7 +268,7 @@ def _place_row(row: SheetRow, layout: Layout, *, top: int) -> Iterator[Strip]:
         yield _place_strip(item, layout, corner=corner, width=layout.strip_width)
 
 
-def _place_strip(item: SheetItem, layout: Layout, *, corner: tuple[int, int], width: int) -> Strip:
+def _place_strip(item: SheetItem, layout: SheetLayout, *, corner: tuple[int, int], width: int) -> Strip:
     left, top = corner
     images = sample_images(item.images, layout.shown)
     # A lone image may use the whole of a frame that its text made wider.

@@ -31,7 +31,7 @@ from vreid_cli.reports.sheets.layout import (
     TINY,
     TITLE,
     Area,
-    Layout,
+    SheetLayout,
     SheetRow,
     Strip,
     Verdict,
@@ -120,7 +120,7 @@ class Painter:
         missing: Images that cannot be read, each once, with the reason.
     """
 
-    def __init__(self, layout: Layout, height: int) -> None:
+    def __init__(self, layout: SheetLayout, height: int) -> None:
         self.image = Image.new("RGB", (layout.width, height), PAPER)
         self.missing: dict[Path | Crop, str] = {}
         self._layout = layout

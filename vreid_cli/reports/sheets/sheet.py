@@ -16,7 +16,7 @@ from vreid_cli.reports.sheets.layout import (
     MARGIN,
     SMALL,
     TITLE,
-    Layout,
+    SheetLayout,
     SheetRow,
     Strip,
     Verdict,
@@ -124,7 +124,7 @@ def _height(lines: Sequence[tuple[str, int]]) -> int:
     return sum(line_height(size) for _, size in lines)
 
 
-def _legend(rows: Sequence[SheetRow], layout: Layout) -> tuple[list[Verdict], list[tuple[str, int]]]:
+def _legend(rows: Sequence[SheetRow], layout: SheetLayout) -> tuple[list[Verdict], list[tuple[str, int]]]:
     """The verdicts and the lines that explain what the sheet holds, and nothing else."""
     nearest = [item for row in rows for item in row.nearest]
     verdicts = [verdict for verdict in Verdict if any(item.verdict is verdict for item in nearest)]

@@ -73,7 +73,7 @@ def shorten(text: str, size: int, *, width: int) -> str:
 
     Example:
         >>> shorten("folder/of/a/tracker/track_0042", 16, width=150)
-        'folder/of…ack_0042'
+        'folder/of…rack_0042'
     """
     text = drawable(text)
     if text_width(text, size) <= width:

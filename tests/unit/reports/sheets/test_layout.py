@@ -9,8 +9,8 @@ import pytest
 
 from vreid_cli.errors import UsageError
 from vreid_cli.reports.sheets.layout import (
-    Layout,
     SheetItem,
+    SheetLayout,
     SheetRow,
     Strip,
     check_size,
@@ -24,7 +24,7 @@ def images(count: int) -> list[Path]:
     return [Path(f"{number:03}.png") for number in range(count)]
 
 
-def place(*rows: SheetRow, max_images: int = 30, shape: float = 1.0) -> tuple[Layout, list[list[Strip]], int]:
+def place(*rows: SheetRow, max_images: int = 30, shape: float = 1.0) -> tuple[SheetLayout, list[list[Strip]], int]:
     layout = plan_layout(rows, shape=shape, max_images=max_images)
     sections, bottom = place_rows(rows, layout, top=100)
     return layout, sections, bottom

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from PIL import ImageChops
-from sheets import Pixel, centre, colours_in, paint, pixel, placed_texts, render, texts_of
+from sheets import BLUE, Pixel, centre, colours_in, paint, pixel, placed_texts, render, texts_of
 
 from vreid_cli.reports.sheets.layout import SheetItem, SheetRow, Strip, Verdict
 from vreid_cli.reports.sheets.sheet import Sheet
