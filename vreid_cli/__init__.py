@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from vreid_cli.ranking.options import RankingOptions
     from vreid_cli.ranking.rank import rank
     from vreid_cli.ranking.trials import split_trial
+    from vreid_cli.reports.options import ShowOptions
+    from vreid_cli.reports.sheets.sheet import Sheet
+    from vreid_cli.reports.show import show
     from vreid_cli.types.features import FeatureSet
     from vreid_cli.types.rankings import Ranking
     from vreid_cli.workflows.notebook import read_features
@@ -34,10 +37,13 @@ __all__ = [
     "FeatureSet",
     "Ranking",
     "RankingOptions",
+    "Sheet",
+    "ShowOptions",
     "evaluate",
     "evaluate_distances",
     "rank",
     "read_features",
+    "show",
     "split_trial",
 ]
 
@@ -46,10 +52,13 @@ _HOMES = {
     "FeatureSet": "vreid_cli.types.features:FeatureSet",
     "Ranking": "vreid_cli.types.rankings:Ranking",
     "RankingOptions": "vreid_cli.ranking.options:RankingOptions",
+    "Sheet": "vreid_cli.reports.sheets.sheet:Sheet",
+    "ShowOptions": "vreid_cli.reports.options:ShowOptions",
     "evaluate": "vreid_cli.evaluation.judge:evaluate_ranking",
     "evaluate_distances": "vreid_cli.evaluation.matrix:evaluate_distances",
     "rank": "vreid_cli.ranking.rank:rank",
     "read_features": "vreid_cli.workflows.notebook:read_features",
+    "show": "vreid_cli.reports.show:show",
     "split_trial": "vreid_cli.ranking.trials:split_trial",
 }
 
