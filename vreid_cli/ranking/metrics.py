@@ -94,13 +94,13 @@ def metrics_help() -> str:
     return f"For t2t {', '.join(tracks)}; for i2t and i2i {', '.join(images)}."
 
 
-def parse_metrics(names: Sequence[str] | None, task: Task, *, definition: Definition = "paper") -> list[Metric]:
+def parse_metrics(names: Sequence[str], task: Task, *, definition: Definition = "paper") -> list[Metric]:
     """Metrics by name; ``all`` stands for every metric of the task.
 
     Case does not matter, and ``mean50MCD`` is ``meanMCD50``. Each metric comes once, in the order given.
 
     Args:
-        names: The names; None for the task's default, meanMCD50 between tracks and MCD otherwise.
+        names: The names; none for the task's default, meanMCD50 between tracks and MCD otherwise.
         task: ``t2t``, ``i2t`` or ``i2i``.
         definition: ``paper`` or ``released``.
 
@@ -119,7 +119,7 @@ def parse_metrics(names: Sequence[str] | None, task: Task, *, definition: Defini
     known = known_metrics(task)
     by_lower = {name.lower(): metric for name, metric in known.items()}
     chosen: dict[str, Metric] = {}
-    for name in names if names is not None else (DEFAULT_METRIC[task],):
+    for name in names or (DEFAULT_METRIC[task],):
         if name.lower() == "all":
             chosen |= known
             continue

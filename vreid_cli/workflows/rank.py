@@ -25,6 +25,7 @@ from vreid_cli.types.rankings import RankingBlock, RankingFacts
 from vreid_cli.workflows.session import Report, Session
 
 _FILES = (".parquet", ".json", ".txt")
+_PROTOCOLS: dict[str, QueryProtocol] = {"veri": "gallery-tracks", "vehicleid": "random-gallery"}
 
 
 @dataclass(frozen=True)
@@ -119,20 +120,23 @@ def _check_options(session: Session) -> None:
 def _sides(session: Session) -> list[tuple[FeatureSet, FeatureSet]]:
     """Query and gallery of each trial; of a single one where the run's protocol has no random galleries."""
     resolved, chosen = session.resolved, session.settings.rank
-    gallery = _read_side(session, "gallery")
-    from_run = chosen.query_features is None and chosen.gallery_features is None
-    if from_run and gallery.protocol == "random-gallery":
-        if chosen.task != "i2i":
-            raise UsageError(
-                f"--task {chosen.task}: {gallery.dataset} has single images and no tracks", hint="use --task i2i"
-            )
-        return [split_trial(gallery, seed=session.settings.run.seed, trial=n) for n in range(chosen.trials)]
+    if chosen.query_features is None and chosen.gallery_features is None:
+        # Which data set it is, only a run can say; without one there is nothing to rank either.
+        session.need_run()
+        dataset = session.settings.data.dataset
+        if _PROTOCOLS.get(dataset) == "random-gallery":
+            if chosen.task != "i2i":
+                raise UsageError(
+                    f"--task {chosen.task}: {dataset} has single images and no tracks", hint="use --task i2i"
+                )
+            gallery = _read_side(session, "gallery")
+            return [split_trial(gallery, seed=session.settings.run.seed, trial=n) for n in range(chosen.trials)]
     if resolved.typed("rank.trials"):
         raise UsageError(
             f"{resolved.name('rank.trials')}: only runs of data sets with random galleries have trials",
             hint="leave it out",
         )
-    return [(_read_side(session, "query"), gallery)]
+    return [(_read_side(session, "query"), _read_side(session, "gallery"))]
 
 
 def _read_side(session: Session, split: Split) -> FeatureSet:
@@ -144,8 +148,7 @@ def _read_side(session: Session, split: Split) -> FeatureSet:
 
 
 def _with_protocol(features: FeatureSet) -> FeatureSet:
-    protocols: dict[str, QueryProtocol] = {"veri": "gallery-tracks", "vehicleid": "random-gallery"}
-    return replace(features, protocol=protocols.get(features.dataset or "", features.protocol))
+    return replace(features, protocol=_PROTOCOLS.get(features.dataset or "", features.protocol))
 
 
 def _write(job: RankingJob, outputs: Mapping[str, Path]) -> list[str]:

@@ -131,7 +131,6 @@ def test_random_weights_are_a_warning() -> None:
         {"task": "t2i"},
         {"definition": "Paper"},
         {"track_unit": "vehicle"},
-        {"metric": ()},
         {"k1": 0},
         {"lambda_value": 2.0},
     ],
