@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from vreid_cli.config import Layer, resolve
+from vreid_cli.config import Settings
 from vreid_cli.data.options import DataOptions
 from vreid_cli.errors import StoreError, VreidError
 from vreid_cli.extraction.survey import Survey, survey
@@ -18,10 +18,10 @@ from vreid_cli.runtime.files import read_json_object
 from vreid_cli.store.feature_files import open_ranking
 from vreid_cli.store.metadata import read_metadata
 from vreid_cli.store.rankings import facts_to_dict
-from vreid_cli.store.runs import BEST, LAST, LOG, STATE, RunDirectory, latest_run, rankings_in
+from vreid_cli.store.runs import BEST, LAST, LOG, STATE, RunDirectory, rankings_in
 from vreid_cli.types.images import Split
 from vreid_cli.types.rankings import RankingFacts
-from vreid_cli.workflows.session import DRAWN_DATASET, Report, Session
+from vreid_cli.workflows.session import DRAWN_DATASET, Report, RunChoice, Session
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -54,11 +54,9 @@ class InfoReport(Report):
     found: Mapping[str, Any] = field(default_factory=dict)
 
 
-def settle_info(layers: Sequence[Layer], *, command: Sequence[str]) -> Session:
+def choose_run(_: Settings) -> RunChoice:
     """The run that is meant. Nothing is taken from it: it may be damaged, and is told as it is."""
-    resolved = resolve(layers)
-    named = resolved.settings.run.run_dir
-    return Session(resolved, RunDirectory(named) if named is not None else latest_run(), tuple(command))
+    return RunChoice(take_settings=False)
 
 
 def info(session: Session) -> InfoReport:
