@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from vreid_cli.config import Layer, resolve
+from vreid_cli.data.layouts import LAYOUTS
 from vreid_cli.data.options import DataOptions
 from vreid_cli.errors import StoreError, VreidError
 from vreid_cli.extraction.survey import Survey, survey
@@ -21,7 +22,7 @@ from vreid_cli.store.rankings import facts_to_dict
 from vreid_cli.store.runs import BEST, LAST, LOG, STATE, RunDirectory, latest_run, rankings_in
 from vreid_cli.types.images import Split
 from vreid_cli.types.rankings import RankingFacts
-from vreid_cli.workflows.session import DRAWN_DATASET, Report, Session
+from vreid_cli.workflows.session import Report, Session
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -297,7 +298,8 @@ def _next(run: RunDirectory, found: Mapping[str, Any]) -> str | None:
     if not splits:
         return shlex.join(_extract_with_trained(run, training))
     if not any(row["file"] for row in found["rankings"]):
-        return f"vreid rank --run-dir {folder}" + (" --task i2i" if found["dataset"] == DRAWN_DATASET else "")
+        layout = LAYOUTS.get(str(found["dataset"]), LAYOUTS[DataOptions().dataset])
+        return f"{layout.rank_command} --run-dir {folder}"
     if any(row["file"] and (not row["evaluated"] or row["outdated"]) for row in found["rankings"]):
         return f"vreid evaluate --run-dir {folder}"
     return None
@@ -313,7 +315,7 @@ def _extract_with_trained(run: RunDirectory, training: Mapping[str, Any]) -> Ite
 
 
 def _which(wanting: Sequence[str], dataset: object) -> str:
-    usual = ("gallery",) if dataset == DRAWN_DATASET else ("query", "gallery")
+    usual = LAYOUTS.get(str(dataset), LAYOUTS[DataOptions().dataset]).splits
     return "" if set(wanting) <= set(usual) else f" --split {','.join(wanting)}"
 
 
