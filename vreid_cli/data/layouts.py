@@ -1,7 +1,8 @@
 """The table of data-set layouts: all that the rest of the package knows of them.
 
-To add a layout, write its reader (``DataFolders`` and a split in, a ``Listing`` out) and add an entry here: ``--dataset``,
-its help and its checks, the splits that are extracted and the way queries and gallery come about derive from it.
+To add a layout, write its reader (``DataFolders`` and a split in, a ``Listing`` out) and add an entry here:
+``--dataset``, its help and its checks, the splits that are extracted and the way queries and gallery come about
+derive from it.
 Readers are named and not imported, so that the table can be read without the libraries that they need.
 """
 
@@ -34,7 +35,7 @@ class Layout:
         subsets: The usual sizes of its test lists, where it has several; ``--subset`` chooses one.
         default_dir: Folder that is taken where none is named.
         own_folders: Whether ``--query-dir`` and ``--gallery-dir`` may name the folders of the splits.
-        truth: ``"module:function"`` that reads ground truth that lies beside the images: ``(Path) -> ImageTruth | None``.
+        truth: ``"module:function"`` that reads ground truth beside the images: ``(Path) -> ImageTruth | None``.
     """
 
     name: str
@@ -155,8 +156,8 @@ LAYOUTS: dict[str, Layout] = {
         Layout(
             "csv",
             "vreid_cli.data.manifest:read_manifest",
-            "a CSV file, or a folder that holds manifest.csv, with a header: the column path and, where they are known, "
-            "split, track, vehicle, camera, frame, x, y, w, h",
+            "a CSV file, or a folder that holds manifest.csv, with a header: the column path and, where they are "
+            "known, split, track, vehicle, camera, frame, x, y, w, h",
         ),
     )
 }
