@@ -31,6 +31,7 @@ class Layout:
         name: What ``--dataset`` calls it.
         reader: ``"module:function"`` that lists the images of a split: ``(DataFolders, Split) -> Listing``.
         shape: What its folder holds, to follow "expected".
+        note: For help, what its name leaves open.
         protocol: How queries and gallery come about, see :data:`vreid_cli.types.features.QueryProtocol`.
         subsets: The usual sizes of its test lists, where it has several; ``--subset`` chooses one.
         default_dir: Folder that is taken where none is named.
@@ -41,11 +42,17 @@ class Layout:
     name: str
     reader: str
     shape: str
+    note: str = ""
     protocol: QueryProtocol = "separate"
     subsets: tuple[int, ...] = ()
     default_dir: str | None = None
     own_folders: bool = False
     truth: str | None = None
+
+    @property
+    def title(self) -> str:
+        """Its name for help, with the note."""
+        return f"{self.name} ({self.note})" if self.note else self.name
 
     @property
     def splits(self) -> tuple[Split, ...]:
@@ -74,10 +81,14 @@ class Layout:
             DataError: A folder or list is missing, or is not what it should be.
 
         Examples:
-            >>> LAYOUTS["vric"].read(DataFolders(Path("no/such/folder")), "query")
-            Traceback (most recent call last):
-            ...
-            vreid_cli.errors.DataError: there is no folder no/such/folder
+            >>> from pathlib import Path
+            >>> from vreid_cli.data.listing import DataFolders
+            >>> folder = Path("VRIC/gallery_images")
+            >>> folder.mkdir(parents=True)
+            >>> (folder / "a.jpg").touch()
+            >>> _ = Path("VRIC/vric_gallery.txt").write_text("a.jpg 12 3")
+            >>> LAYOUTS["vric"].read(DataFolders(Path("VRIC")), "gallery").records[0].vehicle_id
+            '12'
         """
         for side in ("query", "gallery"):
             if not self.own_folders and getattr(folders, f"{side}_dir") is not None:
@@ -151,6 +162,7 @@ LAYOUTS: dict[str, Layout] = {
             "tracks",
             "vreid_cli.data.tracks:read_tracks",
             "a folder per track, each with its images: query/<track>/<image>.jpg, gallery/<track>/<image>.jpg",
+            note="a folder per track",
             own_folders=True,
         ),
         Layout(
@@ -158,6 +170,7 @@ LAYOUTS: dict[str, Layout] = {
             "vreid_cli.data.manifest:read_manifest",
             "a CSV file, or a folder that holds manifest.csv, with a header: the column path and, where they are "
             "known, split, track, vehicle, camera, frame, x, y, w, h",
+            note="a table of images, or of boxes in frames",
         ),
     )
 }

@@ -76,6 +76,7 @@ class ListingBuilder:
         warnings: What is doubtful, a sentence each.
 
     Examples:
+        >>> from pathlib import Path
         >>> builder = ListingBuilder()
         >>> builder.add("b.jpg", "t1", vehicle_id="0002")
         >>> builder.add("a.jpg", "t1", vehicle_id="0002")
@@ -166,6 +167,7 @@ def make_listing(records: Iterable[ImageRecord], image_root: Path, warnings: Seq
         DataError: There is no image.
 
     Examples:
+        >>> from pathlib import Path
         >>> listing = make_listing([ImageRecord("a.jpg", Path("images/a.jpg"), "t1")], Path("images"))
         >>> listing.records[0].track_id
         't1'
