@@ -93,7 +93,7 @@ class Layout:
         for side in ("query", "gallery"):
             if not self.own_folders and getattr(folders, f"{side}_dir") is not None:
                 raise UsageError(
-                    f"--{side}-dir: the folders of --dataset {self.name} have fixed names below --data-dir",
+                    f"--{side}-dir: the layout {self.name} has folders of its own",
                     hint="give --data-dir; for folders of your own add --dataset tracks",
                 )
         if self.protocol == "random-gallery" and split == "query":

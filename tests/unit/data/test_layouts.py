@@ -58,7 +58,7 @@ def test_folders_of_splits_where_the_layout_has_fixed_ones(dataset: str, tmp_pat
     for folders in (DataFolders(tmp_path, query_dir=tmp_path), DataFolders(tmp_path, gallery_dir=tmp_path)):
         error = refusal(dataset, folders)
         assert isinstance(error, UsageError)
-        assert f"--dataset {dataset}" in error.message
+        assert f"the layout {dataset} has folders of its own" in error.message
 
 
 def test_a_layout_without_queries(tmp_path: Path) -> None:
