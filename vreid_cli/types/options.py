@@ -6,9 +6,11 @@ made of these classes, and the command line derives its options from their field
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 Auto = Literal["auto"]
 Positive = Annotated[int, Field(ge=1)]
@@ -39,3 +41,22 @@ def option(
         panel: The help panel that the option stands in.
     """
     return Field(default, description=help_text, json_schema_extra={"flag": flag, "metavar": metavar, "panel": panel})
+
+
+def choice(table: Mapping[str, object]) -> AfterValidator:
+    """Restrict a text to the keys of a table, as they are when a value is validated.
+
+    Examples:
+        >>> from pydantic import TypeAdapter
+        >>> TypeAdapter(Annotated[str, choice({"a": 1, "b": 2})]).validate_python("b")
+        'b'
+    """
+
+    def check(name: str) -> str:
+        if name not in table:
+            expected = " or ".join(filter(None, [", ".join(map(repr, list(table)[:-1])), repr(list(table)[-1])]))
+            # The kind and context of pydantic's own error for a Literal.
+            raise PydanticCustomError("literal_error", "Input should be {expected}", {"expected": expected})
+        return name
+
+    return AfterValidator(check)
