@@ -53,9 +53,39 @@ class RunDirectory:
         return self.path / "reports"
 
     @property
+    def exports(self) -> Path:
+        """Folder of what other programs read."""
+        return self.path / "exports"
+
+    @property
     def checkpoints(self) -> Path:
         """Folder of what was trained."""
         return self.path / "checkpoints"
+
+    @property
+    def training_state(self) -> Path:
+        """All that a training needs to go on."""
+        return self.checkpoints / STATE
+
+    @property
+    def last_checkpoint(self) -> Path:
+        """The network of the last epoch."""
+        return self.checkpoints / LAST
+
+    @property
+    def best_checkpoint(self) -> Path:
+        """The network of the best epoch."""
+        return self.checkpoints / BEST
+
+    @property
+    def training_log(self) -> Path:
+        """One row an epoch."""
+        return self.path / LOG
+
+    @property
+    def training_curves(self) -> Path:
+        """The rows of the log, as a plot."""
+        return self.path / CURVES
 
     def features(self, split: Split) -> FeatureStore:
         """The feature store of a split."""
@@ -157,6 +187,21 @@ def latest_run(runs_folder: Path = RUNS_FOLDER) -> RunDirectory | None:
         return None
     run = RunDirectory(Path(os.path.normpath(runs_folder / pointer.read_text(encoding="utf-8").strip())))
     return run if run.info_path.is_file() else None
+
+
+def owning_run(path: Path) -> RunDirectory | None:
+    """The run in whose folder of rankings a file lies, named as the file was."""
+    folder = path.parent.resolve()
+    run = RunDirectory(folder.parent)
+    if folder != run.rankings or not run.info_path.is_file():
+        return None
+    # The path as it was given reads better in messages; from inside the folder it would be "..".
+    return RunDirectory(path.parent.parent) if path.parent.name == folder.name else run
+
+
+def rankings_in(folder: Path) -> list[Path]:
+    """The rankings that lie directly in a folder, by name."""
+    return sorted(path for path in folder.glob("*") if path.suffix.lower() in (".parquet", ".json"))
 
 
 def _history_entry(line: str) -> dict[str, Any] | None:

@@ -13,6 +13,8 @@ from vreid_cli.types.arrays import Float32Array, Int64Array, TextArray, text_arr
 
 #: The name of weights that were never trained: what comes from them means nothing.
 RANDOM_WEIGHTS = "random"
+#: The warning that everything carries which comes from such weights.
+MEANINGLESS = "random weights: the features, and all that follows from them, mean nothing"
 
 #: How queries and gallery come about. ``separate``: they are splits of their own. ``gallery-tracks``: query images lie
 #: in gallery tracks, and those whole tracks are the queries between tracks (VeRi). ``random-gallery``: there is one
@@ -83,6 +85,9 @@ class FeatureSet:
         protocol: How that layout says that queries and gallery come about.
         weights: What the weights were called (``veri``, ``random``, a file name); None where unknown.
         warnings: What is doubtful about them.
+        trial: Number of the random split (:func:`~vreid_cli.ranking.trials.split_trial`) that the set is a side of,
+            from 0; None where nothing was split.
+        trial_seed: The seed of that split.
     """
 
     matrix: FeatureMatrix
@@ -97,6 +102,8 @@ class FeatureSet:
     weights: str | None = None
     protocol: QueryProtocol = "separate"
     warnings: tuple[str, ...] = ()
+    trial: int | None = None
+    trial_seed: int | None = None
 
     def __post_init__(self) -> None:
         rows = self.matrix.shape[0]

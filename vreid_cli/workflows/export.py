@@ -13,9 +13,9 @@ from vreid_cli.ranking.tracks import group_tracks, query_tracks_in
 from vreid_cli.runtime.progress import log
 from vreid_cli.store.npz import write_features_npz
 from vreid_cli.store.paper_json import write_features_json
-from vreid_cli.types.features import FeatureSet
+from vreid_cli.types.features import MEANINGLESS, FeatureSet
 from vreid_cli.types.tracks import Tracks
-from vreid_cli.workflows.session import DRAWN_DATASET, MEANINGLESS, Report, Session
+from vreid_cli.workflows.session import DRAWN_DATASET, Report, Session
 
 #: As the authors call their two files.
 _NAMES = {"query": "feat_query", "gallery": "feat_test"}

@@ -13,7 +13,7 @@ from vreid_cli.models.onnx import require_onnx, write_onnx
 from vreid_cli.models.weights import LoadedNetwork, load_network
 from vreid_cli.runtime.progress import log
 from vreid_cli.store.runs import RunDirectory
-from vreid_cli.types.features import RANDOM_WEIGHTS
+from vreid_cli.types.features import MEANINGLESS, RANDOM_WEIGHTS
 from vreid_cli.workflows.network import (
     architecture_name,
     network_label,
@@ -21,7 +21,7 @@ from vreid_cli.workflows.network import (
     weights_name,
     weights_source,
 )
-from vreid_cli.workflows.session import MEANINGLESS, Report, Session
+from vreid_cli.workflows.session import Report, Session
 
 _ENDING = ".onnx"
 

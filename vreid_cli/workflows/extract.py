@@ -23,7 +23,7 @@ from vreid_cli.runtime.devices import choose_device
 from vreid_cli.runtime.progress import log
 from vreid_cli.store.features import PartFacts
 from vreid_cli.store.runs import RUNS_FOLDER, RunDirectory
-from vreid_cli.types.features import RANDOM_WEIGHTS
+from vreid_cli.types.features import MEANINGLESS, RANDOM_WEIGHTS
 from vreid_cli.types.images import Split
 from vreid_cli.workflows.computing import Computing, check_computing, settle_computing
 from vreid_cli.workflows.inputs import absolute, check_subset, chosen_subset, data_folders
@@ -34,7 +34,7 @@ from vreid_cli.workflows.network import (
     weights_name,
     weights_source,
 )
-from vreid_cli.workflows.session import DRAWN_DATASET, MEANINGLESS, Report, Session, read_info
+from vreid_cli.workflows.session import DRAWN_DATASET, Report, Session, read_info
 
 #: What the transform is called by besides where the device decodes: other pixels make other features.
 DEVICE_DECODING = "-nvjpeg"

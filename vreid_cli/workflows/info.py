@@ -18,10 +18,10 @@ from vreid_cli.runtime.files import read_json_object
 from vreid_cli.store.feature_files import open_ranking
 from vreid_cli.store.metadata import read_metadata
 from vreid_cli.store.rankings import facts_to_dict
-from vreid_cli.store.runs import BEST, LAST, LOG, STATE, RunDirectory, latest_run
+from vreid_cli.store.runs import BEST, LAST, LOG, STATE, RunDirectory, latest_run, rankings_in
 from vreid_cli.types.images import Split
 from vreid_cli.types.rankings import RankingFacts
-from vreid_cli.workflows.session import DRAWN_DATASET, Report, Session, rankings_in
+from vreid_cli.workflows.session import DRAWN_DATASET, Report, Session
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -35,7 +35,7 @@ _FOLDERS = ("data_dir", "query_dir", "gallery_dir")
 #: What of a ranking's facts is told.
 _RANKING_FACTS = (
     *("task", "metric", "definition", "track_unit", "query_source", "weights"),
-    *("coverage", "cameras", "top_k", "threshold", "alpha", "rerank", "draw", "gallery_size", "query_count"),
+    *("coverage", "cameras", "top_k", "threshold", "alpha", "rerank", "trial", "gallery_size", "query_count"),
 )
 #: What an evaluation says of the ranking that it scored: where one differs, it was another ranking.
 _SCORED = ("task", "metric", "definition", "track_unit", "coverage", "cameras", "gallery_size", "alpha", "threshold")

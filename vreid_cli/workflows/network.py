@@ -10,8 +10,8 @@ from vreid_cli.config import DEFAULT, Resolved, Settings
 from vreid_cli.errors import UsageError
 from vreid_cli.models.weights import VERI_BLOB, VERI_URL, LoadedNetwork, WeightsSource, architecture_of
 from vreid_cli.runtime.progress import log
-from vreid_cli.types.features import RANDOM_WEIGHTS
-from vreid_cli.workflows.session import MEANINGLESS, Session
+from vreid_cli.types.features import MEANINGLESS, RANDOM_WEIGHTS
+from vreid_cli.workflows.session import Session
 
 
 def architecture_name(resolved: Resolved) -> str:

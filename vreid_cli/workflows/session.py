@@ -20,13 +20,13 @@ from vreid_cli.config import (
     read_layer,
     resolve,
 )
-from vreid_cli.data.labels import LabelPattern
 from vreid_cli.errors import StoreError
 from vreid_cli.runtime.files import read_json_object
 from vreid_cli.runtime.progress import log
 from vreid_cli.store.paper_json import LabelReader
 from vreid_cli.store.runs import LATEST, RUNS_FOLDER, RunDirectory, latest_run
 from vreid_cli.types.features import RANDOM_WEIGHTS
+from vreid_cli.types.labels import LabelPattern
 
 #: What later commands take from run.json: its key, and the setting that it fills.
 _FROM_RUN = {
@@ -47,8 +47,6 @@ _HINTS = {
 
 #: The data set whose protocol draws gallery and queries at random from one split, when they are ranked.
 DRAWN_DATASET = "vehicleid"
-#: Said wherever something comes from weights that were never trained.
-MEANINGLESS = "random weights: the features, and all that follows from them, mean nothing"
 
 
 @dataclass(frozen=True)
@@ -154,21 +152,6 @@ def collect_layers(
         section, key, value = parse_assignment(text)
         assigned.setdefault(section, {})[key] = value
     return [*layers, Layer(ASSIGNMENT, assigned), Layer(COMMAND_LINE, overrides)]
-
-
-def owning_run(path: Path) -> RunDirectory | None:
-    """The run in whose folder of rankings a file lies, named as the file was."""
-    folder = path.parent.resolve()
-    run = RunDirectory(folder.parent)
-    if folder != run.rankings or not run.info_path.is_file():
-        return None
-    # The path as it was given reads better in messages; from inside the folder it would be "..".
-    return RunDirectory(path.parent.parent) if path.parent.name == folder.name else run
-
-
-def rankings_in(folder: Path) -> list[Path]:
-    """The rankings that lie directly in a folder, by name."""
-    return sorted(path for path in folder.glob("*") if path.suffix.lower() in (".parquet", ".json"))
 
 
 def settle(layers: Sequence[Layer], *, command: Sequence[str], use_latest: bool, free: Sequence[str] = ()) -> Session:

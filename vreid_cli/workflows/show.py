@@ -14,11 +14,11 @@ from vreid_cli.ranking.tracks import group_tracks, image_items
 from vreid_cli.reports.sheet import SheetItem, SheetRow, Verdict, draw_sheet, save_sheet
 from vreid_cli.runtime.progress import log
 from vreid_cli.store.feature_files import RankingFile, open_ranking
-from vreid_cli.store.runs import RunDirectory
-from vreid_cli.types.features import FeatureSet
+from vreid_cli.store.runs import RunDirectory, owning_run, rankings_in
+from vreid_cli.types.features import MEANINGLESS, FeatureSet
 from vreid_cli.types.images import Split
 from vreid_cli.types.rankings import RankedItem, RankingFacts
-from vreid_cli.workflows.session import MEANINGLESS, Report, Session, owning_run, rankings_in
+from vreid_cli.workflows.session import Report, Session
 
 _DEFAULT_RANKING = "t2t-meanMCD50.parquet"
 #: Letters of a caption that the narrowest strip of a sheet has room for.
@@ -89,7 +89,7 @@ def describe(facts: RankingFacts, settings: Settings) -> str:
         f"definition {facts.definition or 'unknown'}",
         *([f"track unit {facts.track_unit}"] if facts.track_unit else []),
         *facts.recipe,
-        *([f"draw {facts.draw} of gallery and queries (seed {facts.draw_seed})"] if facts.draw is not None else []),
+        *([f"trial {facts.trial} of gallery and queries (seed {facts.trial_seed})"] if facts.trial is not None else []),
         f"{facts.cameras} cameras",
         *([facts.listed] if facts.listed else []),
         f"ranks leave out {left_out} (--same-camera {settings.evaluate.same_camera})",
