@@ -21,8 +21,9 @@ from safetensors.torch import load_file
 from tiny import Vreid, draw
 
 from vreid_cli.config import list_presets
-from vreid_cli.models.backbones import BACKBONES, build_random
+from vreid_cli.models.backbones import BACKBONES
 from vreid_cli.models.checkpoint import save_checkpoint
+from vreid_cli.models.network import build_random
 from vreid_cli.models.transforms import Transform
 from vreid_cli.runtime import extras
 from vreid_cli.training.options import TrainingOptions

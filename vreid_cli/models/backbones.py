@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+_STANDARD = Transform(resize=256, crop=224)
+
 
 @dataclass(frozen=True)
 class Backbone:
@@ -49,7 +51,7 @@ class Backbone:
     name: str
     dimension: int
     head: str
-    transform: Transform = Transform(resize=256, crop=224)
+    transform: Transform = _STANDARD
     build: Callable[[], nn.Module] | None = None
     latent: Callable[[nn.Module, torch.Tensor], torch.Tensor] | None = None
     ignored: tuple[str, ...] = ()

@@ -92,8 +92,8 @@ def _cached(url: str, check: Callable[[Path], str | None], downloads: DownloadOp
     path = cache_folder(downloads.cache_dir) / name
     if not path.is_file():
         advice = (
-            f"without a network: fetch that address elsewhere and put the file at {path}; "
-            "or give your own with --weights FILE, or --weights random to try things out"
+            "try a mirror (model.weights_url); without a network: fetch the file elsewhere and put it at "
+            f"{path}; or give your own with --weights FILE, or --weights random to try things out"
         )
         fetch(Download(url, path, check, timeout=downloads.download_timeout, advice=advice, error=WeightsError))
     elif wrong := check(path):

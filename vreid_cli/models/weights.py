@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from vreid_cli.models.checkpoint import (
     check_weights_file,
     load_trunk,
     named_architecture,
+    network_state,
     read_checkpoint,
     read_facts,
     restore_network,
@@ -135,6 +137,38 @@ def architecture_of(weights: str) -> str | None:
         return None
     check_weights_file(path)
     return named_architecture(read_facts(path), path)
+
+
+def with_classifier(loaded: LoadedNetwork, classes: Sequence[str], *, neck: bool, seed: int) -> Network:
+    """A new network to train: the loaded weights, and a classifier for these vehicles.
+
+    Args:
+        loaded: The weights to start from; not changed. Their classifier is kept if it is for the same vehicles
+            and the same kind of neck.
+        classes: Names of the vehicles.
+        neck: Whether a batch normalisation stands between trunk and classifier.
+        seed: Makes what the weights do not hold.
+
+    Examples:
+        >>> network = with_classifier(load_network("random", arch="resnet18"), ["a", "b", "c"], neck=False, seed=0)
+        >>> network.head
+        Linear(in_features=512, out_features=3, bias=True)
+    """
+    network = build_random(loaded.network.backbone, seed=seed, classes=len(classes), neck=neck)
+    state, has_neck = network_state(loaded.network), loaded.network.neck is not None
+    if loaded.classes == tuple(classes) and has_neck == neck:
+        restore_network(network, state, source=loaded.weights)
+        return network
+    load_trunk(network, state, source=loaded.weights)
+    if loaded.classes:
+        log.info(
+            "the weights' classifier of %d classes was dropped; a new one of %d was made",
+            len(loaded.classes),
+            len(classes),
+        )
+    if has_neck and not neck:
+        log.info("the weights' neck was dropped: this recipe has none")
+    return network
 
 
 def _find_backbone(arch: str | None, weights: str) -> Backbone:
