@@ -8,38 +8,50 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from vreid_cli.models.backbones import BACKBONES
-from vreid_cli.models.sources import SOURCES
-from vreid_cli.types.options import Options, choice, option
+from vreid_cli.models.sources import SOURCES, default_weights
+from vreid_cli.types.options import FILES, NETWORK, Choice, Options, option
 
-Architecture = Annotated[str, choice(BACKBONES)]
+_DEFAULT = "densenet201"
+_NAMED = ", ".join(f"{source.help} ({name})" for name, source in SOURCES.items())
 
 
 class DownloadOptions(Options):
     """Where downloaded weights are kept, and where they come from."""
 
-    cache_dir: Path | None = option(None, "Folder of downloaded weights and exports. [the user's cache folder]")
-    weights_url: str | None = option(None, "Address of the authors' checkpoint, as on a mirror.")
-    weights_blob: str | None = option(None, "Git blob id of the authors' checkpoint.")
+    cache_dir: Path | None = option(
+        None, "Folder that downloads are kept in.", metavar="DIR", panel=NETWORK, shown="the user's cache folder"
+    )
+    weights_url: str | None = option(
+        None, "Where else to download the weights veri from.", metavar="URL", panel=NETWORK, shown=""
+    )
+    weights_blob: str | None = option(
+        None, "The git blob id that the download must have.", metavar="SHA1", panel=NETWORK, shown=""
+    )
     download_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = option(
-        30.0, "Seconds to wait for the server."
+        30.0, "Seconds to wait for a server.", metavar="SECONDS", panel=NETWORK
     )
 
 
 class ModelOptions(DownloadOptions):
     """``[model]``: the network and its weights."""
 
-    arch: Architecture = option("densenet201", f"The network: {', '.join(BACKBONES)}.", metavar="NAME")
+    arch: Annotated[str, Choice(BACKBONES)] = option(
+        _DEFAULT, f"The network: {', '.join(BACKBONES)}.", metavar="NAME", panel=NETWORK
+    )
     weights: str | None = option(
         None,
-        f"Its weights: {'; '.join(f'{name}, {source.help}' for name, source in SOURCES.items())}; or a .pth, .pt or "
-        ".safetensors file.",
+        f"Its weights: {_NAMED}, or a .pth, .pt or .safetensors file.",
         metavar="|".join([*SOURCES, "FILE"]),
+        panel=NETWORK,
+        shown=default_weights(_DEFAULT),
     )
 
 
 class ExportOptions(Options):
     """``[export]``: where features or the model go, and in which form."""
 
-    output: Path | None = None
-    format: Literal["json", "npz"] = "json"
-    force: bool = False
+    output: Path | None = option(
+        None, "Where to write.", flag="--output -o", metavar="PATH", panel=FILES, shown="exports/ of the run"
+    )
+    format: Literal["json", "npz"] = option("json", "The JSON of the paper's code, or NumPy arrays.")
+    force: bool = option(False, "Replace a file that is there and was made otherwise.", panel=FILES)

@@ -312,7 +312,7 @@ def _rules(session: Session) -> Rules:
         ap_rule=chosen.ap,
         ranks=sorted(set(chosen.ranks)),
         without_positive=chosen.without_positive,
-        draws=chosen.draws,
+        draws=chosen.resamples,
         seed=session.settings.run.seed,
         by_camera="camera" in chosen.by,
         by_length="length" in chosen.by,

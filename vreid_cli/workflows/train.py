@@ -139,7 +139,7 @@ def train(session: Session) -> TrainReport | None:
                 for path in earlier:
                     path.unlink()
             learner, notes = _make_learner(run, lesson, executor=executor)
-            _say_what_is_learned(lesson, learner)
+            _say_what_is_learned(lesson, learner, session.settings.train.recipe)
             for note in notes:
                 log.warning("%s", note)
             with _telling_how_to_go_on(run), _files(run, lesson, learner) as files:
@@ -389,12 +389,12 @@ def _make_learner(run: RunDirectory, lesson: _Lesson, *, executor: Executor) -> 
     return learner, notes
 
 
-def _say_what_is_learned(lesson: _Lesson, learner: Learner) -> None:
-    trainable, recipe = lesson.trainable, learner.recipe
+def _say_what_is_learned(lesson: _Lesson, learner: Learner, recipe: str) -> None:
+    trainable = lesson.trainable
     held_out = len({record.vehicle_id for record in lesson.vehicles.held_out})
     log.info(
         "recipe %s: %s from %s on %s, %d vehicles in %d images, %d vehicles held out",
-        recipe.recipe,
+        recipe,
         trainable.network.backbone.name,
         trainable.weights,
         learner.executor.device,
