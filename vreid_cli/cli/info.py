@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vreid_cli.cli.command import LATEST_RUN, Command, Wording
 
@@ -12,12 +12,18 @@ if TYPE_CHECKING:
     from vreid_cli.workflows.info import InfoReport
 
 
+def _json(report: InfoReport) -> dict[str, Any]:
+    from vreid_cli.reports.overview import overview_json
+
+    return overview_json(report.run)
+
+
 def _render(report: InfoReport, console: Console) -> None:
     from rich.table import Table
 
-    from vreid_cli.reports.overview import overview
+    from vreid_cli.reports.overview import print_overview
 
-    for piece in overview(report.found):
+    for piece in print_overview(report.run):
         # Lines are not broken where a path or a command is to be copied from them.
         console.print(piece, soft_wrap=not isinstance(piece, Table))
 
@@ -39,5 +45,5 @@ COMMAND = Command(
     workflow="vreid_cli.workflows.info:info",
     choose_run="vreid_cli.workflows.info:choose_run",
     render=_render,
-    to_json=lambda report: report.found,
+    to_json=_json,
 )
