@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from vreid_cli.config import Layer, resolve
+from vreid_cli.data.layouts import LAYOUTS
 from vreid_cli.data.options import DataOptions
 from vreid_cli.errors import StoreError, VreidError
 from vreid_cli.extraction.survey import Survey, survey
@@ -21,7 +22,7 @@ from vreid_cli.store.metadata import read_metadata
 from vreid_cli.store.rankings import facts_to_dict
 from vreid_cli.store.runs import HistoryEntry, RunDirectory, latest_run, rankings_in
 from vreid_cli.types.rankings import RankingFacts
-from vreid_cli.workflows.session import DRAWN_DATASET, Report, Session
+from vreid_cli.workflows.session import Report, Session
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -245,12 +246,12 @@ def _history(run: RunDirectory) -> tuple[list[HistoryEntry], str | None]:
 
 def _next(run: RunDirectory, found: RunOverview) -> str | None:
     """The command that brings the run further; None where nothing is left to do."""
-    folder, dataset = shlex.quote(str(run.path)), found.made_by["dataset"]
+    folder = shlex.quote(str(run.path))
+    layout = LAYOUTS.get(str(found.made_by["dataset"]), LAYOUTS[DataOptions().dataset])
     unfinished = [split for split, one in found.splits.items() if one.state != "complete"]
     if unfinished or not (found.splits or found.training):
         gone = "".join(f" --{key.replace('_', '-')} …" for key, there in found.made_by.exists.items() if there is False)
-        usual = ("gallery",) if dataset == DRAWN_DATASET else ("query", "gallery")
-        split = "" if set(unfinished) <= set(usual) else f" --split {','.join(unfinished)}"
+        split = "" if set(unfinished) <= set(layout.splits) else f" --split {','.join(unfinished)}"
         return f"vreid extract --run-dir {folder}{gone}{split}"
     if found.training is not None and found.training.next is not None:
         return found.training.next
@@ -258,7 +259,7 @@ def _next(run: RunDirectory, found: RunOverview) -> str | None:
         return shlex.join(_extract_with_trained(run, found.training))
     rankings = [row for row in found.rankings if row.file]
     if not rankings:
-        return f"vreid rank --run-dir {folder}" + (" --task i2i" if dataset == DRAWN_DATASET else "")
+        return f"{layout.rank_command} --run-dir {folder}"
     if any(not row.evaluated or row.outdated for row in rankings):
         return f"vreid evaluate --run-dir {folder}"
     return None

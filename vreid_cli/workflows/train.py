@@ -14,7 +14,7 @@ import torch
 
 from vreid_cli import __version__
 from vreid_cli.config import Layer, Settings, find_config, read_layer, resolve
-from vreid_cli.data.layouts import READERS
+from vreid_cli.data.layouts import LAYOUTS
 from vreid_cli.data.listing import Listing
 from vreid_cli.data.options import DataOptions
 from vreid_cli.errors import DataError, StoreError, UsageError, VreidError
@@ -177,7 +177,7 @@ class _Lesson:
 
 def _prepare(session: Session, executor: Executor) -> _Lesson:
     settings = session.settings
-    listing = READERS[settings.data.dataset](data_folders(settings), "train")
+    listing = LAYOUTS[settings.data.dataset].read(data_folders(settings), "train")
     vehicles = divide(listing.records, held_out=settings.train.held_out)
     _refuse_what_cannot_be_found(vehicles.held_out)
     _refuse_known_vehicles(settings, {record.vehicle_id or "" for record in vehicles.learned})
@@ -337,7 +337,7 @@ def _refuse_known_vehicles(settings: Settings, learned: set[str]) -> None:
     splits: tuple[Split, ...] = ("query", "gallery")
     for split in splits:
         try:
-            listing = READERS[settings.data.dataset](data_folders(settings), split)
+            listing = LAYOUTS[settings.data.dataset].read(data_folders(settings), split)
         except VreidError as error:
             log.debug("%s: not compared with the vehicles that are learned: %s", split, error.message)
             continue
