@@ -14,8 +14,9 @@ import pytest
 from PIL import Image
 
 from vreid_cli.cli.app import run
-from vreid_cli.models.backbones import BACKBONES, build_random
+from vreid_cli.models.backbones import BACKBONES
 from vreid_cli.models.checkpoint import save_checkpoint
+from vreid_cli.models.network import build_random
 from vreid_cli.models.transforms import Transform
 from vreid_cli.store.rankings import RANKING_SCHEMA
 

@@ -16,8 +16,9 @@ from vreid_cli.config import Layer, Settings, resolve
 from vreid_cli.data.layouts import LAYOUTS
 from vreid_cli.data.listing import DataFolders
 from vreid_cli.errors import StoreError
-from vreid_cli.models.backbones import BACKBONES, build_random
+from vreid_cli.models.backbones import BACKBONES
 from vreid_cli.models.checkpoint import save_checkpoint
+from vreid_cli.models.network import build_random
 from vreid_cli.models.transforms import Transform
 from vreid_cli.runtime.devices import choose_device
 from vreid_cli.runtime.files import write_json

@@ -16,7 +16,8 @@ from vreid_cli.config import Settings
 from vreid_cli.data.layouts import LAYOUTS
 from vreid_cli.data.listing import Listing
 from vreid_cli.extraction.extract import ExtractionOptions, SplitSummary, extract_split
-from vreid_cli.models.weights import NAMED_WEIGHTS, LoadedNetwork, load_network
+from vreid_cli.models.sources import SOURCES
+from vreid_cli.models.weights import LoadedNetwork, load_network
 from vreid_cli.runtime.arrow import release_memory
 from vreid_cli.runtime.devices import choose_device
 from vreid_cli.runtime.progress import log
@@ -31,7 +32,6 @@ from vreid_cli.workflows.network import (
     say_what_was_loaded,
     settle_architecture,
     weights_name,
-    weights_source,
 )
 from vreid_cli.workflows.session import Report, Session, read_info
 
@@ -86,7 +86,7 @@ def extract(session: Session) -> ExtractReport:
     for warning in warnings:
         log.warning("%s", warning)
     release_memory()  # what the readers took is more than what they keep, and the network needs room
-    loaded = load_network(settings.model.arch, weights, seed=settings.run.seed, source=weights_source(settings))
+    loaded = load_network(weights, arch=settings.model.arch, seed=settings.run.seed, downloads=settings.model)
     say_what_was_loaded(loaded, settings)
     run = session.run or RunDirectory(default_run_dir(settings, weights))
     started = time.monotonic()
@@ -231,4 +231,4 @@ def _info(settings: Settings, loaded: LoadedNetwork) -> dict[str, Any]:
 
 def _weights_to_find_again(settings: Settings) -> str | None:
     weights = weights_name(settings, settings.model.arch)
-    return weights if weights in NAMED_WEIGHTS else absolute(Path(weights))
+    return weights if weights in SOURCES else absolute(Path(weights))
