@@ -10,8 +10,9 @@ import pytest
 import torch
 from tiny import EXTRACT, TRACKS, Vreid, draw, draw_tracks
 
-from vreid_cli.models.backbones import BACKBONES, build_random
+from vreid_cli.models.backbones import BACKBONES
 from vreid_cli.models.checkpoint import save_checkpoint
+from vreid_cli.models.network import build_random
 from vreid_cli.models.transforms import Transform
 from vreid_cli.store.features import FeatureStore
 from vreid_cli.training.state import EpochResult, Scores, TrainingState, save_state
@@ -278,7 +279,7 @@ def test_no_line_is_wider_than_the_terminal(
     vreid("rank", "--metric", "all")
     vreid("rank", "--definition", "released", "--cameras", "other", "--rerank")
     vreid("evaluate")
-    monkeypatch.setattr("vreid_cli.cli.execute._WIDTH_OF_NO_TERMINAL", width)
+    monkeypatch.setattr("vreid_cli.cli.output._WIDTH_OF_NO_TERMINAL", width)
     table = [line for line in vreid("info", ready).splitlines() if "t2t-" in line and "vreid" not in line]
     assert len(table) >= 12
     assert max(map(len, (line.rstrip() for line in table))) <= width

@@ -18,9 +18,7 @@ class RankingOptions(Options):
     """``[rank]``: what is compared with what, and by which metric."""
 
     task: Task = option("t2t", "Tracks against tracks, images against tracks, or images against images.", panel=_WHAT)
-    metric: tuple[str, ...] = option(
-        (), metrics_help(), metavar="NAME,…|all", panel=_WHAT, shown="meanMCD50, or MCD"
-    )
+    metric: tuple[str, ...] = option((), metrics_help(), metavar="NAME,…|all", panel=_WHAT, shown="meanMCD50, or MCD")
     definition: Definition = option(
         "paper", "The paper's formula, or what the authors' released code computes (t2t).", panel=_WHAT
     )

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vreid_cli.data.veri_truth import read_truth
+from vreid_cli.config import Settings
+from vreid_cli.data.layouts import LAYOUTS
 from vreid_cli.errors import DataError, StoreError
 from vreid_cli.evaluation.assess import Assessment, Rules, assess
 from vreid_cli.evaluation.scores import Evaluation
@@ -28,7 +29,7 @@ from vreid_cli.store.query_scores import check_table_path, write_query_scores
 from vreid_cli.store.runs import RunDirectory, owning_run, rankings_in
 from vreid_cli.types.features import MEANINGLESS
 from vreid_cli.types.rankings import RankingFacts
-from vreid_cli.workflows.session import Report, Session, read_info
+from vreid_cli.workflows.session import Report, RunChoice, Session, read_info
 
 #: How far the CMC curve of a plot goes.
 PLOTTED_RANKS = 50
@@ -249,6 +250,13 @@ class EvaluateReport(Report):
     metrics: tuple[str, ...] = ()
 
 
+def choose_run(settings: Settings) -> RunChoice:
+    """The run whose rankings are scored; none where rankings are named."""
+    named = bool(settings.evaluate.rankings)
+    # Parquet holds its labels; only those of the paper's JSON are read from names.
+    return RunChoice(use_latest=not named, free=("data.label_pattern",) if named else ())
+
+
 def evaluate(session: Session) -> EvaluateReport:
     """Score the rankings that are named (a folder stands for those in it), or every ranking of the run.
 
@@ -453,12 +461,12 @@ def _evaluate_one(session: Session, path: Path, rules: Rules) -> EvaluatedRankin
 
 
 def _stated_truth(session: Session, path: Path, facts: RankingFacts) -> StatedTruth | None:
-    """VeRi's index files, where the run's data folder has them."""
-    run = owning_run(path)
-    if facts.dataset != "veri" or facts.task is None or run is None:
+    """The data set's own ground truth, where its layout has one and the run's data folder has its files."""
+    run, layout = owning_run(path), LAYOUTS.get(facts.dataset or "")
+    if layout is None or facts.task is None or run is None:
         return None
     data_dir = read_info(run).get("data_dir")
-    truth = read_truth(Path(data_dir)) if data_dir and Path(data_dir).is_dir() else None
+    truth = layout.read_truth(Path(data_dir)) if data_dir and Path(data_dir).is_dir() else None
     if truth is None or facts.task == "i2i":
         return None if truth is None else StatedTruth(truth)
     if not run.features("gallery").is_complete():

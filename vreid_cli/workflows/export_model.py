@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vreid_cli import __version__
+from vreid_cli.config import Settings
 from vreid_cli.errors import StoreError, UsageError
 from vreid_cli.models.onnx import require_onnx, write_onnx
 from vreid_cli.models.weights import LoadedNetwork, load_network
@@ -19,9 +20,8 @@ from vreid_cli.workflows.network import (
     network_label,
     say_what_was_loaded,
     weights_name,
-    weights_source,
 )
-from vreid_cli.workflows.session import Report, Session
+from vreid_cli.workflows.session import Report, RunChoice, Session
 
 _ENDING = ".onnx"
 
@@ -49,6 +49,11 @@ class ModelReport(Report):
     seconds: float = 0.0
 
 
+def choose_run(settings: Settings) -> RunChoice:
+    """The run whose network is written; weights that are named need none."""
+    return RunChoice(use_latest=settings.model.weights is None)
+
+
 def export_model(session: Session) -> ModelReport:
     """Write the network of the run, or the one that was asked for, as ONNX.
 
@@ -62,7 +67,7 @@ def export_model(session: Session) -> ModelReport:
     arch = architecture_name(session.resolved)
     weights = weights_name(settings, arch)
     path = _output(session, run, name=network_label(arch, weights))
-    loaded = load_network(arch, weights, seed=settings.run.seed, source=weights_source(settings))
+    loaded = load_network(weights, arch=arch, seed=settings.run.seed, downloads=settings.model)
     _check_digest(run, loaded, weights=weights)
     say_what_was_loaded(loaded, settings)
     meaningless = loaded.weights == RANDOM_WEIGHTS
@@ -78,7 +83,7 @@ def export_model(session: Session) -> ModelReport:
         weights=loaded.weights,
         weights_digest=loaded.digest,
         side=loaded.transform.crop,
-        width=loaded.network.backbone.width,
+        width=loaded.dimension,
         parity=parity,
         seconds=time.monotonic() - started,
     )

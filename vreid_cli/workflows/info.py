@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import shlex
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from vreid_cli.config import Layer, resolve
+from vreid_cli.config import Settings
+from vreid_cli.data.layouts import LAYOUTS
 from vreid_cli.data.options import DataOptions
 from vreid_cli.errors import StoreError, VreidError
 from vreid_cli.extraction.survey import Survey, survey
@@ -19,9 +20,9 @@ from vreid_cli.runtime.files import read_json_object
 from vreid_cli.store.feature_files import open_ranking
 from vreid_cli.store.metadata import read_metadata
 from vreid_cli.store.rankings import facts_to_dict
-from vreid_cli.store.runs import HistoryEntry, RunDirectory, latest_run, rankings_in
+from vreid_cli.store.runs import HistoryEntry, RunDirectory, rankings_in
 from vreid_cli.types.rankings import RankingFacts
-from vreid_cli.workflows.session import DRAWN_DATASET, Report, Session
+from vreid_cli.workflows.session import Report, RunChoice, Session
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -43,11 +44,9 @@ class InfoReport(Report):
     run: RunOverview
 
 
-def settle_info(layers: Sequence[Layer], *, command: Sequence[str]) -> Session:
-    """The run that is meant. Nothing is taken from it: it may be damaged."""
-    resolved = resolve(layers)
-    named = resolved.settings.run.run_dir
-    return Session(resolved, RunDirectory(named) if named is not None else latest_run(), tuple(command))
+def choose_run(_: Settings) -> RunChoice:
+    """The run that is meant. Nothing is taken from it: it may be damaged, and is told as it is."""
+    return RunChoice(take_settings=False)
 
 
 def info(session: Session) -> InfoReport:
@@ -245,12 +244,12 @@ def _history(run: RunDirectory) -> tuple[list[HistoryEntry], str | None]:
 
 def _next(run: RunDirectory, found: RunOverview) -> str | None:
     """The command that brings the run further; None where nothing is left to do."""
-    folder, dataset = shlex.quote(str(run.path)), found.made_by["dataset"]
+    folder = shlex.quote(str(run.path))
+    layout = LAYOUTS.get(str(found.made_by["dataset"]), LAYOUTS[DataOptions().dataset])
     unfinished = [split for split, one in found.splits.items() if one.state != "complete"]
     if unfinished or not (found.splits or found.training):
         gone = "".join(f" --{key.replace('_', '-')} …" for key, there in found.made_by.exists.items() if there is False)
-        usual = ("gallery",) if dataset == DRAWN_DATASET else ("query", "gallery")
-        split = "" if set(unfinished) <= set(usual) else f" --split {','.join(unfinished)}"
+        split = "" if set(unfinished) <= set(layout.splits) else f" --split {','.join(unfinished)}"
         return f"vreid extract --run-dir {folder}{gone}{split}"
     if found.training is not None and found.training.next is not None:
         return found.training.next
@@ -258,7 +257,7 @@ def _next(run: RunDirectory, found: RunOverview) -> str | None:
         return shlex.join(_extract_with_trained(run, found.training))
     rankings = [row for row in found.rankings if row.file]
     if not rankings:
-        return f"vreid rank --run-dir {folder}" + (" --task i2i" if dataset == DRAWN_DATASET else "")
+        return f"{layout.rank_command} --run-dir {folder}"
     if any(not row.evaluated or row.outdated for row in rankings):
         return f"vreid evaluate --run-dir {folder}"
     return None

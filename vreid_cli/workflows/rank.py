@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Protocol
 
-from vreid_cli.config import RankSettings
+from vreid_cli.config import RankSettings, Settings
 from vreid_cli.errors import DataError, StoreError, UsageError
 from vreid_cli.ranking.diagnostics import Diagnostics
 from vreid_cli.ranking.metrics import parse_metrics
@@ -22,7 +22,7 @@ from vreid_cli.store.submission import write_submission
 from vreid_cli.types.features import FeatureSet, QueryProtocol
 from vreid_cli.types.images import Split
 from vreid_cli.types.rankings import RankingBlock, RankingFacts
-from vreid_cli.workflows.session import Report, Session
+from vreid_cli.workflows.session import Report, RunChoice, Session
 
 _FILES = (".parquet", ".json", ".txt")
 _PROTOCOLS: dict[str, QueryProtocol] = {"veri": "gallery-tracks", "vehicleid": "random-gallery"}
@@ -49,6 +49,13 @@ class RankReport(Report):
 
 class _Writer(Protocol):
     def append(self, block: RankingBlock) -> None: ...
+
+
+def choose_run(settings: Settings) -> RunChoice:
+    """The run whose features are ranked; none where both sides come from elsewhere."""
+    elsewhere = [path is not None for path in (settings.rank.query_features, settings.rank.gallery_features)]
+    # Labels of a run's features were read by extract; only those of features from elsewhere are read here.
+    return RunChoice(use_latest=not all(elsewhere), free=("data.label_pattern",) if any(elsewhere) else ())
 
 
 def rank(session: Session) -> RankReport:

@@ -32,14 +32,15 @@ from vreid_cli.extraction import loading, planning
 from vreid_cli.extraction.extract import ExtractionOptions, SplitSummary, extract_split
 from vreid_cli.extraction.forward import Extractor, Pending, choose_batch_size, measure_batch_size
 from vreid_cli.extraction.loading import Batch, ImageDataset, load_batches
-from vreid_cli.models.backbones import BACKBONES, Backbone, build_random
+from vreid_cli.models.backbones import BACKBONES, Backbone
+from vreid_cli.models.network import build_random
 from vreid_cli.models.transforms import Transform
 from vreid_cli.models.weights import LoadedNetwork, weights_digest
 from vreid_cli.runtime.workers import choose_workers, follow_parent
 from vreid_cli.store.features import FeatureStore
 from vreid_cli.store.runs import RunDirectory
-from vreid_cli.workflows.extract import FREE_SETTINGS, ExtractReport, extract
-from vreid_cli.workflows.session import settle
+from vreid_cli.workflows.extract import ExtractReport, choose_run, extract
+from vreid_cli.workflows.session import resolve_session
 
 SMALL = Transform(resize=40, crop=32)
 CPU = torch.device("cpu")
@@ -54,12 +55,10 @@ def _build_tiny() -> nn.Module:
 
 TINY = Backbone(
     name="tiny",
-    width=10,
+    dimension=10,
     transform=SMALL,
     build=_build_tiny,
     head="6",
-    latent=lambda trunk, images: trunk(images),
-    imagenet=None,
 )
 
 
@@ -1044,7 +1043,7 @@ def run_command(bench: Bench, run_dir: Path, **extra: dict[str, object]) -> Extr
     }
     for section, table in extra.items():
         values[section] = {**values.get(section, {}), **table}
-    return extract(settle([Layer("test", values)], command=(), use_latest=False, free=FREE_SETTINGS))
+    return extract(resolve_session([Layer("test", values)], choose_run=choose_run))
 
 
 @pytest.fixture
