@@ -29,7 +29,7 @@ from vreid_cli.store.query_scores import check_table_path, write_query_scores
 from vreid_cli.store.runs import RunDirectory, owning_run, rankings_in
 from vreid_cli.types.features import MEANINGLESS
 from vreid_cli.types.rankings import RankingFacts
-from vreid_cli.workflows.session import Report, RunChoice, Session, read_info
+from vreid_cli.workflows.session import Report, RunChoice, Session
 
 #: How far the CMC curve of a plot goes.
 PLOTTED_RANKS = 50
@@ -465,7 +465,7 @@ def _stated_truth(session: Session, path: Path, facts: RankingFacts) -> StatedTr
     run, layout = owning_run(path), LAYOUTS.get(facts.dataset or "")
     if layout is None or facts.task is None or run is None:
         return None
-    data_dir = read_info(run).get("data_dir")
+    data_dir = run.read_info().get("data_dir")
     truth = layout.read_truth(Path(data_dir)) if data_dir and Path(data_dir).is_dir() else None
     if truth is None or facts.task == "i2i":
         return None if truth is None else StatedTruth(truth)
