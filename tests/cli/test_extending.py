@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ from tiny import Vreid, draw, draw_tracks
 from vreid_cli.data.layouts import LAYOUTS
 from vreid_cli.models.backbones import BACKBONES
 from vreid_cli.models.sources import SOURCES
+from vreid_cli.ranking.metrics import AGGREGATIONS, DISTANCES
 from vreid_cli.store.features import FeatureStore
 
 GUIDE = Path(__file__).resolve().parents[2] / "CONTRIBUTING.md"
@@ -66,6 +68,40 @@ def test_weights(toy: Any, vreid: Vreid, weights: Path, monkeypatch: pytest.Monk
     assert FeatureStore(Path("run/features/gallery")).read().weights == "lab"
 
 
+def ranked_by(vreid: Vreid, *arguments: str) -> dict[str, Any]:
+    """A ranking of two tracks as the paper's JSON, which names distance and aggregation apart."""
+    sides = {"q": {"0001_c001": [[0, 0], [3, 1]]}, "g": {"0001_c002": [[1, 1]], "0002_c002": [[4, 4], [5, 1]]}}
+    for name, tracks in sides.items():
+        Path(f"{name}.json").write_text(json.dumps(tracks))
+    vreid("rank", "--query-features", "q.json", "--gallery-features", "g.json", "-o", "r.json", "--force", *arguments)
+    found: dict[str, Any] = json.loads(Path("r.json").read_text())
+    return found
+
+
+@guide("Add a distance")
+def test_distance(toy: Any, vreid: Vreid, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(DISTANCES, toy.name, toy.entry)
+    found = ranked_by(vreid, "--metric", "mean50mcb")
+    assert (found["metric"], found["aggregation"]) == ("MCB", "mean50")
+    # From (0, 0) and (3, 1): 2 and 2 to the first track, 6 and 2 to the second's nearest image.
+    near, far = found["tracks"]["0001_c001"]["ranking"].values()
+    assert (near["id"], near["distance"], far["id"], far["distance"]) == ("0001_c002", 2, "0002_c002", 4)
+    (result,) = vreid.json("evaluate", "r.json")["results"]
+    assert (result["metric"], result["mAP"]) == ("meanMCB50", 1.0)
+    images = ranked_by(vreid, "--task", "i2t", "--metric", "MCB")
+    assert (images["metric"], images["aggregation"]) == ("MCB", None)
+    assert "did you mean 'minMCB'" in vreid.error("rank", "--metric", "minMCBB", code=2)["hint"]
+
+
+@guide("Add an aggregation")
+def test_aggregation(toy: Any, vreid: Vreid, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(AGGREGATIONS, toy.name, toy.places)
+    found = ranked_by(vreid, "--metric", "maxMED")
+    assert (found["metric"], found["aggregation"]) == ("MED", "max")
+    near, far = found["tracks"]["0001_c001"]["ranking"].values()
+    assert (near["distance"], far["distance"]) == (2, pytest.approx(26**0.5))
+
+
 @guide("Add a layout")
 def test_layout(toy: Any, vreid: Vreid, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(LAYOUTS, toy.layout.name, toy.layout)
@@ -83,6 +119,8 @@ def test_layout(toy: Any, vreid: Vreid, weights: Path, monkeypatch: pytest.Monke
 ENTRIES = {
     "Add a backbone": "from vreid_cli.models.backbones import BACKBONES; BACKBONES[backbone.name] = backbone",
     "Add weights with a name": "from vreid_cli.models.sources import SOURCES; SOURCES[source.name] = source",
+    "Add a distance": "from vreid_cli.ranking.metrics import DISTANCES; DISTANCES[name] = entry",
+    "Add an aggregation": "from vreid_cli.ranking.metrics import AGGREGATIONS; AGGREGATIONS[name] = places",
     "Add a layout": "from vreid_cli.data.layouts import LAYOUTS; LAYOUTS[layout.name] = layout",
 }
 
@@ -92,6 +130,8 @@ ENTRIES = {
     [
         ("Add a backbone", "extract", "regnet_y_400mf"),
         ("Add weights with a name", "extract", "those of our lab"),
+        ("Add a distance", "rank", "medMCB50"),
+        ("Add an aggregation", "rank", "maxMCD"),
         ("Add a layout", "extract", "flat"),
     ],
 )
