@@ -6,7 +6,7 @@ For notebooks::
 
     query = vreid.read_features("feat_query.json")
     gallery = vreid.read_features("feat_test.json")
-    rankings = vreid.rank(query, gallery, vreid.RankingOptions(metrics=("meanMCD50",)))
+    rankings = vreid.rank(query, gallery, vreid.RankingOptions(metric=("meanMCD50",)))
     print(vreid.evaluate(rankings["meanMCD50"]).mean_ap)
 """
 
@@ -21,8 +21,7 @@ _HOMES = {
     "Evaluation": "vreid_cli.evaluation.scores:Evaluation",
     "FeatureSet": "vreid_cli.types.features:FeatureSet",
     "Ranking": "vreid_cli.types.rankings:Ranking",
-    "RankingOptions": "vreid_cli.ranking.rank:RankingOptions",
-    "RerankOptions": "vreid_cli.ranking.reranking:RerankOptions",
+    "RankingOptions": "vreid_cli.ranking.options:RankingOptions",
     "Sheet": "vreid_cli.reports.sheets.sheet:Sheet",
     "ShowOptions": "vreid_cli.reports.options:ShowOptions",
     "evaluate": "vreid_cli.evaluation.judge:evaluate_ranking",
@@ -39,9 +38,8 @@ if TYPE_CHECKING:
     from vreid_cli.evaluation.judge import evaluate_ranking as evaluate  # noqa: F401
     from vreid_cli.evaluation.matrix import evaluate_distances as evaluate_distances
     from vreid_cli.evaluation.scores import Evaluation as Evaluation
-    from vreid_cli.ranking.rank import RankingOptions as RankingOptions
+    from vreid_cli.ranking.options import RankingOptions as RankingOptions
     from vreid_cli.ranking.rank import rank as rank
-    from vreid_cli.ranking.reranking import RerankOptions as RerankOptions
     from vreid_cli.ranking.trials import split_trial as split_trial
     from vreid_cli.reports.options import ShowOptions as ShowOptions
     from vreid_cli.reports.sheets.sheet import Sheet as Sheet

@@ -18,7 +18,7 @@ from vreid_cli.evaluation.scores import Evaluation
 from vreid_cli.evaluation.thresholds import OperatingPoint
 from vreid_cli.evaluation.truth import StatedTruth, truth_of_tracks
 from vreid_cli.evaluation.uncertainty import Comparison, Interval, compare, over_trials
-from vreid_cli.ranking.metrics import METRIC_ORDER
+from vreid_cli.ranking.metrics import metric_order
 from vreid_cli.ranking.tracks import group_tracks
 from vreid_cli.reports.names import enumerate_some, ranking_names
 from vreid_cli.reports.plots import ErrorFigures, RankingFigures, check_plot_path, draw_evaluation
@@ -299,7 +299,8 @@ def evaluate(session: Session) -> EvaluateReport:
 def _metrics(results: Sequence[EvaluatedRanking]) -> tuple[str, ...]:
     """The metrics that were found; such as the paper does not know come last."""
     found = dict.fromkeys(result.facts.metric for result in results if result.facts.metric is not None)
-    return (*(name for name in METRIC_ORDER if name in found), *(name for name in found if name not in METRIC_ORDER))
+    order = metric_order()
+    return (*(name for name in order if name in found), *(name for name in found if name not in order))
 
 
 def _by_trial(results: Sequence[EvaluatedRanking]) -> list[TrialScores]:
