@@ -6,7 +6,7 @@ For notebooks::
 
     query = vreid.read_features("feat_query.json")
     gallery = vreid.read_features("feat_test.json")
-    rankings = vreid.rank(query, gallery, vreid.RankingOptions(metrics=("meanMCD50",)))
+    rankings = vreid.rank(query, gallery, vreid.RankingOptions(metric=("meanMCD50",)))
     print(vreid.evaluate(rankings["meanMCD50"]).mean_ap)
 """
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from vreid_cli.evaluation.judge import evaluate_ranking as evaluate
     from vreid_cli.evaluation.matrix import evaluate_distances
     from vreid_cli.evaluation.scores import Evaluation
-    from vreid_cli.ranking.rank import RankingOptions, rank
-    from vreid_cli.ranking.reranking import RerankOptions
+    from vreid_cli.ranking.options import RankingOptions
+    from vreid_cli.ranking.rank import rank
     from vreid_cli.ranking.trials import split_trial
     from vreid_cli.reports.options import ShowOptions
     from vreid_cli.reports.sheets.sheet import Sheet
@@ -37,7 +37,6 @@ __all__ = [
     "FeatureSet",
     "Ranking",
     "RankingOptions",
-    "RerankOptions",
     "Sheet",
     "ShowOptions",
     "evaluate",
@@ -52,8 +51,7 @@ _HOMES = {
     "Evaluation": "vreid_cli.evaluation.scores:Evaluation",
     "FeatureSet": "vreid_cli.types.features:FeatureSet",
     "Ranking": "vreid_cli.types.rankings:Ranking",
-    "RankingOptions": "vreid_cli.ranking.rank:RankingOptions",
-    "RerankOptions": "vreid_cli.ranking.reranking:RerankOptions",
+    "RankingOptions": "vreid_cli.ranking.options:RankingOptions",
     "Sheet": "vreid_cli.reports.sheets.sheet:Sheet",
     "ShowOptions": "vreid_cli.reports.options:ShowOptions",
     "evaluate": "vreid_cli.evaluation.judge:evaluate_ranking",
