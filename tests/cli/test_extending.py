@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import subprocess
@@ -11,6 +10,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from tiny import Vreid, draw, draw_tracks
 
@@ -68,40 +69,6 @@ def test_weights(toy: Any, vreid: Vreid, weights: Path, monkeypatch: pytest.Monk
     assert FeatureStore(Path("run/features/gallery")).read().weights == "lab"
 
 
-def ranked_by(vreid: Vreid, *arguments: str) -> dict[str, Any]:
-    """A ranking of two tracks as the paper's JSON, which names distance and aggregation apart."""
-    sides = {"q": {"0001_c001": [[0, 0], [3, 1]]}, "g": {"0001_c002": [[1, 1]], "0002_c002": [[4, 4], [5, 1]]}}
-    for name, tracks in sides.items():
-        Path(f"{name}.json").write_text(json.dumps(tracks))
-    vreid("rank", "--query-features", "q.json", "--gallery-features", "g.json", "-o", "r.json", "--force", *arguments)
-    found: dict[str, Any] = json.loads(Path("r.json").read_text())
-    return found
-
-
-@guide("Add a distance")
-def test_distance(toy: Any, vreid: Vreid, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(DISTANCES, toy.name, toy.entry)
-    found = ranked_by(vreid, "--metric", "mean50mcb")
-    assert (found["metric"], found["aggregation"]) == ("MCB", "mean50")
-    # From (0, 0) and (3, 1): 2 and 2 to the first track, 6 and 2 to the second's nearest image.
-    near, far = found["tracks"]["0001_c001"]["ranking"].values()
-    assert (near["id"], near["distance"], far["id"], far["distance"]) == ("0001_c002", 2, "0002_c002", 4)
-    (result,) = vreid.json("evaluate", "r.json")["results"]
-    assert (result["metric"], result["mAP"]) == ("meanMCB50", 1.0)
-    images = ranked_by(vreid, "--task", "i2t", "--metric", "MCB")
-    assert (images["metric"], images["aggregation"]) == ("MCB", None)
-    assert "did you mean 'minMCB'" in vreid.error("rank", "--metric", "minMCBB", code=2)["hint"]
-
-
-@guide("Add an aggregation")
-def test_aggregation(toy: Any, vreid: Vreid, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(AGGREGATIONS, toy.name, toy.places)
-    found = ranked_by(vreid, "--metric", "maxMED")
-    assert (found["metric"], found["aggregation"]) == ("MED", "max")
-    near, far = found["tracks"]["0001_c001"]["ranking"].values()
-    assert (near["distance"], far["distance"]) == (2, pytest.approx(26**0.5))
-
-
 @guide("Add a layout")
 def test_layout(toy: Any, vreid: Vreid, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(LAYOUTS, toy.layout.name, toy.layout)
@@ -115,6 +82,46 @@ def test_layout(toy: Any, vreid: Vreid, weights: Path, monkeypatch: pytest.Monke
     assert toy.layout.shape in vreid.error("extract", "--dataset", "flat", "--data-dir", "nowhere")["hint"]
 
 
+def columns(path: str) -> dict[str, list[Any]]:
+    table: dict[str, list[Any]] = pq.read_table(path).to_pydict()
+    return table
+
+
+@guide("Add a distance")
+def test_distance(toy: Any, vreid: Vreid, ready: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(DISTANCES, toy.name, toy.entry)
+    vreid("rank", "--task", "i2i", "--metric", "mcb")
+    vreid("rank", "--metric", "minMCB,minMED")
+    rows = columns(f"{ready}/rankings/i2i-MCB.parquet")
+    query, gallery = (FeatureStore(ready / "features" / split).read() for split in ("query", "gallery"))
+    for row in range(0, len(rows["rank"]), 7):
+        one, other = (
+            features.matrix.take(np.flatnonzero(features.image_id == rows[name][row]))
+            for features, name in ((query, "query_id"), (gallery, "gallery_id"))
+        )
+        assert rows["distance"][row] == pytest.approx(float(np.abs(one - other).sum()), rel=1e-5)
+    results = vreid.json("evaluate")["results"]
+    assert {(result["task"], result["metric"]) for result in results} == {
+        ("i2i", "MCB"),
+        ("t2t", "minMCB"),
+        ("t2t", "minMED"),
+    }
+
+
+@guide("Add an aggregation")
+def test_aggregation(toy: Any, vreid: Vreid, ready: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(AGGREGATIONS, toy.name, toy.places)
+    vreid("rank", "--metric", "maxMED,minMED")
+    largest, smallest = (columns(f"{ready}/rankings/t2t-{name}.parquet") for name in ("maxMED", "minMED"))
+    pairs = [
+        dict(zip(zip(rows["query_id"], rows["gallery_id"], strict=True), rows["distance"], strict=True))
+        for rows in (largest, smallest)
+    ]
+    # A track of one image has one distance; of several, the largest is above the smallest.
+    assert all(pairs[0][pair] >= pairs[1][pair] for pair in pairs[1])
+    assert sum(pairs[0][pair] > pairs[1][pair] for pair in pairs[1]) > len(pairs[1]) / 2
+
+
 #: What an author of the example's entry writes into the table.
 ENTRIES = {
     "Add a backbone": "from vreid_cli.models.backbones import BACKBONES; BACKBONES[backbone.name] = backbone",
@@ -125,20 +132,13 @@ ENTRIES = {
 }
 
 
-@pytest.mark.parametrize(
-    ("heading", "command", "name"),
-    [
-        ("Add a backbone", "extract", "regnet_y_400mf"),
-        ("Add weights with a name", "extract", "those of our lab"),
-        ("Add a distance", "rank", "medMCB50"),
-        ("Add an aggregation", "rank", "maxMCD"),
-        ("Add a layout", "extract", "flat"),
-    ],
-)
-def test_help_names_the_entry(heading: str, command: str, name: str) -> None:
-    # Help is made when the commands are imported, after the table is read: in a process of its own.
-    program = [example(heading), ENTRIES[heading], f"from vreid_cli.cli.app import run; run(['{command}', '--help'])"]
+def test_help_names_the_entries() -> None:
+    # Help is made when the commands are imported, after the tables are read: in a process of its own.
+    program = [line for heading, entry in ENTRIES.items() for line in (example(heading), entry)]
+    program += ["from vreid_cli.cli.app import run", *(f"run(['{name}', '--help'])" for name in ("extract", "rank"))]
     done = subprocess.run(
         [sys.executable, "-c", "\n".join(program)], capture_output=True, text=True, encoding="utf-8", check=True
     )
-    assert name in re.sub(r"[\s│]+", " ", done.stdout)
+    told = re.sub(r"[\s│]+", " ", done.stdout)
+    for name in ("regnet_y_400mf", "those of our lab", "meanMCB50", "maxMCD", "flat"):
+        assert name in told
