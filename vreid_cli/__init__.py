@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from vreid_cli.evaluation.scores import Evaluation
     from vreid_cli.ranking.rank import RankingOptions, rank
     from vreid_cli.ranking.reranking import RerankOptions
+    from vreid_cli.ranking.trials import split_trial
+    from vreid_cli.reports.options import ShowOptions
+    from vreid_cli.reports.sheets.sheet import Sheet
+    from vreid_cli.reports.show import show
     from vreid_cli.types.features import FeatureSet
     from vreid_cli.types.rankings import Ranking
     from vreid_cli.workflows.notebook import read_features
@@ -34,10 +38,14 @@ __all__ = [
     "Ranking",
     "RankingOptions",
     "RerankOptions",
+    "Sheet",
+    "ShowOptions",
     "evaluate",
     "evaluate_distances",
     "rank",
     "read_features",
+    "show",
+    "split_trial",
 ]
 
 _HOMES = {
@@ -46,10 +54,14 @@ _HOMES = {
     "Ranking": "vreid_cli.types.rankings:Ranking",
     "RankingOptions": "vreid_cli.ranking.rank:RankingOptions",
     "RerankOptions": "vreid_cli.ranking.reranking:RerankOptions",
+    "Sheet": "vreid_cli.reports.sheets.sheet:Sheet",
+    "ShowOptions": "vreid_cli.reports.options:ShowOptions",
     "evaluate": "vreid_cli.evaluation.judge:evaluate_ranking",
     "evaluate_distances": "vreid_cli.evaluation.matrix:evaluate_distances",
     "rank": "vreid_cli.ranking.rank:rank",
     "read_features": "vreid_cli.workflows.notebook:read_features",
+    "show": "vreid_cli.reports.show:show",
+    "split_trial": "vreid_cli.ranking.trials:split_trial",
 }
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from processes import in_process_of_its_own
 from tiny import EXTRACT, TRACKS, Vreid, draw, draw_tracks, judge
 
 import vreid_cli.workflows.evaluate as evaluate_module
@@ -35,14 +36,6 @@ def columns(path: Path) -> dict[str, list[object]]:
     table: dict[str, list[object]] = pq.read_table(path).to_pydict()
     assert list(table) == RANKING_SCHEMA.names
     return table
-
-
-def in_process_of_its_own(*arguments: str | Path, cwd: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "vreid_cli", *map(str, arguments)]
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, encoding="utf-8", check=False)
-    assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
-    return done
 
 
 # -- one smoke test a command, as the console script runs it ----------------------------------------------------
@@ -552,7 +545,7 @@ def test_a_sheet_of_images_that_moved_says_how_to_find_them_again(vreid: Vreid, 
     vreid("show", "-o", "sheet.png")
 
 
-def test_a_sheet_is_drawn_with_the_images_of_the_rankings_own_run(
+def test_a_sheet_shows_the_images_of_the_rankings_own_run(
     vreid: Vreid, ready: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vreid("rank")
@@ -562,7 +555,7 @@ def test_a_sheet_is_drawn_with_the_images_of_the_rankings_own_run(
     vreid("show", "--ranking", ready / "rankings/t2t-meanMCD50.parquet", "-o", "sheet.png")
     assert "newer" not in vreid.err
     error = vreid.error("show", "--ranking", "copy.parquet", "-o", "sheet.png")
-    assert error["message"] == "the run newer holds nothing that copy.parquet names"
+    assert error["message"].startswith("nothing that copy.parquet names is in newer/features/query")
     vreid("show", "--ranking", "copy.parquet", "-o", "sheet.png", "--run-dir", ready)
     monkeypatch.chdir(ready / "rankings")
     vreid("show", "--ranking", "t2t-meanMCD50.parquet", "-o", "sheet.png")
@@ -571,9 +564,9 @@ def test_a_sheet_is_drawn_with_the_images_of_the_rankings_own_run(
 
 
 @pytest.mark.usefixtures("ready")
-def test_show_refuses_what_it_cannot_draw(vreid: Vreid) -> None:
+def test_show_refuses_what_it_cannot_show(vreid: Vreid) -> None:
     vreid("rank")
-    assert "unknown ending '.pdf'" in vreid.json("show", "-o", "x.pdf", code=2)["error"]["message"]
+    assert "not as '.pdf'" in vreid.json("show", "-o", "x.pdf", code=2)["error"]["message"]
     assert "--top" in vreid.json("show", "--top", "0", code=2)["error"]["message"]
 
 

@@ -30,7 +30,7 @@ from vreid_cli.extraction.forward import (
     choose_batch_size,
     measure_batch_size,
 )
-from vreid_cli.extraction.options import BackendName, CompileMode, ExtractSettings
+from vreid_cli.extraction.options import BackendName, CompileMode, ExtractionOptions
 from vreid_cli.models.onnx import has_onnx, require_onnx, require_onnx_device
 from vreid_cli.models.onnx_cache import is_cached, runtime_version
 from vreid_cli.models.weights import LoadedNetwork
@@ -184,7 +184,7 @@ def _try_onnx(
     return "onnx", reason, backend
 
 
-def _name_backend(asked: ExtractSettings, before: PartFacts | None) -> tuple[BackendName | None, str]:
+def _name_backend(asked: ExtractionOptions, before: PartFacts | None) -> tuple[BackendName | None, str]:
     """The back-end that was asked for or that made what is there; None where it is still to be chosen."""
     if asked.backend != "auto":
         return asked.backend, "as asked"

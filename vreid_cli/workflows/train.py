@@ -137,7 +137,7 @@ def train(session: Session) -> TrainReport | None:
                 for path in earlier:
                     path.unlink()
             learner, notes = _make_learner(run, lesson, executor=executor)
-            _say_what_is_learned(lesson, learner)
+            _say_what_is_learned(lesson, learner, session.settings.train.recipe)
             for note in notes:
                 log.warning("%s", note)
             with _telling_how_to_go_on(run), _files(run, lesson, learner) as files:
@@ -390,8 +390,8 @@ def _make_learner(run: RunDirectory, lesson: _Lesson, *, executor: Executor) -> 
     return learner, notes
 
 
-def _say_what_is_learned(lesson: _Lesson, learner: Learner) -> None:
-    trainable, recipe = lesson.trainable, learner.recipe
+def _say_what_is_learned(lesson: _Lesson, learner: Learner, recipe: str) -> None:
+    trainable = lesson.trainable
     if trainable.dropped_classes is not None:
         log.info(
             "the weights' classifier of %d classes was dropped; a new one of %d was made",
@@ -403,7 +403,7 @@ def _say_what_is_learned(lesson: _Lesson, learner: Learner) -> None:
     held_out = len({record.vehicle_id for record in lesson.vehicles.held_out})
     log.info(
         "recipe %s: %s from %s on %s, %d vehicles in %d images, %d vehicles held out",
-        recipe.recipe,
+        recipe,
         trainable.network.backbone.name,
         trainable.weights,
         learner.executor.device,
