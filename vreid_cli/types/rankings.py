@@ -144,7 +144,7 @@ class RankingFacts:
 
     def in_words(self) -> tuple[str, ...]:
         """How the ranking was made, but for network and metric: what every page and sheet has to say."""
-        return said_of([self])
+        return said_of([self], self.declared("setting", "trial"))
 
     def to_dict(self) -> dict[str, Any]:
         """The facts about the ranking as a whole, fit for JSON; None where one is not known."""
@@ -225,23 +225,23 @@ class RankingFacts:
         return self.weights == RANDOM_WEIGHTS
 
 
-def said_of(rankings: Iterable[RankingFacts], *about: About) -> tuple[str, ...]:
+def said_of(rankings: Iterable[RankingFacts], names: Iterable[str] | None = None) -> tuple[str, ...]:
     """What is to be said of some rankings together: each fact with all its texts, unless they are the usual one.
 
     Args:
         rankings: How they were made.
-        about: What the facts tell of; by default settings and trials.
+        names: The facts; by default the settings.
 
     Examples:
-        >>> said_of([RankingFacts(task="t2t"), RankingFacts(task="i2t")])
-        ('dataset unknown', 'task t2t/i2t', 'track unit unknown', 'definition unknown')
+        >>> said_of([RankingFacts(task="t2t"), RankingFacts(task="i2t")], ["dataset", "task", "cameras"])
+        ('dataset unknown', 'task t2t/i2t')
     """
-    listed = list(rankings)
-    said = []
-    for name, one in type(listed[0]).declared(*(about or ("setting", "trial"))).items():
+    listed, said = list(rankings), []
+    declared = type(listed[0]).declared()
+    for name in names if names is not None else type(listed[0]).declared("setting"):
         texts = list(dict.fromkeys(facts.text(name) for facts in listed))
-        if one.heading is not None and texts != [one.usual]:
-            said.append(f"{one.heading} {'/'.join(texts)}")
+        if declared[name].heading is not None and texts != [declared[name].usual]:
+            said.append(f"{declared[name].heading} {'/'.join(texts)}")
     return tuple(said)
 
 
