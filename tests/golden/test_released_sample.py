@@ -13,13 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 from oracles import MCD_ABSOLUTE, MED_RELATIVE, TRACK_METRICS, image_to_track, track_distance
+from vreid_cli.evaluation.truth import StatedTruth, truth_of_tracks
+from vreid_cli.store.feature_files import open_ranking
 
 from vreid_cli.data.veri_truth import read_truth
 from vreid_cli.evaluation.scores import Evaluation, score_queries, summarise
-from vreid_cli.evaluation.truth import StatedTruth, truth_of_tracks
 from vreid_cli.ranking.rank import RankingOptions, RankingPlan, rank
 from vreid_cli.ranking.tracks import group_tracks
-from vreid_cli.store.feature_files import open_ranking
 from vreid_cli.store.paper_json import JsonRankingWriter, read_features_json
 from vreid_cli.store.rankings import ParquetRanking, write_ranking
 from vreid_cli.types.arrays import text_array

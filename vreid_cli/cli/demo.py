@@ -42,8 +42,11 @@ def command(
 
 
 def _results(report: DemoReport) -> dict[str, object]:
+    from vreid_cli.reports.evaluation_json import evaluation_json
+
     evaluation = report.evaluation
-    return {"evaluation": [result.to_json() for result in evaluation.results] if evaluation else []}
+    results = evaluation.results if evaluation else {}
+    return {"evaluation": [evaluation_json(path, one) for path, one in results.items()]}
 
 
 def _render(report: DemoReport, console: Console) -> None:
@@ -51,7 +54,7 @@ def _render(report: DemoReport, console: Console) -> None:
 
     assert report.evaluation is not None
     assert report.drawn is not None
-    console.print(evaluation_table([result.to_json() for result in report.evaluation.results]))
+    console.print(evaluation_table(report.evaluation.results))
     run = report.run_dir
     written = {
         "data": f"{report.drawn.train_images + report.drawn.test_images:,} drawn images, in VeRi's layout",

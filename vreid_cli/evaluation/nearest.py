@@ -35,9 +35,7 @@ def nearest(
     """
     own, gallery = ranking.queries, ranking.gallery
     position = {name: index for index, name in enumerate(own.ids)}
-    judge = Judge(
-        own, gallery, selves=self_positions(ranking.facts.selves, own, gallery), same_camera=same_camera
-    )
+    judge = Judge(own, gallery, selves=self_positions(ranking.facts.selves, own, gallery), same_camera=same_camera)
     found: dict[str, list[RankedItem]] = {query: [] for query in queries}
     wanted = np.array(sorted({position[query] for query in queries if query in position}), dtype=np.int64)
     for block in ranking.lists_of(wanted):

@@ -18,6 +18,9 @@ from vreid_cli.types.arrays import Float32Array, Int64Array
 #: Bits of a float32 that are left out: what remains rises with a distance that is not negative.
 _DROPPED_BITS = 10
 _BINS = (0x7F800000 >> _DROPPED_BITS) + 1
+#: Most bins stay empty: only pages of them that hold something are looked at in the end.
+_PAGE = 2048
+_PAGES = -(-_BINS // _PAGE)
 #: False-match rates at which the miss rate is given.
 FALSE_MATCH_RATES = (0.1, 0.01, 0.001, 0.0001)
 
@@ -82,18 +85,22 @@ class PairCounter:
     """Counts the distances of same-vehicle and other pairs, block by block."""
 
     def __init__(self) -> None:
-        self._positive = np.zeros(_BINS, dtype=np.int64)
-        self._negative = np.zeros(_BINS, dtype=np.int64)
+        self._positive = np.zeros(_PAGES * _PAGE, dtype=np.int64)
+        self._negative = np.zeros(_PAGES * _PAGE, dtype=np.int64)
+        self._used = np.zeros(_PAGES, dtype=bool)
 
     def add(self, distance: Float32Array, verdicts: Verdicts) -> None:
         """Count some pairs; those whose query's vehicle is unknown say nothing."""
         bins = _bins(distance)
+        self._used[bins // _PAGE] = True
         np.add.at(self._positive, bins[verdicts.positive], 1)
         np.add.at(self._negative, bins[verdicts.negative], 1)
 
     def curve(self) -> ErrorCurve | None:
         """The errors; None where one kind of pairs is missing."""
-        used = np.flatnonzero(self._positive + self._negative)
+        pages = np.flatnonzero(self._used)
+        bins = (pages[:, None] * _PAGE + np.arange(_PAGE)).reshape(-1)
+        used = bins[self._positive[bins] + self._negative[bins] > 0]
         positive, negative = self._positive[used], self._negative[used]
         positives, negatives = int(positive.sum()), int(negative.sum())
         if not positives or not negatives:

@@ -121,9 +121,7 @@ def why_no_grid(results: Evaluations) -> str | None:
     return None
 
 
-def _grid_table(
-    grid: MetricGrid, results: Evaluations, *, labels: Mapping[Network, Sequence[str]], note: str
-) -> Table:
+def _grid_table(grid: MetricGrid, results: Evaluations, *, labels: Mapping[Network, Sequence[str]], note: str) -> Table:
     first = next(iter(results.values()))
     table = Table(
         title=Text(f"{_TITLES.get(first.facts.task or '', 'Rankings')}: metrics by networks"),
@@ -147,9 +145,7 @@ def _grid_table(
     return table
 
 
-def _section(
-    grid: MetricGrid, scores: Mapping[tuple[str, Network], float | None]
-) -> Iterator[tuple[str, list[Text]]]:
+def _section(grid: MetricGrid, scores: Mapping[tuple[str, Network], float | None]) -> Iterator[tuple[str, list[Text]]]:
     """One score of all cells, row by row; the best of a network with a mark, which is seen where bold is not."""
     best: dict[Network, float] = {}
     for network in grid.networks:

@@ -130,7 +130,7 @@ def _draw_cmc(axes: Axes, rankings: Mapping[str, Evaluation]) -> None:
 
 
 def _draw_means(axes: Axes, rankings: Mapping[str, Evaluation]) -> None:
-    known = [(name, one) for name, one in reversed(rankings.items()) if one.mean_ap is not None]
+    known = [(name, one) for name, one in reversed(list(rankings.items())) if one.mean_ap is not None]
     for place, (_, one) in enumerate(known):
         mean, interval = 100 * (one.mean_ap or 0), one.intervals.mean_ap
         axes.plot(mean, place, "o", color="tab:blue")

@@ -10,7 +10,7 @@ from rich.text import Text
 from vreid_cli.evaluation.comparison import Comparison, Spread, TrialScores
 from vreid_cli.evaluation.evaluate import LABELS, Evaluation
 from vreid_cli.evaluation.scores import MeanScores
-from vreid_cli.evaluation.thresholds import FALSE_MATCH_RATES
+from vreid_cli.evaluation.thresholds import FALSE_MATCH_RATES, OperatingPoint
 from vreid_cli.reports.names import Evaluations, names_of, network_of
 from vreid_cli.types.rankings import RankedItem, RankingFacts, said_of
 
@@ -208,7 +208,7 @@ def trials_table(trials: Sequence[TrialScores], results: Evaluations) -> Table:
         if fact.heading is not None and (name == "metric" or len({one.text(name) for one in facts}) > 1)
     ]
     for name in sorted(differing, key=lambda name: name != "metric"):
-        table.add_column(declared[name].heading, overflow="fold")
+        table.add_column(declared[name].heading or name, overflow="fold")
     _add_numbers(table, "seed", "trials", "mAP", "mINP", *(f"rank-{rank}" for rank in trials[0].cmc))
     for one in trials:
         cells = [Text(one.facts.text(name)) for name in sorted(differing, key=lambda name: name != "metric")]
@@ -225,7 +225,7 @@ def _with_spread(spread: Spread | None) -> str:
 
 def error_table(results: Evaluations) -> Table | None:
     """Which distance means the same vehicle; None where no ranking says that."""
-    shown = {path: one for path, one in results.items() if one.curve is not None}
+    shown: Evaluations = {path: one for path, one in results.items() if one.curve is not None}
     if not shown:
         return None
     names = names_of(results)
@@ -240,11 +240,13 @@ def error_table(results: Evaluations) -> Table | None:
     for path, one in shown.items():
         assert one.curve is not None
         equal, points = one.curve.equal_error(), one.curve.points()
-        cells = [f"{percent(equal.miss_rate)}% at d={equal.threshold:.4g}"]
-        for point in (points[rate] for rate in rates):
-            cells.append("-" if point is None else f"d={point.threshold:.4g}, {percent(point.miss_rate)}% missed")
-        table.add_row(Text(names[path]), *cells)
+        errors = f"{percent(equal.miss_rate)}% at d={equal.threshold:.4g}"
+        table.add_row(Text(names[path]), errors, *(_missed(points[rate]) for rate in rates))
     return table
+
+
+def _missed(point: OperatingPoint | None) -> str:
+    return "-" if point is None else f"d={point.threshold:.4g}, {percent(point.miss_rate)}% missed"
 
 
 def _around_the_best(results: Evaluations) -> Evaluations:

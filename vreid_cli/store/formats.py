@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from vreid_cli.errors import DataError, StoreError, UsageError
+from vreid_cli.errors import DataError, UsageError
 from vreid_cli.types.features import FeatureSet
 from vreid_cli.types.lazy import load
 from vreid_cli.types.rankings import Ranking, RankingBlock, RankingFacts
@@ -44,7 +44,7 @@ class Format:
 
 #: Features by ending; a folder is that of a run's split.
 FEATURE_FORMATS: dict[str, Format] = {
-    "": Format("a folder of a run's features/", "vreid_cli.store.features:read_feature_folder"),
+    "": Format("a folder of a run's features/", "vreid_cli.store.formats:read_feature_folder"),
     ".json": Format(
         "the paper's .json",
         "vreid_cli.store.paper_json:read_features_json",
@@ -65,9 +65,7 @@ RANKING_FORMATS: dict[str, Format] = {
         "vreid_cli.store.paper_json:read_ranking_json",
         "vreid_cli.store.paper_json:write_ranking_json",
     ),
-    ".txt": Format(
-        "an AI City submission .txt", writes="vreid_cli.store.submission:write_submission", task="i2i"
-    ),
+    ".txt": Format("an AI City submission .txt", writes="vreid_cli.store.submission:write_submission", task="i2i"),
 }
 
 
@@ -110,6 +108,17 @@ def read_features(path: str | Path, *, label_pattern: str | None = None) -> Feat
     if not path.exists():
         raise DataError(f"there are no features at {path}", hint="make them with vreid extract", file=path)
     raise DataError(f"{path} is no feature file that is known", hint=_known(FEATURE_FORMATS, read=True), file=path)
+
+
+def read_feature_folder(path: Path, label_pattern: str | None = None) -> FeatureSet:
+    """Features of a run's split, memory-mapped; they hold their labels, so no pattern is needed.
+
+    Raises:
+        StoreError: They are missing, incomplete or damaged.
+    """
+    from vreid_cli.store.features import FeatureStore
+
+    return FeatureStore(path).read()
 
 
 def write_features(path: Path, features: FeatureSet) -> None:

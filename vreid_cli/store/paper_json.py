@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -146,7 +146,9 @@ class JsonRankingWriter:
 
 
 @contextmanager
-def write_ranking_json(path: Path, facts: RankingFacts, *, queries: Items, gallery: Items) -> Iterator[JsonRankingWriter]:
+def write_ranking_json(
+    path: Path, facts: RankingFacts, *, queries: Items, gallery: Items
+) -> Iterator[JsonRankingWriter]:
     """Collect a ranking; the file is written at the end.
 
     Raises:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from vreid_cli.errors import StoreError
 from vreid_cli.runtime.files import atomic_path
-from vreid_cli.types.arrays import BoolArray, Int64Array, TextArray, text_array
+from vreid_cli.types.arrays import Int64Array, TextArray, text_array
 from vreid_cli.types.rankings import Coverage, Ranking, RankingBlock, RankingFacts
 from vreid_cli.types.tracks import Items
 
@@ -180,9 +180,11 @@ class _Table:
             ids = _dictionary_of(batch, columns[0])
             if ids.null_count:
                 raise StoreError(f"{self.path} is no ranking: some rows have no {columns[0]}", file=self.path)
-            fresh = np.flatnonzero(pc.index_in(ids.dictionary, value_set=known).is_null().take(ids.indices))
-            _, first = np.unique(ids.indices.to_numpy()[fresh], return_index=True)
-            rows = pa.array(np.sort(fresh[first]))
+            codes = ids.indices.to_numpy()
+            first = np.full(len(ids.dictionary), len(codes))
+            first[codes[::-1]] = np.arange(len(codes))[::-1]  # the first place of each name is written last
+            fresh = pc.index_in(ids.dictionary, value_set=known).is_null().to_numpy(zero_copy_only=False)
+            rows = pa.array(np.sort(first[fresh & (first < len(codes))]))
             for part, name in zip(parts, columns, strict=True):
                 part.append(text_array(batch.column(name).take(rows).to_pylist()))
             known = pa.concat_arrays([known, ids.take(rows).cast(pa.utf8())])
@@ -250,14 +252,16 @@ class _Lists:
         )
 
 
-_EMPTY = RankingBlock(
-    np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.float32)
-)
+_EMPTY = RankingBlock(np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.float32))
 
 
 def _join(one: RankingBlock, other: RankingBlock) -> RankingBlock:
-    return other if not len(one.rank) else RankingBlock(
-        *(np.concatenate(pair) for pair in zip(vars(one).values(), vars(other).values(), strict=True))
+    return (
+        other
+        if not len(one.rank)
+        else RankingBlock(
+            *(np.concatenate(pair) for pair in zip(vars(one).values(), vars(other).values(), strict=True))
+        )
     )
 
 

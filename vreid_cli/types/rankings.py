@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from functools import cache
 from typing import Any, Literal, Self, get_args, get_type_hints
 
 import numpy as np
@@ -164,7 +163,7 @@ class RankingFacts:
         """
         known = {name: values[name] for name in cls.declared() if name in values}
         try:
-            facts: Self = _adapter(cls).validate_python(known)
+            facts: Self = TypeAdapter(cls).validate_python(known)
         except ValidationError as error:
             first = error.errors()[0]
             raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
@@ -245,13 +244,7 @@ def said_of(rankings: Iterable[RankingFacts], names: Iterable[str] | None = None
     return tuple(said)
 
 
-@cache
-def _adapter(cls: type[Any]) -> TypeAdapter[Any]:
-    return TypeAdapter(cls)
-
-
-@cache
-def _text_names(cls: type[Any]) -> frozenset[str]:
+def _text_names(cls: type[RankingFacts]) -> frozenset[str]:
     """Fields that hold text and nothing else."""
 
     def is_text(hint: Any) -> bool:

@@ -15,9 +15,8 @@ from vreid_cli.data.options import DataOptions
 from vreid_cli.errors import StoreError, VreidError
 from vreid_cli.extraction.survey import Survey, survey
 from vreid_cli.runtime.files import read_json_object
-from vreid_cli.store.feature_files import open_ranking
+from vreid_cli.store.formats import read_ranking_facts
 from vreid_cli.store.metadata import read_metadata
-from vreid_cli.store.rankings import facts_to_dict
 from vreid_cli.store.runs import BEST, LAST, LOG, STATE, RunDirectory, latest_run, rankings_in
 from vreid_cli.types.images import Split
 from vreid_cli.types.rankings import RankingFacts
@@ -32,13 +31,6 @@ _MADE_BY = (
     *("architecture", "weights", "weights_digest", "transform", "precision", "backend", "seed", "note", "versions"),
 )
 _FOLDERS = ("data_dir", "query_dir", "gallery_dir")
-#: What of a ranking's facts is told.
-_RANKING_FACTS = (
-    *("task", "metric", "definition", "track_unit", "query_source", "weights"),
-    *("coverage", "cameras", "top_k", "threshold", "alpha", "rerank", "trial", "gallery_size", "query_count"),
-)
-#: What an evaluation says of the ranking that it scored: where one differs, it was another ranking.
-_SCORED = ("task", "metric", "definition", "track_unit", "coverage", "cameras", "gallery_size", "alpha", "threshold")
 
 
 @dataclass(frozen=True)
@@ -114,7 +106,7 @@ def _read_run(run: RunDirectory) -> dict[str, Any]:
 
 
 def _ranking_file_facts(path: Path) -> RankingFacts:
-    return open_ranking(path, lambda _: (None, None)).facts
+    return read_ranking_facts(path)
 
 
 def _problems(found: Mapping[str, Any]) -> Iterator[str]:
@@ -167,8 +159,7 @@ def _rankings(run: RunDirectory, surveys: Mapping[Split, Survey]) -> list[dict[s
 
 
 def _ranking_facts(facts: RankingFacts | None) -> dict[str, Any]:
-    values = {} if facts is None else facts_to_dict(facts)
-    return {key: values.get(key) for key in _RANKING_FACTS}
+    return dict.fromkeys(RankingFacts().to_dict()) if facts is None else facts.to_dict()
 
 
 def _same_features(facts: RankingFacts | None, gallery: Survey | None) -> bool | None:
@@ -197,7 +188,7 @@ def _evaluation(path: Path | None, facts: RankingFacts | None) -> dict[str, Any]
         error = error or f"{path} holds no evaluation"
         return {"evaluated": False, "outdated": None, **dict.fromkeys(keys), "evaluation_error": error}
     own = _ranking_facts(facts)
-    outdated = None if facts is None else any(result.get(key) != own.get(key) for key in _SCORED)
+    outdated = None if facts is None else any(result[key] != own[key] for key in own if key in result)
     mean = result.get("mAP")
     scores = {**{key: result.get(key) for key in keys}, "mAP": mean if isinstance(mean, int | float) else None}
     return {"evaluated": True, "outdated": outdated, **scores, "evaluation_error": None}

@@ -20,10 +20,10 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from vreid_cli.store.feature_files import read_feature_file
 
 from vreid_cli.errors import StoreError, VreidError
 from vreid_cli.runtime.files import atomic_path, read_json_object, write_json, write_text
-from vreid_cli.store.feature_files import read_feature_file
 from vreid_cli.store.features import FeatureStore, PartFacts, Skipped
 from vreid_cli.store.plan import PlanRow
 from vreid_cli.store.runs import RunDirectory, latest_run

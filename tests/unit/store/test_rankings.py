@@ -17,12 +17,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from oracles import Entry
+from vreid_cli.store.feature_files import RankingFile, open_ranking, read_feature_file
 
 from vreid_cli.errors import DataError, StoreError, VreidError
 from vreid_cli.evaluation.scores import Evaluation, score_queries, summarise
 from vreid_cli.ranking.rank import RankingOptions, rank
 from vreid_cli.store import rankings as rankings_module
-from vreid_cli.store.feature_files import RankingFile, open_ranking, read_feature_file
 from vreid_cli.store.npz import write_features_npz
 from vreid_cli.store.paper_json import JsonRanking, JsonRankingWriter, write_features_json
 from vreid_cli.store.rankings import ParquetRanking, write_ranking
