@@ -20,7 +20,7 @@ from vreid_cli.extraction.device_decoding import DeviceDecoder
 from vreid_cli.extraction.forward import Extractor
 from vreid_cli.extraction.loading import Batch, stack_pixels
 from vreid_cli.models.backbones import BACKBONES
-from vreid_cli.models.weights import WeightsSource, load_network
+from vreid_cli.models.weights import load_network
 from vreid_cli.types.images import ImageRecord
 
 LIMIT = 10**8
@@ -28,7 +28,7 @@ LIMIT = 10**8
 
 def measure_difference(records: list[ImageRecord], arch: str, *, weights: str, device: torch.device) -> None:
     """Print how far pixels and LRs are from those of PIL's images."""
-    loaded = load_network(arch, weights, seed=0, source=WeightsSource())
+    loaded = load_network(weights, arch=arch, seed=0)
     decoder = DeviceDecoder(device, loaded.transform, max_pixels=LIMIT)
     decoder.compare(records, Extractor(loaded, device, batch_size=8).compute, most=len(records))
     print(f"{arch}, weights {weights}: {decoder.summary().difference}")

@@ -672,7 +672,7 @@ def test_a_run_can_be_moved_and_used_from_elsewhere(
     [
         ('{"schema": 1, "da', "is not valid JSON"),
         ("[]", "holds a list, not an object"),
-        ('{"dataset": 3}', "data.dataset = 3: needs 'veri', 'vehicleid', 'veri-wild', "),
+        ('{"dataset": 3}', "data.dataset = 3: needs text in quotes"),
     ],
 )
 def test_a_damaged_run_file_is_named_and_can_be_mended(

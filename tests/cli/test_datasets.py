@@ -60,7 +60,7 @@ def test_vehicleid_asks_which_list(vreid: Vreid, vehicleid: Path, weights: Path)
     command = ("extract", *RESNET, "--dataset", "vehicleid", "--data-dir", vehicleid, "--weights", weights)
     assert "holds 800, 1600" in vreid.error(*command, code=2)["hint"]
     error = vreid.error(*command, "--subset", "800", "--split", "query", code=2)
-    assert "drawn from the gallery at rank time" in error["message"]
+    assert "chooses queries from the gallery" in error["message"]
     assert "at least 1" in vreid.error(*command, "--set", "data.subset=0", code=2)["message"]
     assert not Path("runs").exists()
 

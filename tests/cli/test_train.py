@@ -21,8 +21,9 @@ from safetensors.torch import load_file
 from tiny import Vreid, draw
 
 from vreid_cli.config import TrainSettings, list_presets
-from vreid_cli.models.backbones import BACKBONES, build_random
+from vreid_cli.models.backbones import BACKBONES
 from vreid_cli.models.checkpoint import save_checkpoint
+from vreid_cli.models.network import build_random
 from vreid_cli.models.transforms import Transform
 from vreid_cli.runtime import extras
 
@@ -251,7 +252,7 @@ def test_stopped_between_two_files_all_are_made_whole(
 ):
     options = (*cars, *QUICK, "--seed", "2")
     vreid("train", *options, "--run-dir", "whole")
-    from vreid_cli.store import atomic
+    from vreid_cli.runtime import files as atomic
 
     replaced, seen = Path.replace, []
 

@@ -27,7 +27,7 @@ from vreid_cli.types.features import ArrayMatrix, FeatureSet
 from vreid_cli.types.labels import LabelPattern
 from vreid_cli.types.rankings import Definition, Ranking, Task
 from vreid_cli.types.tracks import TrackUnit
-from vreid_cli.types.truth import ImageTruth
+from vreid_cli.types.truth import GroundTruth
 
 pytestmark = pytest.mark.shared
 
@@ -202,7 +202,7 @@ def evaluate(path: Path, stated: StatedTruth | None = None) -> Evaluation:
 
 
 @pytest.fixture(scope="module")
-def truth(shared: Path) -> ImageTruth:
+def truth(shared: Path) -> GroundTruth:
     found = read_truth(shared / "veri_lists")
     assert found is not None
     return found
@@ -210,7 +210,7 @@ def truth(shared: Path) -> ImageTruth:
 
 @pytest.mark.parametrize(("task", "unit"), [key for key in TABLE if key[0] != "i2i"])
 def test_counts_of_the_tasks_with_tracks(
-    lists: Lists, truth: ImageTruth, tmp_path: Path, task: Task, unit: TrackUnit
+    lists: Lists, truth: GroundTruth, tmp_path: Path, task: Task, unit: TrackUnit
 ) -> None:
     metric = "minMCD" if task == "t2t" else "MCD"
     # Nearest and same-vehicle rows only: at true ranks they say as much as whole lists.
@@ -247,7 +247,7 @@ def images(lists: Lists, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
     return path, plan
 
 
-def test_counts_of_single_images(images: tuple[Path, RankingPlan], truth: ImageTruth) -> None:
+def test_counts_of_single_images(images: tuple[Path, RankingPlan], truth: GroundTruth) -> None:
     path, plan = images
     found = evaluate(path)
     queries, gallery, positives, junk = TABLE["i2i", "passage"]

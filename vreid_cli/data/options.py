@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
+from vreid_cli.data.layouts import LAYOUTS
 from vreid_cli.types.images import Split
-from vreid_cli.types.options import DATA, Options, Positive, option
+from vreid_cli.types.options import DATA, Choice, Options, Positive, option
 
-DatasetName = Literal["veri", "vehicleid", "veri-wild", "vric", "aicity", "tracks", "csv"]
+DatasetName = Annotated[str, Choice(LAYOUTS)]
+
+_SUBSETS = "; ".join(f"{', '.join(map(str, one.subsets))} of {one.name}" for one in LAYOUTS.values() if one.subsets)
+_OWN_FOLDERS = " and ".join(one.name for one in LAYOUTS.values() if one.own_folders)
 
 
 class DataOptions(Options):
@@ -18,8 +22,7 @@ class DataOptions(Options):
 
     dataset: DatasetName = option(
         "veri",
-        "Layout of the data set: veri, vehicleid, veri-wild, vric, aicity, tracks (a folder per track) or "
-        "csv (a table of images, or of boxes in frames).",
+        f"Layout of the data set: {', '.join(one.title for one in LAYOUTS.values())}.",
         metavar="NAME",
         panel=DATA,
     )
@@ -28,14 +31,14 @@ class DataOptions(Options):
         "Folder of the data set, or the manifest of --dataset csv.",
         metavar="DIR",
         panel=DATA,
-        shown="$VREID_DATA_DIR, else VeRi",
+        shown=f"$VREID_DATA_DIR, else {LAYOUTS['veri'].default_dir}",
     )
     query_dir: Path | None = option(
-        None, "Folder of the query tracks, of --dataset tracks.", metavar="DIR", panel=DATA, shown=""
+        None, f"Folder of the query tracks, of --dataset {_OWN_FOLDERS}.", metavar="DIR", panel=DATA, shown=""
     )
     gallery_dir: Path | None = option(
         None,
-        "Folder of the gallery tracks, of --dataset tracks.",
+        f"Folder of the gallery tracks, of --dataset {_OWN_FOLDERS}.",
         flag="--gallery-dir --test-dir",
         metavar="DIR",
         panel=DATA,
@@ -43,7 +46,7 @@ class DataOptions(Options):
     )
     subset: Positive | None = option(
         None,
-        "Which test list, by its size: 800, 1600, … of vehicleid, 3000, … of veri-wild.",
+        f"Which test list, by its size: {_SUBSETS}.",
         panel=DATA,
         shown="the only one",
     )

@@ -12,7 +12,7 @@ import torch
 
 from vreid_cli.errors import ExportError
 from vreid_cli.extraction.options import BackendName, CompileMode
-from vreid_cli.models.backbones import Network, pool_in_float32
+from vreid_cli.models.network import Network, pool_in_float32
 from vreid_cli.models.onnx import (
     PARITY_TOLERANCE,
     OnnxNetwork,

@@ -46,7 +46,7 @@ class Extractor:
         self.device = device
         self._transfers = Transfers(device)
         self.batch_size = batch_size
-        self.width = loaded.network.backbone.width
+        self.width = loaded.dimension
         self.side = loaded.transform.crop
         self._transform: Transform = loaded.transform
         self._backend: Backend = TorchBackend(loaded.network, device) if backend is None else backend

@@ -7,27 +7,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from vreid_cli.types.options import FILES, NETWORK, Options, option
+from vreid_cli.models.backbones import BACKBONES
+from vreid_cli.models.sources import SOURCES, default_weights
+from vreid_cli.types.options import FILES, NETWORK, Choice, Options, option
 
-Architecture = Literal["densenet201", "resnet18", "alexnet", "vgg16", "inception_v3"]
+_DEFAULT = "densenet201"
+_NAMED = ", ".join(f"{source.help} ({name})" for name, source in SOURCES.items())
 
 
-class ModelOptions(Options):
-    """``[model]``: the network and its weights."""
+class DownloadOptions(Options):
+    """Where downloaded weights are kept, and where they come from."""
 
-    arch: Architecture = option(
-        "densenet201",
-        "The network: densenet201, resnet18, alexnet, vgg16 or inception_v3.",
-        metavar="NAME",
-        panel=NETWORK,
-    )
-    weights: str | None = option(
-        None,
-        "Its weights: those of the paper's authors, ImageNet's, untrained, or a .pth, .pt or .safetensors file.",
-        metavar="veri|imagenet|random|FILE",
-        panel=NETWORK,
-        shown="veri",
-    )
     cache_dir: Path | None = option(
         None, "Folder that downloads are kept in.", metavar="DIR", panel=NETWORK, shown="the user's cache folder"
     )
@@ -39,6 +29,21 @@ class ModelOptions(Options):
     )
     download_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = option(
         30.0, "Seconds to wait for a server.", metavar="SECONDS", panel=NETWORK
+    )
+
+
+class ModelOptions(DownloadOptions):
+    """``[model]``: the network and its weights."""
+
+    arch: Annotated[str, Choice(BACKBONES)] = option(
+        _DEFAULT, f"The network: {', '.join(BACKBONES)}.", metavar="NAME", panel=NETWORK
+    )
+    weights: str | None = option(
+        None,
+        f"Its weights: {_NAMED}, or a .pth, .pt or .safetensors file.",
+        metavar="|".join([*SOURCES, "FILE"]),
+        panel=NETWORK,
+        shown=default_weights(_DEFAULT),
     )
 
 

@@ -87,9 +87,8 @@ def choose_queries(ranking: Ranking, names: Sequence[str] | None, *, most: int) 
     """
     known = list(ranking.queries.ids)
     if not known:
-        limits = "" if ranking.facts.coverage == "full" else f" (it lists {ranking.facts.text('coverage')})"
         raise DataError(
-            f"{ranking.source} lists nothing for any query{limits}",
+            f"{ranking.source} lists nothing for any query (lists {ranking.facts.text('coverage')})",
             hint="choose a larger --threshold" if ranking.facts.threshold is not None else "make it again",
             file=ranking.source,
         )
@@ -114,11 +113,12 @@ def _similar(name: str, known: Sequence[str]) -> str:
 def explain_ranks(facts: RankingFacts, same_camera: SameCamera) -> str:
     """How a ranking was made, and what its ranks leave out, in one line.
 
-    Example:
-        >>> explain_ranks(RankingFacts(dataset="veri", task="i2i"), "keep")
-        'dataset veri; task i2i; definition unknown; ranks leave out the query itself only (--same-camera keep)'
+    Examples:
+        >>> explain_ranks(RankingFacts(dataset="veri", task="i2i", definition="paper"), "keep")
+        'dataset veri; task i2i; definition paper; ranks leave out the query itself only (--same-camera keep)'
     """
-    return "; ".join([*facts.in_words(), f"ranks leave out {_LEFT_OUT[same_camera]} (--same-camera {same_camera})"])
+    left_out = f"ranks leave out {_LEFT_OUT[same_camera]} (--same-camera {same_camera})"
+    return "; ".join((*facts.in_words(), left_out))
 
 
 def _title(facts: RankingFacts, top: int) -> str:

@@ -376,6 +376,7 @@ class FeatureStore:
             identity=None if metadata is None else metadata.identity,
             image_root=facts.get("image_root"),
             dataset=facts.get("dataset"),
+            protocol=facts.get("protocol", "separate"),
             weights=facts.get("weights"),
         )
 

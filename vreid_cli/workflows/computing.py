@@ -34,11 +34,11 @@ from vreid_cli.extraction.options import BackendName, CompileMode, ExtractionOpt
 from vreid_cli.models.onnx import has_onnx, require_onnx, require_onnx_device
 from vreid_cli.models.onnx_cache import is_cached, runtime_version
 from vreid_cli.models.weights import LoadedNetwork
+from vreid_cli.runtime.cache import cache_folder
 from vreid_cli.runtime.devices import check_precision
 from vreid_cli.runtime.options import Precision
 from vreid_cli.runtime.progress import log
 from vreid_cli.store.features import PartFacts
-from vreid_cli.workflows.network import weights_source
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def _settle_backend(
     settings: Settings, loaded: LoadedNetwork, *, device: torch.device, before: PartFacts | None, images: int
 ) -> tuple[BackendName, str, Backend]:
     asked = settings.extract
-    folder = weights_source(settings).folder
+    folder = cache_folder(settings.model.cache_dir)
     by_torch: Callable[[], Backend] = functools.partial(TorchBackend, loaded.network, device, precision=asked.precision)
     if asked.compile != "off":
         by_torch = functools.partial(

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vreid_cli.config import EvaluateSettings
-from vreid_cli.data.veri_truth import read_truth
+from vreid_cli.data.layouts import LAYOUTS
 from vreid_cli.errors import StoreError
 from vreid_cli.evaluation.comparison import Comparison, TrialScores, compare, over_trials
 from vreid_cli.evaluation.evaluate import Evaluation
@@ -115,11 +115,11 @@ def _evaluate_one(session: Session, path: Path) -> Evaluation:
 
 def _ground_truth(path: Path, facts: RankingFacts) -> GroundTruth | None:
     """What the data set's own files say, where the run's data folder has them."""
-    run = owning_run(path)
-    if run is None or facts.dataset != "veri" or facts.task is None:
+    run, layout = owning_run(path), LAYOUTS.get(facts.dataset or "")
+    if run is None or layout is None or facts.task is None:
         return None
     data_dir = read_info(run).get("data_dir")
-    truth = read_truth(Path(data_dir)) if data_dir and Path(data_dir).is_dir() else None
+    truth = layout.read_truth(Path(data_dir)) if data_dir and Path(data_dir).is_dir() else None
     if truth is None or facts.task == "i2i":
         return truth
     if not run.features("gallery").is_complete():

@@ -13,11 +13,11 @@ import torch
 
 from vreid_cli import __version__
 from vreid_cli.config import Settings
-from vreid_cli.data.layouts import READERS
+from vreid_cli.data.layouts import LAYOUTS
 from vreid_cli.data.listing import Listing
-from vreid_cli.errors import UsageError
 from vreid_cli.extraction.extract import ExtractionOptions, SplitSummary, extract_split
-from vreid_cli.models.weights import NAMED_WEIGHTS, LoadedNetwork, load_network
+from vreid_cli.models.sources import SOURCES
+from vreid_cli.models.weights import LoadedNetwork, load_network
 from vreid_cli.runtime.arrow import release_memory
 from vreid_cli.runtime.devices import choose_device
 from vreid_cli.runtime.progress import log
@@ -32,9 +32,8 @@ from vreid_cli.workflows.network import (
     say_what_was_loaded,
     settle_architecture,
     weights_name,
-    weights_source,
 )
-from vreid_cli.workflows.session import DRAWN_DATASET, Report, Session, read_info
+from vreid_cli.workflows.session import Report, Session, read_info
 
 #: What the transform is called by besides where the device decodes: other pixels make other features.
 DEVICE_DECODING = "-nvjpeg"
@@ -73,21 +72,21 @@ def extract(session: Session) -> ExtractReport:
     Raises:
         VreidError: Data, weights or device are not there or do not fit; what was finished is kept.
     """
-    _check_options(session)
+    check_subset(session)
     session = settle_architecture(session)
     settings = session.settings
     weights = weights_name(settings, settings.model.arch)
     device = choose_device(settings.runtime.device)
     check_computing(session.resolved, device)
     folders = data_folders(settings)
-    reader = READERS[settings.data.dataset]
+    layout = LAYOUTS[settings.data.dataset]
     # All folders are looked at before the network is loaded: a wrong path should show at once.
-    listings = {split: reader(folders, split) for split in _splits(session)}
+    listings = {split: layout.read(folders, split) for split in _splits(session)}
     warnings = list(dict.fromkeys(warning for listing in listings.values() for warning in listing.warnings))
     for warning in warnings:
         log.warning("%s", warning)
     release_memory()  # what the readers took is more than what they keep, and the network needs room
-    loaded = load_network(settings.model.arch, weights, seed=settings.run.seed, source=weights_source(settings))
+    loaded = load_network(weights, arch=settings.model.arch, seed=settings.run.seed, downloads=settings.model)
     say_what_was_loaded(loaded, settings)
     run = session.run or RunDirectory(default_run_dir(settings, weights))
     started = time.monotonic()
@@ -104,7 +103,7 @@ def extract(session: Session) -> ExtractReport:
         run_dir=run.path,
         splits=summaries,
         seconds=time.monotonic() - started,
-        next_command="vreid rank --task i2i" if settings.data.dataset == DRAWN_DATASET else "vreid rank",
+        next_command=layout.rank_command,
     )
 
 
@@ -122,10 +121,10 @@ def default_run_dir(settings: Settings, weights: str) -> Path:
 
 
 def _splits(session: Session) -> tuple[Split, ...]:
-    """The splits to extract, each once; VehicleID's queries are drawn from its gallery when it is ranked."""
+    """The splits to extract, each once: those of the layout, where none are given."""
     data = session.settings.data
-    if data.dataset == DRAWN_DATASET and not session.resolved.given("data.splits"):
-        return ("gallery",)
+    if not session.resolved.given("data.splits"):
+        return LAYOUTS[data.dataset].splits
     return tuple(dict.fromkeys(data.splits))
 
 
@@ -145,7 +144,11 @@ def _extract_all(
     options = ExtractionOptions(
         identity=identity,
         recorded={**computing.recorded(), "vreid": __version__},
-        facts={"dataset": settings.data.dataset, "weights": loaded.weights},
+        facts={
+            "dataset": settings.data.dataset,
+            "protocol": LAYOUTS[settings.data.dataset].protocol,
+            "weights": loaded.weights,
+        },
         transform=loaded.transform,
         part_images=settings.extract.part_images,
         workers=settings.extract.workers,
@@ -192,20 +195,6 @@ def _empty_warning(split: Split, summary: SplitSummary) -> str:
     return f"{split}: tracks without a readable image, left out: {names}" + (f" and {more} more" if more > 0 else "")
 
 
-def _check_options(session: Session) -> None:
-    """Refuse what was given and would have no effect."""
-    dataset = session.settings.data.dataset
-    check_subset(session)
-    if dataset == "tracks":
-        return
-    for side in ("query", "gallery"):
-        if session.resolved.typed(f"data.{side}_dir"):
-            raise UsageError(
-                f"--{side}-dir: the layout {dataset} has folders of its own",
-                hint="use --data-dir, or --dataset tracks",
-            )
-
-
 def _earlier_part(run: RunDirectory, renewed: AbstractSet[Split]) -> PartFacts | None:
     """What a part of the run that is kept says about itself; None where there is none."""
     stores = [run.features(split) for split in run.extracted_splits() if split not in renewed]
@@ -225,11 +214,10 @@ def _identity(loaded: LoadedNetwork, computing: Computing, *, on_device: bool) -
 
 def _info(settings: Settings, loaded: LoadedNetwork) -> dict[str, Any]:
     folders = data_folders(settings)
-    data_dir = folders.data_dir or (None if folders.query_dir or folders.gallery_dir else Path("VeRi"))
     return {
         "schema": 1,
         "dataset": settings.data.dataset,
-        "data_dir": absolute(data_dir),
+        "data_dir": absolute(folders.data_dir),
         "query_dir": absolute(folders.query_dir),
         "gallery_dir": absolute(folders.gallery_dir),
         "subset": chosen_subset(settings),
@@ -243,4 +231,4 @@ def _info(settings: Settings, loaded: LoadedNetwork) -> dict[str, Any]:
 
 def _weights_to_find_again(settings: Settings) -> str | None:
     weights = weights_name(settings, settings.model.arch)
-    return weights if weights in NAMED_WEIGHTS else absolute(Path(weights))
+    return weights if weights in SOURCES else absolute(Path(weights))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vreid_cli.errors import StoreError
-from vreid_cli.evaluation.nearest import nearest as find_nearest
+from vreid_cli.evaluation.nearest import nearest
 from vreid_cli.reports.sheets.sheet import Sheet, check_ending
 from vreid_cli.reports.show import choose_queries, explain_ranks
 from vreid_cli.reports.show import show as make_sheet
@@ -52,14 +52,14 @@ def show(session: Session) -> ShowReport:
     path = chosen.ranking or _find_ranking(session)
     ranking = read_ranking(path, label_pattern=session.settings.data.label_pattern)
     warnings: tuple[str, ...] = (MEANINGLESS,) if ranking.facts.meaningless else ()
-    nearest: Mapping[str, Sequence[RankedItem]]
+    lists: Mapping[str, Sequence[RankedItem]]
     if chosen.output is None:
         queries = choose_queries(ranking, chosen.queries, most=chosen.max_queries)
-        nearest = find_nearest(ranking, queries, top=chosen.top, same_camera=same_camera)
+        lists = nearest(ranking, queries, top=chosen.top, same_camera=same_camera)
     else:
         sheet = _make_sheet(session, ranking)
         sheet.save(chosen.output)
-        nearest, warnings = sheet.nearest, sheet.warnings
+        lists, warnings = sheet.nearest, sheet.warnings
     for warning in warnings:
         log.warning("%s", warning)
     if chosen.ranking is None:
@@ -70,8 +70,8 @@ def show(session: Session) -> ShowReport:
         ranking=path,
         facts=ranking.facts,
         notes=explain_ranks(ranking.facts, same_camera),
-        nearest=nearest,
-        hidden=0 if chosen.queries else len(ranking.queries) - len(nearest),
+        nearest=lists,
+        hidden=0 if chosen.queries else len(ranking.queries) - len(lists),
     )
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from vreid_cli.errors import DataError
 from vreid_cli.evaluation.evaluate import evaluate
 from vreid_cli.extraction.forward import Extractor, choose_batch_size
-from vreid_cli.models.backbones import Network
+from vreid_cli.models.network import Network
 from vreid_cli.models.transforms import Transform
 from vreid_cli.models.weights import LoadedNetwork
 from vreid_cli.ranking.rank import RankingOptions, rank

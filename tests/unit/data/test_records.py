@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vreid_cli.data.boxes import name_crop
-from vreid_cli.data.listing import finish_listing
-from vreid_cli.data.records import RecordBuilder, Records, label_row
+from vreid_cli.data.listing import ListingBuilder, make_listing
+from vreid_cli.data.records import Records
 from vreid_cli.extraction.planning import as_utf8, make_plan, split_plan
 from vreid_cli.store.plan import PLAN_SCHEMA, Plan, PlanRow
 from vreid_cli.types.images import Box, ImageRecord
@@ -40,10 +40,8 @@ def mixed() -> list[ImageRecord]:
     return sorted(made, key=ImageRecord.sort_key)
 
 
-def columns_of(records: list[ImageRecord], *, crops: bool = False) -> Records:
-    builder = RecordBuilder()
-    builder.extend(map(label_row, records))
-    return builder.build(ROOT, crops=crops)
+def columns_of(records: list[ImageRecord]) -> Records:
+    return make_listing(records, ROOT).records
 
 
 @given(
@@ -89,7 +87,7 @@ def test_selections_share_the_columns(mixed: list[ImageRecord]):
 def test_crops_of_one_frame_are_one_file():
     boxes: list[Box | None] = [None, (0, 0, 5, 5), (1.5, 2, 3, 4.25)]
     made = [image(name, "t", box=box) for name in ("f/1.jpg", "/g/2.jpg") for box in boxes]
-    records = columns_of(made, crops=True)
+    records = columns_of(made)
     names, owner = records.files()
     assert sorted(names.to_pylist()) == ["/g/2.jpg", "f/1.jpg"]
     for index, record in enumerate(records):
@@ -101,11 +99,11 @@ def test_crops_of_one_frame_are_one_file():
     assert list(columns_of([odd])) == [odd]
 
 
-def many(count: int) -> RecordBuilder:
-    builder = RecordBuilder()
+def many(count: int) -> ListingBuilder:
+    builder = ListingBuilder()
     for number in range(count):
         track = f"{number // 10:06d}_c001"
-        builder.add((f"{track}/{number % 10}.png", track, track[:6], "c001", None))
+        builder.add(f"{track}/{number % 10}.png", track, vehicle_id=track[:6], camera_id="c001")
     return builder
 
 
@@ -124,7 +122,7 @@ def held(make: Callable[[], Made]) -> tuple[Made, int]:
 
 def test_a_image_costs_few_bytes(tmp_path: Path):
     count = 20_000
-    listing, size = held(lambda: finish_listing(many(count), tmp_path))
+    listing, size = held(lambda: many(count).finish(tmp_path))
     assert size < 60 * count  # as objects: 600 and more
     plan = make_plan(listing.records, None, part_images=512)
     assert plan.table.nbytes < 150 * count

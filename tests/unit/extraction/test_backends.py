@@ -25,8 +25,9 @@ from vreid_cli.extraction.backends import (
 )
 from vreid_cli.extraction.forward import Extractor
 from vreid_cli.models import onnx_cache
-from vreid_cli.models.backbones import BACKBONES, build_random
+from vreid_cli.models.backbones import BACKBONES
 from vreid_cli.models.checkpoint import weights_digest
+from vreid_cli.models.network import build_random
 from vreid_cli.models.onnx import OnnxNetwork, require_onnx_device
 from vreid_cli.models.onnx_cache import cached_network, cached_path, is_cached
 from vreid_cli.models.transforms import Transform

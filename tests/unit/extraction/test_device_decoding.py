@@ -36,7 +36,7 @@ from vreid_cli.extraction.device_decoding import (
 from vreid_cli.extraction.extract import ExtractionOptions, SplitSummary, extract_split
 from vreid_cli.extraction.forward import Extractor
 from vreid_cli.extraction.loading import Batch, ImageDataset, load_batches
-from vreid_cli.models.backbones import build_random
+from vreid_cli.models.network import build_random
 from vreid_cli.models.weights import LoadedNetwork, weights_digest
 from vreid_cli.store.features import FeatureStore
 from vreid_cli.types.images import ImageRecord

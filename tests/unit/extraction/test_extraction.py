@@ -32,7 +32,8 @@ from vreid_cli.extraction import loading, planning
 from vreid_cli.extraction.extract import ExtractionOptions, SplitSummary, extract_split
 from vreid_cli.extraction.forward import Extractor, Pending, choose_batch_size, measure_batch_size
 from vreid_cli.extraction.loading import Batch, ImageDataset, load_batches
-from vreid_cli.models.backbones import BACKBONES, Backbone, build_random
+from vreid_cli.models.backbones import BACKBONES, Backbone
+from vreid_cli.models.network import build_random
 from vreid_cli.models.transforms import Transform
 from vreid_cli.models.weights import LoadedNetwork, weights_digest
 from vreid_cli.runtime.workers import choose_workers, follow_parent
@@ -54,12 +55,10 @@ def _build_tiny() -> nn.Module:
 
 TINY = Backbone(
     name="tiny",
-    width=10,
+    dimension=10,
     transform=SMALL,
     build=_build_tiny,
     head="6",
-    latent=lambda trunk, images: trunk(images),
-    imagenet=None,
 )
 
 

@@ -9,12 +9,13 @@ import torch
 from torch import nn
 
 from vreid_cli.extraction.backends import TorchBackend
-from vreid_cli.models.backbones import BACKBONES, Network, build_random
+from vreid_cli.models.backbones import BACKBONES
+from vreid_cli.models.network import Network, build_random
 
 CPU = torch.device("cpu")
 #: Side of the images: small, and for DenseNet one that its transitions cannot halve evenly.
 SIDES = {"densenet201": (64, 72), "resnet18": (64,), "inception_v3": (107,)}
-STREAMLINED = [name for name, backbone in BACKBONES.items() if backbone.streamline is not None]
+STREAMLINED = [name for name, backbone in BACKBONES.items() if backbone.streamlined is not None]
 
 
 def unsettle(network: Network, *, seed: int) -> Network:

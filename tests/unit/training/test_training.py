@@ -15,10 +15,11 @@ from toys import CLASSES, PLAIN, SMALL, STRONG, TINY, toy
 
 from vreid_cli.errors import DataError, StoreError, UsageError
 from vreid_cli.extraction.forward import Extractor
-from vreid_cli.models.backbones import BACKBONES, Backbone, Network, build_random
+from vreid_cli.models.backbones import BACKBONES, Backbone
 from vreid_cli.models.checkpoint import network_state, save_checkpoint
+from vreid_cli.models.network import Network, build_random
 from vreid_cli.models.transforms import Transform
-from vreid_cli.models.weights import WeightsSource, load_network
+from vreid_cli.models.weights import load_network
 from vreid_cli.training.distributed import LocalExecutor
 from vreid_cli.training.images import ImagesInMemory, load_lessons
 from vreid_cli.training.options import TrainingOptions
@@ -281,7 +282,7 @@ def test_every_architecture_learns_a_step_and_comes_back_from_its_file(tmp_path:
 
     path = tmp_path / "last.safetensors"
     save_checkpoint(path, one.result, transform=transform, facts={})
-    loaded = load_network(arch, str(path), seed=0, source=WeightsSource(cache_dir=tmp_path))
+    loaded = load_network(str(path), arch=arch, seed=0)
     assert loaded.transform == transform
     assert loaded.dropped_classes == CLASSES
     assert isinstance(lessons.images, ImagesInMemory)
@@ -289,7 +290,7 @@ def test_every_architecture_learns_a_step_and_comes_back_from_its_file(tmp_path:
     with torch.inference_mode():
         expected = one.result.latent(transform.normalise(pixels)).numpy()
     latent = Extractor(loaded, CPU, batch_size=4).compute(pixels).numpy()
-    assert latent.shape == (CLASSES, BACKBONES[arch].width)
+    assert latent.shape == (CLASSES, BACKBONES[arch].dimension)
     assert np.abs(latent - expected).max() <= 1e-5 * np.abs(expected).max()
 
 
