@@ -127,15 +127,15 @@ def _open(path: Path) -> tuple[pq.ParquetFile, RankingFacts]:
     if not path.is_file():
         raise StoreError(f"there is no ranking {path}", hint="make one with vreid rank", file=path)
     try:
-        file = pq.ParquetFile(path, read_dictionary=[*_QUERY, *_GALLERY])
-        schema = file.schema_arrow
+        schema = pq.read_schema(path)
         metadata = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
         facts = RankingFacts.from_metadata(metadata)
+        missing = [name for name in RANKING_SCHEMA.names if name not in schema.names]
+        if missing:
+            raise StoreError(f"{path} is no ranking: it has no column {', '.join(missing)}", file=path)
+        file = pq.ParquetFile(path, read_dictionary=[*_QUERY, *_GALLERY])
     except _DAMAGE as error:
         raise StoreError(f"{path} is no ranking: {error}", file=path) from None
-    missing = [name for name in RANKING_SCHEMA.names if name not in schema.names]
-    if missing:
-        raise StoreError(f"{path} is no ranking: it has no column {', '.join(missing)}", file=path)
     return file, facts
 
 

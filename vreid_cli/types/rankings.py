@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, Self, get_args, get_type_hints
+from types import UnionType
+from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
@@ -248,8 +249,11 @@ def _text_names(cls: type[RankingFacts]) -> frozenset[str]:
     """Fields that hold text and nothing else."""
 
     def is_text(hint: Any) -> bool:
-        parts = get_args(hint)
-        return hint in (str, type(None)) or isinstance(hint, str) or (bool(parts) and all(map(is_text, parts)))
+        if get_origin(hint) is Literal:
+            return all(isinstance(value, str) for value in get_args(hint))
+        if get_origin(hint) in (Union, UnionType):
+            return all(map(is_text, get_args(hint)))
+        return hint in (str, type(None))
 
     hints = get_type_hints(cls)
     return frozenset(one.name for one in fields(cls) if is_text(hints[one.name]))
