@@ -29,7 +29,7 @@ _LEFT_OUT = {
 
 def show(
     ranking: Ranking,
-    queries: Sequence[str] | None = None,
+    queries: str | Sequence[str] | None = None,
     *,
     gallery: FeatureSet | str | Path,
     query: FeatureSet | str | Path | None = None,
@@ -78,7 +78,7 @@ def show(
     return Sheet(sheet.image, sheet.strips, nearest=lists, warnings=(*doubts, *sheet.warnings))
 
 
-def choose_queries(ranking: Ranking, names: Sequence[str] | None, *, most: int) -> list[str]:
+def choose_queries(ranking: Ranking, names: str | Sequence[str] | None, *, most: int) -> list[str]:
     """Queries of a ranking by their names, in which ``*`` and ``?`` stand for anything; without names the first.
 
     Raises:
@@ -95,7 +95,7 @@ def choose_queries(ranking: Ranking, names: Sequence[str] | None, *, most: int) 
     if not names:
         return known[:most]
     chosen: dict[str, None] = {}
-    for name in names:
+    for name in [names] if isinstance(names, str) else names:
         matches = [name] if name in known else fnmatch.filter(known, name)
         if not matches:
             raise UsageError(f"{ranking.source} has no query '{name}'", hint=_similar(name, known))

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vreid_cli.config import EvaluateSettings
+from vreid_cli.config import EvaluateSettings, Settings
 from vreid_cli.data.layouts import LAYOUTS
 from vreid_cli.errors import StoreError
 from vreid_cli.evaluation.comparison import Comparison, TrialScores, compare, over_trials
@@ -26,7 +26,7 @@ from vreid_cli.store.query_scores import check_table_path, write_query_scores
 from vreid_cli.store.runs import RunDirectory, owning_run, rankings_in
 from vreid_cli.types.rankings import RankingFacts
 from vreid_cli.types.truth import GroundTruth
-from vreid_cli.workflows.session import Report, Session, read_info
+from vreid_cli.workflows.session import Report, RunChoice, Session, read_info
 
 #: How many rankings a plot shows: all that one network has of the paper's two tasks. Of more no name can be read.
 PLOTTED_RANKINGS = 14
@@ -47,6 +47,13 @@ class EvaluateReport(Report):
     extras: tuple[str, ...] = ()
     comparisons: Mapping[str, Mapping[str, Comparison | None]] = field(default_factory=dict)
     trials: tuple[TrialScores, ...] = ()
+
+
+def choose_run(settings: Settings) -> RunChoice:
+    """The run whose rankings are scored; none where rankings are named."""
+    named = bool(settings.evaluate.rankings)
+    # Parquet holds its labels; only those of the paper's JSON are read from names.
+    return RunChoice(use_latest=not named, free=("data.label_pattern",) if named else ())
 
 
 def evaluate(session: Session) -> EvaluateReport:
