@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from vreid_cli.config import RankSettings, Settings
+from vreid_cli.data.layouts import LAYOUTS
 from vreid_cli.errors import DataError, StoreError, UsageError
 from vreid_cli.ranking.diagnostics import Diagnostics
 from vreid_cli.ranking.metrics import parse_metrics
@@ -15,12 +16,10 @@ from vreid_cli.ranking.rank import RankingJob, plan_ranking, rank_blocks
 from vreid_cli.ranking.trials import split_trial
 from vreid_cli.runtime.progress import log, progress
 from vreid_cli.store.formats import RANKING_FORMATS, endings, read_features, read_ranking_facts, write_ranking
-from vreid_cli.types.features import FeatureSet, QueryProtocol
+from vreid_cli.types.features import FeatureSet
 from vreid_cli.types.images import Split
 from vreid_cli.types.rankings import RankingFacts
 from vreid_cli.workflows.session import Report, RunChoice, Session
-
-_PROTOCOLS: dict[str, QueryProtocol] = {"veri": "gallery-tracks", "vehicleid": "random-gallery"}
 
 
 @dataclass(frozen=True)
@@ -123,7 +122,7 @@ def _sides(session: Session) -> list[tuple[FeatureSet, FeatureSet]]:
         # Which data set it is, only a run can say; without one there is nothing to rank either.
         session.need_run()
         dataset = session.settings.data.dataset
-        if _PROTOCOLS.get(dataset) == "random-gallery":
+        if LAYOUTS[dataset].protocol == "random-gallery":
             if chosen.task != "i2i":
                 raise UsageError(
                     f"--task {chosen.task}: {dataset} has single images and no tracks", hint="use --task i2i"
@@ -142,12 +141,8 @@ def _read_side(session: Session, split: Split) -> FeatureSet:
     chosen = session.settings.rank
     path = chosen.query_features if split == "query" else chosen.gallery_features
     if path is not None:
-        return _with_protocol(read_features(path, label_pattern=session.settings.data.label_pattern))
-    return _with_protocol(session.need_run().features(split).read())
-
-
-def _with_protocol(features: FeatureSet) -> FeatureSet:
-    return replace(features, protocol=_PROTOCOLS.get(features.dataset or "", features.protocol))
+        return read_features(path, label_pattern=session.settings.data.label_pattern)
+    return session.need_run().features(split).read()
 
 
 def _write(job: RankingJob, outputs: Mapping[str, Path]) -> list[str]:
