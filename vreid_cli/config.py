@@ -29,7 +29,7 @@ from vreid_cli.reports.options import ShowOptions
 from vreid_cli.runtime.options import RuntimeOptions
 from vreid_cli.synthetic.options import DemoOptions
 from vreid_cli.training.options import RECIPE, TrainingOptions
-from vreid_cli.types.options import COMPUTING, FILES, Options, Positive, option, presentation_of
+from vreid_cli.types.options import COMMON, COMPUTING, FILES, Options, Positive, option, presentation_of
 
 PROJECT_FILE = "vreid.toml"
 COMMAND_LINE = "command line"
@@ -51,10 +51,8 @@ _NEEDED = {
 class RunOptions(Options):
     """``[run]``: the run directory and the seed."""
 
-    run_dir: Path | None = option(
-        None, "The run directory.", metavar="DIR", shown="the run that extract last worked on"
-    )
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = option(0, "Seed of everything random.")
+    run_dir: Path | None = option(None, "The run directory.", metavar="DIR", panel=COMMON)
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = option(0, "Seed of everything random.", panel=COMMON)
 
 
 class ExtractSettings(ExtractionOptions):
@@ -239,6 +237,31 @@ def resolve(layers: Iterable[Layer]) -> Resolved:
     except ValidationError as error:
         raise _explain(error, sources) from None
     return Resolved(settings=settings, sources=sources)
+
+
+def collect_layers(
+    options: Mapping[str, Mapping[str, Any]], *, config: str | None = None, assignments: Iterable[str] = ()
+) -> list[Layer]:
+    """The layers of files and command line, lowest first.
+
+    Args:
+        options: Options given, ``{section: {key: value}}``.
+        config: ``--config``; without it ``./vreid.toml`` is read if it is there.
+        assignments: ``--set`` arguments.
+
+    Raises:
+        ConfigError, UsageError: A file cannot be read, or an assignment is malformed.
+    """
+    layers = []
+    if config is not None:
+        layers.append(read_layer(find_config(config)))
+    elif Path(PROJECT_FILE).is_file():
+        layers.append(read_layer(Path(PROJECT_FILE)))
+    assigned: dict[str, dict[str, Any]] = {}
+    for text in assignments:
+        section, key, value = parse_assignment(text)
+        assigned.setdefault(section, {})[key] = value
+    return [*layers, Layer(ASSIGNMENT, assigned), Layer(COMMAND_LINE, options)]
 
 
 def read_layer(path: Path) -> Layer:

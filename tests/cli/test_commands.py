@@ -11,32 +11,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from processes import in_process_of_its_own
-from tiny import EXTRACT, TRACKS, Vreid, draw, draw_tracks, judge
+from tiny import EXTRACT, GALLERY, QUERIES, TRACK_METRICS, Vreid, columns, draw, draw_tracks, judge
 
 import vreid_cli.workflows.evaluate as evaluate_module
 from vreid_cli.errors import StoreError
 from vreid_cli.store.features import FeatureStore
-from vreid_cli.store.rankings import RANKING_SCHEMA
-
-QUERIES = sorted(name.removeprefix("query/") for name in TRACKS if name.startswith("query/"))
-GALLERY = sorted(name.removeprefix("gallery/") for name in TRACKS if name.startswith("gallery/"))
-TRACK_METRICS = [
-    *("minMED", "meanMED", "medMED", "meanMED50", "medMED50"),
-    *("minMCD", "meanMCD", "medMCD", "meanMCD50", "medMCD50"),
-    "RSCR",
-]
-
-
-def columns(path: Path) -> dict[str, list[object]]:
-    """A ranking's rows, without its metadata."""
-    table: dict[str, list[object]] = pq.read_table(path).to_pydict()
-    assert list(table) == RANKING_SCHEMA.names
-    return table
-
 
 # -- one smoke test a command, as the console script runs it ----------------------------------------------------
 
@@ -197,9 +179,9 @@ def test_folders_of_tracks_are_not_for_veri(vreid: Vreid) -> None:
         (("--split", "gallry"), "--split gallry: needs 'query', 'gallery' or 'train'"),
         (("--split", ","), "--split ',' names nothing"),
         (("--batch-size", "0"), "--batch-size 0: needs 'auto' or at least 1"),
-        (("--batch-size", "many"), "'many' is neither auto nor a whole number"),
-        (("--workers", "-1"), "'-1' is neither auto nor a whole number"),
-        (("--seed", "-1"), "Invalid value for '--seed'"),
+        (("--batch-size", "many"), "--batch-size many: needs 'auto' or a whole number"),
+        (("--workers", "-1"), "--workers -1: needs 'auto' or at least 0"),
+        (("--seed", "-1"), "--seed -1: needs at least 0"),
         (("--dataset", "tracks", "--weights", "random"), "where are the query tracks?"),
         (("--arch", "resnet18"), "--arch resnet18: which weights?"),
         (("--colour",), "No such option: --colour"),
@@ -267,7 +249,7 @@ def test_an_unknown_metric_is_offered_the_nearest(vreid: Vreid) -> None:
         (("--task", "i2i", "--track-unit", "camera"), "--track-unit: the task i2i compares single images"),
         (("--metric", "all", "-o", "r.json"), "11 metrics need a folder"),
         (("-o", "r.csv"), "unknown ending '.csv'"),
-        (("--top-k", "0"), "Invalid value for '--top-k'"),
+        (("--top-k", "0"), "--top-k 0: needs at least 1"),
         (("--device", "gpu"), "--device gpu: unknown device"),
         (("--query-features", "a.json", "--gallery-features", "b.json"), "where should the ranking go?"),
         (("--set", "rank.top_k=x"), '--set rank.top_k = "x": needs a whole number'),
@@ -456,7 +438,7 @@ def test_labels_come_from_extract_and_a_pattern_that_would_do_nothing_is_refused
         (("nowhere.parquet",), 1, "there is no ranking nowhere.parquet"),
         (("nowhere.txt",), 1, "nowhere.txt is no ranking that is known"),
         (("--ap", "square"), 2, "--ap square: needs 'rectangle' or 'trapezoid'"),
-        (("--ranks", "1,x"), 2, "--ranks 1,x: 'x' is no whole number"),
+        (("--ranks", "1,x"), 2, "--ranks x: needs a whole number"),
         (("--ranks", "0"), 2, "--ranks 0: needs at least 1"),
         (("--ranks", ""), 2, "--ranks '' names nothing"),
         (("--same-camera", "leave"), 2, "--same-camera leave: needs 'drop' or 'keep'"),
@@ -468,147 +450,7 @@ def test_evaluate_refuses(vreid: Vreid, arguments: tuple[str, ...], code: int, m
     assert message in vreid.json("evaluate", *arguments, code=code)["error"]["message"]
 
 
-# -- show ------------------------------------------------------------------------------------------------------
-
-
-def test_show_lists_the_nearest_and_says_how_they_were_counted(vreid: Vreid, ready: Path) -> None:
-    vreid("rank")
-    told = vreid("show", "--top", "2")
-    assert all(query in told for query in QUERIES)
-    for words in (
-        *("meanMCD50", "dataset tracks", "task t2t", "definition paper", "track unit passage"),
-        "--same-camera drop",
-    ):
-        assert words in told
-    nearest = {entry["query_id"]: entry["nearest"] for entry in vreid.json("show", "--top", "9")["queries"]}
-    # The query's own vehicle before its own camera is junk, and ranks are counted without it.
-    assert "0001_c001_again" not in [item["gallery_id"] for item in nearest["0001_c001"]]
-    assert [item["rank"] for item in nearest["0001_c001"]] == list(range(1, 7))
-    kept = vreid.json("show", "0001_c001", "--top", "9", "--same-camera", "keep")["queries"][0]["nearest"]
-    assert "0001_c001_again" in [item["gallery_id"] for item in kept]
-    assert "ranking: runs/tracks-resnet18-tiny/rankings/t2t-meanMCD50.parquet" in vreid.err
-
-
-@pytest.mark.usefixtures("ready")
-def test_show_finds_queries_by_name_and_by_pattern(vreid: Vreid) -> None:
-    vreid("rank")
-
-    def shown(*names: str) -> list[str]:
-        return [entry["query_id"] for entry in vreid.json("show", *names)["queries"]]
-
-    assert shown("*_c001") == ["0001_c001", "0003_c001"]
-    assert shown("0003_c001", "000?_c001") == ["0003_c001", "0001_c001"]
-    error = vreid.error("show", "0001_c01", code=2)
-    assert error["message"].endswith("has no query '0001_c01'")
-    assert error["hint"].startswith("did you mean '0001_c001'?")
-    told = vreid("show", "--set", "show.max_queries=3")
-    assert "1 more query" in told
-    assert QUERIES[3] not in told
-
-
-def test_show_takes_the_default_ranking_else_the_only_one_else_asks(vreid: Vreid, ready: Path) -> None:
-    assert vreid.error("show")["message"] == f"{ready} has no rankings yet"
-    vreid("rank", "--metric", "minMED")
-    assert vreid.json("show")["ranking"] == f"{ready}/rankings/t2t-minMED.parquet"
-    vreid("rank", "--metric", "medMED")
-    error = vreid.error("show")
-    assert "several rankings" in error["message"]
-    assert "t2t-medMED.parquet" in error["hint"]
-    vreid("rank")
-    assert vreid.json("show")["ranking"] == f"{ready}/rankings/t2t-meanMCD50.parquet"
-
-
-@pytest.mark.parametrize("task", ["t2t", "i2t", "i2i"])
-@pytest.mark.usefixtures("ready")
-def test_a_sheet_holds_the_very_images(vreid: Vreid, made: Path, task: str) -> None:
-    metric = "meanMCD50" if task == "t2t" else "MCD"
-    vreid("rank", "--task", task)
-    report = vreid.json("show", "--ranking", f"runs/tracks-resnet18-tiny/rankings/{task}-{metric}.parquet",
-                        "0003_c001*", "--top", "3", "-o", "sheets/sheet.png")  # fmt: skip
-    assert report["outputs"] == ["sheets/sheet.png"]
-    assert report["warnings"] == []
-    sheet = np.asarray(Image.open("sheets/sheet.png").convert("RGB")).reshape(-1, 3)
-    # The vehicle's own colour lies on the sheet, as the mean of its body does in the image.
-    body = np.asarray(Image.open(made / "data/query/0003_c001/0.png"))[8:24, 6:30].reshape(-1, 3).mean(axis=0)
-    assert (np.abs(sheet - body).max(axis=1) < 12).sum() > 500
-
-
-def test_a_sheet_of_images_that_moved_says_how_to_find_them_again(vreid: Vreid, ready: Path, made: Path) -> None:
-    shutil.copytree(made / "data", "data")
-    vreid("extract", "--run-dir", ready, "--data-dir", "data")
-    vreid("rank")
-    Path("data").rename("moved")
-    error = vreid.error("show", "-o", "sheet.png")
-    assert "are not at" in error["message"]
-    assert "--data-dir" in error["hint"]
-    assert "nothing to compute" in vreid("extract", "--run-dir", ready, "--data-dir", "moved")
-    vreid("show", "-o", "sheet.png")
-
-
-def test_a_sheet_shows_the_images_of_the_rankings_own_run(
-    vreid: Vreid, ready: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    vreid("rank")
-    shutil.copy(ready / "rankings/t2t-meanMCD50.parquet", "copy.parquet")
-    draw_tracks(Path("other"), {"query/0007_c001": 1, "gallery/0008_c002": 1})
-    vreid(*EXTRACT, "--data-dir", "other", "--weights", weights, "--run-dir", "newer")
-    vreid("show", "--ranking", ready / "rankings/t2t-meanMCD50.parquet", "-o", "sheet.png")
-    assert "newer" not in vreid.err
-    error = vreid.error("show", "--ranking", "copy.parquet", "-o", "sheet.png")
-    assert error["message"].startswith("nothing that copy.parquet names is in newer/features/query")
-    vreid("show", "--ranking", "copy.parquet", "-o", "sheet.png", "--run-dir", ready)
-    monkeypatch.chdir(ready / "rankings")
-    vreid("show", "--ranking", "t2t-meanMCD50.parquet", "-o", "sheet.png")
-    Path("../../latest").unlink()
-    assert "lies in no run" in vreid.error("show", "--ranking", "../../../copy.parquet", "-o", "s.png")["message"]
-
-
-@pytest.mark.usefixtures("ready")
-def test_show_refuses_what_it_cannot_show(vreid: Vreid) -> None:
-    vreid("rank")
-    assert "not as '.pdf'" in vreid.json("show", "-o", "x.pdf", code=2)["error"]["message"]
-    assert "--top" in vreid.json("show", "--top", "0", code=2)["error"]["message"]
-
-
-def test_names_are_shown_as_they_are(vreid: Vreid, weights: Path) -> None:
-    names = ["[bold]x[", ":car:", "-x", "mes véhicules 車"]
-    draw_tracks(Path("data"), {**{f"query/{name}": 1 for name in names}, "gallery/a[/b]": 1})
-    vreid(*EXTRACT, "--data-dir", "data", "--weights", weights)
-    vreid("rank")
-    told = vreid("show")
-    assert all(name in told for name in [*names, "a[/b]"])
-    assert "-x" in vreid("show", "--", "-x")
-    vreid("show", "-o", "[red]sheet.png")
-    assert "[red]sheet.png" in vreid.out
-
-
-# -- export ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("form", ["json", "npz"])
-@pytest.mark.parametrize("unit", ["passage", "camera"])
-def test_what_is_exported_ranks_as_the_run_itself(vreid: Vreid, ready: Path, form: str, unit: str) -> None:
-    vreid("rank", "--metric", "all", "--track-unit", unit, "-o", "own")
-    outputs = vreid.json("export", "features", "--format", form, "--track-unit", unit)["outputs"]
-    assert outputs == [f"{ready}/exports/feat_{side}.{form}" for side in ("query", "test")]
-    # The export has grouped the images by the unit already: its tracks are the run's items.
-    vreid("rank", "--query-features", outputs[0], "--gallery-features", outputs[1], "--metric", "all", "-o", "again")
-    for metric in TRACK_METRICS:
-        suffix = "-camera" if unit == "camera" else ""
-        own = columns(Path(f"own/t2t-{metric}{suffix}.parquet"))
-        again = columns(Path(f"again/t2t-{metric}.parquet"))
-        distances = [np.array(table.pop("distance")) for table in (own, again)]
-        np.testing.assert_allclose(*distances, rtol=1e-6, atol=1e-7)
-        assert own == again
-
-
-def test_an_export_replaces_nothing_without_force(vreid: Vreid, ready: Path) -> None:
-    vreid("export", "features", "-o", "out")
-    error = vreid.error("export", "features", "-o", "out")
-    assert "out/feat_query.json is there already" in error["message"]
-    vreid("export", "features", "-o", "out", "--force")
-    error = vreid.error("export", "features", "--format", "xml", code=2)
-    assert error["message"] == "--format xml: needs 'json' or 'npz'"
+# -- all together ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.shared

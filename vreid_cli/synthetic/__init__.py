@@ -4,7 +4,3 @@ Every vehicle is a handful of solids (body, cabin, cargo box) covered with flat 
 A camera projects the patches, paints those that face it from back to front, and spoils the image in its own way.
 Several vehicles share each body and paint, so that only the smaller things tell them apart.
 """
-
-from vreid_cli.synthetic.layout import DrawnSet, DrawnSize, draw_veri
-
-__all__ = ["DrawnSet", "DrawnSize", "draw_veri"]

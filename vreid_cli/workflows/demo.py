@@ -27,7 +27,7 @@ from vreid_cli.runtime.progress import log
 from vreid_cli.runtime.workers import choose_workers
 from vreid_cli.store.rankings import ParquetRanking
 from vreid_cli.store.runs import RUNS_FOLDER, RunDirectory
-from vreid_cli.synthetic import DrawnSet, DrawnSize, draw_veri
+from vreid_cli.synthetic.layout import DrawnSet, DrawnSize, draw_veri
 from vreid_cli.training.distributed import LocalExecutor
 from vreid_cli.training.images import read_images
 from vreid_cli.training.options import TrainingOptions
@@ -37,7 +37,7 @@ from vreid_cli.training.vehicles import number_vehicles
 from vreid_cli.workflows.evaluate import EvaluateReport, evaluate
 from vreid_cli.workflows.extract import extract
 from vreid_cli.workflows.rank import rank
-from vreid_cli.workflows.session import Report, Session
+from vreid_cli.workflows.session import Report, RunChoice, Session
 from vreid_cli.workflows.show import show
 
 ARCHITECTURE = "resnet18"
@@ -79,6 +79,11 @@ class DemoReport(Report):
     evaluation: EvaluateReport | None = None
     sheet: Path = Path()
     seconds: float = 0.0
+
+
+def choose_run(_: Settings) -> RunChoice:
+    """A run of its own; nothing is taken from an earlier demo in its folder."""
+    return RunChoice(use_latest=False, take_settings=False)
 
 
 def demo(session: Session) -> DemoReport:

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from vreid_cli.errors import DataError, UsageError
-from vreid_cli.synthetic import DrawnSet, DrawnSize, draw_veri
+from vreid_cli.synthetic.layout import DrawnSet, DrawnSize, draw_veri
 
 NAME = re.compile(r"^\d{4}_c\d{3}_\d{8}_\d\.jpg$")
 TRACK = re.compile(r"^\d{4}_c\d{3}_t\d{4}$")
