@@ -20,48 +20,67 @@ if TYPE_CHECKING:
     from vreid_cli.evaluation.judge import evaluate_ranking as evaluate
     from vreid_cli.evaluation.matrix import evaluate_distances
     from vreid_cli.evaluation.scores import Evaluation
+    from vreid_cli.models.options import DownloadOptions
+    from vreid_cli.models.weights import LoadedNetwork, load_network
     from vreid_cli.ranking.rank import RankingOptions, rank
     from vreid_cli.ranking.reranking import RerankOptions
     from vreid_cli.ranking.trials import split_trial
     from vreid_cli.reports.options import ShowOptions
     from vreid_cli.reports.sheets.sheet import Sheet
     from vreid_cli.reports.show import show
+    from vreid_cli.training.options import TrainingOptions
+    from vreid_cli.training.train import TrainingResult, train
     from vreid_cli.types.features import FeatureSet
     from vreid_cli.types.rankings import Ranking
     from vreid_cli.workflows.notebook import read_features
+    from vreid_cli.workflows.validation import Validation
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "DownloadOptions",
     "Evaluation",
     "FeatureSet",
+    "LoadedNetwork",
     "Ranking",
     "RankingOptions",
     "RerankOptions",
     "Sheet",
     "ShowOptions",
+    "TrainingOptions",
+    "TrainingResult",
+    "Validation",
     "evaluate",
     "evaluate_distances",
+    "load_network",
     "rank",
     "read_features",
     "show",
     "split_trial",
+    "train",
 ]
 
 _HOMES = {
+    "DownloadOptions": "vreid_cli.models.options:DownloadOptions",
     "Evaluation": "vreid_cli.evaluation.scores:Evaluation",
     "FeatureSet": "vreid_cli.types.features:FeatureSet",
+    "LoadedNetwork": "vreid_cli.models.weights:LoadedNetwork",
     "Ranking": "vreid_cli.types.rankings:Ranking",
     "RankingOptions": "vreid_cli.ranking.rank:RankingOptions",
     "RerankOptions": "vreid_cli.ranking.reranking:RerankOptions",
     "Sheet": "vreid_cli.reports.sheets.sheet:Sheet",
     "ShowOptions": "vreid_cli.reports.options:ShowOptions",
+    "TrainingOptions": "vreid_cli.training.options:TrainingOptions",
+    "TrainingResult": "vreid_cli.training.train:TrainingResult",
+    "Validation": "vreid_cli.workflows.validation:Validation",
     "evaluate": "vreid_cli.evaluation.judge:evaluate_ranking",
     "evaluate_distances": "vreid_cli.evaluation.matrix:evaluate_distances",
+    "load_network": "vreid_cli.models.weights:load_network",
     "rank": "vreid_cli.ranking.rank:rank",
     "read_features": "vreid_cli.workflows.notebook:read_features",
     "show": "vreid_cli.reports.show:show",
     "split_trial": "vreid_cli.ranking.trials:split_trial",
+    "train": "vreid_cli.training.train:train",
 }
 
 

@@ -122,9 +122,7 @@ class _OrReason(Dataset[torch.Tensor | str]):
             return str(error)
 
 
-def read_images(
-    records: Sequence[ImageRecord], *, side: int, max_pixels: int, memory: int, workers: int
-) -> ReadImages:
+def read_images(records: Sequence[ImageRecord], *, side: int, max_pixels: int, memory: int, workers: int) -> ReadImages:
     """Decode every image once, to find the bad ones, and keep the pixels if they fit.
 
     Args:

@@ -86,6 +86,7 @@ class Trainer:
         self.epoch = 0
         self.history: list[EpochResult] = []
         self._criterion = Criterion(options)
+        network.eval()
         if options.channels_last:
             network.to(memory_format=torch.channels_last)
         if network.neck is not None:
