@@ -6,7 +6,7 @@ For notebooks::
 
     query = vreid.read_features("feat_query.json")
     gallery = vreid.read_features("feat_test.json")
-    rankings = vreid.rank(query, gallery, vreid.RankingOptions(metrics=("meanMCD50",)))
+    rankings = vreid.rank(query, gallery, vreid.RankingOptions(metric=("meanMCD50",)))
     print(vreid.evaluate(rankings["meanMCD50"]).mean_ap)
 """
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from vreid_cli.evaluation.scores import Evaluation
     from vreid_cli.models.options import DownloadOptions
     from vreid_cli.models.weights import LoadedNetwork, load_network
-    from vreid_cli.ranking.rank import RankingOptions, rank
-    from vreid_cli.ranking.reranking import RerankOptions
+    from vreid_cli.ranking.options import RankingOptions
+    from vreid_cli.ranking.rank import rank
     from vreid_cli.ranking.trials import split_trial
     from vreid_cli.reports.options import ShowOptions
     from vreid_cli.reports.sheets.sheet import Sheet
@@ -44,7 +44,6 @@ __all__ = [
     "LoadedNetwork",
     "Ranking",
     "RankingOptions",
-    "RerankOptions",
     "Sheet",
     "ShowOptions",
     "TrainingOptions",
@@ -66,8 +65,7 @@ _HOMES = {
     "FeatureSet": "vreid_cli.types.features:FeatureSet",
     "LoadedNetwork": "vreid_cli.models.weights:LoadedNetwork",
     "Ranking": "vreid_cli.types.rankings:Ranking",
-    "RankingOptions": "vreid_cli.ranking.rank:RankingOptions",
-    "RerankOptions": "vreid_cli.ranking.reranking:RerankOptions",
+    "RankingOptions": "vreid_cli.ranking.options:RankingOptions",
     "Sheet": "vreid_cli.reports.sheets.sheet:Sheet",
     "ShowOptions": "vreid_cli.reports.options:ShowOptions",
     "TrainingOptions": "vreid_cli.training.options:TrainingOptions",

@@ -21,11 +21,11 @@ def _render(report: DemoReport, console: Console) -> None:
     from vreid_cli.reports.tables import evaluation_table
 
     assert report.evaluation is not None
-    assert report.drawn is not None
+    assert report.data is not None
     console.print(evaluation_table([result.to_json() for result in report.evaluation.results]))
     run = report.run_dir
     written = {
-        "data": f"{report.drawn.train_images + report.drawn.test_images:,} drawn images, in VeRi's layout",
+        "data": f"{report.data.train_images + report.data.test_images:,} synthetic images, in VeRi's layout",
         "checkpoints": "the trained ResNet18",
         "features": "latent representations of the images that it has not seen",
         "rankings": "a ranking for each metric",

@@ -13,7 +13,8 @@ from vreid_cli.evaluation.judge import evaluate_ranking
 from vreid_cli.extraction.forward import Extractor, choose_batch_size
 from vreid_cli.models.transforms import Transform
 from vreid_cli.models.weights import LoadedNetwork
-from vreid_cli.ranking.rank import RankingOptions, rank
+from vreid_cli.ranking.options import RankingOptions
+from vreid_cli.ranking.rank import rank
 from vreid_cli.runtime.devices import choose_device
 from vreid_cli.runtime.options import RuntimeOptions
 from vreid_cli.training.images import Images, ReadImages
@@ -47,14 +48,8 @@ class Validation:
             source="the vehicles that were held out",
         )
         images = replace(images, image_root="held out")  # an image must not find itself
-        options = RankingOptions(
-            task="i2i",
-            metrics=("MCD",),
-            device=self.runtime.device,
-            memory_budget_mb=self.runtime.memory_budget_mb,
-            product=self.runtime.product,
-        )
-        scores = evaluate_ranking(rank(images, images, options)["MCD"])
+        options = RankingOptions(task="i2i", metric=("MCD",))
+        scores = evaluate_ranking(rank(images, images, options, runtime=self.runtime)["MCD"])
         if scores.mean_ap is None:
             raise DataError("the held-out vehicles cannot be found: too few of their images are good")
         return Scores(scores.mean_ap, float(scores.cmc[1] or 0.0))
@@ -62,12 +57,12 @@ class Validation:
     def _features(self, network: LoadedNetwork, images: Images) -> NDArray[np.float32]:
         device = choose_device(self.runtime.device)
         extractor = Extractor(network, device, batch_size=choose_batch_size("auto", network, device=device))
-        starts = range(0, len(images), extractor.batch_size)
+        size = extractor.batch_size
         batches = [
-            _centre(images, range(start, min(start + extractor.batch_size, len(images))), network.transform)
-            for start in starts
+            extractor.compute(_centre(images, range(start, min(start + size, len(images))), network.transform))
+            for start in range(0, len(images), size)
         ]
-        return torch.cat([extractor.compute(batch) for batch in batches]).numpy()
+        return torch.cat(batches).numpy()
 
 
 def _centre(images: Images, positions: range, transform: Transform) -> torch.Tensor:
