@@ -173,7 +173,7 @@ def test_wrong_usage(vreid: Vreid, cars: tuple[str, ...]):
         (("--held-out", "2.5", *QUICK), "--held-out 2.5"),
         (("--crop", "16", *QUICK[:4], "--workers", "0", "--set", "train.resize=8"), "larger than train.resize"),
         (("--resume", "nowhere", "--restart"), "exclude each other"),
-        (("--resume", "nowhere", "--run-dir", "other"), "goes on where it is"),
+        (("--resume", "nowhere", "--run-dir", "other"), "continues where it is"),
         (("--arch", "inception_v3", "--weights", "random", "--crop", "32"), "too small for inception_v3"),
         ((*QUICK, "--batch-size", "60", "--set", "train.per_vehicle=2"), "30 vehicles x 2 images"),
     ):
@@ -298,7 +298,7 @@ def test_what_contradicts_the_training_that_goes_on(vreid: Vreid, cars: tuple[st
     assert "no training to continue" in vreid.error("train", "--resume", "nowhere")["message"]
     other = draw_manifest(Path("other"), learned=9)
     message = vreid.error("train", "--resume", "mine", "--data-dir", other)["message"]
-    assert "no longer those that it was begun with" in message
+    assert "no longer those that it began with" in message
     Path("mine/checkpoints/resume.safetensors").write_bytes(b"cut short")
     assert "damaged" in vreid.error("train", "--resume", "mine")["message"]
     assert "--restart" in vreid.error("train", *cars, *QUICK, "--run-dir", "mine")["hint"]
