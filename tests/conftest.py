@@ -12,6 +12,8 @@ import torch
 from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
+#: Scripts to run by hand; pytest need not import them to look for examples.
+collect_ignore = ["benchmarks"]
 
 # The same examples in every run: a failure then belongs to the change that was made, not to luck.
 settings.register_profile("vreid", deadline=None, derandomize=True, database=None)
@@ -28,14 +30,6 @@ def shared() -> Path:
             pytest.fail(message)
         pytest.skip(message)
     return folder
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep the user's cache out of the tests: an export that lies there would change what ``auto`` chooses."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("VREID_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 LimitFiles = Callable[[int], AbstractContextManager[None]]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from vreid_cli.evaluation.scores import Evaluation
     from vreid_cli.ranking.rank import RankingOptions, rank
     from vreid_cli.ranking.reranking import RerankOptions
+    from vreid_cli.ranking.trials import split_trial
     from vreid_cli.types.features import FeatureSet
     from vreid_cli.types.rankings import Ranking
     from vreid_cli.workflows.notebook import read_features
@@ -38,6 +39,7 @@ __all__ = [
     "evaluate_distances",
     "rank",
     "read_features",
+    "split_trial",
 ]
 
 _HOMES = {
@@ -50,6 +52,7 @@ _HOMES = {
     "evaluate_distances": "vreid_cli.evaluation.matrix:evaluate_distances",
     "rank": "vreid_cli.ranking.rank:rank",
     "read_features": "vreid_cli.workflows.notebook:read_features",
+    "split_trial": "vreid_cli.ranking.trials:split_trial",
 }
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from processes import in_process_of_its_own
 from tiny import EXTRACT, TRACKS, Vreid, draw, draw_tracks, judge
 
 import vreid_cli.workflows.evaluate as evaluate_module
@@ -35,14 +36,6 @@ def columns(path: Path) -> dict[str, list[object]]:
     table: dict[str, list[object]] = pq.read_table(path).to_pydict()
     assert list(table) == RANKING_SCHEMA.names
     return table
-
-
-def in_process_of_its_own(*arguments: str | Path, cwd: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "vreid_cli", *map(str, arguments)]
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, encoding="utf-8", check=False)
-    assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
-    return done
 
 
 # -- one smoke test a command, as the console script runs it ----------------------------------------------------

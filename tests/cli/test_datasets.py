@@ -1,4 +1,4 @@
-"""The other data sets through the commands: VehicleID's draws, the challenge's submission, a tracker's boxes."""
+"""The other data sets through the commands: VehicleID's trials, the challenge's submission, a tracker's boxes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vreid_cli.store.rankings import ParquetRanking
 RESNET = ("--arch", "resnet18")
 #: Vehicle and number of images of a tiny VehicleID.
 VEHICLES = {1: 3, 2: 2, 3: 1, 4: 4}
-DRAWS = 10
+TRIALS = 10
 
 
 @pytest.fixture
@@ -65,19 +65,19 @@ def test_vehicleid_asks_which_list(vreid: Vreid, vehicleid: Path, weights: Path)
     assert not Path("runs").exists()
 
 
-def test_each_draw_is_ranked_by_the_distance(vreid: Vreid, extracted: Path) -> None:
+def test_each_trial_is_ranked_by_the_distance(vreid: Vreid, extracted: Path) -> None:
     assert json.loads((extracted / "run.json").read_text())["subset"] == 800
     told = vreid("rank", "--task", "i2i", "--metric", "MCD,MED")
     assert "6 queries against 4 gallery items" in told
-    assert "MCD, draw 0 (seed 0)" in told
-    names = [f"i2i-{metric}-draw{number:02d}.parquet" for metric in ("MCD", "MED") for number in range(DRAWS)]
+    assert "MCD, trial 0 (seed 0)" in told
+    names = [f"i2i-{metric}-trial{number:02d}.parquet" for metric in ("MCD", "MED") for number in range(TRIALS)]
     assert sorted(path.name for path in (extracted / "rankings").iterdir()) == sorted(names)
     features = features_of(extracted)
     galleries = set()
-    for number in range(DRAWS):
-        path = extracted / f"rankings/i2i-MED-draw{number:02d}.parquet"
+    for number in range(TRIALS):
+        path = extracted / f"rankings/i2i-MED-trial{number:02d}.parquet"
         facts = ParquetRanking(path).facts
-        assert (facts.draw, facts.draw_seed, facts.query_source, facts.dataset) == (number, 0, "gallery", "vehicleid")
+        assert (facts.trial, facts.trial_seed, facts.query_source, facts.dataset) == (number, 0, "gallery", "vehicleid")
         rows = pq.read_table(path).to_pylist()
         gallery, queries = ({row[f"{side}_id"] for row in rows} for side in ("gallery", "query"))
         assert sorted(int(name[:7]) // 1000 for name in gallery) == [*VEHICLES]
@@ -88,28 +88,28 @@ def test_each_draw_is_ranked_by_the_distance(vreid: Vreid, extracted: Path) -> N
             distance = np.linalg.norm(features[row["query_id"]] - features[row["gallery_id"]])
             assert row["distance"] == pytest.approx(distance, rel=1e-4)
             assert int(row["query_vehicle"]) == int(row["query_id"][:7]) // 1000
-        # Both metrics rank the same draw.
-        other = pq.read_table(extracted / f"rankings/i2i-MCD-draw{number:02d}.parquet").to_pydict()
+        # Both metrics rank the same trial.
+        other = pq.read_table(extracted / f"rankings/i2i-MCD-trial{number:02d}.parquet").to_pydict()
         assert set(other["gallery_id"]) == gallery
     assert len(galleries) > 1
-    (result,) = vreid.json("evaluate", extracted / "rankings/i2i-MED-draw03.parquet")["results"]
+    (result,) = vreid.json("evaluate", extracted / "rankings/i2i-MED-trial03.parquet")["results"]
     assert (result["total_queries"], result["junk"], result["task"]) == (6, 0, "i2i")
-    vreid("show", "--ranking", extracted / "rankings/i2i-MED-draw03.parquet", "-o", "sheet.png")
-    assert "draw 3" in vreid("show", "--ranking", extracted / "rankings/i2i-MED-draw03.parquet") + vreid.err
+    vreid("show", "--ranking", extracted / "rankings/i2i-MED-trial03.parquet", "-o", "sheet.png")
+    assert "trial 3" in vreid("show", "--ranking", extracted / "rankings/i2i-MED-trial03.parquet") + vreid.err
 
 
-def test_number_and_seed_of_the_draws(vreid: Vreid, extracted: Path) -> None:
+def test_number_and_seed_of_the_trials(vreid: Vreid, extracted: Path) -> None:
     vreid("rank", "--task", "i2i", "--set", "rank.draws=2")
     folder = extracted / "rankings"
-    assert {path.name for path in folder.iterdir()} == {"i2i-MCD-draw00.parquet", "i2i-MCD-draw01.parquet"}
-    first = pq.read_table(folder / "i2i-MCD-draw00.parquet")
+    assert {path.name for path in folder.iterdir()} == {"i2i-MCD-trial00.parquet", "i2i-MCD-trial01.parquet"}
+    first = pq.read_table(folder / "i2i-MCD-trial00.parquet")
     vreid("rank", "--task", "i2i", "--set", "rank.draws=3")  # the same recipe: replaced, and one more
-    assert pq.read_table(folder / "i2i-MCD-draw00.parquet").equals(first)
+    assert pq.read_table(folder / "i2i-MCD-trial00.parquet").equals(first)
     error = vreid.error("rank", "--task", "i2i", "--seed", "7", "--set", "rank.draws=4")
-    assert "its draw seed is 0, not 7" in error["message"]
-    assert not (folder / "i2i-MCD-draw03.parquet").exists()  # refused before anything was ranked
+    assert "its trial seed is 0, not 7" in error["message"]
+    assert not (folder / "i2i-MCD-trial03.parquet").exists()  # refused before anything was ranked
     vreid("rank", "--task", "i2i", "--seed", "7", "--force", "--set", "rank.draws=1", "-o", "one.json")
-    assert json.loads(Path("one.json").read_text())["vreid"]["draw_seed"] == 7
+    assert json.loads(Path("one.json").read_text())["vreid"]["trial_seed"] == 7
 
 
 @pytest.mark.parametrize("task", [(), ("--task", "t2t"), ("--task", "i2t")])
@@ -121,16 +121,16 @@ def test_vehicleid_has_no_tracks(vreid: Vreid, task: tuple[str, ...]) -> None:
 
 
 @pytest.mark.usefixtures("extracted")
-def test_what_draws_refuse(vreid: Vreid, extracted: Path) -> None:
+def test_what_trials_refuse(vreid: Vreid, extracted: Path) -> None:
     rank = ("rank", "--task", "i2i")
-    assert "10 draws need a folder" in vreid.error(*rank, "-o", "r.parquet", code=2)["message"]
+    assert "10 trials need a folder" in vreid.error(*rank, "-o", "r.parquet", code=2)["message"]
     assert "rank.draws" in vreid.error(*rank, "--set", "rank.draws=0", code=2)["message"]
     # Features that are named are ranked as they are.
     store = extracted / "features" / "gallery"
     sides = ("--query-features", store, "--gallery-features", store)
     assert "10 queries against 10 gallery items" in vreid(*rank, *sides, "-o", "r.parquet")
     error = vreid.error(*rank, *sides, "-o", "r.parquet", "--set", "rank.draws=3", code=2)
-    assert "only runs of vehicleid draw" in error["message"]
+    assert "only runs of vehicleid have trials" in error["message"]
 
 
 def test_vehicleid_exports_its_gallery(vreid: Vreid, extracted: Path) -> None:
@@ -370,24 +370,24 @@ def test_veri_wild_through_all_commands(vreid: Vreid, tmp_path: Path, weights: P
     assert (result["ranking"].split("/")[1], result["positives"]) == ("veri-wild-3000-resnet18-tiny", 6)
 
 
-def test_the_mean_over_draws_is_told_with_its_spread(vreid: Vreid, extracted: Path) -> None:
+def test_the_mean_over_trials_is_told_with_its_spread(vreid: Vreid, extracted: Path) -> None:
     vreid("rank", "--task", "i2i", "--metric", "MED,MCD", "--set", "rank.draws=4")
     report = vreid.json("evaluate")
     assert len(report["results"]) == 8
     assert report["comparisons"] == []
-    assert [(one["metric"], one["draws"]) for one in report["draws"]] == [("MCD", 4), ("MED", 4)]
-    for one in report["draws"]:
+    assert [(one["metric"], one["trials"]) for one in report["trials"]] == [("MCD", 4), ("MED", 4)]
+    for one in report["trials"]:
         own = [result["mAP"] for result in report["results"] if result["metric"] == one["metric"]]
         assert one["mAP"]["mean"] == pytest.approx(statistics.mean(own))
         assert one["mAP"]["deviation"] == pytest.approx(statistics.stdev(own))
         first = [result["cmc"]["1"] for result in report["results"] if result["metric"] == one["metric"]]
         assert one["cmc"]["1"]["mean"] == pytest.approx(statistics.mean(first))
     told = vreid("evaluate")
-    assert "Mean over random draws of the gallery" in told
-    assert "± the standard deviation between draws" in told
+    assert "Mean over trials with random galleries" in told
+    assert "± the standard deviation between trials" in told
 
 
-def test_draws_of_two_networks_are_averaged_apart(vreid: Vreid, vehicleid: Path, extracted: Path) -> None:
+def test_trials_of_two_networks_are_averaged_apart(vreid: Vreid, vehicleid: Path, extracted: Path) -> None:
     other = save_weights(Path("other.safetensors"), seed=8)
     data = ("--dataset", "vehicleid", "--data-dir", vehicleid, "--subset", "800", "--weights", other)
     vreid("extract", *RESNET, *data, "--run-dir", "runs/other")
@@ -396,13 +396,13 @@ def test_draws_of_two_networks_are_averaged_apart(vreid: Vreid, vehicleid: Path,
         vreid("rank", "--run-dir", run, "--task", "i2i", "--metric", "MCD", "--set", "rank.draws=3")
     report = vreid.json("evaluate", *runs)
     assert report["comparisons"] == []
-    assert [(one["architecture"], one["weights"], one["draws"]) for one in report["draws"]] == [
+    assert [(one["architecture"], one["weights"], one["trials"]) for one in report["trials"]] == [
         ("resnet18", "tiny.safetensors", 3),
         ("resnet18", "other.safetensors", 3),
     ]
-    for run, one in zip(runs, report["draws"], strict=True):
+    for run, one in zip(runs, report["trials"], strict=True):
         own = [result["mAP"] for result in report["results"] if str(run) in result["ranking"]]
         assert one["mAP"]["mean"] == pytest.approx(statistics.mean(own))
-    told = vreid("evaluate", *runs).partition("Mean over random draws")[2]
+    told = vreid("evaluate", *runs).partition("Mean over trials")[2]
     assert "tiny.safetensors" in told
     assert "other.safetensors" in told

@@ -13,7 +13,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from test_commands import in_process_of_its_own
+from processes import in_process_of_its_own
 from tiny import Vreid
 
 from vreid_cli.data.decoding import decode_rgb

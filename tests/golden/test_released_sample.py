@@ -14,7 +14,6 @@ import pytest
 from numpy.typing import NDArray
 from oracles import MCD_ABSOLUTE, MED_RELATIVE, TRACK_METRICS, image_to_track, track_distance
 
-from vreid_cli.data.labels import LabelPattern
 from vreid_cli.data.veri_truth import read_truth
 from vreid_cli.evaluation.scores import Evaluation, score_queries, summarise
 from vreid_cli.evaluation.truth import StatedTruth, truth_of_tracks
@@ -25,6 +24,7 @@ from vreid_cli.store.paper_json import JsonRankingWriter, read_features_json
 from vreid_cli.store.rankings import ParquetRanking, write_ranking
 from vreid_cli.types.arrays import text_array
 from vreid_cli.types.features import ArrayMatrix, FeatureSet
+from vreid_cli.types.labels import LabelPattern
 from vreid_cli.types.rankings import Definition, Ranking, Task
 from vreid_cli.types.tracks import TrackUnit
 from vreid_cli.types.truth import ImageTruth

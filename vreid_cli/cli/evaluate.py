@@ -100,7 +100,7 @@ def _results(report: EvaluateReport) -> dict[str, object]:
     return {
         "results": [result.to_json() for result in report.results],
         "comparisons": [comparison.to_json() for comparison in report.comparisons],
-        "draws": [drawn.to_json() for drawn in report.drawn],
+        "trials": [one.to_json() for one in report.trials],
         "outputs": list(report.outputs),
         "warnings": list(report.warnings),
     }
@@ -111,9 +111,9 @@ def _render(report: EvaluateReport, console: Console) -> None:
     from vreid_cli.reports.tables import (
         breakdown_tables,
         comparison_tables,
-        draws_table,
         error_table,
         evaluation_table,
+        trials_table,
     )
 
     results = [result.to_json() for result in report.results]
@@ -128,8 +128,8 @@ def _render(report: EvaluateReport, console: Console) -> None:
     no_grid = why_no_grid(results, report.metrics)
     if no_grid is not None:
         console.print(no_grid)
-    if report.drawn:
-        console.print(draws_table([drawn.to_json() for drawn in report.drawn], results))
+    if report.trials:
+        console.print(trials_table([one.to_json() for one in report.trials], results))
     errors = error_table(results)
     if errors is not None:
         console.print(errors)

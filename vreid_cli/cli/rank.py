@@ -181,8 +181,8 @@ def _render(report: RankReport, console: Console) -> None:
         f"definition {facts.definition}{unit}, {facts.cameras} cameras{listed}"
     )
     for one, path in zip(report.facts, report.outputs, strict=True):
-        draw = f", draw {one.draw} (seed {one.draw_seed})" if one.draw is not None else ""
-        console.print(f"{one.metric}{draw}: {path}", soft_wrap=True)
+        trial = f", trial {one.trial} (seed {one.trial_seed})" if one.trial is not None else ""
+        console.print(f"{one.metric}{trial}: {path}", soft_wrap=True)
     if not report.outputs[0].lower().endswith(".txt"):  # a submission is for others to look at
         console.print(f"next: {_next_commands(report)}", soft_wrap=True)
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vreid_cli.data.decoding import is_image
-from vreid_cli.data.labels import LabelPattern, NameLabels
 from vreid_cli.data.listing import DataFolders, Listing, examples, finish_listing, list_images, require_folder
 from vreid_cli.data.records import LabelRow, RecordBuilder
 from vreid_cli.errors import DataError, UsageError
 from vreid_cli.types.images import Split
+from vreid_cli.types.labels import LabelPattern, NameLabels
 
 _PREFIXES: dict[Split, tuple[str, ...]] = {"query": ("query",), "gallery": ("gallery", "test"), "train": ("train",)}
 _SHAPE = "expected a folder per track, each holding its images: FOLDER/<track>/<image>.jpg"

@@ -53,10 +53,10 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Spread:
-    """A score over several random draws of one protocol.
+    """A score over several trials of one protocol.
 
     Attributes:
-        mean: Over the draws.
+        mean: Over the trials.
         deviation: Standard deviation between them (n - 1); None for a single one.
     """
 
@@ -64,8 +64,8 @@ class Spread:
     deviation: float | None
 
 
-def over_draws(values: Sequence[float | None]) -> Spread | None:
-    """Mean and spread of one score; None where some draw has none."""
+def over_trials(values: Sequence[float | None]) -> Spread | None:
+    """Mean and spread of one score; None where some trial has none."""
     known = [value for value in values if value is not None]
     if not known or len(known) < len(values):
         return None

@@ -59,7 +59,7 @@ def make_grids(results: Sequence[Result], metrics: Sequence[str]) -> tuple[list[
     left = []
     for result in results:
         network = network_of(result)
-        if network is None or result["metric"] is None or result["draw"] is not None:
+        if network is None or result["metric"] is None or result["trial"] is not None:
             left.append(result)
             continue
         cells = groups.setdefault(json.dumps([result[key] for key in _SHARED]), {})

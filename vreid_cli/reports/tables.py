@@ -21,7 +21,7 @@ _FACTS = {
     "architecture": "architecture",
     "weights": "weights",
     "rerank": "re-ranking",
-    "draw": "draw",
+    "trial": "trial",
 }
 _BREAKDOWNS = {
     "by_camera": {"query_camera": "query by", "gallery_camera": "gallery by"},
@@ -105,8 +105,8 @@ def _too_wide(
 def _caption(results: Sequence[Mapping[str, Any]], shared: Iterable[str], *, left_out: Sequence[str]) -> Text:
     """What all rows have in common, and the rules that they were counted by."""
     result = results[0]
-    # Only one protocol draws; of all others there is nothing to say.
-    told = [key for key in _FACTS if key in shared and not (key == "draw" and result[key] is None)]
+    # Only one protocol has trials; of all others there is nothing to say.
+    told = [key for key in _FACTS if key in shared and not (key == "trial" and result[key] is None)]
     facts = [f"{_FACTS[key]} {_fact(result, key)}" for key in told]
     rules = [f"AP rule {result['ap_rule']}", _JUNK[result["same_camera"]]]
     rules += _truths(results)
@@ -229,23 +229,23 @@ def _akin(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return same and one["task"] == other["task"]
 
 
-def draws_table(draws: Sequence[Mapping[str, Any]], results: Sequence[Mapping[str, Any]]) -> Table:
-    """Means over random draws, with their standard deviation, in percent; facts that differ get a column."""
+def trials_table(trials: Sequence[Mapping[str, Any]], results: Sequence[Mapping[str, Any]]) -> Table:
+    """Means over random trials, with their standard deviation, in percent; facts that differ get a column."""
     table = Table(
-        title="Mean over random draws of the gallery",
+        title="Mean over trials with random galleries",
         title_justify="left",
-        caption=counted(results, "± the standard deviation between draws; scores in %"),
+        caption=counted(results, "± the standard deviation between trials; scores in %"),
         caption_justify="left",
     )
-    differing = [key for key in ("architecture", "weights", "rerank") if len({_fact(one, key) for one in draws}) > 1]
+    differing = [key for key in ("architecture", "weights", "rerank") if len({_fact(one, key) for one in trials}) > 1]
     for head in ("metric", *(_FACTS[key] for key in differing)):
         table.add_column(head, overflow="fold")
-    for head in ("seed", "draws", "mAP", "mINP", *(f"rank-{rank}" for rank in draws[0]["cmc"])):
+    for head in ("seed", "trials", "mAP", "mINP", *(f"rank-{rank}" for rank in trials[0]["cmc"])):
         table.add_column(head, justify="right")
-    for one in draws:
+    for one in trials:
         facts = [Text(_fact(one, key)) for key in ("metric", *differing)]
         cells = [one["mAP"], one["mINP"], *one["cmc"].values()]
-        table.add_row(*facts, str(one["draw_seed"]), str(one["draws"]), *map(_with_spread, cells))
+        table.add_row(*facts, str(one["trial_seed"]), str(one["trials"]), *map(_with_spread, cells))
     return table
 
 
@@ -297,7 +297,7 @@ def _fact(result: Mapping[str, Any], key: str) -> str:
     # Single images have no track unit, which is not the same as not knowing it.
     if key == "track_unit" and result["task"] == "i2i":
         return "none"
-    if key == "draw":
+    if key == "trial":
         return "none" if result[key] is None else str(result[key])
     if key == "rerank":
         return ", ".join(f"{name} {value:g}" for name, value in (result[key] or {}).items()) or "none"

@@ -45,7 +45,7 @@ RANKING_SCHEMA = pa.schema(
 _NO_TEXT = (
     *("query_identity", "gallery_identity", "selves", "rerank", "query_lengths"),
     *("gallery_size", "query_count", "top_k", "threshold", "alpha"),
-    *("draw", "draw_seed"),
+    *("trial", "trial_seed"),
 )
 _READ_ROWS = 1 << 20
 #: What Arrow raises over damaged bytes, depending on where they are.

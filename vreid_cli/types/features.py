@@ -85,6 +85,9 @@ class FeatureSet:
         protocol: How that layout says that queries and gallery come about.
         weights: What the weights were called (``veri``, ``random``, a file name); None where unknown.
         warnings: What is doubtful about them.
+        trial: Number of the random split (:func:`~vreid_cli.ranking.trials.split_trial`) that the set is a side of,
+            from 0; None where nothing was split.
+        trial_seed: The seed of that split.
     """
 
     matrix: FeatureMatrix
@@ -99,6 +102,8 @@ class FeatureSet:
     weights: str | None = None
     protocol: QueryProtocol = "separate"
     warnings: tuple[str, ...] = ()
+    trial: int | None = None
+    trial_seed: int | None = None
 
     def __post_init__(self) -> None:
         rows = self.matrix.shape[0]

@@ -37,8 +37,8 @@ class RankingFacts:
             at its true rank; ``top-k``: the nearest only.
         gallery_size: Number of gallery items, listed or not.
         query_count: Number of queries, also those that list nothing.
-        draw: Number of the random draw that chose gallery and queries, from 0; None where nothing was drawn.
-        draw_seed: The seed of that draw.
+        trial: Number of the random split into gallery and queries, from 0; None where nothing was split.
+        trial_seed: The seed of that split.
         cameras: ``all``, or ``other`` where items of the query's own camera were never ranked.
         top_k: How many of the nearest are listed, where that was limited.
         threshold: Largest distance that is listed, where that was limited.
@@ -60,8 +60,8 @@ class RankingFacts:
     coverage: Coverage = "full"
     gallery_size: int = 0
     query_count: int | None = None
-    draw: int | None = None
-    draw_seed: int | None = None
+    trial: int | None = None
+    trial_seed: int | None = None
     cameras: str = "all"
     top_k: int | None = None
     threshold: float | None = None

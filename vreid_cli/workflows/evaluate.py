@@ -16,7 +16,7 @@ from vreid_cli.evaluation.assess import Assessment, Rules, assess
 from vreid_cli.evaluation.scores import Evaluation
 from vreid_cli.evaluation.thresholds import OperatingPoint
 from vreid_cli.evaluation.truth import StatedTruth, truth_of_tracks
-from vreid_cli.evaluation.uncertainty import Comparison, Interval, compare, over_draws
+from vreid_cli.evaluation.uncertainty import Comparison, Interval, compare, over_trials
 from vreid_cli.ranking.metrics import METRIC_ORDER
 from vreid_cli.ranking.tracks import group_tracks
 from vreid_cli.reports.names import enumerate_some, ranking_names
@@ -91,8 +91,8 @@ class EvaluatedRanking:
             "alpha": facts.alpha,
             "rerank": dict(facts.rerank) if facts.rerank else None,
             "threshold": facts.threshold,
-            "draw": facts.draw,
-            "draw_seed": facts.draw_seed,
+            "trial": facts.trial,
+            "trial_seed": facts.trial_seed,
             "intervals": self._intervals(),
             "same_vehicle_errors": self._errors(),
             "by_camera": self._by_camera(),
@@ -176,12 +176,12 @@ class ComparedRanking:
 
 
 @dataclass(frozen=True)
-class DrawnScores:
-    """One network and metric over the random draws of a protocol.
+class TrialScores:
+    """One network and metric over the trials of a protocol.
 
     Attributes:
-        facts: How the first was ranked, which is how all were, but for the draw.
-        scores: The means of each draw.
+        facts: How the first was ranked, which is how all were, but for the trial.
+        scores: The means of each trial.
     """
 
     facts: RankingFacts
@@ -196,8 +196,8 @@ class DrawnScores:
             "rerank": dict(facts.rerank) if facts.rerank else None,
             "architecture": (_identity(facts) or {}).get("architecture"),
             "weights": facts.weights,
-            "draw_seed": facts.draw_seed,
-            "draws": len(self.scores),
+            "trial_seed": facts.trial_seed,
+            "trials": len(self.scores),
             "mAP": _spread([scores.mean_ap for scores in self.scores]),
             "mINP": _spread([scores.mean_inp for scores in self.scores]),
             "cmc": {str(rank): _spread([scores.cmc[rank] for scores in self.scores]) for rank in ranks},
@@ -210,7 +210,7 @@ def _identity(facts: RankingFacts) -> Mapping[str, str] | None:
 
 
 def _spread(values: Sequence[float | None]) -> dict[str, float | None] | None:
-    found = over_draws(values)
+    found = over_trials(values)
     return None if found is None else {"mean": found.mean, "deviation": found.deviation}
 
 
@@ -238,14 +238,14 @@ class EvaluateReport(Report):
         results: The scores.
         extras: The table and the plot that were asked for; they are among the outputs too.
         comparisons: Every other ranking against one of them.
-        drawn: Means over random draws, where the protocol has them.
+        trials: Means over trials, where the protocol has them.
         metrics: All metrics that were found, in the order in which the paper has them.
     """
 
     results: tuple[EvaluatedRanking, ...] = ()
     extras: tuple[str, ...] = ()
     comparisons: tuple[ComparedRanking, ...] = ()
-    drawn: tuple[DrawnScores, ...] = ()
+    trials: tuple[TrialScores, ...] = ()
     metrics: tuple[str, ...] = ()
 
 
@@ -283,7 +283,7 @@ def evaluate(session: Session) -> EvaluateReport:
         results=tuple(results),
         extras=tuple(extras),
         comparisons=tuple(comparisons),
-        drawn=tuple(_drawn(results)),
+        trials=tuple(_by_trial(results)),
         metrics=_metrics(results),
     )
 
@@ -294,15 +294,15 @@ def _metrics(results: Sequence[EvaluatedRanking]) -> tuple[str, ...]:
     return (*(name for name in METRIC_ORDER if name in found), *(name for name in found if name not in METRIC_ORDER))
 
 
-def _drawn(results: Sequence[EvaluatedRanking]) -> list[DrawnScores]:
-    """The draws that differ in nothing else together."""
+def _by_trial(results: Sequence[EvaluatedRanking]) -> list[TrialScores]:
+    """The trials that differ in nothing else together."""
     groups: dict[str, list[EvaluatedRanking]] = {}
     for result in results:
-        if result.facts.draw is not None:
-            # How many queries and items a draw has may change with it, and who is who does.
-            facts = replace(result.facts, draw=None, gallery_size=0, query_count=None, query_lengths={}, selves={})
+        if result.facts.trial is not None:
+            # How many queries and items a trial has may change with it, and who is who does.
+            facts = replace(result.facts, trial=None, gallery_size=0, query_count=None, query_lengths={}, selves={})
             groups.setdefault(repr(facts), []).append(result)
-    return [DrawnScores(group[0].facts, tuple(one.scores for one in group)) for group in groups.values()]
+    return [TrialScores(group[0].facts, tuple(one.scores for one in group)) for group in groups.values()]
 
 
 def _rules(session: Session) -> Rules:
@@ -387,7 +387,7 @@ def _compare(results: Sequence[EvaluatedRanking], rules: Rules, *, named: bool) 
     for result in results:
         facts = result.facts
         # Draws have other queries each: what differs between two of them is luck, not the metric.
-        if facts.draw is not None:
+        if facts.trial is not None:
             continue
         unit = facts.track_unit if facts.task == "t2t" else None
         groups.setdefault((facts.dataset, facts.task, unit), []).append(result)

@@ -35,7 +35,7 @@ _FOLDERS = ("data_dir", "query_dir", "gallery_dir")
 #: What of a ranking's facts is told.
 _RANKING_FACTS = (
     *("task", "metric", "definition", "track_unit", "query_source", "weights"),
-    *("coverage", "cameras", "top_k", "threshold", "alpha", "rerank", "draw", "gallery_size", "query_count"),
+    *("coverage", "cameras", "top_k", "threshold", "alpha", "rerank", "trial", "gallery_size", "query_count"),
 )
 #: What an evaluation says of the ranking that it scored: where one differs, it was another ranking.
 _SCORED = ("task", "metric", "definition", "track_unit", "coverage", "cameras", "gallery_size", "alpha", "threshold")

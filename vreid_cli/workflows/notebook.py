@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vreid_cli.data.labels import LabelPattern
 from vreid_cli.store.feature_files import read_feature_file
 from vreid_cli.types.features import FeatureSet
+from vreid_cli.types.labels import LabelPattern
 
 
 def read_features(path: str | Path, *, label_pattern: str | None = None) -> FeatureSet:

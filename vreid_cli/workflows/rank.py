@@ -13,7 +13,7 @@ from vreid_cli.ranking.metrics import Metric, parse_metrics
 from vreid_cli.ranking.options import RankSettings
 from vreid_cli.ranking.rank import RankingOptions, RankingPlan
 from vreid_cli.ranking.reranking import RerankOptions
-from vreid_cli.ranking.trials import draw_gallery
+from vreid_cli.ranking.trials import split_trial
 from vreid_cli.runtime.progress import log, progress
 from vreid_cli.store.feature_files import open_ranking, read_feature_file
 from vreid_cli.store.paper_json import JsonRankingWriter
@@ -89,33 +89,33 @@ class _Job:
 
     Attributes:
         outputs: Where the ranking by each metric goes.
-        draw: Number of the draw that chooses queries and gallery; None where they are what was extracted.
-        seed: Seed of the draw.
+        trial: Number of the trial that chooses queries and gallery; None where they are what was extracted.
+        seed: Seed of the trials.
     """
 
     outputs: Mapping[Metric, Path]
-    draw: int | None = None
+    trial: int | None = None
     seed: int | None = None
 
     def facts(self, plan: RankingPlan, metric: Metric) -> RankingFacts:
         """How the ranking by this metric is made."""
         facts = plan.facts(metric)
-        if self.draw is None:
+        if self.trial is None:
             return facts
-        return replace(facts, draw=self.draw, draw_seed=self.seed, query_source="gallery")
+        return replace(facts, trial=self.trial, trial_seed=self.seed, query_source="gallery")
 
 
 def _jobs(session: Session, metrics: Sequence[Metric]) -> list[_Job]:
     chosen = session.settings.rank
-    if not _is_drawn(session):
-        return [_Job(_output_paths(session, metrics, draws=(None,))[None])]
-    draws = range(chosen.draws)
-    outputs = _output_paths(session, metrics, draws=draws)
-    return [_Job(outputs[draw], draw, session.settings.run.seed) for draw in draws]
+    if not _has_trials(session):
+        return [_Job(_output_paths(session, metrics, trials=(None,))[None])]
+    trials = range(chosen.draws)
+    outputs = _output_paths(session, metrics, trials=trials)
+    return [_Job(outputs[trial], trial, session.settings.run.seed) for trial in trials]
 
 
-def _is_drawn(session: Session) -> bool:
-    """Whether gallery and queries are drawn from one split, by the protocol of the run's data set."""
+def _has_trials(session: Session) -> bool:
+    """Whether each trial splits one set into gallery and queries, by the protocol of the run's data set."""
     chosen = session.settings.rank
     from_run = chosen.query_features is None and chosen.gallery_features is None
     return from_run and session.settings.data.dataset == DRAWN_DATASET
@@ -123,16 +123,15 @@ def _is_drawn(session: Session) -> bool:
 
 def _sides(session: Session, jobs: Sequence[_Job]) -> Iterator[tuple[FeatureSet, FeatureSet, _Job]]:
     """Query and gallery of each job, one job at a time."""
-    if not _is_drawn(session):
+    if not _has_trials(session):
         query, gallery = (_read_side(session, split) for split in ("query", "gallery"))
         yield query, gallery, jobs[0]
         return
     images = _read_side(session, "gallery")
     for job in jobs:
-        assert job.draw is not None
+        assert job.trial is not None
         assert job.seed is not None
-        queries, items = draw_gallery(images, seed=job.seed, draw=job.draw)
-        yield images.select(queries), images.select(items), job
+        yield *split_trial(images, seed=job.seed, trial=job.trial), job
 
 
 def _write(plan: RankingPlan, job: _Job, *, rerank: bool) -> list[str]:
@@ -142,7 +141,7 @@ def _write(plan: RankingPlan, job: _Job, *, rerank: bool) -> list[str]:
             metric.name: stack.enter_context(_open_writer(path, plan, job.facts(plan, metric)))
             for metric, path in job.outputs.items()
         }
-        what = "ranking" if job.draw is None else f"ranking draw {job.draw}"
+        what = "ranking" if job.trial is None else f"ranking trial {job.trial}"
         bar = stack.enter_context(progress(total=plan.steps, what=what, unit="items" if rerank else "queries"))
         for blocks in plan.blocks(bar.update):
             for name, block in blocks.items():
@@ -158,7 +157,7 @@ def _check_options(session: Session) -> None:
     for key in ("k1", "k2", "lambda_value"):
         if resolved.typed(f"rank.{key}") and not chosen.rerank:
             raise UsageError(f"{resolved.name(f'rank.{key}')}: only --rerank uses it", hint="add --rerank")
-    if _is_drawn(session):
+    if _has_trials(session):
         # Which data set it is, only a run can say; without one there is nothing to rank either.
         session.need_run()
         if chosen.task != "i2i":
@@ -167,7 +166,7 @@ def _check_options(session: Session) -> None:
             )
     elif resolved.typed("rank.draws"):
         raise UsageError(
-            f"{resolved.name('rank.draws')}: only runs of {DRAWN_DATASET} draw their queries", hint="leave it out"
+            f"{resolved.name('rank.draws')}: only runs of {DRAWN_DATASET} have trials", hint="leave it out"
         )
     if chosen.output is not None and chosen.output.suffix.lower() == ".txt" and chosen.task != "i2i":
         raise UsageError(
@@ -176,8 +175,8 @@ def _check_options(session: Session) -> None:
         )
 
 
-def ranking_name(metric: str, settings: RankSettings, *, draw: int | None = None) -> str:
-    """``<task>-<metric>[-released][-camera][-rerank][-draw00]``: a ranking's file name in a run, without ending."""
+def ranking_name(metric: str, settings: RankSettings, *, trial: int | None = None) -> str:
+    """``<task>-<metric>[-released][-camera][-rerank][-trial00]``: a ranking's file name in a run, without ending."""
     parts = [settings.task, metric]
     if settings.definition == "released":
         parts.append("released")
@@ -185,23 +184,23 @@ def ranking_name(metric: str, settings: RankSettings, *, draw: int | None = None
         parts.append("camera")
     if settings.rerank:
         parts.append("rerank")
-    if draw is not None:
-        parts.append(f"draw{draw:02d}")
+    if trial is not None:
+        parts.append(f"trial{trial:02d}")
     return "-".join(parts)
 
 
 def _output_paths(
-    session: Session, metrics: Sequence[Metric], *, draws: Sequence[int | None]
+    session: Session, metrics: Sequence[Metric], *, trials: Sequence[int | None]
 ) -> dict[int | None, dict[Metric, Path]]:
-    """Where the ranking of each draw by each metric goes."""
+    """Where the ranking of each trial by each metric goes."""
     chosen = session.settings.rank
     output = chosen.output
     if output is not None and output.suffix.lower() in (".parquet", ".json", ".txt"):
-        for count, what in ((len(metrics), "metrics"), (len(draws), "draws")):
+        for count, what in ((len(metrics), "metrics"), (len(trials), "trials")):
             if count > 1:
-                hint = "give a name without an ending" + (", or --set rank.draws=1" if what == "draws" else "")
+                hint = "give a name without an ending" + (", or --set rank.draws=1" if what == "trials" else "")
                 raise UsageError(f"--output {output}: {count} {what} need a folder", hint=hint)
-        return {draws[0]: {metrics[0]: output}}
+        return {trials[0]: {metrics[0]: output}}
     if output is None:
         if chosen.query_features is not None and chosen.gallery_features is not None:
             raise UsageError(
@@ -213,8 +212,8 @@ def _output_paths(
         hint = "known: .parquet, .json, .txt, or a folder; make the folder first where its name has an ending"
         raise UsageError(f"--output {output}: unknown ending '{output.suffix}'", hint=hint)
     return {
-        draw: {metric: output / f"{ranking_name(metric.name, chosen, draw=draw)}.parquet" for metric in metrics}
-        for draw in draws
+        trial: {metric: output / f"{ranking_name(metric.name, chosen, trial=trial)}.parquet" for metric in metrics}
+        for trial in trials
     }
 
 
@@ -282,7 +281,7 @@ def _warn_of_gaps(session: Session) -> list[str]:
 def _refuse_overwriting(jobs: Sequence[_Job], plan: RankingPlan, *, session: Session) -> None:
     """An existing file may be replaced by one of the same recipe, or with ``--force``.
 
-    All are looked at before the first is made: draws differ in nothing that a plan knows but their number.
+    All are looked at before the first is made: trials differ in nothing that a plan knows but their number.
     """
     if session.settings.rank.force:
         return

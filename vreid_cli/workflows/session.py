@@ -20,13 +20,13 @@ from vreid_cli.config import (
     read_layer,
     resolve,
 )
-from vreid_cli.data.labels import LabelPattern
 from vreid_cli.errors import StoreError
 from vreid_cli.runtime.files import read_json_object
 from vreid_cli.runtime.progress import log
 from vreid_cli.store.paper_json import LabelReader
 from vreid_cli.store.runs import LATEST, RUNS_FOLDER, RunDirectory, latest_run
 from vreid_cli.types.features import RANDOM_WEIGHTS
+from vreid_cli.types.labels import LabelPattern
 
 #: What later commands take from run.json: its key, and the setting that it fills.
 _FROM_RUN = {

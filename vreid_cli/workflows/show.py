@@ -89,7 +89,7 @@ def describe(facts: RankingFacts, settings: Settings) -> str:
         f"definition {facts.definition or 'unknown'}",
         *([f"track unit {facts.track_unit}"] if facts.track_unit else []),
         *facts.recipe,
-        *([f"draw {facts.draw} of gallery and queries (seed {facts.draw_seed})"] if facts.draw is not None else []),
+        *([f"trial {facts.trial} of gallery and queries (seed {facts.trial_seed})"] if facts.trial is not None else []),
         f"{facts.cameras} cameras",
         *([facts.listed] if facts.listed else []),
         f"ranks leave out {left_out} (--same-camera {settings.evaluate.same_camera})",

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from vreid_cli.data.labels import LabelPattern, NameLabels
 from vreid_cli.data.layouts import READERS
 from vreid_cli.data.listing import DataFolders, Listing
 from vreid_cli.data.tracks import read_tracks
 from vreid_cli.data.veri import read_veri
 from vreid_cli.errors import DataError, UsageError, VreidError
+from vreid_cli.types.labels import LabelPattern, NameLabels
 
 
 def touch(root: Path, *names: str) -> None:

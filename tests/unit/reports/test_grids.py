@@ -42,7 +42,7 @@ def row(network: str = "resnet18", metric: str = "minMED", mean_ap: float | None
         **{"mAP": mean_ap, "mINP": mean_ap, "cmc": cmc},
         **{"valid_queries": 1677, "total_queries": 1678, "positives": 90, "junk": 9, "gallery_size": 2021},
         **{"weights": "last.safetensors", "architecture": network, "identity": identity},
-        **{"alpha": 1.0 if metric == "RSCR" else None, "draw": None, "draw_seed": None},
+        **{"alpha": 1.0 if metric == "RSCR" else None, "trial": None, "trial_seed": None},
         **{"intervals": {"vehicles": 200, "mAP": None}, "same_vehicle_errors": curve},
         **more,
     }
@@ -125,7 +125,7 @@ def test_the_best_metric_of_each_network_is_marked_and_ties_are_all_best() -> No
         {"positives": 89},
         {"junk": 8},
         {"ground_truth": "gt_index.txt and jk_index.txt"},
-        {"draw": 0, "draw_seed": 0},
+        {"trial": 0, "trial_seed": 0},
         {"architecture": None, "identity": None},
         {"metric": None},
     ],

@@ -18,7 +18,6 @@ import pyarrow.parquet as pq
 import pytest
 from oracles import Entry
 
-from vreid_cli.data.labels import LabelPattern
 from vreid_cli.errors import DataError, StoreError, VreidError
 from vreid_cli.evaluation.scores import Evaluation, score_queries, summarise
 from vreid_cli.ranking.rank import RankingOptions, rank
@@ -29,6 +28,7 @@ from vreid_cli.store.paper_json import JsonRanking, JsonRankingWriter, write_fea
 from vreid_cli.store.rankings import ParquetRanking, write_ranking
 from vreid_cli.types.arrays import text_array
 from vreid_cli.types.features import FeatureSet
+from vreid_cli.types.labels import LabelPattern
 from vreid_cli.types.rankings import RankedItem, Ranking, RankingFacts
 from vreid_cli.types.truth import SameCamera
 

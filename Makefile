@@ -1,0 +1,36 @@
+# The everyday commands, in an activated environment. `make` lists them.
+.DEFAULT_GOAL := help
+.PHONY: help install quick test examples lint format docs all
+WORKERS ?= 2
+PYTEST = OMP_NUM_THREADS=1 pytest --numprocesses=$(WORKERS) --dist=loadfile
+
+help: ## this list
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: ## the package, editable, with all that tests need
+	pip install -e ".[test]"
+
+quick: ## the everyday loop: all tests but the slow ones
+	$(PYTEST) -m "not slow"
+
+test: ## all tests
+	$(PYTEST)
+
+examples: ## the examples in docstrings alone
+	pytest vreid_cli
+
+lint: ## style, types and layers, as .ci/run checks them
+	ruff check .
+	ruff format --check .
+	mypy
+	lint-imports --no-cache
+
+format: ## let ruff fix and format what it can
+	ruff check --fix .
+	ruff format .
+
+docs: ## links, cited definitions and the map of the house
+	pytest tests/unit/test_repository.py
+
+all: ## everything that must hold, from fresh environments (takes minutes and gigabytes)
+	.ci/run
