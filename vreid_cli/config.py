@@ -21,7 +21,7 @@ from pydantic_core import ErrorDetails
 from vreid_cli.data.options import DataOptions
 from vreid_cli.errors import ConfigError, UsageError, did_you_mean, nearest_name
 from vreid_cli.evaluation.options import EvaluateSettings
-from vreid_cli.extraction.options import ExtractSettings
+from vreid_cli.extraction.options import ExtractionOptions
 from vreid_cli.models.options import ExportOptions, ModelOptions
 from vreid_cli.ranking.options import RankSettings
 from vreid_cli.reports.options import ShowOptions
@@ -65,7 +65,7 @@ class Settings(BaseModel):
     data: DataOptions = DataOptions()
     model: ModelOptions = ModelOptions()
     runtime: RuntimeOptions = RuntimeOptions()
-    extract: ExtractSettings = ExtractSettings()
+    extract: ExtractionOptions = ExtractionOptions()
     rank: RankSettings = RankSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     show: ShowOptions = ShowOptions()

@@ -6,13 +6,14 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
+import numpy as np
 import torch
 
 from vreid_cli.data.records import Records
 from vreid_cli.extraction.inference import Inference, Pending
 from vreid_cli.extraction.loading import Batch, ImageDataset, load_batches
 from vreid_cli.extraction.options import ExtractionOptions
-from vreid_cli.extraction.parts import Part, PartResult, as_rows
+from vreid_cli.extraction.parts import Part, PartResult
 from vreid_cli.extraction.timings import Timings
 from vreid_cli.extraction.work import LIMIT
 from vreid_cli.runtime.devices import one_torch_thread
@@ -56,7 +57,7 @@ def compute_parts(parts: Sequence[Part], *, inference: Inference, options: Extra
                 kept += [index - first for index in batch.indices]
                 bar.update(len(batch.indices) + len(batch.bad))
             stacked = torch.cat(features).numpy()
-            yield PartResult(part, as_rows(kept), stacked, tuple(skipped), recorded, timings.take())
+            yield PartResult(part, np.array(kept, dtype=np.int64), stacked, tuple(skipped), recorded, timings.take())
 
 
 def _skip(records: Records, index: int, reason: str) -> Skipped:
@@ -115,9 +116,7 @@ def _submit(
         yield batch, pending
 
 
-def _look_ahead(
-    items: Iterable[tuple[Batch, Pending | None]], count: int
-) -> Iterator[tuple[Batch, Pending | None]]:
+def _look_ahead(items: Iterable[tuple[Batch, Pending | None]], count: int) -> Iterator[tuple[Batch, Pending | None]]:
     """The items in their order, each once ``count`` further ones have begun."""
     begun: deque[tuple[Batch, Pending | None]] = deque()
     for item in items:

@@ -10,12 +10,11 @@ from pathlib import Path
 
 import torch
 
-from vreid_cli import __version__
 from vreid_cli.errors import DeviceError, WeightsError
 from vreid_cli.extraction.options import BackendName
 from vreid_cli.models.backbones import pool_in_float32
 from vreid_cli.models.onnx import require_onnx, require_onnx_device
-from vreid_cli.models.onnx_cache import cached_network, runtime_version
+from vreid_cli.models.onnx_cache import cached_network, installed_version, runtime_version
 from vreid_cli.models.weights import LoadedNetwork
 from vreid_cli.runtime.cache import cache_folder
 from vreid_cli.runtime.devices import AUTOCAST, arithmetic, one_torch_thread
@@ -95,7 +94,7 @@ class Inference:
             "device": str(self.config.device),
             "threads": str(torch.get_num_threads()),
             "torch": str(torch.__version__),
-            "vreid": __version__,
+            "vreid": installed_version("vreid"),
             **runtime,
         }
 

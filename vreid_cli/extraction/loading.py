@@ -14,7 +14,6 @@ from vreid_cli.data.records import Records
 from vreid_cli.models.transforms import Transform
 from vreid_cli.runtime.workers import follow_parent, worker_died
 
-
 #: Position of an image among all records; its pixels (3, crop, crop) uint8 or why there are none; CPU seconds.
 Decoded = tuple[int, "torch.Tensor | str", float]
 

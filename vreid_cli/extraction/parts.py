@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from vreid_cli.data.records import Records
 from vreid_cli.extraction.planning import assign_parts
 from vreid_cli.extraction.timings import Timings
@@ -79,8 +77,3 @@ def first_parts(records: Records, *, part_images: int) -> list[Part]:
         Part(number, rows, records.select(rows))
         for number, rows in group(assign_parts(records, part_images=part_images))
     ]
-
-
-def as_rows(positions: list[int]) -> Int64Array:
-    """(M,) int64 of a list, which may be empty."""
-    return np.array(positions, dtype=np.int64)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import torch
 
@@ -126,9 +127,8 @@ def _known_backend(options: ExtractionOptions, earlier: PartFacts | None) -> tup
     if options.backend != "auto":
         return options.backend, "as asked"
     made_by = None if earlier is None else earlier.identity.get("backend")
-    if made_by == "torch" or made_by == "onnx":
-        return made_by, "as the features that are there"
-    return None
+    names: tuple[BackendName, ...] = get_args(BackendName)
+    return next(((name, "as the features that are there") for name in names if name == made_by), None)
 
 
 def _choose_batch_size(options: ExtractionOptions, device: torch.device, earlier: PartFacts | None) -> int:

@@ -94,7 +94,7 @@ def _rewrite(part: Part, origin: Int32Array, *, held: Mapping[int, StoredPart]) 
     first = held[int(origin[0])]
     features = np.empty((len(ids), first.dimension), dtype=first.features.dtype)
     found = np.zeros(len(ids), dtype=np.bool_)
-    skipped = {}
+    skipped: dict[int, Skipped] = {}
     for number in np.unique(origin):
         source = held[int(number)]
         own = np.flatnonzero(origin == number)
@@ -103,6 +103,6 @@ def _rewrite(part: Part, origin: Int32Array, *, held: Mapping[int, StoredPart]) 
         features[here] = source.features[rows[rows >= 0]]
         found[here] = True
         reasons = {entry.image_id: entry.reason for entry in source.facts.skipped}
-        skipped |= {row: Skipped(ids[row], tracks[row], reasons[ids[row]]) for row in own[rows < 0]}
+        skipped |= {int(row): Skipped(ids[row], tracks[row], reasons[ids[row]]) for row in own[rows < 0]}
     kept = np.flatnonzero(found)
     return PartResult(part, kept, features[kept], tuple(skipped[row] for row in sorted(skipped)), first.facts.recorded)

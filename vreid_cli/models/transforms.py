@@ -66,21 +66,6 @@ class Transform:
         pixels: torch.Tensor = F.pil_to_tensor(F.center_crop(resized, [self.crop]))
         return pixels
 
-    def crop_decoded(self, image: torch.Tensor) -> torch.Tensor:
-        """The same of a decoded image, (3, H, W) uint8 on any device, by torch instead of PIL.
-
-        Across first, then down, and a half is rounded up each time: that is how PIL does it. What is left is a step
-        of 255 here and there, where float32 and PIL's fixed-point weights fall on other sides of a half.
-        """
-        height, width = image.shape[-2:]
-        tall, wide = (int(self.resize * side / min(height, width)) for side in (height, width))
-        resized = image.to(torch.float32)
-        for size in ([height, wide], [tall, wide]):
-            resized = F.resize(resized, size, interpolation=InterpolationMode.BILINEAR, antialias=True)
-            resized = resized.add(0.5).floor_()
-        cropped: torch.Tensor = F.center_crop(resized, [self.crop])
-        return cropped.to(torch.uint8)
-
     def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
         """(B, 3, H, W) uint8 pixels to normalised float32 on the same device."""
         mean, std = _channels(self.mean, pixels.device), _channels(self.std, pixels.device)

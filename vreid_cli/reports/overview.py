@@ -95,7 +95,7 @@ def _table(columns: Mapping[str, Sequence[object]], *, right: Sequence[str] = ()
 def _features(splits: Mapping[str, Mapping[str, Any]]) -> Iterator[RenderableType]:
     if not splits:
         return
-    numbers = ("images", "tracks", "vehicles", "cameras", "parts", "width", "skipped")
+    numbers = ("images", "tracks", "vehicles", "cameras", "parts", "dimension", "skipped")
     columns = {name: [_number(one[name]) for one in splits.values()] for name in numbers}
     states = [one["state"] for one in splits.values()]
     yield Text()

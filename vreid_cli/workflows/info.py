@@ -13,12 +13,12 @@ from typing import Any, TypeVar
 from vreid_cli.config import Layer, resolve
 from vreid_cli.data.options import DataOptions
 from vreid_cli.errors import StoreError, VreidError
-from vreid_cli.extraction.survey import Survey, survey
 from vreid_cli.runtime.files import read_json_object
 from vreid_cli.store.feature_files import open_ranking
 from vreid_cli.store.metadata import read_metadata
 from vreid_cli.store.rankings import facts_to_dict
 from vreid_cli.store.runs import BEST, LAST, LOG, STATE, RunDirectory, latest_run, rankings_in
+from vreid_cli.store.state import StoreState, read_state
 from vreid_cli.types.images import Split
 from vreid_cli.types.rankings import RankingFacts
 from vreid_cli.workflows.session import DRAWN_DATASET, Report, Session
@@ -78,21 +78,21 @@ def info(session: Session) -> InfoReport:
     problems: list[str] = []
     made, problem = _try(_read_run, run)
     problems += [problem] if problem else []
-    surveys = {split: survey(run.features(split)) for split in run.extracted_splits()}
+    states = {split: read_state(run.features(split)) for split in run.extracted_splits()}
     found: dict[str, Any] = {
         "run_dir": str(run.path),
         **_made_by(made or {}),
-        "splits": {split: _split(one) for split, one in surveys.items()},
-        "rankings": _rankings(run, surveys),
+        "splits": {split: _split(one) for split, one in states.items()},
+        "rankings": _rankings(run, states),
         "training": _training(run),
         "reports": sorted(path.name for path in run.reports.glob("*") if path.is_file()),
         **_history(run),
     }
     problems += list(_problems(found))
-    found["complete"] = all(one.state == "complete" for one in surveys.values()) if surveys else None
+    found["complete"] = all(one.state == "complete" for one in states.values()) if states else None
     found["next"] = _next(run, found)
     return InfoReport(
-        skipped=tuple({"split": split, **asdict(entry)} for split, one in surveys.items() for entry in one.skipped),
+        skipped=tuple({"split": split, **asdict(entry)} for split, one in states.items() for entry in one.skipped),
         warnings=tuple(problems),
         run_dir=run.path,
         found=found,
@@ -140,7 +140,7 @@ def _exists(path: object) -> bool | None:
     return Path(path).exists()
 
 
-def _split(one: Survey) -> dict[str, Any]:
+def _split(one: StoreState) -> dict[str, Any]:
     values = asdict(one)
     values["skipped"] = len(one.skipped)
     values["first_skipped"] = [asdict(entry) for entry in one.skipped[:3]]
@@ -150,11 +150,11 @@ def _split(one: Survey) -> dict[str, Any]:
 # -- rankings and their scores ------------------------------------------------------------------------------
 
 
-def _rankings(run: RunDirectory, surveys: Mapping[Split, Survey]) -> list[dict[str, Any]]:
+def _rankings(run: RunDirectory, states: Mapping[Split, StoreState]) -> list[dict[str, Any]]:
     """Every ranking with its scores, then every evaluation whose ranking is gone."""
     rankings = {path.stem: path for path in rankings_in(run.rankings)}
     evaluations = {path.stem: path for path in sorted(run.evaluations.glob("*.json"))}
-    gallery = surveys.get("gallery")
+    gallery = states.get("gallery")
     rows = []
     for name in [*rankings, *(name for name in evaluations if name not in rankings)]:
         path = rankings.get(name)
@@ -171,7 +171,7 @@ def _ranking_facts(facts: RankingFacts | None) -> dict[str, Any]:
     return {key: values.get(key) for key in _RANKING_FACTS}
 
 
-def _same_features(facts: RankingFacts | None, gallery: Survey | None) -> bool | None:
+def _same_features(facts: RankingFacts | None, gallery: StoreState | None) -> bool | None:
     """Whether a ranking was made from features of the kind that the run holds now."""
     if facts is None or facts.gallery_identity is None or gallery is None or gallery.identity is None:
         return None

@@ -7,8 +7,8 @@ import copy
 import pytest
 import torch
 from torch import nn
-
 from vreid_cli.extraction.backends import TorchBackend
+
 from vreid_cli.models.backbones import BACKBONES, Network, build_random
 
 CPU = torch.device("cpu")

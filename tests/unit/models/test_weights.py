@@ -26,11 +26,11 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision import models
 from torchvision.transforms import functional as TF  # noqa: N812 - as torchvision's users write it
+from vreid_cli.extraction.forward import Extractor
 
 from vreid_cli.config import Layer
 from vreid_cli.data.decoding import decode_rgb
 from vreid_cli.errors import StoreError, UsageError, WeightsError
-from vreid_cli.extraction.forward import Extractor
 from vreid_cli.models.backbones import BACKBONES, build_random
 from vreid_cli.models.checkpoint import load_trunk, read_checkpoint, save_checkpoint, weights_digest
 from vreid_cli.models.transforms import Transform

@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import csv
-import errno
 import json
-import os
-import stat
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -22,11 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vreid_cli.errors import StoreError, VreidError
-from vreid_cli.runtime.files import atomic_path, read_json_object, write_json, write_text
 from vreid_cli.store.feature_files import read_feature_file
 from vreid_cli.store.features import FeatureStore, PartFacts, Skipped
-from vreid_cli.store.plan import PlanRow
-from vreid_cli.store.runs import RunDirectory, latest_run
+from vreid_cli.store.plan import PLAN_SCHEMA, Plan
 from vreid_cli.types.images import ImageRecord
 
 IDENTITY = {
@@ -47,6 +40,11 @@ def record(track: str, number: int, vehicle: str | None = "0002", camera: str | 
 
 def some_features(rows: int, seed: int = 0, width: int = WIDTH) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal((rows, width)).astype(np.float32)
+
+
+def make_plan(rows: Sequence[tuple[object, ...]]) -> Plan:
+    columns = dict(zip(PLAN_SCHEMA.names, zip(*rows, strict=True), strict=True))
+    return Plan(pa.table({name: list(values) for name, values in columns.items()}, schema=PLAN_SCHEMA))
 
 
 def facts(**changes: object) -> PartFacts:
@@ -176,7 +174,7 @@ def test_part_without_rows(store: FeatureStore):
 
 
 def test_plan_has_the_columns_of_the_contract(store: FeatureStore):
-    plan = [PlanRow("a/1.jpg", "a", 123, 1_700_000_000_123_456_789, "ff" * 32, 0), PlanRow("b", None, -1, -1, "", 2)]
+    plan = make_plan([("a/1.jpg", "a", 123, 1_700_000_000_123_456_789, "ff" * 32, 0), ("b", None, -1, -1, "", 2)])
     store.write_plan(plan)
     table = pq.read_table(store.path / "plan.parquet")
     assert table.schema.names == ["image_id", "track_id", "size", "mtime", "sha256", "part"]
@@ -188,8 +186,8 @@ def test_plan_has_the_columns_of_the_contract(store: FeatureStore):
 
 def test_no_plan_and_empty_plan(store: FeatureStore):
     assert store.read_plan() is None
-    store.write_plan([])
-    assert store.read_plan() == []
+    store.write_plan(Plan())
+    assert store.read_plan() == Plan()
 
 
 def test_skipped_is_csv(store: FeatureStore):
@@ -201,7 +199,7 @@ def test_skipped_is_csv(store: FeatureStore):
             ["a/1.jpg", "a", 'with, comma and "quotes"'],
             ["b.jpg", "", "línea"],
         ]
-    assert json.loads((store.path / "complete.json").read_text())["schema"] == 1
+    assert json.loads((store.path / "complete.json").read_text())["schema"] == 2
 
 
 def test_complete_is_left_alone_where_nothing_changed(store: FeatureStore):
@@ -215,7 +213,7 @@ def test_complete_is_left_alone_where_nothing_changed(store: FeatureStore):
 
 def test_clear_and_leftovers(store: FeatureStore):
     fill(store, [[record("a", 1)]])
-    store.write_plan([])
+    store.write_plan(Plan())
     leftover = store.path / ".part-00001.4711.tmp.arrow"
     leftover.write_bytes(b"half")
     mine = store.path / "notes.txt"
@@ -250,6 +248,14 @@ def test_a_part_that_was_removed_after_the_end_is_missed(store: FeatureStore, lo
     assert "complete.json" in refusal(store.read).message
 
 
+def test_a_store_of_an_older_version_is_refused(store: FeatureStore):
+    fill(store, [[record("a", 1)]])
+    store.complete_path.write_text(store.complete_path.read_text().replace('"schema": 2', '"schema": 1'))
+    error = refusal(store.read)
+    assert "another version" in error.message
+    assert "vreid extract --restart" in (error.hint or "")
+
+
 def test_parts_of_other_columns_are_refused(store: FeatureStore):
     fill(store, [[record("a", 1)]])
     batch = pa.record_batch({"image_id": ["a"], "feature": [1.0]})
@@ -258,11 +264,11 @@ def test_parts_of_other_columns_are_refused(store: FeatureStore):
     assert "columns" in refusal(store.read).message
 
 
-def test_parts_of_different_width_are_refused(store: FeatureStore):
+def test_parts_of_different_dimension_are_refused(store: FeatureStore):
     fill(store, [[record("a", 1)]], complete=False)
     store.write_part(1, [record("b", 1)], features=some_features(1, width=WIDTH + 1), facts=facts())
     store.write_complete([], facts={})
-    assert "width" in refusal(store.read).message
+    assert "dimension" in refusal(store.read).message
 
 
 def test_damaged_plan_is_refused_and_a_damaged_part_made_again(store: FeatureStore):
@@ -278,7 +284,7 @@ def test_damaged_plan_is_refused_and_a_damaged_part_made_again(store: FeatureSto
 def test_damage_never_ends_in_a_crash(store: FeatureStore, name: str):
     records = [record("a", n) for n in range(7)]
     fill(store, [records])
-    store.write_plan([PlanRow(r.image_id, r.track_id, 1, 2, "ab", 0) for r in records])
+    store.write_plan(make_plan([(r.image_id, r.track_id, 1, 2, "ab", 0) for r in records]))
     path = store.path / name
     content = path.read_bytes()
     rng = np.random.default_rng(1)
@@ -357,9 +363,14 @@ def test_take_in_any_order_with_repeats(store: FeatureStore):
 def test_facts_of_a_feature_set(store: FeatureStore):
     fill(store, [[record("a", 1)]])
     found = store.read()
-    assert (found.identity, found.image_root, found.dataset) == (IDENTITY, "root", "veri")
+    assert (found.identity, found.image_root, found.dataset, found.protocol) == (IDENTITY, "root", "veri", "separate")
+    store.write_complete([], facts={"images": 1, "parts": 1, "protocol": "gallery-tracks"})
+    assert store.read().protocol == "gallery-tracks"
+    store.write_complete([], facts={"images": 1, "parts": 1, "protocol": "unheard of"})
+    assert "unheard of" in refusal(store.read).message
+    store.write_complete([], facts={"images": 1, "parts": 1})
     assert found.source == str(store.path)
-    assert found.width == WIDTH
+    assert found.dimension == WIDTH
 
 
 # -- identity -----------------------------------------------------------------------------------------------
@@ -386,42 +397,7 @@ def test_every_part_is_asked_for_its_identity(store: FeatureStore):
     refusal(lambda: store.check_identity({**IDENTITY, "extra": "1"}))
 
 
-# -- atomic writes ------------------------------------------------------------------------------------------
-
-
-def test_error_in_the_middle_leaves_the_old_file(tmp_path: Path):
-    path = tmp_path / "a.json"
-    path.write_text("old")
-
-    def fail() -> None:
-        with atomic_path(path) as temporary:
-            temporary.write_text("new and unfinished")
-            assert path.read_text() == "old"
-            raise RuntimeError("in the middle")
-
-    with pytest.raises(RuntimeError, match="in the middle"):
-        fail()
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-@pytest.mark.parametrize("where", ["write", "fsync", "replace"])
-def test_no_space_left_is_a_store_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str):
-    path = tmp_path / "a.txt"
-    path.write_text("old")
-
-    def full(*_args: object, **_options: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    owner, name = {"write": (Path, "write_text"), "fsync": (os, "fsync"), "replace": (Path, "replace")}[where]
-    with monkeypatch.context() as patch:
-        patch.setattr(owner, name, full)
-        error = refusal(lambda: write_text(path, "new"))
-    assert str(path) in error.message
-    assert os.strerror(errno.ENOSPC) in error.message
-    assert "make room" in (error.hint or "")
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
+# -- a full disk ------------------------------------------------------------------------------------------
 
 
 def test_disk_that_fills_up_under_a_part_and_a_plan(
@@ -432,146 +408,6 @@ def test_disk_that_fills_up_under_a_part_and_a_plan(
     records = [record("a", n) for n in range(500)]
     with limited_files(3000):
         refusal(lambda: store.write_part(0, records, features=some_features(500), facts=facts()))
-        refusal(lambda: store.write_plan([PlanRow(f"{n}{n * 7919}", "a", n, n, str(n * 31), 0) for n in range(5000)]))
+        rows = [(f"{n}{n * 7919}", "a", n, n, str(n * 31), 0) for n in range(5000)]
+        refusal(lambda: store.write_plan(make_plan(rows)))
     assert {path.name: path.read_bytes() for path in store.path.iterdir()} == before
-
-
-def test_folder_that_is_a_file(tmp_path: Path):
-    (tmp_path / "file").write_text("x")
-    assert "cannot be written" in refusal(lambda: write_json(tmp_path / "file" / "a.json", {})).message
-    assert "cannot be written" in refusal(lambda: write_json(tmp_path / "file" / "b" / "a.json", {})).message
-
-
-def test_file_system_that_flushes_no_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    fsync = os.fsync
-
-    def refuse_folders(descriptor: int) -> None:
-        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "Invalid argument")
-        fsync(descriptor)
-
-    monkeypatch.setattr(os, "fsync", refuse_folders)
-    write_text(tmp_path / "a.txt", "text")
-    assert (tmp_path / "a.txt").read_text() == "text"
-
-
-def test_written_files_are_flushed_before_they_are_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    done: list[str] = []
-    fsync, rename = os.fsync, Path.replace
-    monkeypatch.setattr(os, "fsync", lambda descriptor: (done.append("flush"), fsync(descriptor))[1])
-    monkeypatch.setattr(Path, "replace", lambda self, target: (done.append("rename"), rename(self, target))[1])
-    write_text(tmp_path / "a.txt", "text")
-    assert done == ["flush", "rename", "flush"]
-
-
-@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff\xfe", b"[" * 100_000, b"3"])
-def test_json_that_is_no_object(tmp_path: Path, content: bytes):
-    path = tmp_path / "a.json"
-    path.write_bytes(content)
-    assert str(path) in refusal(lambda: read_json_object(path)).message
-
-
-def test_json_refuses_nan(tmp_path: Path):
-    with pytest.raises(ValueError, match="JSON"):
-        write_json(tmp_path / "a.json", {"x": float("nan")})
-    assert list(tmp_path.iterdir()) == []
-
-
-# -- the run ------------------------------------------------------------------------------------------------
-
-
-def test_lock_refuses_a_second_writer(tmp_path: Path):
-    first, second = RunDirectory(tmp_path / "run"), RunDirectory(tmp_path / "run")
-    with first.locked():
-        error = refusal(lambda: second.locked().__enter__())
-        assert "another vreid" in error.message
-        with RunDirectory(tmp_path / "other").locked():
-            pass
-    with second.locked():
-        pass
-
-
-def test_lock_holds_between_processes_and_dies_with_its_holder(tmp_path: Path):
-    script = (
-        "import sys, time; from pathlib import Path; from vreid_cli.store.runs import RunDirectory\n"
-        "with RunDirectory(Path(sys.argv[1])).locked():\n    print('held', flush=True); sys.stdin.read()"
-    )
-    command = [sys.executable, "-c", script, str(tmp_path / "run")]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "held\n"
-        run = RunDirectory(tmp_path / "run")
-        refusal(lambda: run.locked().__enter__())
-        holder.kill()
-        holder.wait()
-        with run.locked():
-            pass
-
-
-def test_lock_is_released_after_an_error(tmp_path: Path):
-    run = RunDirectory(tmp_path / "run")
-    with pytest.raises(ValueError, match="inside"), run.locked():
-        raise ValueError("inside")
-    with run.locked():
-        pass
-
-
-def test_run_that_cannot_be_made(tmp_path: Path):
-    (tmp_path / "file").write_text("x")
-    for path in (tmp_path / "file", tmp_path / "file" / "run"):
-        assert "cannot be written to" in refusal(lambda path=path: RunDirectory(path).locked().__enter__()).message
-
-
-def test_info_is_left_alone_where_nothing_changed(tmp_path: Path):
-    run = RunDirectory(tmp_path)
-    assert "no run directory" in refusal(run.read_info).message
-    run.write_info({"dataset": "veri", "seed": 3})
-    before = run.info_path.stat().st_mtime_ns, run.info_path.stat().st_ino
-    run.write_info({"seed": 3, "dataset": "veri"})
-    assert (run.info_path.stat().st_mtime_ns, run.info_path.stat().st_ino) == before
-    run.write_info({"dataset": "tracks"})
-    assert run.read_info() == {"dataset": "tracks"}
-
-
-def test_latest_run_can_be_moved(tmp_path: Path):
-    runs = tmp_path / "runs"
-    assert latest_run(runs) is None
-    run = RunDirectory(runs / "one")
-    run.write_info({})
-    run.mark_latest(runs)
-    assert (runs / "latest").read_text() == "one\n"
-    found = latest_run(runs)
-    assert found is not None
-    assert found.path == runs / "one"
-    runs.rename(tmp_path / "moved")
-    found = latest_run(tmp_path / "moved")
-    assert found is not None
-    assert found.path == tmp_path / "moved" / "one"
-    (tmp_path / "moved" / "one" / "run.json").unlink()
-    assert latest_run(tmp_path / "moved") is None
-
-
-def test_latest_run_outside_of_runs(tmp_path: Path):
-    run = RunDirectory(tmp_path / "elsewhere" / "one")
-    run.write_info({})
-    run.mark_latest(tmp_path / "runs")
-    found = latest_run(tmp_path / "runs")
-    assert found is not None
-    assert found.path.resolve() == run.path.resolve()
-
-
-def test_history_is_one_json_a_line(tmp_path: Path):
-    run = RunDirectory(tmp_path)
-    run.append_history(["vreid", "extract", "--data-dir", "é"], version="1", exit_code=0)
-    run.append_history(["vreid", "rank"], version="1", exit_code=1)
-    entries = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert [entry["command"][1] for entry in entries] == ["extract", "rank"]
-    assert [entry["exit_code"] for entry in entries] == [0, 1]
-
-
-def test_splits_of_a_run(tmp_path: Path):
-    run = RunDirectory(tmp_path)
-    assert run.extracted_splits() == []
-    fill(run.features("gallery"), [[record("a", 1)]], complete=False)
-    assert run.extracted_splits() == ["gallery"]
-    assert run.features("gallery").path == tmp_path / "features" / "gallery"

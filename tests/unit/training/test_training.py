@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 from toys import CLASSES, PLAIN, SMALL, STRONG, TINY, toy
+from vreid_cli.extraction.forward import Extractor
 
 from vreid_cli.errors import DataError, StoreError, UsageError
-from vreid_cli.extraction.forward import Extractor
 from vreid_cli.models.backbones import BACKBONES, Backbone, Network, build_random
 from vreid_cli.models.checkpoint import network_state, save_checkpoint
 from vreid_cli.models.transforms import Transform
