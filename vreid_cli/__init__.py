@@ -20,9 +20,16 @@ if TYPE_CHECKING:
     from vreid_cli.evaluation.judge import evaluate_ranking as evaluate
     from vreid_cli.evaluation.matrix import evaluate_distances
     from vreid_cli.evaluation.scores import Evaluation
+    from vreid_cli.extraction.extract import extract
+    from vreid_cli.extraction.options import ExtractionOptions
+    from vreid_cli.models.weights import load_network
     from vreid_cli.ranking.rank import RankingOptions, rank
     from vreid_cli.ranking.reranking import RerankOptions
     from vreid_cli.ranking.trials import split_trial
+    from vreid_cli.reports.options import ShowOptions
+    from vreid_cli.reports.sheets.sheet import Sheet
+    from vreid_cli.reports.show import show
+    from vreid_cli.runtime.options import RuntimeOptions
     from vreid_cli.types.features import FeatureSet
     from vreid_cli.types.rankings import Ranking
     from vreid_cli.workflows.notebook import read_features
@@ -31,27 +38,41 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Evaluation",
+    "ExtractionOptions",
     "FeatureSet",
     "Ranking",
     "RankingOptions",
     "RerankOptions",
+    "RuntimeOptions",
+    "Sheet",
+    "ShowOptions",
     "evaluate",
     "evaluate_distances",
+    "extract",
+    "load_network",
     "rank",
     "read_features",
+    "show",
     "split_trial",
 ]
 
 _HOMES = {
     "Evaluation": "vreid_cli.evaluation.scores:Evaluation",
+    "ExtractionOptions": "vreid_cli.extraction.options:ExtractionOptions",
     "FeatureSet": "vreid_cli.types.features:FeatureSet",
     "Ranking": "vreid_cli.types.rankings:Ranking",
     "RankingOptions": "vreid_cli.ranking.rank:RankingOptions",
     "RerankOptions": "vreid_cli.ranking.reranking:RerankOptions",
+    "RuntimeOptions": "vreid_cli.runtime.options:RuntimeOptions",
+    "Sheet": "vreid_cli.reports.sheets.sheet:Sheet",
+    "ShowOptions": "vreid_cli.reports.options:ShowOptions",
     "evaluate": "vreid_cli.evaluation.judge:evaluate_ranking",
     "evaluate_distances": "vreid_cli.evaluation.matrix:evaluate_distances",
+    "extract": "vreid_cli.extraction.extract:extract",
+    "load_network": "vreid_cli.models.weights:load_network",
     "rank": "vreid_cli.ranking.rank:rank",
     "read_features": "vreid_cli.workflows.notebook:read_features",
+    "show": "vreid_cli.reports.show:show",
     "split_trial": "vreid_cli.ranking.trials:split_trial",
 }
 

@@ -13,30 +13,29 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from vreid_cli.data.options import DataOptions
 from vreid_cli.errors import ConfigError, UsageError, did_you_mean, nearest_name
-from vreid_cli.evaluation.options import EvaluateSettings
+from vreid_cli.evaluation.options import EvaluationOptions
 from vreid_cli.extraction.options import ExtractionOptions
 from vreid_cli.models.options import ExportOptions, ModelOptions
-from vreid_cli.ranking.options import RankSettings
+from vreid_cli.ranking.options import RankingOptions
 from vreid_cli.reports.options import ShowOptions
 from vreid_cli.runtime.options import RuntimeOptions
 from vreid_cli.synthetic.options import DemoOptions
-from vreid_cli.training.options import TrainingOptions
-from vreid_cli.types.options import Options
+from vreid_cli.training.options import RECIPE, TrainingOptions
+from vreid_cli.types.options import COMPUTING, FILES, Options, Positive, option, presentation_of
 
 PROJECT_FILE = "vreid.toml"
 COMMAND_LINE = "command line"
 ASSIGNMENT = "--set"
 DEFAULT = "default"
 
-#: Options that are not called as their key is.
-_OPTION_NAMES = {"data.splits": "--split", "evaluate.rankings": "RANKING", "show.queries": "QUERY"}
 #: What pydantic's kinds of errors mean, in the words of someone who writes a TOML file.
 _NEEDED = {
     "int_type": "a whole number",
@@ -52,8 +51,105 @@ _NEEDED = {
 class RunOptions(Options):
     """``[run]``: the run directory and the seed."""
 
-    run_dir: Path | None = None
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    run_dir: Path | None = option(
+        None, "The run directory.", metavar="DIR", shown="the run that extract last worked on"
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = option(0, "Seed of everything random.")
+
+
+class ExtractSettings(ExtractionOptions):
+    """``[extract]``: how features are extracted, and whether that starts over."""
+
+    restart: bool = option(False, "Throw away the features that are there and make them again.", panel=COMPUTING)
+
+
+class RankSettings(RankingOptions):
+    """``[rank]``: how rankings are made, of which features, and where they go."""
+
+    trials: Positive = option(10, "How many random galleries are ranked, where the data set's protocol has them.")
+    query_features: Path | None = option(
+        None,
+        "Features from elsewhere: a folder of some run's features/, the paper's .json, or .npz.",
+        metavar="PATH",
+        panel=FILES,
+        shown="those of the run",
+    )
+    gallery_features: Path | None = option(
+        None,
+        "The same for the gallery.",
+        flag="--gallery-features --test-features",
+        metavar="PATH",
+        panel=FILES,
+        shown="those of the run",
+    )
+    output: Path | None = option(
+        None,
+        "FILE.parquet, FILE.json, FILE.txt (AI City submission: the 100 nearest of task i2i) or a folder "
+        "for several metrics.",
+        flag="--output -o",
+        metavar="PATH",
+        panel=FILES,
+        shown="rankings/ of the run",
+    )
+    force: bool = option(False, "Replace a file that is there and was made otherwise.", panel=FILES)
+
+
+class EvaluateSettings(EvaluationOptions):
+    """``[evaluate]``: how rankings are counted, which ones, and what is written besides."""
+
+    rankings: tuple[Path, ...] = option(
+        (), "Rankings, .parquet or .json, or folders of them.", flag="RANKING", shown="all of the run"
+    )
+    per_query: Path | None = option(
+        None, "Write each query's scores as a table, .csv or .parquet.", metavar="FILE", shown=""
+    )
+    plot: Path | None = option(
+        None, "Draw CMC, intervals, distances and errors, .png, .pdf or .svg.", metavar="FILE", shown=""
+    )
+
+
+class ShowSettings(ShowOptions):
+    """``[show]``: which queries of which ranking are shown, and where."""
+
+    queries: tuple[str, ...] = option(
+        (), "Queries by name; * and ? stand for anything.", flag="QUERY", shown="the first eight"
+    )
+    ranking: Path | None = option(
+        None,
+        "The ranking, .parquet or .json.",
+        metavar="FILE",
+        shown="t2t meanMCD50 of the run, else its only one",
+    )
+    output: Path | None = option(
+        None,
+        "Draw a contact sheet instead.",
+        flag="--output -o",
+        metavar="FILE.png",
+        shown="a table in the terminal",
+    )
+
+
+class TrainSettings(TrainingOptions):
+    """``[train]``: how a network is trained, by which recipe, and from where it goes on.
+
+    ``--recipe NAME`` reads all numbers of the preset ``recipe-NAME``, which says what each is and where it comes from.
+    """
+
+    recipe: Literal["paper", "strong"] = option(
+        "paper",
+        "How to learn: as the paper, or as today's strong baselines do. Every number of it is in the preset "
+        "recipe-paper or recipe-strong, and can be changed by --set train.….",
+        panel=RECIPE,
+    )
+    tensorboard: bool = option(False, "Write TensorBoard's files too.", panel=COMPUTING)
+    resume: Path | None = option(
+        None,
+        "Go on with the training of this run, after its last finished epoch; all settings are its own.",
+        metavar="RUN",
+        panel=RECIPE,
+        shown="",
+    )
+    restart: bool = option(False, "Throw away an earlier training in the folder.", panel=RECIPE)
 
 
 class Settings(BaseModel):
@@ -65,13 +161,27 @@ class Settings(BaseModel):
     data: DataOptions = DataOptions()
     model: ModelOptions = ModelOptions()
     runtime: RuntimeOptions = RuntimeOptions()
-    extract: ExtractionOptions = ExtractionOptions()
+    extract: ExtractSettings = ExtractSettings()
     rank: RankSettings = RankSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
-    show: ShowOptions = ShowOptions()
+    show: ShowSettings = ShowSettings()
     export: ExportOptions = ExportOptions()
-    train: TrainingOptions = TrainingOptions()
+    train: TrainSettings = TrainSettings()
     demo: DemoOptions = DemoOptions()
+
+
+def section_fields(section: str) -> dict[str, FieldInfo]:
+    """The fields of a section's class, by key."""
+    model = Settings.model_fields[section].annotation
+    assert isinstance(model, type)
+    assert issubclass(model, Options)
+    return model.model_fields
+
+
+def option_names(section: str, key: str) -> list[str]:
+    """What the command line calls a setting: ``--gallery-dir`` and its other names, or an argument's ``QUERY``."""
+    flag = presentation_of(section_fields(section)[key]).flag
+    return flag.split() if flag else [f"--{key.replace('_', '-')}"]
 
 
 @dataclass(frozen=True)
@@ -226,11 +336,9 @@ def _check_section(section: str, table: object, source: str) -> None:
 
 
 def _check_key(section: str, key: str, source: str) -> None:
-    model = Settings.model_fields[section].annotation
-    assert isinstance(model, type)
-    assert issubclass(model, Options)
-    if key not in model.model_fields:
-        hint = did_you_mean(key, model.model_fields)
+    fields = section_fields(section)
+    if key not in fields:
+        hint = did_you_mean(key, fields)
         raise _bad_value(source, f"{source}: unknown key '{section}.{key}'", hint=hint)
 
 
@@ -255,7 +363,7 @@ def _explain(error: ValidationError, sources: Mapping[str, str]) -> ConfigError 
 def _name_setting(name: str, source: str) -> str:
     """``--task`` for an option, ``--set rank.task``, or ``vreid.toml: rank.task`` for a line of a file."""
     if source == COMMAND_LINE:
-        return _OPTION_NAMES.get(name, f"--{name.partition('.')[2].replace('_', '-')}")
+        return option_names(*name.split("."))[0]
     return f"--set {name}" if source == ASSIGNMENT else f"{source}: {name}"
 
 

@@ -1,4 +1,4 @@
-"""What can go wrong in a way that the user can mend: a message, a hint, a file and an exit code."""
+"""Errors that the user can fix: a message, a hint, a file and an exit code."""
 
 from __future__ import annotations
 
@@ -8,12 +8,17 @@ from pathlib import Path
 
 
 class VreidError(Exception):
-    """An error that the user can mend; the command line shows it without a traceback.
+    """An error that the user can fix; the command line shows it without a traceback.
 
     Args:
         message: What is wrong, in one sentence.
-        hint: What to do about it.
-        file: The file, folder or option that it is about.
+        hint: How to fix it.
+        file: The file, folder or option concerned.
+
+    Examples:
+        >>> error = DataError("cars.csv has no column 'path'", hint="add it to the first line", file="cars.csv")
+        >>> error.exit_code, error.hint
+        (1, 'add it to the first line')
     """
 
     exit_code = 1
@@ -26,7 +31,7 @@ class VreidError(Exception):
 
 
 class UsageError(VreidError):
-    """The command was put wrongly: an unknown name, a value out of range, options that exclude each other."""
+    """Wrong usage: an unknown name, a value out of range, options that exclude each other."""
 
     exit_code = 2
 
@@ -44,26 +49,36 @@ class StoreError(VreidError):
 
 
 class WeightsError(VreidError):
-    """Weights cannot be had, or do not fit the architecture."""
+    """Weights are not available, or do not fit the architecture."""
 
 
 class ExportError(VreidError):
-    """A network cannot be written in another form, or computes something else there."""
+    """A network cannot be exported, or computes something else after export."""
 
 
 class DeviceError(VreidError):
-    """The device that was asked for is not there."""
+    """The requested device does not exist."""
 
 
 def nearest_name(name: str, known: Iterable[str]) -> str | None:
-    """The known name that a mistyped one most resembles, without regard to case; None if none does."""
+    """The known name closest to a mistyped one, ignoring case; None if none is close.
+
+    Examples:
+        >>> nearest_name("MEANMCD5", ["minMED", "meanMCD50"])
+        'meanMCD50'
+    """
     by_lower = {candidate.lower(): candidate for candidate in known}
     matches = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
     return by_lower[matches[0]] if matches else None
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A hint that offers the nearest name and lists all of them: ``did you mean 'x'? Known: x, y.`` and so on."""
+    """A hint that offers the nearest name and lists all of them.
+
+    Examples:
+        >>> did_you_mean("resnet8", ["resnet18", "vgg16"])
+        "did you mean 'resnet18'? Known: resnet18, vgg16."
+    """
     names = list(known)
     nearest = nearest_name(name, names)
     offer = f"did you mean '{nearest}'? " if nearest else ""
@@ -71,5 +86,10 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """What another library's error says first; the name of its class where it says nothing."""
+    r"""First line of another library's error; the name of its class if it has no text.
+
+    Examples:
+        >>> first_line(ValueError("bad header\nin line 3")), first_line(KeyError())
+        ('bad header', 'KeyError')
+    """
     return next(iter(str(error).splitlines()), type(error).__name__)

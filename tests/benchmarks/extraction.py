@@ -30,7 +30,7 @@ from vreid_cli.config import Layer
 from vreid_cli.data.decoding import decode_rgb
 from vreid_cli.extraction.loading import ImageDataset
 from vreid_cli.models.backbones import BACKBONES
-from vreid_cli.models.weights import LoadedNetwork, WeightsSource, load_network
+from vreid_cli.models.weights import LoadedNetwork, load_network
 from vreid_cli.runtime.devices import exact_float32
 from vreid_cli.store.runs import RunDirectory
 from vreid_cli.types.images import ImageRecord
@@ -96,7 +96,7 @@ class Bench:
 
 def load(arch: str) -> LoadedNetwork:
     """The network that ``--weights random`` gives."""
-    return load_network(arch, "random", seed=0, source=WeightsSource())
+    return load_network("random", arch=arch, seed=0)
 
 
 def seconds_of(work: Callable[[], object]) -> float:

@@ -26,7 +26,7 @@ from torch import nn
 from training import vreid, write_manifest
 
 from vreid_cli.cli.app import run
-from vreid_cli.models.backbones import Network
+from vreid_cli.models.network import Network
 from vreid_cli.store.runs import RunDirectory
 
 EMULATED = "tf32-emulated"

@@ -70,7 +70,7 @@ def a_file() -> None:
         (lambda: None, "there is no folder data", "--data-dir"),
         (a_file, "data is not a folder", "--data-dir"),
         (empty_folder, "data holds no folder query*/", "--query-dir"),
-        (empty_sides, "data/query holds no images", "FOLDER/<track>/<image>.jpg"),
+        (empty_sides, "data/query holds no images", "query/<track>/<image>.jpg"),
         (loose_images, "data/query holds only images outside any track folder (a.jpg)", "a folder per track"),
         (two_queries, "data holds several folders for the query tracks: query1, query2", "--query-dir"),
     ],

@@ -60,7 +60,7 @@ def test_vehicleid_asks_which_list(vreid: Vreid, vehicleid: Path, weights: Path)
     command = ("extract", *RESNET, "--dataset", "vehicleid", "--data-dir", vehicleid, "--weights", weights)
     assert "holds 800, 1600" in vreid.error(*command, code=2)["hint"]
     error = vreid.error(*command, "--subset", "800", "--split", "query", code=2)
-    assert "drawn from the gallery at rank time" in error["message"]
+    assert "chooses queries from the gallery" in error["message"]
     assert "at least 1" in vreid.error(*command, "--set", "data.subset=0", code=2)["message"]
     assert not Path("runs").exists()
 
@@ -99,16 +99,16 @@ def test_each_trial_is_ranked_by_the_distance(vreid: Vreid, extracted: Path) -> 
 
 
 def test_number_and_seed_of_the_trials(vreid: Vreid, extracted: Path) -> None:
-    vreid("rank", "--task", "i2i", "--set", "rank.draws=2")
+    vreid("rank", "--task", "i2i", "--set", "rank.trials=2")
     folder = extracted / "rankings"
     assert {path.name for path in folder.iterdir()} == {"i2i-MCD-trial00.parquet", "i2i-MCD-trial01.parquet"}
     first = pq.read_table(folder / "i2i-MCD-trial00.parquet")
-    vreid("rank", "--task", "i2i", "--set", "rank.draws=3")  # the same recipe: replaced, and one more
+    vreid("rank", "--task", "i2i", "--set", "rank.trials=3")  # the same recipe: replaced, and one more
     assert pq.read_table(folder / "i2i-MCD-trial00.parquet").equals(first)
-    error = vreid.error("rank", "--task", "i2i", "--seed", "7", "--set", "rank.draws=4")
+    error = vreid.error("rank", "--task", "i2i", "--seed", "7", "--set", "rank.trials=4")
     assert "its trial seed is 0, not 7" in error["message"]
     assert not (folder / "i2i-MCD-trial03.parquet").exists()  # refused before anything was ranked
-    vreid("rank", "--task", "i2i", "--seed", "7", "--force", "--set", "rank.draws=1", "-o", "one.json")
+    vreid("rank", "--task", "i2i", "--seed", "7", "--force", "--set", "rank.trials=1", "-o", "one.json")
     assert json.loads(Path("one.json").read_text())["vreid"]["trial_seed"] == 7
 
 
@@ -124,12 +124,12 @@ def test_vehicleid_has_no_tracks(vreid: Vreid, task: tuple[str, ...]) -> None:
 def test_what_trials_refuse(vreid: Vreid, extracted: Path) -> None:
     rank = ("rank", "--task", "i2i")
     assert "10 trials need a folder" in vreid.error(*rank, "-o", "r.parquet", code=2)["message"]
-    assert "rank.draws" in vreid.error(*rank, "--set", "rank.draws=0", code=2)["message"]
+    assert "rank.trials" in vreid.error(*rank, "--set", "rank.trials=0", code=2)["message"]
     # Features that are named are ranked as they are.
     store = extracted / "features" / "gallery"
     sides = ("--query-features", store, "--gallery-features", store)
     assert "10 queries against 10 gallery items" in vreid(*rank, *sides, "-o", "r.parquet")
-    error = vreid.error(*rank, *sides, "-o", "r.parquet", "--set", "rank.draws=3", code=2)
+    error = vreid.error(*rank, *sides, "-o", "r.parquet", "--set", "rank.trials=3", code=2)
     assert "only runs of vehicleid have trials" in error["message"]
 
 
@@ -371,7 +371,7 @@ def test_veri_wild_through_all_commands(vreid: Vreid, tmp_path: Path, weights: P
 
 
 def test_the_mean_over_trials_is_told_with_its_spread(vreid: Vreid, extracted: Path) -> None:
-    vreid("rank", "--task", "i2i", "--metric", "MED,MCD", "--set", "rank.draws=4")
+    vreid("rank", "--task", "i2i", "--metric", "MED,MCD", "--set", "rank.trials=4")
     report = vreid.json("evaluate")
     assert len(report["results"]) == 8
     assert report["comparisons"] == []
@@ -393,7 +393,7 @@ def test_trials_of_two_networks_are_averaged_apart(vreid: Vreid, vehicleid: Path
     vreid("extract", *RESNET, *data, "--run-dir", "runs/other")
     runs = (extracted, Path("runs/other"))
     for run in runs:
-        vreid("rank", "--run-dir", run, "--task", "i2i", "--metric", "MCD", "--set", "rank.draws=3")
+        vreid("rank", "--run-dir", run, "--task", "i2i", "--metric", "MCD", "--set", "rank.trials=3")
     report = vreid.json("evaluate", *runs)
     assert report["comparisons"] == []
     assert [(one["architecture"], one["weights"], one["trials"]) for one in report["trials"]] == [

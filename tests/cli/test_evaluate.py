@@ -22,7 +22,7 @@ def ranked(vreid: Vreid, ready: Path) -> Path:
 
 
 def test_intervals_comparisons_and_thresholds_are_told(vreid: Vreid, ranked: Path) -> None:
-    report = vreid.json("evaluate", "--set", "evaluate.draws=200")
+    report = vreid.json("evaluate", "--set", "evaluate.resamples=200")
     for result in report["results"]:
         low, high = result["intervals"]["mAP"]
         assert low <= result["mAP"] <= high
@@ -34,7 +34,7 @@ def test_intervals_comparisons_and_thresholds_are_told(vreid: Vreid, ranked: Pat
     assert {comparison["against"] for comparison in report["comparisons"]} == {best["ranking"]}
     assert len(report["comparisons"]) == 2
     assert all(0 < comparison["p_value"] <= 1 for comparison in report["comparisons"])
-    told = vreid("evaluate", "--set", "evaluate.draws=200")
+    told = vreid("evaluate", "--set", "evaluate.resamples=200")
     for text in ("±", "mAP against", "Same vehicle if no farther than d", "vehicles drawn again"):
         assert text in told
 
@@ -147,7 +147,7 @@ def test_without_matplotlib_the_error_names_what_to_install(
         (("--plot", "p.gif"), "unknown ending '.gif'"),
         (("--per-query", "q.xlsx"), "unknown ending '.xlsx'"),
         (("--by", "colour"), "needs"),
-        (("--set", "evaluate.draws=3"), "at least 100"),
+        (("--set", "evaluate.resamples=3"), "at least 100"),
         (("--set", "evaluate.without_positive=maybe"), "'skip' or 'zero'"),
     ],
 )

@@ -18,11 +18,12 @@ from tiny import Vreid
 
 from vreid_cli.data.decoding import decode_rgb
 from vreid_cli.models import onnx as exporting
-from vreid_cli.models.backbones import BACKBONES, build_random
+from vreid_cli.models.backbones import BACKBONES
 from vreid_cli.models.checkpoint import save_checkpoint
+from vreid_cli.models.network import build_random
 from vreid_cli.models.onnx import PARITY_TOLERANCE
 from vreid_cli.models.transforms import Transform
-from vreid_cli.models.weights import LoadedNetwork, WeightsSource, load_network
+from vreid_cli.models.weights import LoadedNetwork, load_network
 from vreid_cli.store.runs import RunDirectory
 
 EXPORT = ("export", "model")
@@ -91,7 +92,7 @@ def test_a_wrong_graph_is_refused_and_leaves_no_file(
     vreid: Vreid, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = exporting._export
-    other = load_network("resnet18", "random", seed=5, source=WeightsSource())
+    other = load_network("random", arch="resnet18", seed=5)
 
     def export(loaded: LoadedNetwork, *, facts: dict[str, str]) -> object:
         return real(replace(loaded, network=other.network), facts=facts)

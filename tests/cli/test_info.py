@@ -10,8 +10,9 @@ import pytest
 import torch
 from tiny import EXTRACT, TRACKS, Vreid, draw, draw_tracks
 
-from vreid_cli.models.backbones import BACKBONES, build_random
+from vreid_cli.models.backbones import BACKBONES
 from vreid_cli.models.checkpoint import save_checkpoint
+from vreid_cli.models.network import build_random
 from vreid_cli.models.transforms import Transform
 from vreid_cli.store.features import FeatureStore
 from vreid_cli.training.state import EpochResult, Scores, TrainingState, save_state

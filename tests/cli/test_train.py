@@ -20,12 +20,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from tiny import Vreid, draw
 
-from vreid_cli.config import list_presets
-from vreid_cli.models.backbones import BACKBONES, build_random
+from vreid_cli.config import TrainSettings, list_presets
+from vreid_cli.models.backbones import BACKBONES
 from vreid_cli.models.checkpoint import save_checkpoint
+from vreid_cli.models.network import build_random
 from vreid_cli.models.transforms import Transform
 from vreid_cli.runtime import extras
-from vreid_cli.training.options import TrainingOptions
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -145,7 +145,7 @@ def test_a_recipe_sets_every_number(name: str):
     path = list_presets()[f"recipe-{name}"]
     table = tomllib.loads(path.read_text())["train"]
     carried_out = {"tensorboard", "resume", "restart"}
-    assert set(table) == set(TrainingOptions.model_fields) - carried_out
+    assert set(table) == set(TrainSettings.model_fields) - carried_out
     assert table["recipe"] == name
 
 
@@ -252,7 +252,7 @@ def test_stopped_between_two_files_all_are_made_whole(
 ):
     options = (*cars, *QUICK, "--seed", "2")
     vreid("train", *options, "--run-dir", "whole")
-    from vreid_cli.store import atomic
+    from vreid_cli.runtime import files as atomic
 
     replaced, seen = Path.replace, []
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from vreid_cli.cli.app import run
-from vreid_cli.models.backbones import BACKBONES, build_random
+from vreid_cli.models.backbones import BACKBONES
 from vreid_cli.models.checkpoint import save_checkpoint
+from vreid_cli.models.network import build_random
 from vreid_cli.store.features import FeatureStore
 from vreid_cli.workflows.demo import ARCHITECTURE, TRANSFORM
 

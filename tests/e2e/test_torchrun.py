@@ -37,7 +37,7 @@ import sys
 from safetensors.torch import save_file
 from toys import CLASSES, SMALL, STRONG, TINY, toy
 from vreid_cli.training.options import TrainingOptions
-from vreid_cli.models.backbones import build_random
+from vreid_cli.models.network import build_random
 from vreid_cli.models.checkpoint import network_state
 from vreid_cli.training.distributed import choose_executor
 from vreid_cli.training.train import Learner

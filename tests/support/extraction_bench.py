@@ -17,10 +17,13 @@ from vreid_cli.data.tracks import read_tracks
 from vreid_cli.extraction.inference import Inference, InferenceConfig, Pending
 from vreid_cli.extraction.options import ExtractionOptions
 from vreid_cli.extraction.split import SplitSummary, extract_split
-from vreid_cli.models.backbones import Backbone, build_random
+from vreid_cli.models.backbones import Backbone
+from vreid_cli.models.checkpoint import weights_digest
+from vreid_cli.models.network import build_random
 from vreid_cli.models.transforms import Transform
-from vreid_cli.models.weights import LoadedNetwork, weights_digest
+from vreid_cli.models.weights import LoadedNetwork
 from vreid_cli.store.features import FeatureStore
+from vreid_cli.types.features import MEANINGLESS
 
 SMALL = Transform(resize=40, crop=32)
 CPU = torch.device("cpu")
@@ -35,18 +38,17 @@ def _build_tiny() -> nn.Module:
 
 TINY = Backbone(
     name="tiny",
-    width=10,
+    dimension=10,
     transform=SMALL,
     build=_build_tiny,
     head="6",
     latent=lambda trunk, images: trunk(images),
-    imagenet=None,
 )
 
 
 def load_tiny(backbone: Backbone = TINY, transform: Transform = SMALL) -> LoadedNetwork:
     network = build_random(backbone, seed=0).eval()
-    return LoadedNetwork(network, transform, "random", weights_digest(network))
+    return LoadedNetwork(network, transform, "random", weights_digest(network), warnings=(MEANINGLESS,))
 
 
 def by_torch(batch_size: int = 4) -> InferenceConfig:

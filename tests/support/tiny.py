@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 from vreid_cli.cli.app import run
-from vreid_cli.models.backbones import BACKBONES, build_random
+from vreid_cli.models.backbones import BACKBONES
 from vreid_cli.models.checkpoint import save_checkpoint
+from vreid_cli.models.network import build_random
 from vreid_cli.models.transforms import Transform
 
 #: Four vehicles; each query is seen again by another camera, 0001 and 0002 by its own camera too.

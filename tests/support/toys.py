@@ -30,12 +30,10 @@ def tiny(build: Callable[[], nn.Module], head: str) -> Backbone:
     """A network of a few thousand weights, so that a test takes moments."""
     return Backbone(
         name="tiny",
-        width=8,
+        dimension=8,
         transform=SMALL,
         build=build,
         head=head,
-        latent=lambda trunk, images: trunk(images),
-        imagenet=None,
     )
 
 

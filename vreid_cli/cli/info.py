@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -44,14 +44,20 @@ def command(
     if run is not None and common.run_dir not in (None, run):
         raise UsageError(f"RUN {run} and --run-dir {common.run_dir}: which one?", hint="name one of them")
     common = replace(common, run_dir=run or common.run_dir)
-    execute(common, {}, workflow=info, render=_render, extra_json=lambda report: dict(report.found), settle=settle_info)
+    execute(common, {}, workflow=info, render=_render, extra_json=_json, settle=settle_info)
+
+
+def _json(report: InfoReport) -> dict[str, Any]:
+    from vreid_cli.reports.overview import overview_json
+
+    return overview_json(report.run)
 
 
 def _render(report: InfoReport, console: Console) -> None:
     from rich.table import Table
 
-    from vreid_cli.reports.overview import overview
+    from vreid_cli.reports.overview import print_overview
 
-    for piece in overview(report.found):
+    for piece in print_overview(report.run):
         # Lines are not broken where a path or a command is to be copied from them.
         console.print(piece, soft_wrap=not isinstance(piece, Table))

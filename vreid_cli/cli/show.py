@@ -14,7 +14,6 @@ from vreid_cli.cli.options import Common, LabelPattern, Options, SameCamera, wit
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from vreid_cli.store.runs import owning_run
     from vreid_cli.workflows.show import ShowReport
 
 
@@ -57,6 +56,7 @@ def command(
       vreid show 0002_c002_t0175 --top 10 --output sheet.png
       vreid show '0002_*' --ranking r.json
     """
+    from vreid_cli.store.runs import owning_run
     from vreid_cli.workflows.show import show
 
     options: Options = {

@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from xml.etree import ElementTree
 
+from vreid_cli.data.listing import unreadable
 from vreid_cli.errors import DataError
-
-#: Vehicle and camera by the name of the image.
-Labels = Mapping[str, tuple[str | None, str | None]]
 
 _DECLARATION = re.compile(rb"^\s*<\?xml[^>]*?encoding\s*=\s*[\"']([A-Za-z0-9._-]+)[\"'][^>]*\?>")
 
 
-def read_label_xml(path: Path) -> Labels:
+def read_label_xml(path: Path) -> dict[str, tuple[str | None, str | None]]:
     """Vehicle and camera of each ``<Item imageName="…" vehicleID="…" cameraID="…" />``, None where it says none.
 
-    The number of items that a header tells is not read: in VeRi-776's files it is wrong.
+    The number of items in a header is not read: in VeRi-776's files it is wrong.
 
     Raises:
         DataError: The file is no XML, or holds no such items.
     """
-    root = _parse_xml(path)
     labels: dict[str, tuple[str | None, str | None]] = {}
-    for number, item in enumerate(root.iter("Item"), start=1):
+    for number, item in enumerate(_parse_xml(path).iter("Item"), start=1):
         name = item.get("imageName")
         if not name:
             raise DataError(f"{path}: item {number} has no imageName", file=path)
@@ -41,23 +37,16 @@ def _parse_xml(path: Path) -> ElementTree.Element:
     """The root of an XML file in any encoding that Python knows: the parser itself knows no gb2312."""
     try:
         raw = path.read_bytes()
+    except OSError as error:
+        raise unreadable(path, error) from None
+    try:
         declared = _DECLARATION.match(raw)
         if declared is None:
             return ElementTree.fromstring(raw)
-        encoding = declared[1].decode()
-        if not _is_known(encoding):
-            raise DataError(f"{path} declares an encoding that is not known: {encoding}", file=path)
+        encoding = codecs.lookup(declared[1].decode()).name
         return ElementTree.fromstring(raw[declared.end() :].decode(encoding))
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}", file=path) from None
+    except LookupError as error:
+        raise DataError(f"{path} declares an encoding that Python does not know: {error}", file=path) from None
     except (ElementTree.ParseError, ValueError) as error:
         hint = "unpack it again from the release"
         raise DataError(f"{path} is not valid XML: {error}", hint=hint, file=path) from None
-
-
-def _is_known(encoding: str) -> bool:
-    try:
-        codecs.lookup(encoding)
-    except LookupError:
-        return False
-    return True

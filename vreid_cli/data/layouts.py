@@ -1,30 +1,176 @@
-"""A plain table: the name of a layout, and the function that lists its images."""
+"""The table of data-set layouts: all that the rest of the package knows of them.
+
+To add a layout, write its reader (``DataFolders`` and a split in, a ``Listing`` out) and add an entry here:
+``--dataset``, its help and its checks, the splits that are extracted and the way queries and gallery come about
+derive from it.
+Readers are named and not imported, so that the table can be read without the libraries that they need.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from vreid_cli.data.aicity import read_aicity
-from vreid_cli.data.listing import DataFolders, Listing
-from vreid_cli.data.manifest import read_manifest
-from vreid_cli.data.tracks import read_tracks
-from vreid_cli.data.vehicleid import read_vehicleid
-from vreid_cli.data.veri import read_veri
-from vreid_cli.data.veri_wild import read_veri_wild
-from vreid_cli.data.vric import read_vric
-from vreid_cli.types.images import Split
+from vreid_cli.errors import DataError, UsageError
+from vreid_cli.types.lazy import load
 
-Reader = Callable[[DataFolders, Split], Listing]
+if TYPE_CHECKING:
+    from pathlib import Path
 
-READERS: Mapping[str, Reader] = {
-    "veri": read_veri,
-    "vehicleid": read_vehicleid,
-    "veri-wild": read_veri_wild,
-    "vric": read_vric,
-    "aicity": read_aicity,
-    "tracks": read_tracks,
-    "csv": read_manifest,
+    from vreid_cli.data.listing import DataFolders, Listing
+    from vreid_cli.types.features import QueryProtocol
+    from vreid_cli.types.images import Split
+    from vreid_cli.types.truth import ImageTruth
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a data set lies on disk, and how its queries and gallery come about.
+
+    Attributes:
+        name: What ``--dataset`` calls it.
+        reader: ``"module:function"`` that lists the images of a split: ``(DataFolders, Split) -> Listing``.
+        shape: What its folder holds, to follow "expected".
+        note: For help, what its name leaves open.
+        protocol: How queries and gallery come about, see :data:`vreid_cli.types.features.QueryProtocol`.
+        subsets: The usual sizes of its test lists, where it has several; ``--subset`` chooses one.
+        default_dir: Folder that is taken where none is named.
+        own_folders: Whether ``--query-dir`` and ``--gallery-dir`` may name the folders of the splits.
+        truth: ``"module:function"`` that reads ground truth beside the images: ``(Path) -> ImageTruth | None``.
+    """
+
+    name: str
+    reader: str
+    shape: str
+    note: str = ""
+    protocol: QueryProtocol = "separate"
+    subsets: tuple[int, ...] = ()
+    default_dir: str | None = None
+    own_folders: bool = False
+    truth: str | None = None
+
+    @property
+    def title(self) -> str:
+        """Its name for help, with the note."""
+        return f"{self.name} ({self.note})" if self.note else self.name
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """The splits that are extracted by default.
+
+        Examples:
+            >>> LAYOUTS["veri"].splits, LAYOUTS["vehicleid"].splits
+            (('query', 'gallery'), ('gallery',))
+        """
+        return ("gallery",) if self.protocol == "random-gallery" else ("query", "gallery")
+
+    @property
+    def rank_command(self) -> str:
+        """The command that ranks it: without queries of its own there are single images and no tracks."""
+        return "vreid rank --task i2i" if self.protocol == "random-gallery" else "vreid rank"
+
+    def read(self, folders: DataFolders, split: Split) -> Listing:
+        """List the images of a split.
+
+        Args:
+            folders: Where the data set lies.
+            split: ``query``, ``gallery`` or ``train``.
+
+        Raises:
+            UsageError: No folder is named, folders are named that the layout does not have, or it has no such split.
+            DataError: A folder or list is missing, or is not what it should be.
+
+        Examples:
+            >>> from pathlib import Path
+            >>> from vreid_cli.data.listing import DataFolders
+            >>> folder = Path("VRIC/gallery_images")
+            >>> folder.mkdir(parents=True)
+            >>> (folder / "a.jpg").touch()
+            >>> _ = Path("VRIC/vric_gallery.txt").write_text("a.jpg 12 3")
+            >>> LAYOUTS["vric"].read(DataFolders(Path("VRIC")), "gallery").records[0].vehicle_id
+            '12'
+        """
+        for side in ("query", "gallery"):
+            if not self.own_folders and getattr(folders, f"{side}_dir") is not None:
+                raise UsageError(
+                    f"--{side}-dir: the layout {self.name} has folders of its own",
+                    hint="give --data-dir; for folders of your own add --dataset tracks",
+                )
+        if self.protocol == "random-gallery" and split == "query":
+            raise UsageError(
+                f"--dataset {self.name} has no query split: each trial of vreid rank chooses queries from the gallery",
+                hint=f"leave out --split, then {self.rank_command}",
+            )
+        try:
+            listing: Listing = load(self.reader)(folders, split)
+        except (DataError, UsageError) as error:
+            # Readers say what is wrong; what would be right is the same for all that is missing.
+            hint = error.hint or f"check --data-dir: expected {self.shape}"
+            raise type(error)(error.message, hint=hint, file=error.file) from None
+        return listing
+
+    def read_truth(self, data_dir: Path) -> ImageTruth | None:
+        """The ground truth that lies beside the images; None where there is none.
+
+        Raises:
+            DataError: Its files do not fit each other.
+        """
+        if self.truth is None:
+            return None
+        truth: ImageTruth | None = load(self.truth)(data_dir)
+        return truth
+
+
+LAYOUTS: dict[str, Layout] = {
+    layout.name: layout
+    for layout in (
+        Layout(
+            "veri",
+            "vreid_cli.data.veri:read_veri",
+            "VeRi-776 as released: image_query/, image_test/ and image_train/ with names like 0002_c002_00030600_0.jpg",
+            protocol="gallery-tracks",
+            default_dir="VeRi",
+            truth="vreid_cli.data.veri_truth:read_truth",
+        ),
+        Layout(
+            "vehicleid",
+            "vreid_cli.data.vehicleid:read_vehicleid",
+            "VehicleID: image/<name>.jpg and train_test_split/test_list_<size>.txt with lines 'image vehicle'",
+            protocol="random-gallery",
+            subsets=(800, 1600, 2400),
+        ),
+        Layout(
+            "veri-wild",
+            "vreid_cli.data.veri_wild:read_veri_wild",
+            "VERI-Wild: images/<vehicle>/<image>.jpg and train_test_split/ with test_<size>.txt, test_<size>_query.txt "
+            "(lines 'vehicle/image') and vehicle_info.txt",
+            subsets=(3000, 5000, 10000),
+        ),
+        Layout(
+            "vric",
+            "vreid_cli.data.vric:read_vric",
+            "VRIC: train_images/, probe_images/, gallery_images/, and vric_train.txt, vric_probe.txt, vric_gallery.txt "
+            "with lines 'image vehicle camera'",
+        ),
+        Layout(
+            "aicity",
+            "vreid_cli.data.aicity:read_aicity",
+            "track 2 of the AI City Challenge: image_query/, image_test/, image_train/ with names like 000001.jpg, "
+            "test_track.txt, train_track.txt and train_label.xml",
+        ),
+        Layout(
+            "tracks",
+            "vreid_cli.data.tracks:read_tracks",
+            "a folder per track, each with its images: query/<track>/<image>.jpg, gallery/<track>/<image>.jpg",
+            note="a folder per track",
+            own_folders=True,
+        ),
+        Layout(
+            "csv",
+            "vreid_cli.data.manifest:read_manifest",
+            "a CSV file, or a folder that holds manifest.csv, with a header: the column path and, where they are "
+            "known, split, track, vehicle, camera, frame, x, y, w, h",
+            note="a table of images, or of boxes in frames",
+        ),
+    )
 }
-
-#: Layouts that come with test lists of several sizes.
-WITH_SUBSETS = frozenset({"vehicleid", "veri-wild"})

@@ -1,4 +1,4 @@
-"""What every reader takes and gives: folders in, a sorted listing of images out."""
+"""What every reader takes and gives: folders in, the images of a split in gallery order out."""
 
 from __future__ import annotations
 
@@ -6,14 +6,20 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from vreid_cli.data.decoding import is_image
-from vreid_cli.data.records import LabelRow, RecordBuilder, Records, label_row
-from vreid_cli.errors import DataError
+from vreid_cli.data.records import BLOCK, SCHEMA, LabelRow, Records
+from vreid_cli.errors import DataError, UsageError
 from vreid_cli.types.arrays import Int64Array
 from vreid_cli.types.images import ImageRecord
 
 _EXAMPLES = 3
+#: Gallery order, as :meth:`ImageRecord.sort_key`: bytes of UTF-8 sort as the characters do.
+_SORT_KEYS = ("vehicle_id", "camera_id", "track_id", "frame", "image_id")
 
 
 @dataclass(frozen=True)
@@ -22,8 +28,8 @@ class DataFolders:
 
     Attributes:
         data_dir: Its main folder.
-        query_dir: The query's folder, where it is named on its own.
-        gallery_dir: The gallery's folder, where it is named on its own.
+        query_dir: The folder of the queries, where it is named on its own.
+        gallery_dir: The folder of the gallery, where it is named on its own.
         label_pattern: Regular expression for labels in names; None for VeRi's naming.
         subset: Which of the test lists to take, by its size, where a layout has several; None for the only one.
     """
@@ -34,6 +40,17 @@ class DataFolders:
     label_pattern: str | None = None
     subset: int | None = None
 
+    @property
+    def root(self) -> Path:
+        """The main folder.
+
+        Raises:
+            UsageError: None is named.
+        """
+        if self.data_dir is None:
+            raise UsageError("--data-dir: where is the data set?")
+        return self.data_dir
+
 
 @dataclass(frozen=True)
 class Listing:
@@ -42,7 +59,7 @@ class Listing:
     Attributes:
         records: In gallery order (see :meth:`ImageRecord.sort_key`).
         image_root: Image ids are relative to this folder.
-        warnings: What is doubtful, in words for the user.
+        warnings: What the reader found doubtful, a sentence each.
     """
 
     records: Records
@@ -50,66 +67,136 @@ class Listing:
     warnings: tuple[str, ...] = ()
 
 
-def make_listing(
-    records: Iterable[ImageRecord], image_root: Path, warnings: Sequence[str] = (), *, folder: Path | None = None
-) -> Listing:
-    """Sort the records and note the folder they belong to.
+class ListingBuilder:
+    """Takes the images of a split in any order, and the warnings about them.
 
-    Args:
-        records: The images, which lie in ``folder`` under their ids.
-        image_root: Where the images of these ids belong.
-        warnings: What is doubtful.
-        folder: Where they are read from, where that is another folder.
+    Images go into columns as they come: as objects, a million of them would take over half a gigabyte.
+
+    Attributes:
+        warnings: What is doubtful, a sentence each.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> builder = ListingBuilder()
+        >>> builder.add("b.jpg", "t1", vehicle_id="0002")
+        >>> builder.add("a.jpg", "t1", vehicle_id="0002")
+        >>> builder.warn_of(["c.jpg", "d.jpg"], "images are in no list")
+        >>> listing = builder.finish(Path("images"))
+        >>> [record.image_id for record in listing.records]
+        ['a.jpg', 'b.jpg']
+        >>> listing.warnings
+        ('2 images are in no list: c.jpg, d.jpg',)
+    """
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+        self._unnamed: list[str] = []
+        self._pending: list[LabelRow] = []
+        self._batches: list[pa.RecordBatch] = []
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(
+        self,
+        image_id: str,
+        track_id: str | None,
+        *,
+        vehicle_id: str | None = None,
+        camera_id: str | None = None,
+        frame: int | None = None,
+    ) -> None:
+        """Add an image; where it lies, and its box, follow from its id."""
+        self._count += 1
+        if not _is_text(image_id):
+            self._unnamed.append(ascii(image_id))
+            return
+        self._pending.append((image_id, track_id, vehicle_id, camera_id, frame))
+        if len(self._pending) == BLOCK:
+            self._flush()
+
+    def warn_of(self, names: Sequence[str], text: str) -> None:
+        """Add the warning ``<count> <text>: <first names>``; none where there are no names."""
+        if names:
+            self.warnings.append(f"{len(names)} {text}: {examples(names)}")
+
+    def table(self) -> pa.Table:
+        """The images in the order in which they came, in columns of plain text."""
+        self._flush()
+        return pa.Table.from_batches(self._batches, SCHEMA)
+
+    def finish(
+        self, image_root: Path, *, folder: Path | None = None, crops: bool = False, rows: Int64Array | None = None
+    ) -> Listing:
+        """The listing in gallery order; the builder is empty then.
+
+        Images whose names are not valid text (some old archives unpack to such) can stand in no file that vreid
+        writes; they are left out with a warning.
+
+        Args:
+            image_root: Where the images of these ids belong.
+            folder: Where they are read from, where that is another folder.
+            crops: Whether the ids of crops end in their box.
+            rows: (M,) int64, which of the images to keep; None for all of them.
+
+        Raises:
+            DataError: There is no image.
+        """
+        self.warn_of(sorted(self._unnamed), "images have names that are not valid UTF-8, left out")
+        table = self.table() if rows is None else self.table().take(pa.array(rows))
+        self._batches, self._count = [], 0
+        if not len(table):
+            what = "image whose name is valid UTF-8" if self._unnamed else "images"
+            raise DataError(f"{image_root} holds no {what}", file=image_root)
+        records = Records(_in_gallery_order(table), folder or image_root, crops=crops)
+        return Listing(records, image_root.resolve(), tuple(self.warnings))
+
+    def _flush(self) -> None:
+        if self._pending:
+            columns = zip(*self._pending, strict=True)
+            arrays = [pa.array(column, kind) for column, kind in zip(columns, SCHEMA.types, strict=True)]
+            self._batches.append(pa.record_batch(arrays, schema=SCHEMA))
+            self._pending = []
+
+
+def make_listing(records: Iterable[ImageRecord], image_root: Path, warnings: Sequence[str] = ()) -> Listing:
+    """A listing of these images, which lie in ``image_root`` under their ids.
 
     Raises:
-        DataError: As :func:`finish_listing`.
+        DataError: There is no image.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> listing = make_listing([ImageRecord("a.jpg", Path("images/a.jpg"), "t1")], Path("images"))
+        >>> listing.records[0].track_id
+        't1'
     """
-    builder = RecordBuilder()
-    builder.extend(map(label_row, records))
-    return finish_listing(builder, image_root, warnings, folder=folder)
+    builder = ListingBuilder()
+    builder.warnings += warnings
+    crops = False
+    for record in records:
+        crops = crops or record.box is not None
+        builder.add(
+            record.image_id,
+            record.track_id,
+            vehicle_id=record.vehicle_id,
+            camera_id=record.camera_id,
+            frame=record.frame,
+        )
+    return builder.finish(image_root, crops=crops)
 
 
-def finish_listing(
-    builder: RecordBuilder,
-    image_root: Path,
-    warnings: Sequence[str] = (),
-    *,
-    folder: Path | None = None,
-    crops: bool = False,
-    rows: Int64Array | None = None,
-) -> Listing:
-    """The same for records that were gathered one by one: many of them take no memory as objects.
-
-    Images whose names are no valid text (some old archives unpack to such) cannot be listed in any file
-    that vreid writes; they are left out with a warning.
-
-    Raises:
-        DataError: No other images are there.
-    """
-    told = list(warnings)
-    if builder.unnamed:
-        bad = [ascii(image_id) for image_id, *_ in sorted(builder.unnamed, key=_sort_key)]
-        told.append(f"{len(bad)} images have names that are not valid UTF-8, left out: {examples(bad)}")
-    if not len(builder):
-        raise DataError(f"{image_root} holds no image whose name is valid UTF-8", file=image_root)
-    records = builder.build(folder or image_root, crops=crops, rows=rows)
-    return Listing(records, image_root.resolve(), tuple(told))
-
-
-def _sort_key(row: LabelRow) -> tuple[object, ...]:
-    return ImageRecord(row[0], Path(), *row[1:]).sort_key()
-
-
-def require_folder(folder: Path, *, hint: str) -> Path:
+def require_folder(folder: Path) -> Path:
     """The folder itself, if it is one.
 
     Raises:
         DataError: It is missing or is no folder.
     """
     if not folder.exists():
-        raise DataError(f"there is no folder {folder}", hint=hint, file=folder)
+        raise DataError(f"there is no folder {folder}", file=folder)
     if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder", hint=hint, file=folder)
+        raise DataError(f"{folder} is not a folder", file=folder)
     return folder
 
 
@@ -123,10 +210,41 @@ def list_images(folder: Path) -> list[str]:
         with os.scandir(folder) as entries:
             return sorted(entry.name for entry in entries if is_image(entry.name) and entry.is_file())
     except OSError as error:
-        raise DataError(f"{folder} cannot be read: {error.strerror}", file=folder) from None
+        raise unreadable(folder, error) from None
+
+
+def unreadable(path: Path | str, error: OSError) -> DataError:
+    """What the system says against reading a file or folder, as an error for the user."""
+    return DataError(
+        f"{path} cannot be read: {error.strerror}", hint="check that it is whole and may be read", file=path
+    )
 
 
 def examples(names: Sequence[str]) -> str:
-    """The first few names, and how many more there are: ``a, b, c and 7 more``."""
+    """The first few names, and how many more there are.
+
+    Examples:
+        >>> examples(["a", "b", "c", "d", "e"])
+        'a, b, c and 2 more'
+    """
     more = f" and {len(names) - _EXAMPLES} more" if len(names) > _EXAMPLES else ""
     return ", ".join(names[:_EXAMPLES]) + more
+
+
+def _in_gallery_order(table: pa.Table) -> pa.RecordBatch:
+    """By vehicle, camera, passage, frame, image_id, absent values first, as if they were empty; labels encoded."""
+    absent: dict[str, str | int] = {"frame": -1}
+    keys = {name: pc.fill_null(table.column(name), absent.get(name, "")) for name in _SORT_KEYS}
+    order = pc.sort_indices(pa.table(keys), sort_keys=[(name, "ascending") for name in _SORT_KEYS])
+    columns: dict[str, Any] = {name: table.column(name).take(order).combine_chunks() for name in table.column_names}
+    labels = {name: columns[name].dictionary_encode() for name in ("track_id", "vehicle_id", "camera_id")}
+    return pa.record_batch({**columns, **labels})
+
+
+def _is_text(name: str) -> bool:
+    # Python keeps undecodable bytes of a file name as lone surrogates, which no encoding takes.
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,58 +1,35 @@
-"""Text lists that data sets come with: lines of words, names of images, and test lists of several sizes."""
+"""Text lists that data sets come with: names, labels, tracks, and test lists of several sizes."""
 
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from vreid_cli.data.decoding import is_image
-from vreid_cli.data.listing import DataFolders, examples, list_images, require_folder
+from vreid_cli.data.listing import ListingBuilder, list_images
 from vreid_cli.errors import DataError, UsageError
 
-_SHOWN = 80
+#: How much of a line that is not understood is shown.
+SHOWN = 80
+
+#: What :func:`camera_track` means for the results.
+NO_PASSAGES = "this layout has no list of tracks: all images of a vehicle by one camera count as one track"
 
 
-def main_folder(folders: DataFolders, *, dataset: str, shape: str) -> Path:
-    """The folder of a data set whose layout has fixed names below it.
-
-    Args:
-        folders: What was named.
-        dataset: Name of the layout.
-        shape: What the folder must hold, for the hint.
-
-    Raises:
-        UsageError: No folder is named, or folders are named one by one.
-        DataError: It is not there.
-    """
-    if folders.query_dir is not None or folders.gallery_dir is not None:
-        raise UsageError(
-            f"--query-dir and --gallery-dir: the folders of --dataset {dataset} have fixed names below --data-dir",
-            hint="give --data-dir; for folders of your own add --dataset tracks",
-        )
-    if folders.data_dir is None:
-        raise UsageError(f"--dataset {dataset}: where is it?", hint=f"name it with --data-dir. {shape}")
-    return require_folder(folders.data_dir, hint=f"check --data-dir. {shape}")
+def camera_track(vehicle: str, camera: str) -> str:
+    """The track of an image whose passage nobody noted: all that one camera saw of its vehicle."""
+    return f"{vehicle}_{camera}"
 
 
-def require_list(path: Path, *, hint: str) -> Path:
-    """The list file itself, if it is there.
-
-    Raises:
-        DataError: It is not.
-    """
-    if not path.is_file():
-        raise DataError(f"there is no list {path}", hint=hint, file=path)
-    return path
-
-
-def read_lines(path: Path) -> list[list[str]]:
+def read_words(path: Path) -> list[list[str]]:
     """The words of each line, none where it is blank; CRLF and trailing spaces do not matter.
 
     Raises:
-        DataError: The file is not text.
+        DataError: The file is missing or is not text.
     """
+    if not path.is_file():
+        raise DataError(f"there is no list {path}", file=path)
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -60,104 +37,125 @@ def read_lines(path: Path) -> list[list[str]]:
     return [line.split() for line in text.splitlines()]
 
 
-def read_table(path: Path, *, columns: str, warnings: list[str]) -> dict[str, list[str]]:
-    """A list of as many words a line as there are columns, by the first word, each once.
+def read_table(path: Path, images: Path, *, columns: str, listing: ListingBuilder) -> dict[str, list[str]]:
+    """A list of as many words a line as there are columns, by the file name of the image, each once.
 
     Args:
-        path: The list.
+        path: The list; its first words name the images, with or without their ending.
+        images: The folder that the names are relative to.
         columns: What the words mean, as ``image vehicle``.
-        warnings: Receives what is doubtful.
+        listing: Takes the warnings.
 
     Raises:
-        DataError: The file is no text, empty, or has a line with another number of words.
+        DataError: The file is missing, is not text, is empty, or has a line with another number of words.
     """
     rows: dict[str, list[str]] = {}
     repeated: list[str] = []
     contradictory: list[str] = []
-    for number, words in enumerate(read_lines(path), start=1):
+    for number, words in enumerate(read_words(path), start=1):
         if not words:
             continue
         if len(words) != len(columns.split()):
-            raise DataError(
-                f"{path}, line {number}: expected '{columns}', found '{' '.join(words)[:_SHOWN]}'", file=path
-            )
-        name, *labels = words
+            found = " ".join(words)[:SHOWN]
+            raise DataError(f"{path}, line {number}: expected '{columns}', found '{found}'", file=path)
+        name, labels = with_ending(words[0]), words[1:]
         if name in rows:
             (repeated if rows[name] == labels else contradictory).append(f"{name} (line {number})")
         rows.setdefault(name, labels)
     if not rows:
         raise DataError(f"{path} names no images", hint=f"expected lines '{columns}'", file=path)
-    if repeated:
-        warnings.append(f"{path.name} names {len(repeated)} images twice; each counts once: {examples(repeated)}")
-    if contradictory:
-        warnings.append(
-            f"{path.name} labels {len(contradictory)} images in two ways, the first counts: {examples(contradictory)}"
-        )
+    listing.warn_of(repeated, f"images are named twice in {path.name}, each counts once")
+    listing.warn_of(contradictory, f"images are labelled in two ways in {path.name}, the first counts")
+    warn_of_missing(rows, images, listed_in=path.name, listing=listing)
     return rows
 
 
-def names_of_split(folder: Path, path: Path, warnings: list[str]) -> list[str]:
-    """Names of a split's images: those of its list file where there is one, else those of its folder.
+def read_names(path: Path, images: Path, *, listing: ListingBuilder) -> list[str]:
+    """Names of a split's images: those of its list where there is one, else those of its folder.
 
     Args:
-        folder: The folder.
-        path: The list file, which decides; its first words are the names.
-        warnings: Receives how the two differ.
+        path: The list, which decides; its first words are the names.
+        images: The folder.
+        listing: Takes the warnings of how the two differ.
 
     Raises:
         DataError: The folder or the list cannot be read.
     """
-    present = list_images(folder)
+    present = list_images(images)
     if not path.is_file():
         return present
-    listed = [word for line in read_lines(path) for word in line[:1]]
-    unlisted = sorted(set(present) - set(listed))
-    if unlisted:
-        warnings.append(
-            f"{len(unlisted)} images in {folder.name} are not in {path.name}, left out: {examples(unlisted)}"
-        )
-    report_missing(listed, present, listed_in=path.name, folder=folder.name, warnings=warnings)
-    repeated = len(listed) - len(set(listed))
-    if repeated:
-        warnings.append(f"{path.name} names {repeated} images twice; each counts once")
-    return list(dict.fromkeys(listed))
+    listed = [words[0] for words in read_words(path) if words]
+    names = dict.fromkeys(listed)
+    unlisted = [name for name in present if name not in names]
+    listing.warn_of(unlisted, f"images in {images.name} are not in {path.name}, left out")
+    warn_of_missing(names, images, listed_in=path.name, listing=listing)
+    if len(names) < len(listed):
+        listing.warnings.append(f"{len(listed) - len(names)} images are named twice in {path.name}, each counts once")
+    return list(names)
 
 
-def report_missing(
-    listed: Sequence[str], present: Sequence[str], *, listed_in: str, folder: str, warnings: list[str]
-) -> None:
-    """Warn of names that no image bears; extraction will skip each by name."""
-    missing = sorted(set(listed) - set(present))
-    if missing:
-        warnings.append(f"{len(missing)} names in {listed_in} have no image in {folder}: {examples(missing)}")
+def read_track_list(path: Path, *, named: bool, listing: ListingBuilder) -> dict[str, str]:
+    """Track of each image, by a list with the images of one track a line.
+
+    Args:
+        path: The list.
+        named: Whether a line begins with the track's name; else the number of the line names the track.
+        listing: Takes the warnings.
+
+    Raises:
+        DataError: A line is no track.
+    """
+    tracks: dict[str, str] = {}
+    repeated: list[str] = []
+    for number, words in enumerate(read_words(path), start=1):
+        track = f"track{number:05d}"
+        if named and words:
+            if len(words) < 2 or is_image(words[0]):
+                found = " ".join(words)[:SHOWN]
+                raise DataError(
+                    f"{path}, line {number}: expected a track name and then its images, found '{found}'", file=path
+                )
+            track, *words = words
+        repeated += [name for name in words if tracks.setdefault(name, track) != track]
+    listing.warn_of(repeated, f"images are in two tracks of {path.name}, the first counts")
+    return tracks
+
+
+def warn_of_missing(names: Iterable[str], images: Path, *, listed_in: str, listing: ListingBuilder) -> None:
+    """Warn of listed names that have no file; extraction skips each by name."""
+    names = set(names)
+    present = {
+        f"{below}/{name}" if below else name
+        for below in {name.rpartition("/")[0] for name in names}
+        if (images / below).is_dir()
+        for name in list_images(images / below)
+    }
+    listing.warn_of(sorted(names - present), f"names in {listed_in} have no image in {images.name}")
+
+
+def warn_of_strangers(tracks: Collection[str], names: Collection[str], path: Path, *, listing: ListingBuilder) -> None:
+    """Warn of images in a list of tracks that the split does not have."""
+    listing.warn_of(sorted(set(tracks) - set(names)), f"images in {path.name} are no images of the split")
 
 
 def with_ending(name: str) -> str:
-    """The file name of an image that a list names with or without its ending."""
+    """The file name of an image that a list names with or without its ending.
+
+    Examples:
+        >>> with_ending("0000001"), with_ending("0000001.png")
+        ('0000001.jpg', '0000001.png')
+    """
     return name if is_image(name) else f"{name}.jpg"
 
 
-def with_endings(rows: Mapping[str, list[str]], path: Path, warnings: list[str]) -> dict[str, list[str]]:
-    """The same table by file name; what is named both with and without its ending counts once, the first time."""
-    named: dict[str, list[str]] = {}
-    for name, labels in rows.items():
-        named.setdefault(with_ending(name), labels)
-    if len(named) < len(rows):
-        counts = Counter(map(with_ending, rows))
-        twice = [name for name, count in counts.items() if count > 1]
-        warnings.append(f"{path.name} names {len(twice)} images twice, the first counts: {examples(twice)}")
-    return named
-
-
-def choose_list(folder: Path, pattern: str, *, subset: int | None, dataset: str, warnings: list[str]) -> Path:
+def choose_list(folder: Path, pattern: str, *, subset: int | None, listing: ListingBuilder) -> Path:
     """The test list of the size that ``--subset`` asks for; the only one where there is but one.
 
     Args:
         folder: Where the lists lie.
         pattern: Their names, with ``{}`` for the size.
         subset: The size; None where none was asked for.
-        dataset: Name of the layout.
-        warnings: Receives which list was taken where none was asked for.
+        listing: Takes the warning which list was taken where none was asked for.
 
     Raises:
         DataError: There is no list, or none of that size.
@@ -167,23 +165,12 @@ def choose_list(folder: Path, pattern: str, *, subset: int | None, dataset: str,
     sizes = sorted(int(match[1]) for path in folder.iterdir() if (match := expression.fullmatch(path.name)))
     known = ", ".join(map(str, sizes))
     if not sizes:
-        raise DataError(f"{folder} holds no {pattern.format('<size>')}", hint="check --data-dir", file=folder)
+        raise DataError(f"{folder} holds no {pattern.format('<size>')}", file=folder)
     if subset is None:
         if len(sizes) > 1:
-            raise UsageError(
-                f"--dataset {dataset}: which of its test lists?", hint=f"give --subset; {folder} holds {known}"
-            )
-        warnings.append(f"{pattern.format(sizes[0])} is the only test list and was taken (--subset {sizes[0]})")
-        return folder / pattern.format(sizes[0])
+            raise UsageError("--subset: which of the test lists?", hint=f"{folder} holds {known}")
+        subset = sizes[0]
+        listing.warnings.append(f"{pattern.format(subset)} is the only test list and was taken (--subset {subset})")
     if subset not in sizes:
         raise DataError(f"--subset {subset}: {folder} holds {known}", hint="choose one of these", file=folder)
     return folder / pattern.format(subset)
-
-
-def camera_track(vehicle: str, camera: str) -> str:
-    """The track of an image whose passage nobody noted: all that one camera saw of its vehicle."""
-    return f"{vehicle}_{camera}"
-
-
-#: What :func:`camera_track` means for the results.
-NO_PASSAGES = "this layout has no list of tracks: all images of a vehicle by one camera count as one track"

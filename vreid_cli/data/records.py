@@ -3,34 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import overload
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from vreid_cli.data.boxes import parse_crop
 from vreid_cli.types.arrays import Int32Array, Int64Array
 from vreid_cli.types.images import Box, ImageRecord
 
-_LABELS = ("track_id", "vehicle_id", "camera_id")
-#: Gallery order, as :meth:`ImageRecord.sort_key`: bytes of UTF-8 sort as the characters do.
-_SORT_KEYS = ("vehicle_id", "camera_id", "track_id", "frame", "image_id")
-#: Offsets of 64 bits: the names of many million images are more than 2 GB of text.
-_TEXT = pa.large_utf8()
-_SCHEMA = pa.schema([("image_id", _TEXT), *((name, _TEXT) for name in _LABELS), ("frame", pa.int64())])
-#: Records that are objects at a time, while columns are filled or gone through.
-_BLOCK = 1024
-
 #: Image id, track, vehicle, camera, frame.
 LabelRow = tuple[str, str | None, str | None, str | None, int | None]
 
-
-def label_row(record: ImageRecord) -> LabelRow:
-    """What a record says of its image, but for the place where it lies."""
-    return record.image_id, record.track_id, record.vehicle_id, record.camera_id, record.frame
+#: Offsets of 64 bits: the names of many million images are more than 2 GB of text.
+_TEXT = pa.large_utf8()
+#: The columns of a :data:`LabelRow`.
+SCHEMA = pa.schema(
+    [*((name, _TEXT) for name in ("image_id", "track_id", "vehicle_id", "camera_id")), ("frame", pa.int64())]
+)
+#: Records that are objects at a time, while columns are filled or gone through.
+BLOCK = 1024
 
 
 class Records(Sequence[ImageRecord]):
@@ -51,7 +45,7 @@ class Records(Sequence[ImageRecord]):
         self, columns: pa.RecordBatch, folder: Path, *, crops: bool = False, rows: Int64Array | None = None
     ) -> None:
         self._columns = columns
-        self._arrays = columns.columns  # a list that Arrow would make anew for each record
+        self._arrays = columns.columns  # a list that Arrow would make again for each record
         self._folder = folder
         self._crops = crops
         self._rows = rows
@@ -87,7 +81,7 @@ class Records(Sequence[ImageRecord]):
 
     def label_rows(self) -> Iterator[LabelRow]:
         """Image id, track, vehicle, camera and frame of each."""
-        for start in range(0, len(self), _BLOCK):
+        for start in range(0, len(self), BLOCK):
             block = self._block(start)
             yield from zip(*(column.to_pylist() for column in block.columns), strict=True)
 
@@ -126,7 +120,7 @@ class Records(Sequence[ImageRecord]):
         names = pa.chunked_array(
             [
                 pa.array([parse_crop(name)[0] for name in self._block(start).column(0).to_pylist()], _TEXT)
-                for start in range(0, len(self), _BLOCK)
+                for start in range(0, len(self), BLOCK)
             ],
             _TEXT,
         )
@@ -146,8 +140,8 @@ class Records(Sequence[ImageRecord]):
 
     def _block(self, start: int) -> pa.RecordBatch:
         if self._rows is None:
-            return self._columns.slice(start, _BLOCK)
-        return self._columns.take(pa.array(self._rows[start : start + _BLOCK]))
+            return self._columns.slice(start, BLOCK)
+        return self._columns.take(pa.array(self._rows[start : start + BLOCK]))
 
     def _record(
         self, image_id: str, track_id: str | None, vehicle_id: str | None, camera_id: str | None, frame: int | None
@@ -162,85 +156,3 @@ class Records(Sequence[ImageRecord]):
     def _row(self, index: int) -> int:
         row = range(len(self))[index]
         return row if self._rows is None else int(self._rows[row])
-
-
-class RecordBuilder:
-    """Takes images one by one, in any order, and keeps their columns.
-
-    Where an image lies, and its box, follow from its id.
-
-    Attributes:
-        unnamed: Images whose ids are no valid text and can be written to no file; they are left out.
-    """
-
-    def __init__(self) -> None:
-        self.unnamed: list[LabelRow] = []
-        self._pending: list[LabelRow] = []
-        self._batches: list[pa.RecordBatch] = []
-        self._count = 0
-
-    def __len__(self) -> int:
-        return self._count
-
-    def extend(self, rows: Iterable[LabelRow]) -> None:
-        """Add images."""
-        for row in rows:
-            self.add(row)
-
-    def add(self, row: LabelRow) -> None:
-        """Add an image."""
-        if not _is_text(row[0]):
-            self.unnamed.append(row)
-            return
-        self._count += 1
-        self._pending.append(row)
-        if len(self._pending) == _BLOCK:
-            self._flush()
-
-    def table(self) -> pa.Table:
-        """What was added, in that order, in columns of plain text."""
-        self._flush()
-        return pa.Table.from_batches(self._batches, _SCHEMA)
-
-    def build(self, folder: Path, *, crops: bool = False, rows: Int64Array | None = None) -> Records:
-        """The records in gallery order; the builder is empty then.
-
-        Args:
-            folder: Ids, but for the boxes at their ends, are paths relative to it.
-            crops: Whether the ids of crops end in their box.
-            rows: (M,) int64, which of the records to keep; None for all of them.
-        """
-        table = self.table() if rows is None else self.table().take(pa.array(rows))
-        self._batches, self._count = [], 0
-        table = table.take(_gallery_order(table))
-        columns: dict[str, Any] = {name: _one_array(table.column(name)) for name in table.column_names}
-        for name in _LABELS:
-            columns[name] = columns[name].dictionary_encode()
-        return Records(pa.record_batch(columns), folder, crops=crops)
-
-    def _flush(self) -> None:
-        if self._pending:
-            columns = zip(*self._pending, strict=True)
-            arrays = [pa.array(column, kind) for column, kind in zip(columns, _SCHEMA.types, strict=True)]
-            self._batches.append(pa.record_batch(arrays, schema=_SCHEMA))
-            self._pending = []
-
-
-def _one_array(column: pa.ChunkedArray) -> pa.Array:
-    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
-
-
-def _gallery_order(table: pa.Table) -> pa.Array:
-    """Positions by vehicle, camera, passage, frame, image_id; absent values first, as if they were empty."""
-    absent: dict[str, str | int] = {"frame": -1}
-    keys = {name: pc.fill_null(table.column(name), absent.get(name, "")) for name in _SORT_KEYS}
-    return pc.sort_indices(pa.table(keys), sort_keys=[(name, "ascending") for name in _SORT_KEYS])
-
-
-def _is_text(name: str) -> bool:
-    # Python keeps undecodable bytes of a file name as lone surrogates, which no encoding takes.
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

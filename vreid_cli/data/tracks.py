@@ -7,14 +7,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vreid_cli.data.decoding import is_image
-from vreid_cli.data.listing import DataFolders, Listing, examples, finish_listing, list_images, require_folder
-from vreid_cli.data.records import LabelRow, RecordBuilder
+from vreid_cli.data.labels import LabelPattern
+from vreid_cli.data.listing import (
+    DataFolders,
+    Listing,
+    ListingBuilder,
+    examples,
+    list_images,
+    require_folder,
+    unreadable,
+)
 from vreid_cli.errors import DataError, UsageError
 from vreid_cli.types.images import Split
-from vreid_cli.types.labels import LabelPattern, NameLabels
 
 _PREFIXES: dict[Split, tuple[str, ...]] = {"query": ("query",), "gallery": ("gallery", "test"), "train": ("train",)}
-_SHAPE = "expected a folder per track, each holding its images: FOLDER/<track>/<image>.jpg"
 
 
 def read_tracks(folders: DataFolders, split: Split) -> Listing:
@@ -23,35 +29,34 @@ def read_tracks(folders: DataFolders, split: Split) -> Listing:
     Labels are read from the name of the track's folder, else from the image's name.
 
     Raises:
+        UsageError: No folder is named, or the label pattern is no valid expression.
         DataError: The folder is missing, ambiguous, or holds no track.
     """
     root = _split_folder(folders, split)
     pattern = LabelPattern.compile(folders.label_pattern)
-    records = RecordBuilder()
-    empty: list[str] = []
+    listing = ListingBuilder()
     loose = list_images(root)
+    empty: list[str] = []
     for folder, names in _walk(root):
-        track_id = folder.relative_to(root).as_posix()
+        track = folder.relative_to(root).as_posix()
         if not names:
-            empty.append(track_id)
-        labels = pattern.read(folder.name)
-        records.extend(_row(name, track_id, labels, pattern=pattern) for name in names)
-    if not len(records) and not records.unnamed:
-        found = f"only images outside any track folder ({examples(loose)})" if loose else "no images"
-        raise DataError(f"{root} holds {found}", hint=_SHAPE, file=root)
-    warnings = []
-    if loose:
-        warnings.append(f"{len(loose)} images in {root} lie outside any track folder, left out: {examples(loose)}")
-    if empty:
-        warnings.append(f"{len(empty)} track folders of {root} hold no image: {examples(empty)}")
-    return finish_listing(records, root, warnings)
-
-
-def _row(name: str, track_id: str, labels: NameLabels, *, pattern: LabelPattern) -> LabelRow:
-    own = pattern.read(name)
-    if labels.vehicle_id is None:
-        labels = own
-    return f"{track_id}/{name}", track_id, labels.vehicle_id, labels.camera_id, own.frame
+            empty.append(track)
+        in_folder = pattern.read(folder.name)
+        for name in names:
+            own = pattern.read(name)
+            labels = own if in_folder.vehicle_id is None else in_folder
+            listing.add(
+                f"{track}/{name}",
+                track,
+                vehicle_id=labels.vehicle_id,
+                camera_id=labels.camera_id,
+                frame=own.frame,
+            )
+    if loose and not len(listing):
+        raise DataError(f"{root} holds only images outside any track folder ({examples(loose)})", file=root)
+    listing.warn_of(loose, f"images in {root} lie outside any track folder, left out")
+    listing.warn_of(empty, f"track folders of {root} hold no image")
+    return listing.finish(root)
 
 
 def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
@@ -71,36 +76,31 @@ def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
 
 def _refuse_folder(error: OSError) -> None:
     # Left to itself, os.walk would pass over a folder without permission as if it were empty.
-    raise DataError(f"{error.filename} cannot be read: {error.strerror}", file=error.filename)
+    raise unreadable(error.filename, error)
 
 
 def _split_folder(folders: DataFolders, split: Split) -> Path:
     named = {"query": folders.query_dir, "gallery": folders.gallery_dir, "train": None}[split]
     if named is not None:
-        return require_folder(named, hint=f"check --{split}-dir")
+        return require_folder(named)
     # Training tracks have no option of their own.
     by_option = "" if split == "train" else f", or name their folder with --{split}-dir"
+    names = " or ".join(f"{prefix}*/" for prefix in _PREFIXES[split])
     if folders.data_dir is None:
-        raise UsageError(
-            f"--dataset tracks: where are the {split} tracks?",
-            hint=f"give --data-dir DIR that holds {_names(split)}{by_option}",
-        )
-    data_dir = require_folder(folders.data_dir, hint="check --data-dir")
+        hint = f"give --data-dir DIR that holds {names}{by_option}"
+        raise UsageError(f"--data-dir: where are the {split} tracks?", hint=hint)
+    data_dir = require_folder(folders.data_dir)
     found = sorted(
         path for path in data_dir.iterdir() if path.is_dir() and path.name.lower().startswith(_PREFIXES[split])
     )
     if len(found) > 1:
-        names = ", ".join(path.name for path in found)
-        hint = f"name the right one with --{split}-dir" if split != "train" else "keep one of them"
-        raise DataError(f"{data_dir} holds several folders for the {split} tracks: {names}", hint=hint, file=data_dir)
-    if not found:
+        several = ", ".join(path.name for path in found)
         raise DataError(
-            f"{data_dir} holds no folder {_names(split)}",
-            hint=f"put the {split} tracks there{by_option}. {_SHAPE}",
+            f"{data_dir} holds several folders for the {split} tracks: {several}",
+            hint=f"keep one of them{by_option}",
             file=data_dir,
         )
+    if not found:
+        hint = f"put the {split} tracks there{by_option}"
+        raise DataError(f"{data_dir} holds no folder {names}", hint=hint, file=data_dir)
     return found[0]
-
-
-def _names(split: Split) -> str:
-    return " or ".join(f"{prefix}*/" for prefix in _PREFIXES[split])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vreid_cli.data.lists import read_lines
+from vreid_cli.data.lists import read_words
 from vreid_cli.errors import DataError
 from vreid_cli.types.truth import ImageTruth
 
@@ -39,11 +39,11 @@ def _first(folder: Path, names: tuple[str, ...]) -> Path | None:
 
 
 def _names(path: Path) -> list[str]:
-    return [words[0] for words in read_lines(path) if words]
+    return [words[0] for words in read_words(path) if words]
 
 
 def _rows(path: Path, queries: list[str], gallery: list[str]) -> dict[str, frozenset[str]]:
-    lines = read_lines(path)
+    lines = read_words(path)
     while lines and not lines[-1]:
         lines.pop()
     if len(lines) != len(queries):

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from vreid_cli.types.options import Options, Positive
+from vreid_cli.types.options import Options, Positive, option
 from vreid_cli.types.truth import ApRule, SameCamera, WithoutPositive
 
 
-class EvaluateSettings(Options):
+class EvaluationOptions(Options):
     """``[evaluate]``: the rules of counting."""
 
-    rankings: tuple[Path, ...] = ()
-    same_camera: SameCamera = "drop"
-    ap: ApRule = "rectangle"
-    ranks: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1, 5, 10, 20)
-    without_positive: WithoutPositive = "skip"
-    draws: Annotated[int, Field(ge=100)] = 2000
-    by: tuple[Literal["camera", "length"], ...] = ()
-    per_query: Path | None = None
-    plot: Path | None = None
+    same_camera: SameCamera = option(
+        "drop",
+        "Leave out gallery items of the query's own vehicle by the query's own camera (junk), or keep them.",
+    )
+    ap: ApRule = option(
+        "rectangle",
+        "Average precision as the mean precision at the positives (as the paper's code), or by Market-1501's "
+        "rule (as VeRi's own script).",
+    )
+    ranks: Annotated[tuple[Positive, ...], Field(min_length=1)] = option((1, 5, 10, 20), "Ranks for CMC.", metavar="K")
+    without_positive: WithoutPositive = option(
+        "skip", "Leave out queries that have no positive, or count them with a score of 0."
+    )
+    resamples: Annotated[int, Field(ge=100)] = option(
+        2000, "How often vehicles are resampled for intervals and comparisons."
+    )
+    by: tuple[Literal["camera", "length"], ...] = option((), "Also score each pair of cameras, or each track length.")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vreid_cli.data.listing import DataFolders, Listing, list_images, make_listing, require_folder
+from vreid_cli.data.listing import DataFolders, Listing, ListingBuilder, list_images, require_folder
 from vreid_cli.data.tracks import read_tracks
 from vreid_cli.engines.engine import Engine
 from vreid_cli.engines.local import LocalEngine
@@ -24,8 +24,7 @@ from vreid_cli.runtime.devices import choose_device
 from vreid_cli.runtime.options import RuntimeOptions
 from vreid_cli.store.features import Skipped
 from vreid_cli.types.arrays import text_array
-from vreid_cli.types.features import MEANINGLESS, RANDOM_WEIGHTS, ArrayMatrix, FeatureSet
-from vreid_cli.types.images import ImageRecord
+from vreid_cli.types.features import ArrayMatrix, FeatureSet
 from vreid_cli.types.labels import LabelPattern
 
 
@@ -86,7 +85,6 @@ def extract(
     check_any_left(listing, skipped)
     _, warnings = look_at_tracks(listing, skipped)
     labels = [text_array(records.labels(name).to_pylist())[kept] for name in ("track_id", "vehicle_id", "camera_id")]
-    meaningless = (MEANINGLESS,) if network.weights == RANDOM_WEIGHTS else ()
     return FeatureSet(
         ArrayMatrix(matrix if kept.all() else matrix[kept]),
         image_id=text_array(records.image_ids().to_pylist())[kept],
@@ -97,28 +95,29 @@ def extract(
         identity=inference.identity,
         image_root=str(listing.image_root),
         weights=network.weights,
-        warnings=(*warnings, *meaningless),
+        warnings=(*warnings, *network.warnings),
     )
 
 
 def _list(images: str | Path | Sequence[str | Path]) -> Listing:
     """The images of a folder, or those that are named."""
-    if not isinstance(images, str | Path):
-        paths = [Path(path).absolute() for path in images]
-        if not paths:
-            raise DataError("no images were named")
-        root = Path(os.path.commonpath([path.parent for path in paths]))
-        return _list_files(root, [path.relative_to(root).as_posix() for path in paths])
-    folder = require_folder(Path(images), hint="name the folder of the images")
-    flat = [] if any(path.is_dir() for path in folder.iterdir()) else list_images(folder)
-    return _list_files(folder, flat) if flat else read_tracks(DataFolders(gallery_dir=folder), "gallery")
+    if isinstance(images, str | Path):
+        folder = require_folder(Path(images))
+        if any(path.is_dir() for path in folder.iterdir()):
+            return read_tracks(DataFolders(gallery_dir=folder), "gallery")
+        return _list_files(folder, list_images(folder))
+    if not images:
+        raise DataError("no images were named")
+    paths = [Path(path).absolute() for path in images]
+    root = Path(os.path.commonpath([path.parent for path in paths]))
+    return _list_files(root, [path.relative_to(root).as_posix() for path in paths])
 
 
 def _list_files(folder: Path, names: Sequence[str]) -> Listing:
     """Images without tracks; labels as their names say."""
     pattern = LabelPattern.compile(None)
-    records = []
+    listing = ListingBuilder()
     for name in names:
         labels = pattern.read(Path(name).name)
-        records.append(ImageRecord(name, folder / name, None, labels.vehicle_id, labels.camera_id, labels.frame))
-    return make_listing(records, folder)
+        listing.add(name, None, vehicle_id=labels.vehicle_id, camera_id=labels.camera_id, frame=labels.frame)
+    return listing.finish(folder)

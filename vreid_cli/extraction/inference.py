@@ -12,7 +12,7 @@ import torch
 
 from vreid_cli.errors import DeviceError, WeightsError
 from vreid_cli.extraction.options import BackendName
-from vreid_cli.models.backbones import pool_in_float32
+from vreid_cli.models.network import pool_in_float32
 from vreid_cli.models.onnx import require_onnx, require_onnx_device
 from vreid_cli.models.onnx_cache import cached_network, installed_version, runtime_version
 from vreid_cli.models.weights import LoadedNetwork
@@ -68,7 +68,7 @@ class Inference:
     def __init__(self, loaded: LoadedNetwork, config: InferenceConfig, *, cache_dir: Path | None = None) -> None:
         self.config = config
         self.transform = loaded.transform
-        self.dimension = loaded.network.backbone.width
+        self.dimension = loaded.dimension
         self.batch_size = config.batch_size
         self.ahead = 1 if config.device.type == "cuda" else 0
         self._loaded = loaded
@@ -79,7 +79,7 @@ class Inference:
     def identity(self) -> dict[str, str]:
         """What makes the LRs what they are; another identity means other features."""
         return {
-            "architecture": self._loaded.network.backbone.name,
+            "architecture": self._loaded.architecture,
             "weights_digest": self._loaded.digest,
             "transform": self.transform.identity,
             "precision": self.config.precision,
@@ -113,7 +113,7 @@ class Inference:
             return
         require_onnx("computing by ONNX Runtime")
         require_onnx_device(self.config.device, name="computing by ONNX Runtime")
-        folder = cache_folder() if self._cache_dir is None else self._cache_dir
+        folder = cache_folder(self._cache_dir)
         self._latent = cached_network(self._loaded, folder, device=self.config.device).latent
 
     def compute(self, pixels: torch.Tensor) -> torch.Tensor:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from vreid_cli.runtime.options import Precision
-from vreid_cli.types.options import Auto, Options, Positive
+from vreid_cli.types.options import COMPUTING, Auto, Options, Positive, option
 
 BackendName = Literal["torch", "onnx"]
 
@@ -15,11 +15,12 @@ BackendName = Literal["torch", "onnx"]
 class ExtractionOptions(Options):
     """``[extract]``: how the network computes, batching, and what to do with bad images."""
 
-    precision: Precision = "fp32"
-    backend: Literal["auto", "torch", "onnx"] = "auto"
-    batch_size: Auto | Positive = "auto"
-    workers: Auto | Annotated[int, Field(ge=0, le=1024)] = "auto"
-    part_images: Positive = 512
-    max_pixels: Positive = 178_956_970
-    restart: bool = False
-    strict: bool = False
+    precision: Precision = option("fp32", "Arithmetic of the forward pass.", panel=COMPUTING)
+    backend: Literal["auto", "torch", "onnx"] = option("auto", "What computes it; onnx: ONNX Runtime.", panel=COMPUTING)
+    batch_size: Auto | Positive = option("auto", "Images a forward pass.", panel=COMPUTING)
+    workers: Auto | Annotated[int, Field(ge=0, le=1024)] = option(
+        "auto", "Processes that decode images ahead; 0: none.", panel=COMPUTING
+    )
+    part_images: Positive = option(512, "Images a part of the store.", panel=COMPUTING)
+    max_pixels: Positive = option(178_956_970, "Larger images are skipped.", panel=COMPUTING)
+    strict: bool = option(False, "Stop at the first bad image instead of skipping it.", panel=COMPUTING)

@@ -76,7 +76,7 @@ def resolve_inference(
         earlier: What a part that is there already says about itself.
         cache_dir: Where exports to ONNX are kept; None for the user's cache folder.
     """
-    folder = cache_folder() if cache_dir is None else cache_dir
+    folder = cache_folder(cache_dir)
     known = _known_backend(options, earlier)
     exported = device.type == "cpu" and is_cached(loaded, folder)
     backend, reason = known or choose_backend(

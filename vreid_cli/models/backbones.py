@@ -1,208 +1,146 @@
-"""The five CNNs of the paper: one explicit table of their latent representations (LRs).
+"""The table of backbones: each CNN and its latent representation (LR).
 
-An LR is the tensor that enters the last Linear layer, in eval mode. A :class:`Network` keeps torchvision's
-model without that layer as ``trunk`` and the layer itself, if there is one, as ``head``. Networks that were
-trained with a batch normalisation between the two (BNNeck) keep it as ``neck``; what enters the head has then
-passed through it.
+An LR is the tensor that enters the last Linear layer in eval mode, or what the entry's own ``latent`` computes.
+A torchvision model is one entry here: ``Backbone("regnet_y_400mf", dimension=440, head="fc")``. The options, their
+help and their validation follow from the table. Importing it does not import torch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
-import torch
-from torch import nn
-from torchvision import models
-
-from vreid_cli.models.streamlined import StreamlinedDenseNet, fold_normalisation
 from vreid_cli.models.transforms import Transform
+from vreid_cli.types.lazy import load
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+_STANDARD = Transform(resize=256, crop=224)
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """What is particular to one architecture.
+    """One architecture.
 
     Attributes:
-        name: Name in the options.
-        width: Length D of the LR.
-        transform: Default input.
-        build: Makes torchvision's model with randomly initialised weights.
-        head: Dotted name of the last Linear layer in torchvision's model.
-        latent: LR of a batch, from the model whose head is an identity.
-        imagenet: torchvision's enum member for the ImageNet weights that the paper's line of work starts from.
-        ignored: Key prefixes of a state dict that the LR does not need.
-        activation_mb: Memory that one image of a batch takes in a float32 forward pass, roughly.
-        streamline: A module that computes what ``latent`` does of a trunk in eval mode, faster on a CPU; None where
-            nothing is to be gained.
+        name: Value of ``--arch``. Where ``build`` is None, torchvision's name for the model.
+        dimension: Length D of the LR.
+        head: Dotted name of the last Linear layer. A checkpoint's keys below it are the classifier.
+        transform: Input that the network expects by default.
+        build: Makes the model with random weights; None for torchvision's model of this name.
+        latent: Computes the LRs (B, D) of images (B, 3, H, W) with a model whose head is an identity; None for
+            the model's own forward pass.
+        ignored: Prefixes of a checkpoint's keys that belong neither to the LR nor to the classifier.
+        activation_mb: Memory of one image in a float32 forward pass, in MiB; it only needs to be about right.
+        streamlined: ``"module:name"`` of a function from a trunk in eval mode to a module that computes the same
+            LRs faster on a CPU; None where there is none.
+        imagenet_url: Address of the ImageNet weights, whose file name ends in the first digits of its SHA-256;
+            None for torchvision's.
+
+    Examples:
+        >>> BACKBONES["resnet18"].dimension
+        512
+        >>> toy = Backbone("resnet34", dimension=512, head="fc")
+        >>> toy.transform.crop
+        224
     """
 
     name: str
-    width: int
-    transform: Transform
-    build: Callable[[], nn.Module]
+    dimension: int
     head: str
-    latent: Callable[[nn.Module, torch.Tensor], torch.Tensor]
-    imagenet: Any
+    transform: Transform = _STANDARD
+    build: Callable[[], nn.Module] | None = None
+    latent: Callable[[nn.Module, torch.Tensor], torch.Tensor] | None = None
     ignored: tuple[str, ...] = ()
-    activation_mb: float = 50.0
-    streamline: Callable[[nn.Module], nn.Module] | None = None
+    activation_mb: float = 60.0
+    streamlined: str | None = None
+    imagenet_url: str | None = None
+
+    def build_model(self) -> nn.Module:
+        """The model with randomly initialised weights, classifier included."""
+        if self.build is not None:
+            return self.build()
+        from torchvision import models
+
+        model: nn.Module = models.get_model(self.name, weights=None)
+        return model
+
+    def compute(self, trunk: nn.Module, images: torch.Tensor) -> torch.Tensor:
+        """LRs (B, D) of normalised images (B, 3, H, W), with a model whose head is an identity."""
+        if self.latent is not None:
+            return self.latent(trunk, images)
+        output: torch.Tensor = trunk(images)
+        return output
+
+    def streamline(self, trunk: nn.Module) -> nn.Module | None:
+        """The module that replaces :meth:`compute` on a CPU, for the trunk's present weights."""
+        if self.streamlined is None:
+            return None
+        module: nn.Module = load(self.streamlined)(trunk)
+        return module
+
+    def find_imagenet(self) -> str:
+        """Address of the ImageNet weights."""
+        if self.imagenet_url is not None:
+            return self.imagenet_url
+        from torchvision import models
+
+        return str(models.get_model_weights(self.name)["IMAGENET1K_V1"].url)
 
 
-def _call(trunk: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    output: torch.Tensor = trunk(images)
-    return output
+def _average_maps(trunk: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """DenseNet's LR without the ReLU that torchvision puts before the average (docs/definitions.md).
 
+    The authors' network has none: their LRs hold negative values.
+    """
+    from torch.nn.functional import adaptive_avg_pool2d
 
-def _densenet_latent(trunk: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    # torchvision's forward puts a ReLU before the average; the authors' network does not (their LRs hold
-    # negative values), and a ReLU would change every distance.
-    # In float32 where autocast made the maps narrower; see pool_in_float32.
+    # In float32 where autocast made the maps narrower; see network.pool_in_float32.
     maps = trunk.get_submodule("features")(images).float()
-    return torch.flatten(nn.functional.adaptive_avg_pool2d(maps, 1), 1)
+    return adaptive_avg_pool2d(maps, 1).flatten(1)
 
 
-def _build_inception() -> nn.Module:
-    # transform_input=True always: torchvision sets it only together with its own weights. The auxiliary
-    # classifier serves training from ImageNet only and is not part of the LR.
+def _inception_v3() -> nn.Module:
+    from torchvision import models
+
+    # torchvision sets transform_input only together with its own weights. The auxiliary classifier serves
+    # training from ImageNet and is no part of the LR.
     model: nn.Module = models.inception_v3(weights=None, transform_input=True, aux_logits=False, init_weights=True)
     return model
 
 
-_STANDARD = Transform(resize=256, crop=224)
-
-BACKBONES: dict[str, Backbone] = {
-    "densenet201": Backbone(
-        name="densenet201",
-        width=1920,
-        transform=_STANDARD,
-        build=lambda: models.densenet201(weights=None),
+_ALL = (
+    Backbone(
+        "densenet201",
+        dimension=1920,
         head="classifier",
-        latent=_densenet_latent,
-        imagenet=models.DenseNet201_Weights.IMAGENET1K_V1,
-        activation_mb=90.0,
-        streamline=StreamlinedDenseNet,
+        latent=_average_maps,
+        activation_mb=90,
+        streamlined="vreid_cli.models.streamlined:StreamlinedDenseNet",
     ),
-    "resnet18": Backbone(
-        name="resnet18",
-        width=512,
-        transform=_STANDARD,
-        build=lambda: models.resnet18(weights=None),
+    Backbone(
+        "resnet18",
+        dimension=512,
         head="fc",
-        latent=_call,
-        imagenet=models.ResNet18_Weights.IMAGENET1K_V1,
-        activation_mb=25.0,
-        streamline=fold_normalisation,
+        activation_mb=25,
+        streamlined="vreid_cli.models.streamlined:fold_normalisation",
     ),
-    "alexnet": Backbone(
-        name="alexnet",
-        width=4096,
-        transform=_STANDARD,
-        build=lambda: models.alexnet(weights=None),
-        head="classifier.6",
-        latent=_call,
-        imagenet=models.AlexNet_Weights.IMAGENET1K_V1,
-        activation_mb=8.0,
-    ),
-    "vgg16": Backbone(
-        name="vgg16",
-        width=4096,
-        transform=_STANDARD,
-        build=lambda: models.vgg16(weights=None),
-        head="classifier.6",
-        latent=_call,
-        imagenet=models.VGG16_Weights.IMAGENET1K_V1,
-        activation_mb=110.0,
-    ),
-    "inception_v3": Backbone(
-        name="inception_v3",
-        width=2048,
+    Backbone("alexnet", dimension=4096, head="classifier.6", activation_mb=8),
+    Backbone("vgg16", dimension=4096, head="classifier.6", activation_mb=110),
+    Backbone(
+        "inception_v3",
+        dimension=2048,
+        head="fc",
         transform=Transform(resize=342, crop=299),
-        build=_build_inception,
-        head="fc",
-        latent=_call,
-        imagenet=models.Inception_V3_Weights.IMAGENET1K_V1,
+        build=_inception_v3,
         ignored=("AuxLogits.",),
-        activation_mb=60.0,
-        streamline=fold_normalisation,
+        activation_mb=60,
+        streamlined="vreid_cli.models.streamlined:fold_normalisation",
     ),
-}
+)
 
-
-class Network(nn.Module):
-    """A backbone, with or without a classifier on top of its LR.
-
-    Args:
-        backbone: Entry of :data:`BACKBONES`.
-        classes: Number of vehicles that the head tells apart; None for no head.
-        neck: Whether a batch normalisation stands between trunk and head, as in Luo et al., *Bag of Tricks and a
-            Strong Baseline for Deep Person Re-identification*: the triplet loss sees what enters it, the
-            classifier what leaves it.
-    """
-
-    def __init__(self, backbone: Backbone, *, classes: int | None = None, neck: bool = False) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.trunk = backbone.build()
-        parent, _, last = backbone.head.rpartition(".")
-        setattr(self.trunk.get_submodule(parent), last, nn.Identity())
-        self.neck = nn.BatchNorm1d(backbone.width) if neck else None
-        # A bias would move the classes away from the origin, around which a neck lays them.
-        self.head = None if classes is None else nn.Linear(backbone.width, classes, bias=not neck)
-
-    def embed(self, images: torch.Tensor) -> torch.Tensor:
-        """What the trunk makes (B, D) of normalised images (B, 3, H, W): the LR before a neck, if there is one."""
-        return self.backbone.latent(self.trunk, images)
-
-    def latent(self, images: torch.Tensor) -> torch.Tensor:
-        """LRs (B, D) of normalised images (B, 3, H, W)."""
-        return self.finish(self.embed(images))
-
-    def finish(self, embeddings: torch.Tensor) -> torch.Tensor:
-        """LRs (B, D) of what :meth:`embed` gave."""
-        if self.neck is None:
-            return embeddings
-        latent: torch.Tensor = self.neck(embeddings)
-        return latent
-
-    def streamlined(self) -> Callable[[torch.Tensor], torch.Tensor] | None:
-        """What computes as :meth:`latent` does, to rounding, and faster on a CPU; None where nothing is to be gained.
-
-        It is of the weights as they are now.
-        """
-        if self.backbone.streamline is None:
-            return None
-        with torch.no_grad():  # what it is made of would be kept for gradients
-            embed = self.backbone.streamline(self.trunk)
-        return lambda images: self.finish(embed(images))
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Class scores (B, classes) of normalised images (B, 3, H, W).
-
-        Raises:
-            ValueError: The network has no head.
-        """
-        if self.head is None:
-            raise ValueError("this network has no classifier")
-        scores: torch.Tensor = self.head(self.latent(images))
-        return scores
-
-
-def pool_in_float32(network: Network) -> None:
-    """Let the last average, and the neck behind it, compute in float32 under autocast too; it costs nothing.
-
-    A neck takes away what all LRs have in common: rounding before it, to the eight bits of bfloat16, would become a
-    large part of what is left. With a trained ResNet18 that cost 0.9 points of mAP.
-    """
-    for module in network.trunk.modules():
-        if isinstance(module, nn.AdaptiveAvgPool2d):
-            module.register_forward_pre_hook(lambda _module, inputs: (inputs[0].float(),))
-
-
-def build_random(backbone: Backbone, *, seed: int, classes: int | None = None, neck: bool = False) -> Network:
-    """A network with random weights that depend on the seed alone; torch's global state is left as it was."""
-    with torch.random.fork_rng(devices=[]):
-        # Not torch.manual_seed: that seeds the GPUs' generators too, which nobody restores.
-        torch.default_generator.manual_seed(seed)
-        return Network(backbone, classes=classes, neck=neck)
+#: The architectures by name.
+BACKBONES: dict[str, Backbone] = {backbone.name: backbone for backbone in _ALL}

@@ -16,7 +16,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from vreid_cli.errors import WeightsError
-from vreid_cli.models.backbones import BACKBONES, Network
+from vreid_cli.models.backbones import BACKBONES
+from vreid_cli.models.network import Network
+from vreid_cli.models.sources import SOURCES
 from vreid_cli.models.transforms import Transform
 from vreid_cli.runtime.files import atomic_path
 
@@ -129,7 +131,7 @@ def check_weights_file(path: Path) -> None:
     if not path.is_file():
         raise WeightsError(
             f"there is no weights file {path}",
-            hint="--weights takes veri, imagenet, random, or the path of a .pth, .pt or .safetensors file",
+            hint=f"--weights takes {', '.join(SOURCES)}, or the path of a .pth, .pt or .safetensors file",
             file=path,
         )
 

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from vreid_cli.errors import DeviceError, ExportError, UsageError, first_line
-from vreid_cli.models.backbones import Network
+from vreid_cli.models.network import Network
 from vreid_cli.models.weights import LoadedNetwork
 from vreid_cli.runtime.devices import exact_float32
 from vreid_cli.runtime.extras import missing_packages, require_extra

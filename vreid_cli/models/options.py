@@ -7,25 +7,51 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from vreid_cli.types.options import Options
+from vreid_cli.models.backbones import BACKBONES
+from vreid_cli.models.sources import SOURCES, default_weights
+from vreid_cli.types.options import FILES, NETWORK, Choice, Options, option
 
-Architecture = Literal["densenet201", "resnet18", "alexnet", "vgg16", "inception_v3"]
+_DEFAULT = "densenet201"
+_NAMED = ", ".join(f"{source.help} ({name})" for name, source in SOURCES.items())
 
 
-class ModelOptions(Options):
+class DownloadOptions(Options):
+    """Where downloaded weights are kept, and where they come from."""
+
+    cache_dir: Path | None = option(
+        None, "Folder that downloads are kept in.", metavar="DIR", panel=NETWORK, shown="the user's cache folder"
+    )
+    weights_url: str | None = option(
+        None, "Where else to download the weights veri from.", metavar="URL", panel=NETWORK, shown=""
+    )
+    weights_blob: str | None = option(
+        None, "The git blob id that the download must have.", metavar="SHA1", panel=NETWORK, shown=""
+    )
+    download_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = option(
+        30.0, "Seconds to wait for a server.", metavar="SECONDS", panel=NETWORK
+    )
+
+
+class ModelOptions(DownloadOptions):
     """``[model]``: the network and its weights."""
 
-    arch: Architecture = "densenet201"
-    weights: str | None = None
-    cache_dir: Path | None = None
-    weights_url: str | None = None
-    weights_blob: str | None = None
-    download_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 30.0
+    arch: Annotated[str, Choice(BACKBONES)] = option(
+        _DEFAULT, f"The network: {', '.join(BACKBONES)}.", metavar="NAME", panel=NETWORK
+    )
+    weights: str | None = option(
+        None,
+        f"Its weights: {_NAMED}, or a .pth, .pt or .safetensors file.",
+        metavar="|".join([*SOURCES, "FILE"]),
+        panel=NETWORK,
+        shown=default_weights(_DEFAULT),
+    )
 
 
 class ExportOptions(Options):
     """``[export]``: where features or the model go, and in which form."""
 
-    output: Path | None = None
-    format: Literal["json", "npz"] = "json"
-    force: bool = False
+    output: Path | None = option(
+        None, "Where to write.", flag="--output -o", metavar="PATH", panel=FILES, shown="exports/ of the run"
+    )
+    format: Literal["json", "npz"] = option("json", "The JSON of the paper's code, or NumPy arrays.")
+    force: bool = option(False, "Replace a file that is there and was made otherwise.", panel=FILES)

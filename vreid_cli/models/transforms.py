@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-
-import torch
-from PIL import Image
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms import functional as F  # noqa: N812 - the name that everyone knows
+from typing import TYPE_CHECKING
 
 from vreid_cli.errors import WeightsError
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -20,9 +19,22 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Transform:
-    """Bilinear resize (PIL's) of the short side to ``resize`` pixels, centre crop, mean and deviation.
+    """Bilinear resize (PIL's) of the short side, centre crop, normalisation; docs/definitions.md, "Input".
 
-    The long side is truncated as torchvision does. Source: DESIGN section 6, "Input".
+    Attributes:
+        resize: Pixels of the short side; the long side is truncated as torchvision does.
+        crop: Side of the centre crop in pixels.
+        mean: Of each channel, for values from 0 to 1.
+        std: Standard deviation of each channel.
+
+    Examples:
+        >>> from PIL import Image
+        >>> transform = Transform(resize=256, crop=224)
+        >>> pixels = transform.crop_uint8(Image.new("RGB", (300, 200)))
+        >>> pixels.shape, pixels.dtype
+        (torch.Size([3, 224, 224]), torch.uint8)
+        >>> transform.normalise(pixels[None]).dtype
+        torch.float32
     """
 
     resize: int
@@ -43,42 +55,42 @@ class Transform:
 
     @classmethod
     def from_json(cls, text: str) -> Transform:
-        """Read back what :meth:`to_json` wrote.
+        """Read what :meth:`to_json` wrote.
 
         Raises:
-            WeightsError: The text is not that of a transform.
+            WeightsError: The text describes no transform.
         """
         try:
             values = json.loads(text)
-            read = cls(int(values["resize"]), int(values["crop"]), _triple(values, "mean"), _triple(values, "std"))
+            (r_mean, g_mean, b_mean), (r_std, g_std, b_std) = (map(float, values[key]) for key in ("mean", "std"))
+            read = cls(int(values["resize"]), int(values["crop"]), (r_mean, g_mean, b_mean), (r_std, g_std, b_std))
         except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise WeightsError(f"the checkpoint's transform is damaged: {error}") from None
         if not 1 <= read.crop <= read.resize or not all(std > 0 for std in read.std):
-            raise WeightsError(f"the checkpoint's transform is none: {text}")
+            raise WeightsError(f"the checkpoint's transform cannot be used: {text}")
         return read
 
     def crop_uint8(self, image: Image.Image) -> torch.Tensor:
-        """Resized and cropped pixels of an RGB image: (3, crop, crop) uint8.
+        """Resized and cropped pixels (3, crop, crop) uint8 of an RGB image.
 
-        Bytes travel from the workers to the device; :meth:`normalise` finishes there, on floats.
+        Bytes travel from the workers to the device; :meth:`normalise` turns them into floats there.
         """
-        resized = F.resize(image, [self.resize], interpolation=InterpolationMode.BILINEAR)
-        pixels: torch.Tensor = F.pil_to_tensor(F.center_crop(resized, [self.crop]))
+        from torchvision.transforms import InterpolationMode, functional
+
+        resized = functional.resize(image, [self.resize], interpolation=InterpolationMode.BILINEAR)
+        pixels: torch.Tensor = functional.pil_to_tensor(functional.center_crop(resized, [self.crop]))
         return pixels
 
     def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
-        """(B, 3, H, W) uint8 pixels to normalised float32 on the same device."""
+        """Normalised float32 values of (B, 3, H, W) uint8 pixels, on the same device."""
         mean, std = _channels(self.mean, pixels.device), _channels(self.std, pixels.device)
-        return pixels.to(torch.float32).div_(255).sub_(mean).div_(std)
+        return pixels.float().div_(255).sub_(mean).div_(std)
 
 
 @functools.lru_cache(maxsize=16)
 def _channels(values: tuple[float, float, float], device: torch.device) -> torch.Tensor:
-    """A value a channel, (1, 3, 1, 1) on the device. Kept: sending it to a GPU anew would wait for all its work."""
-    with torch.inference_mode(mode=False):  # so that training may use the same one
+    """A value for each channel, (1, 3, 1, 1) on the device; cached, since a copy to a GPU waits for all its work."""
+    import torch
+
+    with torch.inference_mode(mode=False):  # training uses the same tensor
         return torch.tensor(values, device=device).view(1, 3, 1, 1)
-
-
-def _triple(values: Mapping[str, list[float]], key: str) -> tuple[float, float, float]:
-    first, second, third = (float(value) for value in values[key])
-    return first, second, third

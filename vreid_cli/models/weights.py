@@ -1,184 +1,103 @@
-"""Where weights come from: the paper's authors, ImageNet, a seed, or a file."""
+"""Networks with weights: the authors', ImageNet's, random ones, or those of a file."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from vreid_cli.errors import UsageError, WeightsError
-from vreid_cli.models.backbones import BACKBONES, Backbone, Network, build_random
+from vreid_cli.errors import UsageError, WeightsError, did_you_mean
+from vreid_cli.models.backbones import BACKBONES, Backbone
 from vreid_cli.models.checkpoint import (
     SAFETENSORS,
     Checkpoint,
     check_weights_file,
     load_trunk,
     named_architecture,
+    network_state,
     read_checkpoint,
     read_facts,
     restore_network,
     weights_digest,
 )
+from vreid_cli.models.network import Network, build_random
+from vreid_cli.models.options import DownloadOptions
+from vreid_cli.models.sources import SOURCES, find_source
 from vreid_cli.models.transforms import Transform
-from vreid_cli.runtime.cache import cache_folder
-from vreid_cli.runtime.downloads import Check, Download, fetch
-from vreid_cli.types.features import RANDOM_WEIGHTS
-
-#: The authors' fine-tuned DenseNet201 (576 training vehicles of VeRi), and the git blob id that verifies it.
-VERI_URL = (
-    "https://raw.githubusercontent.com/GeoTrouvetout/Vehicle_ReID/"
-    "67b1fe4232d27aa5f1c28e8ff48a0535f55efc1c/data/cnn_weights/VeRI_densenet_ft50.pth"
-)
-VERI_BLOB = "0127c8070cdbbe42d31f6ff0b6933114395a2d89"
-#: What ``--weights`` takes beside the path of a file.
-NAMED_WEIGHTS = ("veri", "imagenet", RANDOM_WEIGHTS)
-_CHUNK = 1 << 20
-
-
-@dataclass(frozen=True)
-class WeightsSource:
-    """Where downloaded weights are kept and fetched from.
-
-    Attributes:
-        cache_dir: Folder; None for ``$VREID_CACHE_DIR`` or the user's cache folder.
-        veri_url: Address of the authors' checkpoint, or of a mirror.
-        veri_blob: Its git blob id.
-        timeout: Seconds to wait for the server.
-    """
-
-    cache_dir: Path | None = None
-    veri_url: str = VERI_URL
-    veri_blob: str = VERI_BLOB
-    timeout: float = 30.0
-
-    @property
-    def folder(self) -> Path:
-        """The cache folder."""
-        return self.cache_dir if self.cache_dir is not None else cache_folder()
+from vreid_cli.runtime.progress import log
 
 
 @dataclass(frozen=True)
 class LoadedNetwork:
-    """A network ready to extract: weights in place, eval mode.
+    """A network with weights, in eval mode on the CPU.
 
     Attributes:
-        network: On the CPU.
-        transform: The input that it wants.
-        weights: ``veri``, ``imagenet``, ``random``, or the file's name.
+        network: The network; it has a classifier only if ``classes`` names the vehicles.
+        transform: The input that it expects.
+        weights: A name of :data:`~vreid_cli.models.sources.SOURCES`, or the file's name.
         digest: SHA-256 of the tensors that make the LR.
-        dropped_classes: Size of the classifier that the file held and that the LR does not need.
+        classes: Vehicles that the classifier tells apart; empty for no classifier.
+        dropped_classes: Size of a classifier in the file that was dropped, since its vehicles have no names.
+        warnings: What every result that comes from the network has to say.
     """
 
     network: Network
     transform: Transform
     weights: str
     digest: str
+    classes: tuple[str, ...] = ()
     dropped_classes: int | None = None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def architecture(self) -> str:
+        """Name of the backbone."""
+        return self.network.backbone.name
+
+    @property
+    def dimension(self) -> int:
+        """Length D of the LR."""
+        return self.network.backbone.dimension
 
 
-def load_network(arch: str, weights: str, *, seed: int, source: WeightsSource) -> LoadedNetwork:
-    """Build the architecture with these weights.
+def load_network(
+    weights: str | Path = "veri", *, arch: str | None = None, seed: int = 0, downloads: DownloadOptions | None = None
+) -> LoadedNetwork:
+    """Build a network and load its weights.
 
     Args:
-        arch: Key of :data:`BACKBONES`.
-        weights: ``veri``, ``imagenet``, ``random``, or the path of a file.
+        weights: ``veri`` (the paper's authors'), ``imagenet``, ``random``, or the path of a ``.pth``, ``.pt`` or
+            ``.safetensors`` file.
+        arch: Key of :data:`~vreid_cli.models.backbones.BACKBONES`; needed where neither the file nor the name of
+            the weights says it.
         seed: Makes the weights of ``random``.
-        source: Cache and addresses.
+        downloads: Cache folder and addresses; None for the defaults.
 
     Raises:
-        UsageError: ``veri`` with another architecture than densenet201.
-        WeightsError: The weights cannot be had, are not what they should be, or do not fit.
+        UsageError: The architecture is unknown or needed, or these weights do not exist for it.
+        WeightsError: The weights are missing, damaged, or those of another architecture.
+
+    Examples:
+        >>> loaded = load_network("random", arch="resnet18")
+        >>> loaded.dimension, loaded.transform.crop
+        (512, 224)
+        >>> loaded.warnings
+        ('random weights: the features, and all that follows from them, mean nothing',)
     """
-    backbone = BACKBONES[arch]
-    if weights == RANDOM_WEIGHTS:
-        network = build_random(backbone, seed=seed)
-        return _ready(network, backbone.transform, weights=RANDOM_WEIGHTS, dropped=None)
-    path, checkpoint = _read_for(backbone, weights, source=source)
-    with torch.device("meta"):
-        network = Network(backbone, neck=checkpoint.has_neck)
-    network = network.to_empty(device="cpu")
-    for buffer in network.buffers():
-        buffer.zero_()  # counters that a file may leave out
-    dropped = load_trunk(network, checkpoint.state, source=str(path))
-    name = weights if weights in NAMED_WEIGHTS else path.name
-    return _ready(network, checkpoint.transform or backbone.transform, weights=name, dropped=dropped)
-
-
-@dataclass(frozen=True)
-class TrainableNetwork:
-    """A network ready to learn: a head for the vehicles on top of weights to start from.
-
-    Attributes:
-        network: On the CPU.
-        transform: The input that the weights want.
-        weights: ``veri``, ``imagenet``, ``random``, or the file's name.
-        digest: SHA-256 of the tensors that make the LR, before anything is learned.
-        kept_head: Whether the file's classifier is of the same vehicles and was kept.
-        dropped_classes: Size of the classifier that the file held and that was dropped.
-        dropped_neck: Whether the file held a neck that the recipe has not.
-    """
-
-    network: Network
-    transform: Transform
-    weights: str
-    digest: str
-    kept_head: bool = False
-    dropped_classes: int | None = None
-    dropped_neck: bool = False
-
-
-def load_trainable(
-    arch: str, weights: str, *, classes: Sequence[str], neck: bool, seed: int, source: WeightsSource
-) -> TrainableNetwork:
-    """Build the architecture with a head for these vehicles, on top of these weights.
-
-    Args:
-        arch: Key of :data:`BACKBONES`.
-        weights: ``veri``, ``imagenet``, ``random``, or the path of a file.
-        classes: Names of the vehicles. The head of a checkpoint of ours is kept where it is of the same ones.
-        neck: Whether a batch normalisation stands between trunk and head.
-        seed: Makes what the weights do not hold.
-        source: Cache and addresses.
-
-    Raises:
-        UsageError: ``veri`` with another architecture than densenet201.
-        WeightsError: The weights cannot be had, are not what they should be, or do not fit.
-    """
-    backbone = BACKBONES[arch]
-    network = build_random(backbone, seed=seed, classes=len(classes), neck=neck)
-    if weights == RANDOM_WEIGHTS:
-        return TrainableNetwork(network, backbone.transform, RANDOM_WEIGHTS, weights_digest(network))
-    path, checkpoint = _read_for(backbone, weights, source=source)
-    known = _class_names(checkpoint) == list(classes) and checkpoint.has_neck == neck
-    if known:
-        restore_network(network, checkpoint.state, source=str(path))
-    dropped = None if known else load_trunk(network, checkpoint.state, source=str(path))
-    return TrainableNetwork(
-        network,
-        checkpoint.transform or backbone.transform,
-        weights=weights if weights in ("veri", "imagenet") else path.name,
-        digest=weights_digest(network),
-        kept_head=known,
-        dropped_classes=dropped,
-        dropped_neck=checkpoint.has_neck and not neck,
-    )
-
-
-def _class_names(checkpoint: Checkpoint) -> list[str] | None:
-    try:
-        names = json.loads(checkpoint.facts["classes"])
-    except (KeyError, ValueError):  # another program's file, or an older one that told their number only
-        return None
-    return names if isinstance(names, list) else None
-
-
-def _read_for(backbone: Backbone, weights: str, *, source: WeightsSource) -> tuple[Path, Checkpoint]:
-    """The file of the weights, and its content, which is not said to be of another architecture."""
-    path = fetch_weights(backbone, weights, source=source)
+    weights = str(weights)
+    backbone = _find_backbone(arch or architecture_of(weights), weights)
+    source = find_source(weights, backbone.name)
+    warnings = () if source is None or source.warning is None else (source.warning,)
+    if source is None:
+        path = Path(weights)
+    elif source.locate is None:
+        network = build_random(backbone, seed=seed).eval()
+        return LoadedNetwork(network, backbone.transform, weights, weights_digest(network), warnings=warnings)
+    else:
+        path = source.locate(backbone, downloads or DownloadOptions())
     checkpoint = read_checkpoint(path)
     if checkpoint.architecture not in (None, backbone.name):
         raise WeightsError(
@@ -186,97 +105,103 @@ def _read_for(backbone: Backbone, weights: str, *, source: WeightsSource) -> tup
             hint=f"use --arch {checkpoint.architecture}",
             file=path,
         )
-    return path, checkpoint
+    network, classes, dropped = _fill_network(backbone, checkpoint, source=str(path))
+    return LoadedNetwork(
+        network,
+        checkpoint.transform or backbone.transform,
+        weights=weights if source else path.name,
+        digest=weights_digest(network),
+        classes=classes,
+        dropped_classes=dropped,
+        warnings=warnings,
+    )
 
 
 def architecture_of(weights: str) -> str | None:
-    """The architecture that a weights file names in its metadata; None where none is named.
+    """The architecture that the weights imply; None if they imply none.
 
     Args:
-        weights: As :func:`load_network` takes it.
+        weights: As :func:`load_network` takes them. Only our own ``.safetensors`` files name an architecture.
 
     Raises:
-        WeightsError: The file is missing or damaged, or names an architecture that is none of ours.
+        WeightsError: The file is missing or damaged, or names an unknown architecture.
+
+    Examples:
+        >>> architecture_of("veri")
+        'densenet201'
     """
+    if source := SOURCES.get(weights):
+        return source.backbones[0] if len(source.backbones) == 1 else None
     path = Path(weights)
-    if weights in NAMED_WEIGHTS or path.suffix.lower() != SAFETENSORS:
+    if path.suffix.lower() != SAFETENSORS:
         return None
     check_weights_file(path)
     return named_architecture(read_facts(path), path)
 
 
-def _ready(network: Network, transform: Transform, *, weights: str, dropped: int | None) -> LoadedNetwork:
-    network.eval()
-    return LoadedNetwork(network, transform, weights, weights_digest(network), dropped)
+def with_classifier(loaded: LoadedNetwork, classes: Sequence[str], *, neck: bool, seed: int) -> Network:
+    """A new network to train: the loaded weights, and a classifier for these vehicles.
 
+    Args:
+        loaded: The weights to start from; not changed. Their classifier is kept if it is for the same vehicles
+            and the same kind of neck.
+        classes: Names of the vehicles.
+        neck: Whether a batch normalisation stands between trunk and classifier.
+        seed: Makes what the weights do not hold.
 
-def fetch_weights(backbone: Backbone, weights: str, *, source: WeightsSource) -> Path:
-    """The local file of ``veri`` or ``imagenet`` (downloaded and verified if need be), or the file named.
-
-    Raises:
-        UsageError: ``veri`` with another architecture than densenet201.
-        WeightsError: The file is not there and cannot be downloaded, or is not the published one.
+    Examples:
+        >>> network = with_classifier(load_network("random", arch="resnet18"), ["a", "b", "c"], neck=False, seed=0)
+        >>> network.head
+        Linear(in_features=512, out_features=3, bias=True)
     """
-    if weights == "veri":
-        if backbone.name != "densenet201":
-            raise UsageError(
-                f"--weights veri: the authors published weights for densenet201 only, not for {backbone.name}",
-                hint="use --weights imagenet, random, or a file of your own",
-            )
-        check = _BlobCheck(source.veri_blob)
-        return _cached(source.folder / "VeRI_densenet_ft50.pth", source.veri_url, check=check, source=source)
-    if weights == "imagenet":
-        url = str(backbone.imagenet.url)
-        name = url.rsplit("/", 1)[1]
-        # torchvision's names end in the first digits of the file's SHA-256.
-        check_start = _Sha256Check(name.rpartition("-")[2].partition(".")[0])
-        return _cached(source.folder / name, url, check=check_start, source=source)
-    return Path(weights)
+    network = build_random(loaded.network.backbone, seed=seed, classes=len(classes), neck=neck)
+    state, has_neck = network_state(loaded.network), loaded.network.neck is not None
+    if loaded.classes == tuple(classes) and has_neck == neck:
+        restore_network(network, state, source=loaded.weights)
+        return network
+    load_trunk(network, state, source=loaded.weights)
+    if loaded.classes:
+        log.info(
+            "the weights' classifier of %d classes was dropped; a new one of %d was made",
+            len(loaded.classes),
+            len(classes),
+        )
+    if has_neck and not neck:
+        log.info("the weights' neck was dropped: this recipe has none")
+    return network
 
 
-@dataclass(frozen=True)
-class _BlobCheck:
-    """Compares with a git blob id: SHA-1 of ``blob``, the size, a zero byte and the content."""
-
-    expected: str
-
-    def __call__(self, path: Path) -> str | None:
-        digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
-        found = _hash_file(path, digest.update, digest.hexdigest)
-        return None if found == self.expected else f"git blob id {found}, expected {self.expected}"
+def _find_backbone(arch: str | None, weights: str) -> Backbone:
+    if arch is None:
+        raise UsageError(f"weights {weights}: which architecture?", hint=f"name it: {', '.join(BACKBONES)}")
+    if arch not in BACKBONES:
+        raise UsageError(f"there is no architecture '{arch}'", hint=did_you_mean(arch, BACKBONES))
+    return BACKBONES[arch]
 
 
-@dataclass(frozen=True)
-class _Sha256Check:
-    """Compares with the first digits of a SHA-256."""
+def _fill_network(
+    backbone: Backbone, checkpoint: Checkpoint, *, source: str
+) -> tuple[Network, tuple[str, ...], int | None]:
+    """The network in eval mode, the vehicles of its classifier, and the size of a classifier that was dropped."""
+    classes = _class_names(checkpoint)
+    with torch.device("meta"):  # random values would be thrown away
+        network = Network(backbone, classes=len(classes) or None, neck=checkpoint.has_neck)
+    network = network.to_empty(device="cpu").eval()
+    for buffer in network.buffers():
+        buffer.zero_()  # counters that a file may leave out
+    if classes:
+        restore_network(network, checkpoint.state, source=source)
+        return network, classes, None
+    dropped = load_trunk(network, checkpoint.state, source=source)
+    if dropped is not None:
+        log.info("the weights' classifier of %d classes is not needed and was dropped", dropped)
+    return network, (), dropped
 
-    start: str
 
-    def __call__(self, path: Path) -> str | None:
-        digest = hashlib.sha256()
-        found = _hash_file(path, digest.update, digest.hexdigest)
-        return None if found.startswith(self.start) else f"SHA-256 {found}, expected {self.start}…"
-
-
-def _hash_file(path: Path, update: Callable[[bytes], None], finish: Callable[[], str]) -> str:
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            update(chunk)
-    return finish()
-
-
-def _cached(path: Path, url: str, *, check: Check, source: WeightsSource) -> Path:
-    if path.is_file():
-        if wrong := check(path):
-            raise WeightsError(
-                f"{path} is not the published file: {wrong}",
-                hint="delete it, so that it is downloaded again; or pass it as --weights FILE if you mean it",
-                file=path,
-            )
-        return path
-    advice = (
-        f"without a network: fetch that address elsewhere and put the file at {path}; "
-        "or pass your own with --weights FILE, or --weights random to try things out"
-    )
-    fetch(Download(url, path, check=check, timeout=source.timeout, advice=advice))
-    return path
+def _class_names(checkpoint: Checkpoint) -> tuple[str, ...]:
+    """Names of the vehicles that the classifier tells apart; none in files of other programs."""
+    try:
+        names = json.loads(checkpoint.facts["classes"])
+    except (KeyError, ValueError):
+        return ()
+    return tuple(map(str, names)) if isinstance(names, list) else ()

@@ -2,33 +2,59 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from vreid_cli.types.options import Options, Positive
+from vreid_cli.types.options import DATA, NotNegative, Options, Positive, Share, option
 from vreid_cli.types.rankings import Definition, Task
 from vreid_cli.types.tracks import TrackUnit
 
+_WHAT = "What is compared"
 
-class RankSettings(Options):
+
+class RankingOptions(Options):
     """``[rank]``: what is compared with what, and by which metric."""
 
-    task: Task = "t2t"
-    metric: Annotated[tuple[str, ...], Field(min_length=1)] = ("meanMCD50",)
-    definition: Definition = "paper"
-    track_unit: TrackUnit = "passage"
-    cameras: Literal["all", "other"] = "all"
-    top_k: Positive | None = None
-    threshold: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    rerank: bool = False
-    draws: Positive = 10
-    alpha: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
-    k1: Positive = 20
-    k2: Positive = 6
-    lambda_value: Annotated[float, Field(ge=0, le=1)] = 0.3
-    query_features: Path | None = None
-    gallery_features: Path | None = None
-    output: Path | None = None
-    force: bool = False
+    task: Task = option("t2t", "Tracks against tracks, images against tracks, or images against images.", panel=_WHAT)
+    metric: Annotated[tuple[str, ...], Field(min_length=1)] = option(
+        ("meanMCD50",),
+        "For t2t minMED, meanMED, medMED, meanMED50, medMED50, the same with MCD, and RSCR; "
+        "for i2t and i2i MED, MCD, RSCR.",
+        metavar="NAME,…|all",
+        panel=_WHAT,
+        shown="meanMCD50, or MCD",
+    )
+    definition: Definition = option(
+        "paper", "The paper's formula, or what the authors' released code computes (t2t).", panel=_WHAT
+    )
+    track_unit: TrackUnit = option(
+        "passage", "A track is one passage, or all images of a vehicle by one camera.", panel=DATA
+    )
+    cameras: Literal["all", "other"] = option(
+        "all", "Rank what all cameras saw, or leave out what the query's own camera saw.", panel=_WHAT
+    )
+    top_k: Positive | None = option(
+        None,
+        "List only the N nearest, and all of the query's vehicle where labels are known.",
+        panel=_WHAT,
+        shown="all",
+    )
+    threshold: NotNegative | None = option(
+        None,
+        "List only what is no farther than D, and all of the query's vehicle where labels are known.",
+        metavar="D",
+        panel=_WHAT,
+        shown="all",
+    )
+    rerank: bool = option(
+        False,
+        "Re-rank by k-reciprocal neighbours; --set rank.k1=20, rank.k2=6 and rank.lambda_value=0.3 tune it.",
+        panel=_WHAT,
+    )
+    k1: Positive = option(20, "Neighbours that re-ranking looks at.", panel=_WHAT)
+    k2: Positive = option(6, "Neighbours whose sets re-ranking averages.", panel=_WHAT)
+    lambda_value: Share = option(0.3, "Share of the original distance in the re-ranked one.", panel=_WHAT)
+    alpha: Annotated[float, Field(gt=0, allow_inf_nan=False)] = option(
+        1.0, "RSCR's weight of the codes' absolute values.", panel=_WHAT
+    )

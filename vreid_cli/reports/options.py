@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from vreid_cli.types.options import Options, Positive
+from vreid_cli.types.options import Options, Positive, option
 
 
 class ShowOptions(Options):
-    """``[show]``: which queries, how many of their nearest, and where to draw them."""
+    """``[show]``: how much is shown of a ranking."""
 
-    queries: tuple[str, ...] = ()
-    ranking: Path | None = None
-    top: Positive = 5
-    max_queries: Positive = 8
-    max_images: Positive = 6
-    output: Path | None = None
+    top: Positive = option(5, "How many of the nearest.")
+    max_queries: Positive = option(8, "How many queries, where none is named.")
+    max_images: Positive = option(6, "How many images of a track.")

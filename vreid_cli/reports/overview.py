@@ -1,9 +1,10 @@
-"""A run at a glance, for the terminal."""
+"""A run at a glance: what ``vreid info`` finds in a run, and how it is printed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import PurePath
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from rich.console import RenderableType
@@ -12,166 +13,274 @@ from rich.text import Text
 
 from vreid_cli.reports.names import enumerate_some
 from vreid_cli.reports.tables import percent
+from vreid_cli.store.rankings import facts_to_dict
+from vreid_cli.store.runs import HistoryEntry
+from vreid_cli.store.state import StoreState
+from vreid_cli.types.images import Split
+from vreid_cli.types.rankings import RankingFacts
 
 _DIGITS = 12
 _COMMANDS = 5
 _UNKNOWN = "unknown"
+#: The facts of a ranking that are printed.
+_RANKING_FACTS = (
+    *("task", "metric", "definition", "track_unit", "query_source", "weights"),
+    *("coverage", "cameras", "top_k", "threshold", "alpha", "rerank", "trial", "gallery_size", "query_count"),
+)
 
 
-def overview(found: Mapping[str, Any]) -> Iterator[RenderableType]:
-    """What ``vreid info`` prints.
+@dataclass(frozen=True)
+class MadeBy:
+    """What ``run.json`` says; None where it does not say it.
 
-    Args:
-        found: What ``vreid info --json`` prints.
+    Attributes:
+        texts: What it says in text, by key: data set, folders, architecture, weights and so on.
+        exists: Whether the folders and the weights, where they are paths, are still there.
+        seed: The seed.
+        versions: Versions of the libraries.
     """
-    yield _facts({"run": found["run_dir"], **_made_by(found)})
-    yield from _features(found["splits"])
-    yield from _rankings(found["rankings"])
-    if found["training"] is not None:
-        yield from _training(found["training"])
-    if found["reports"]:
-        yield _facts({"reports": enumerate_some(found["reports"], most=4)})
-    yield from _history(found)
+
+    texts: Mapping[str, str | None]
+    exists: Mapping[str, bool | None]
+    seed: int | None
+    versions: Mapping[str, object] | None
+
+    def __getitem__(self, key: str) -> str | None:
+        return self.texts[key]
+
+
+@dataclass(frozen=True)
+class RankingOverview:
+    """A ranking with its scores, or an evaluation whose ranking is gone; None where something is unknown.
+
+    Attributes:
+        name: Its name without the ending.
+        file: The file in the run; None where it is gone.
+        size: Its bytes.
+        written: When it was written.
+        facts: How the ranking was made.
+        error: Why that cannot be read.
+        same_features: Whether the run still holds the features that it was made from.
+        evaluated: Whether there are scores.
+        outdated: Whether they are those of another ranking that had its name.
+        mean_ap: Mean average precision.
+        ap_rule: How it was integrated.
+        same_camera: What was left out.
+        valid_queries: Queries with a positive.
+        evaluation_error: Why the scores cannot be read.
+    """
+
+    name: str
+    file: str | None
+    size: int | None
+    written: str | None
+    facts: RankingFacts | None
+    error: str | None
+    same_features: bool | None
+    evaluated: bool = False
+    outdated: bool | None = None
+    mean_ap: float | None = None
+    ap_rule: str | None = None
+    same_camera: str | None = None
+    valid_queries: int | None = None
+    evaluation_error: str | None = None
+
+
+@dataclass(frozen=True)
+class CheckpointOverview:
+    """A checkpoint: of which epoch, with which mAP on held-out vehicles, or why it cannot be read."""
+
+    name: str
+    epoch: int | None
+    mean_ap: float | None
+    error: str | None
+    size: int | None
+    written: str | None
+
+
+@dataclass(frozen=True)
+class TrainingOverview:
+    """What ``vreid train`` did in the run; None where something cannot be read.
+
+    Attributes:
+        recipe: Name of the recipe.
+        epoch: Epochs done.
+        epochs: Epochs asked for.
+        complete: Whether all are done.
+        architecture: The network.
+        data: What it learned from: images, vehicles that were held out.
+        dataset: Name of the data set's layout.
+        data_dir: Folder of the data.
+        begun_from: The weights that it began from.
+        seed: The seed.
+        versions: Versions of the libraries.
+        vehicles: Number of vehicles learned.
+        checkpoints: The checkpoints that are there.
+        next: The command that goes on with it.
+    """
+
+    recipe: str | None
+    epoch: int | None
+    epochs: int | None
+    complete: bool | None
+    architecture: str | None
+    data: Mapping[str, Any]
+    dataset: str | None
+    data_dir: str | None
+    begun_from: Mapping[str, Any]
+    seed: int | None
+    versions: Mapping[str, Any]
+    vehicles: int | None
+    checkpoints: tuple[CheckpointOverview, ...]
+    next: str | None
+
+
+@dataclass(frozen=True)
+class RunOverview:
+    """All that ``vreid info`` finds in a run.
+
+    Attributes:
+        run_dir: The run.
+        made_by: What ``run.json`` says.
+        splits: The state of the features of each split.
+        rankings: Its rankings, then evaluations whose ranking is gone.
+        training: What was trained; None where nothing was.
+        reports: Names of the sheets and pages.
+        history: The commands as they were run, oldest first.
+        history_error: What of the history cannot be read.
+        problems: What else is damaged.
+        next: The command that brings the run further; None where nothing is left to do.
+    """
+
+    run_dir: Path
+    made_by: MadeBy
+    splits: Mapping[Split, StoreState]
+    rankings: tuple[RankingOverview, ...]
+    training: TrainingOverview | None
+    reports: tuple[str, ...]
+    history: tuple[HistoryEntry, ...]
+    history_error: str | None
+    problems: tuple[str, ...] = ()
+    next: str | None = None
+
+    @property
+    def complete(self) -> bool | None:
+        """Whether all features are there; None where nothing was extracted."""
+        return all(one.state == "complete" for one in self.splits.values()) if self.splits else None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is damaged, each with its place."""
+        splits = [f"{split}: {problem}" for split, one in self.splits.items() for problem in one.problems]
+        rankings = [error for row in self.rankings for error in (row.error, row.evaluation_error)]
+        checkpoints = [one.error for one in self.training.checkpoints] if self.training else []
+        found = [*self.problems, *splits, *rankings, *checkpoints, self.history_error]
+        return tuple(warning for warning in found if warning)
+
+
+# -- as JSON ------------------------------------------------------------------------------------------------
+
+
+def overview_json(run: RunOverview) -> dict[str, Any]:
+    """What ``vreid info --json`` prints."""
+    made_by = run.made_by
+    return {
+        "run_dir": str(run.run_dir),
+        **made_by.texts,
+        "seed": made_by.seed,
+        "versions": made_by.versions,
+        **{f"{key}_exists": there for key, there in made_by.exists.items()},
+        "splits": {
+            split: {
+                **asdict(one),
+                "skipped": len(one.skipped),
+                "first_skipped": [asdict(entry) for entry in one.skipped[:3]],
+            }
+            for split, one in run.splits.items()
+        },
+        "rankings": [_ranking_json(row) for row in run.rankings],
+        "training": run.training
+        and {**vars(run.training), "checkpoints": [_scores_json(vars(one)) for one in run.training.checkpoints]},
+        "reports": list(run.reports),
+        "history": [asdict(entry) for entry in run.history],
+        "history_error": run.history_error,
+        "complete": run.complete,
+        "next": run.next,
+    }
+
+
+def _ranking_json(row: RankingOverview) -> dict[str, Any]:
+    facts = facts_to_dict(row.facts) if row.facts else {}
+    return {**{key: facts.get(key) for key in _RANKING_FACTS}, **_scores_json(vars(row))}
+
+
+def _scores_json(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {{"mean_ap": "mAP"}.get(key, key): value for key, value in values.items() if key != "facts"}
+
+
+# -- for the terminal ---------------------------------------------------------------------------------------
+
+
+def print_overview(run: RunOverview) -> Iterator[RenderableType]:
+    """What ``vreid info`` prints, piece by piece."""
+    yield _facts({"run": str(run.run_dir), **_made_by(run)})
+    yield from _features(run.splits)
+    yield from _rankings(run.rankings)
+    if run.training is not None:
+        yield from _training(run.training)
+    if run.reports:
+        yield _facts({"reports": enumerate_some(run.reports, most=4)})
+    yield from _history(run)
     yield Text()
-    yield Text(f"next: {found['next']}" if found["next"] else "nothing is left to do")
+    yield Text(f"next: {run.next}" if run.next else "nothing is left to do")
 
 
 def _facts(facts: Mapping[str, str | None]) -> Table:
-    """A line each, those that are not known left out."""
+    """A line each; what is unknown is left out."""
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in facts.items():
         if value is not None:
-            table.add_row(name, Text(str(value)))
+            table.add_row(name, Text(value))
     return table
 
 
-def _made_by(found: Mapping[str, Any]) -> dict[str, str | None]:
-    if found["architecture"] is None and found["dataset"] is None:
-        return {"made by": "vreid train; nothing was extracted yet" if found["training"] else _UNKNOWN}
-    subset = f" {found['subset']}" if found["subset"] else ""
-    folders = {
-        name: str(found[key]) + _if_gone(found[f"{key}_exists"])
-        for key, name in {"data_dir": "data folder", "query_dir": "queries", "gallery_dir": "gallery"}.items()
-        if found[key] is not None
-    }
-    digest = str(found["weights_digest"] or _UNKNOWN)[:_DIGITS]
-    weights = f"weights {found['weights']}{_if_gone(found['weights_exists'])}, digest {digest}"
+def _made_by(run: RunOverview) -> dict[str, str | None]:
+    made = run.made_by
+    if made["architecture"] is None and made["dataset"] is None:
+        return {"made by": "vreid train; nothing was extracted yet" if run.training else _UNKNOWN}
+
+    def where(key: str) -> str | None:
+        gone = " (not there any more)" if made.exists[key] is False else ""
+        return None if made[key] is None else f"{made[key]}{gone}"
+
+    digest = (made["weights_digest"] or _UNKNOWN)[:_DIGITS]
     return {
-        "data": f"{found['dataset'] or _UNKNOWN}{subset}",
-        **folders,
-        "labels": found["label_pattern"],
-        "network": f"{found['architecture'] or _UNKNOWN}, {weights}",
-        "input": f"{found['transform']}, {found['precision']} by {found['backend']}, seed {found['seed']}",
-        "versions": _versions(found["versions"]),
-        "note": found["note"],
+        "data": f"{made['dataset'] or _UNKNOWN}{' ' + made['subset'] if made['subset'] else ''}",
+        "data folder": where("data_dir"),
+        "queries": where("query_dir"),
+        "gallery": where("gallery_dir"),
+        "labels": made["label_pattern"],
+        "network": f"{made['architecture'] or _UNKNOWN}, weights {where('weights')}, digest {digest}",
+        "input": f"{made['transform']}, {made['precision']} by {made['backend']}, seed {made.seed}",
+        "versions": ", ".join(f"{name} {version}" for name, version in (made.versions or {}).items()) or None,
+        "note": made["note"],
     }
 
 
-def _if_gone(exists: bool | None) -> str:
-    return " (not there any more)" if exists is False else ""
-
-
-def _versions(versions: object) -> str | None:
-    if not isinstance(versions, Mapping):
-        return None
-    return ", ".join(f"{name} {version}" for name, version in versions.items())
-
-
-def _table(columns: Mapping[str, Sequence[object]], *, right: Sequence[str] = (), caption: str | None = None) -> Table:
+def _table(columns: Mapping[str, Sequence[str]], *, right: Sequence[str] = ()) -> Table:
     """Columns by heading; without rules, so that all of it fits 80 characters."""
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, caption=caption, caption_justify="left")
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for heading in columns:
         table.add_column(heading, justify="right" if heading in right else "left", overflow="fold")
     for row in zip(*columns.values(), strict=True):
-        table.add_row(*(Text(str(cell)) for cell in row))
+        table.add_row(*map(Text, row))
     return table
 
 
-# -- features -----------------------------------------------------------------------------------------------
-
-
-def _features(splits: Mapping[str, Mapping[str, Any]]) -> Iterator[RenderableType]:
-    if not splits:
-        return
-    numbers = ("images", "tracks", "vehicles", "cameras", "parts", "dimension", "skipped")
-    columns = {name: [_number(one[name]) for one in splits.values()] for name in numbers}
-    states = [one["state"] for one in splits.values()]
-    yield Text()
-    yield _table({"split": [*splits], **columns, "state": states}, right=numbers)
-    for split, one in splits.items():
-        if one["state"] != "complete":
-            yield Text(f"{split}: {_progress(one)}")
-        if one["skipped"]:
-            named = enumerate_some(
-                [f"{entry['image_id']} ({entry['reason']})" for entry in one["first_skipped"]], most=3
-            )
-            more = one["skipped"] - len(one["first_skipped"])
-            yield Text(f"{split} skipped {named}" + (f" and {more:,} more: see skipped.csv" if more else ""))
-        for problem in one["problems"]:
-            yield Text(f"{split}: {problem}")
-
-
-def _number(value: object) -> str:
-    """A number as people read it; whatever else a damaged file says, as it is."""
-    if isinstance(value, int):
-        return f"{value:,}"
-    return "–" if value is None else str(value)
-
-
-def _progress(one: Mapping[str, Any]) -> str:
-    if one["planned_images"] is None:
-        return "how much is done is not known" if one["parts"] else "nothing is done yet"
-    done, planned = one["done_images"], one["planned_images"]
-    share = 100 * done // max(1, planned)
-    return f"{done:,} of {planned:,} images done ({share}%), {one['done_parts']:,} of {one['planned_parts']:,} parts"
-
-
-# -- rankings -----------------------------------------------------------------------------------------------
-
-
-def _rankings(rows: Sequence[Mapping[str, Any]]) -> Iterator[RenderableType]:
-    if not rows:
-        return
-    columns: dict[str, list[str]] = {"ranking": [row["name"] for row in rows]}
-    # The names that rank chooses say task and metric themselves.
-    readable = [row for row in rows if row["file"] and not row["error"]]
-    if not all(row["name"].startswith(f"{row['task']}-{row['metric']}") for row in readable):
-        columns |= {key: [_fact(row, key) for row in rows] for key in ("task", "metric")}
-    definitions = sorted({_fact(row, "definition") for row in readable})
-    if len(definitions) > 1:
-        columns["definition"] = [_fact(row, "definition") for row in rows]
-    columns |= {
-        "lists": [_lists(row) for row in rows],
-        "query × gallery": [f"{_number(row['query_count'])} × {_number(row['gallery_size'])}" for row in rows],
-        "written": [_when(row["written"]) for row in rows],
-        "mAP": [_score(row) for row in rows],
-    }
-    yield Text()
-    yield _table(columns, right=("query × gallery", "mAP"))
-    counted = sorted({f"{row['ap_rule']}, same camera {row['same_camera']}" for row in rows if row["evaluated"]})
-    told = [f"definition {definitions[0]}"] if len(definitions) == 1 else []
-    told += [f"mAP in % ({'; '.join(counted)})"] if counted else []
-    yield Text("; ".join(told))
-    for row in rows:
-        for note in _notes(row):
-            yield Text(note)
-
-
-def _fact(row: Mapping[str, Any], key: str) -> str:
-    return str(row[key] or ("–" if row["file"] is None else _UNKNOWN))
-
-
-def _lists(row: Mapping[str, Any]) -> str:
-    if row["coverage"] is None:
-        return "damaged" if row["error"] else "–"
-    limits = [f"top {_number(row['top_k'])}"] if row["top_k"] else []
-    limits += [f"≤ {row['threshold']}"] if row["threshold"] is not None else []
-    limits += ["other cameras"] if row["cameras"] == "other" else []
-    whole = "all" if row["coverage"] == "full" else "" if limits else str(row["coverage"])
-    positives = " and positives" if row["coverage"] == "positives" and limits else ""
-    return ", ".join(filter(None, [whole, *limits])) + positives
+def _number(value: int | None) -> str:
+    return "–" if value is None else f"{value:,}"
 
 
 def _when(written: str | None) -> str:
@@ -179,63 +288,131 @@ def _when(written: str | None) -> str:
     return "–" if written is None else written[:16].replace("T", " ")
 
 
-def _score(row: Mapping[str, Any]) -> str:
-    if row["evaluation_error"]:
+def _features(splits: Mapping[Split, StoreState]) -> Iterator[RenderableType]:
+    if not splits:
+        return
+    numbers = ("images", "tracks", "vehicles", "cameras", "parts", "dimension")
+    columns = {name: [_number(getattr(one, name)) for one in splits.values()] for name in numbers}
+    columns["skipped"] = [_number(len(one.skipped)) for one in splits.values()]
+    columns["state"] = [one.state for one in splits.values()]
+    yield Text()
+    yield _table({"split": [*splits], **columns}, right=(*numbers, "skipped"))
+    for split, one in splits.items():
+        if one.state != "complete":
+            yield Text(f"{split}: {_progress(one)}")
+        if one.skipped:
+            named = ", ".join(f"{entry.image_id} ({entry.reason})" for entry in one.skipped[:3])
+            more = len(one.skipped) - 3
+            yield Text(f"{split} skipped {named}" + (f" and {more:,} more: see skipped.csv" if more > 0 else ""))
+        for problem in one.problems:
+            yield Text(f"{split}: {problem}")
+
+
+def _progress(one: StoreState) -> str:
+    if one.planned_images is None:
+        return "how much is done is unknown" if one.parts else "nothing is done yet"
+    share = 100 * one.done_images // max(1, one.planned_images)
+    images = f"{one.done_images:,} of {one.planned_images:,} images done ({share}%)"
+    return f"{images}, {one.done_parts:,} of {one.planned_parts:,} parts"
+
+
+def _rankings(rows: Sequence[RankingOverview]) -> Iterator[RenderableType]:
+    if not rows:
+        return
+    readable = [row.facts for row in rows if row.facts]
+    columns: dict[str, list[str]] = {"ranking": [row.name for row in rows]}
+    # The names that rank chooses say task and metric themselves.
+    if not all(row.name.startswith(f"{row.facts.task}-{row.facts.metric}") for row in rows if row.facts):
+        columns |= {key: [_fact(row, key) for row in rows] for key in ("task", "metric")}
+    definitions = sorted({facts.definition or _UNKNOWN for facts in readable})
+    if len(definitions) > 1:
+        columns["definition"] = [_fact(row, "definition") for row in rows]
+    columns |= {
+        "lists": [_lists(row) for row in rows],
+        "query × gallery": [_size(row.facts) for row in rows],
+        "written": [_when(row.written) for row in rows],
+        "mAP": [_score(row) for row in rows],
+    }
+    yield Text()
+    yield _table(columns, right=("query × gallery", "mAP"))
+    rules = {f"{row.ap_rule}, same camera {row.same_camera}" for row in rows if row.evaluated}
+    definition = [f"definition {definitions[0]}"] if len(definitions) == 1 else []
+    yield Text("; ".join([*definition, *([f"mAP in % ({'; '.join(sorted(rules))})"] if rules else [])]))
+    for row in rows:
+        yield from map(Text, _notes(row))
+
+
+def _fact(row: RankingOverview, key: str) -> str:
+    unknown = "–" if row.file is None else _UNKNOWN
+    return str(getattr(row.facts, key) or unknown) if row.facts else unknown
+
+
+def _size(facts: RankingFacts | None) -> str:
+    return "– × –" if facts is None else f"{_number(facts.query_count)} × {_number(facts.gallery_size)}"
+
+
+def _lists(row: RankingOverview) -> str:
+    facts = row.facts
+    if facts is None:
+        return "damaged" if row.error else "–"
+    limits = [f"top {facts.top_k:,}"] if facts.top_k else []
+    limits += [f"≤ {facts.threshold}"] if facts.threshold is not None else []
+    limits += ["other cameras"] if facts.cameras == "other" else []
+    whole = "all" if facts.coverage == "full" else "" if limits else facts.coverage
+    positives = " and positives" if facts.coverage == "positives" and limits else ""
+    return ", ".join(filter(None, [whole, *limits])) + positives
+
+
+def _score(row: RankingOverview) -> str:
+    if row.evaluation_error:
         return "?"
-    return "–" if not row["evaluated"] or row["outdated"] else percent(row["mAP"])
+    return "–" if not row.evaluated or row.outdated else percent(row.mean_ap)
 
 
-def _notes(row: Mapping[str, Any]) -> Iterator[str]:
-    yield from filter(None, [row["error"], row["evaluation_error"]])
-    name = PurePath(row["file"] or row["name"]).name
-    if row["file"] is None and row["evaluated"]:
+def _notes(row: RankingOverview) -> Iterator[str]:
+    yield from filter(None, [row.error, row.evaluation_error])
+    name = row.name if row.file is None else Path(row.file).name
+    if row.file is None and row.evaluated:
         yield f"{name}: the ranking that was scored is gone"
-    if row["outdated"]:
+    if row.outdated:
         yield f"{name}: its evaluation is that of an earlier ranking"
-    if row["same_features"] is False:
+    if row.same_features is False:
         yield f"{name}: made from features of another network than the run holds now"
-    if row["rerank"]:
-        numbers = row["rerank"] if isinstance(row["rerank"], Mapping) else {}
-        yield f"{name}: re-ranked ({' '.join(f'{key} {value}' for key, value in numbers.items())})"
+    if row.facts and row.facts.rerank:
+        numbers = " ".join(f"{key} {value}" for key, value in row.facts.rerank.items())
+        yield f"{name}: re-ranked ({numbers})"
 
 
-# -- training and history -----------------------------------------------------------------------------------
-
-
-def _training(training: Mapping[str, Any]) -> Iterator[RenderableType]:
-    epochs = f"epoch {_number(training['epoch'])} of {_number(training['epochs'])}"
-    begun = training["begun_from"] if isinstance(training["begun_from"], Mapping) else {}
-    data = training["data"] if isinstance(training["data"], Mapping) else {}
-    learned = f"{_number(training['vehicles'])} vehicles in {_number(data.get('images'))} images"
-    held_out = data.get("held_out")
+def _training(training: TrainingOverview) -> Iterator[RenderableType]:
+    held_out = training.data.get("held_out")
+    images = training.data.get("images")
+    learned = f"{_number(training.vehicles)} vehicles in {_number(images if isinstance(images, int) else None)} images"
     yield Text()
     yield _facts(
         {
-            "training": f"{training['architecture'] or _UNKNOWN}, recipe {training['recipe'] or _UNKNOWN}, {epochs}",
-            "from": f"weights {begun['weights']}" if begun.get("weights") else None,
+            "training": f"{training.architecture or _UNKNOWN}, recipe {training.recipe or _UNKNOWN}, "
+            f"epoch {_number(training.epoch)} of {_number(training.epochs)}",
+            "from": f"weights {training.begun_from['weights']}" if training.begun_from.get("weights") else None,
             "learned": learned + (f", {len(held_out)} held out" if isinstance(held_out, list) and held_out else ""),
-            "images": training["data_dir"],
+            "images": training.data_dir,
         }
     )
-    checkpoints = training["checkpoints"]
+    checkpoints = training.checkpoints
     columns = {
-        "checkpoint": [one["name"] for one in checkpoints],
-        "epoch": ["?" if one["error"] else _number(one["epoch"]) for one in checkpoints],
-        "held-out mAP": ["?" if one["error"] else percent(one["mAP"]) for one in checkpoints],
-        "written": [_when(one["written"]) for one in checkpoints],
+        "checkpoint": [one.name for one in checkpoints],
+        "epoch": ["?" if one.error else _number(one.epoch) for one in checkpoints],
+        "held-out mAP": ["?" if one.error else percent(one.mean_ap) for one in checkpoints],
+        "written": [_when(one.written) for one in checkpoints],
     }
     yield _table(columns, right=["epoch", "held-out mAP"])
-    for one in training["checkpoints"]:
-        if one["error"]:
-            yield Text(one["error"])
+    yield from (Text(one.error) for one in checkpoints if one.error)
 
 
-def _history(found: Mapping[str, Any]) -> Iterator[RenderableType]:
-    entries = found["history"]
-    if entries:
-        last = entries[-_COMMANDS:]
-        when, commands = [_when(str(entry["time"] or "")) for entry in last], [entry["command"] for entry in last]
+def _history(run: RunOverview) -> Iterator[RenderableType]:
+    if run.history:
+        last = run.history[-_COMMANDS:]
+        heading = f"command (the last {len(last)} of {len(run.history):,})"
         yield Text()
-        yield _table({"when": when, f"command (the last {len(last)} of {len(entries):,})": commands})
-    if found["history_error"]:
-        yield Text(found["history_error"])
+        yield _table({"when": [_when(entry.time) for entry in last], heading: [entry.command for entry in last]})
+    if run.history_error:
+        yield Text(run.history_error)

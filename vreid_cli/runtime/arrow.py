@@ -1,4 +1,4 @@
-"""Where Arrow has its memory from, and when it gives it back."""
+"""Arrow's memory: which allocator it uses, and when it returns memory to the system."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ _POOL = "ARROW_DEFAULT_MEMORY_POOL"
 
 
 def share_memory() -> None:
-    """Let Arrow allocate as Python and torch do, before it is imported; a pool that the user names stays.
+    """Let Arrow allocate as Python and torch do. Call it before pyarrow is imported; the user's own choice stays.
 
-    Its own allocator keeps room of its own, several times what a plan takes, that no other part of the process
-    can use. The shared one fills what loading the network has left.
+    Arrow's own allocator reserves several times what a plan takes, which no other part of the process can use. The
+    shared one fills the room that loading the network left.
     """
     os.environ.setdefault(_POOL, "system")
 
 
 def release_memory() -> None:
-    """Give back to the system what was freed and is kept for the next allocation."""
-    import pyarrow as pa  # not before it is known which pool it takes
+    """Return freed memory to the system."""
+    import pyarrow as pa  # only after share_memory chose the allocator
 
     pa.default_memory_pool().release_unused()

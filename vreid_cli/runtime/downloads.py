@@ -1,7 +1,7 @@
-"""Downloads that go on where they broke off, and that are verified before they are used.
+"""Downloads that continue where they broke off, and that are verified before they are used.
 
-What has come so far is kept in ``<name>.part`` beside the target, with the server's tag for that content, so that the
-next attempt asks for the rest alone. Only one process at a time works on a target.
+What has arrived is kept in ``<name>.part`` beside the target, with the server's tag for that content, so that the
+next attempt asks for the rest only. One process at a time works on a target.
 """
 
 from __future__ import annotations
@@ -18,41 +18,40 @@ from urllib.error import HTTPError
 
 from filelock import FileLock, Timeout
 
-from vreid_cli.errors import WeightsError
+from vreid_cli.errors import DataError, VreidError
 from vreid_cli.runtime.files import explain_write_errors, put_in_place
 from vreid_cli.runtime.progress import log, progress
-
-#: Says what is wrong with a file; None if nothing is.
-Check = Callable[[Path], str | None]
 
 _CHUNK = 1 << 20
 _PARTIAL, _BEYOND_THE_END = 206, 416
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
-#: A weak tag (W/"…") does not promise the same bytes, so nothing can be continued by it.
+#: A weak tag (W/"…") does not promise the same bytes, so a download cannot be continued by it.
 _STRONG_TAG = re.compile(r'"[!#-~]*"')
 
 
 @dataclass(frozen=True)
 class Download:
-    """What is fetched from where.
+    """A file to fetch.
 
     Attributes:
-        url: Address.
-        path: Where the file goes, once it is whole and verified.
-        check: Compares it with what was published.
+        url: Its address.
+        path: Where it goes once it is complete and verified.
+        check: Says what distinguishes a file from the published one; None for nothing.
         timeout: Seconds to wait for the server.
         advice: What else the user can do, for hints.
+        error: Class of the errors.
     """
 
     url: str
     path: Path
-    check: Check
-    timeout: float
-    advice: str
+    check: Callable[[Path], str | None]
+    timeout: float = 30.0
+    advice: str = "try again later"
+    error: type[VreidError] = DataError
 
     @property
     def part(self) -> Path:
-        """What has come so far."""
+        """What has arrived so far."""
         return self.path.with_name(f"{self.path.name}.part")
 
     @property
@@ -61,21 +60,29 @@ class Download:
         return self.path.with_name(f"{self.path.name}.part.etag")
 
     def kept(self) -> int:
-        """Bytes that have come so far."""
+        """Bytes that have arrived so far."""
         return self.part.stat().st_size if self.part.is_file() else 0
 
     def discard(self) -> None:
-        """Throw away what has come so far."""
+        """Delete what has arrived so far."""
         self.part.unlink(missing_ok=True)
         self.tag.unlink(missing_ok=True)
 
+    def failure(self, reason: object, *, received: int = 0) -> VreidError:
+        """The error of a server that is unreachable, refuses or breaks off."""
+        # The text of an HTTPError holds the number that people search for; other errors wrap their reason.
+        if not isinstance(reason, HTTPError):
+            reason = getattr(reason, "reason", None) or reason
+        kept = "what has arrived is kept, and the same command goes on from there; " if received or self.kept() else ""
+        return self.error(f"{self.url} cannot be downloaded: {reason}", hint=kept + self.advice, file=self.url)
+
 
 def fetch(download: Download) -> None:
-    """Fetch the file; does nothing if another process has done so meanwhile.
+    """Fetch a file, unless another process does so meanwhile.
 
     Raises:
-        WeightsError: The server cannot be reached, breaks off (what has come is kept), or sends something else than
-            what was published (which is thrown away).
+        VreidError: Of the download's class: the server cannot be reached, breaks off (what has arrived is kept), or
+            sends another file than the published one (which is deleted).
         StoreError: The folder cannot be written to.
     """
     with explain_write_errors(download.path):
@@ -84,8 +91,7 @@ def fetch(download: Download) -> None:
             if download.path.is_file():
                 return
             try:
-                reused = _complete(download)
-                _verify(download, reused=reused)
+                _verify(download, reused=_complete(download))
                 put_in_place(download.part, download.path)
             finally:
                 if not download.kept():
@@ -94,7 +100,7 @@ def fetch(download: Download) -> None:
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Keep other processes from the same download meanwhile; waits for one that is at it."""
+    """Keep other processes from the same download, or wait for one that is at it."""
     # Never deleted: a process that still waits for it would then hold another file than the next one.
     lock = FileLock(path.with_name(f".{path.name}.lock"))
     try:
@@ -115,14 +121,14 @@ def _complete(download: Download) -> int:
     if reused is None and download.check(download.part) is None:
         return kept  # an earlier attempt was stopped between its last byte and the end
     if reused is None:
-        log.info("what an earlier attempt fetched cannot be continued and was thrown away")
+        log.info("the server cannot continue the earlier download: starting over")
         download.discard()
         reused = _transfer(download)
     return reused or 0
 
 
 def _transfer(download: Download) -> int | None:
-    """Receive what is missing; returns where that began, or None where the server does not continue what is kept."""
+    """Receive what is missing; returns where that began, or None where the server does not continue the part."""
     have = download.kept()
     response = _open(download, have)
     if response is None:
@@ -133,16 +139,16 @@ def _transfer(download: Download) -> int | None:
             if start not in (0, have):
                 if have:
                     return None
-                raise ValueError("it sends another part of the file than was asked for")
+                raise ValueError("the server sent another part of the file")
         except ValueError as error:
-            raise _refusal(download, error) from None
+            raise download.failure(error) from None
         log.info("downloading %s%s", download.url, f", from byte {start:,} on" if start else "")
         _receive(response, download, start=start, size=size)
     return start
 
 
 def _open(download: Download, have: int) -> Any:
-    """The server's answer to the question for all from byte ``have`` on; None where it has nothing there."""
+    """The server's answer to the question for all from byte ``have`` on; None if the file ends before it."""
     headers = {"User-Agent": "vreid", "Accept-Encoding": "identity"}
     if have:
         headers["Range"] = f"bytes={have}-"
@@ -156,7 +162,7 @@ def _open(download: Download, have: int) -> Any:
         if have and isinstance(error, HTTPError) and error.code == _BEYOND_THE_END:
             error.close()
             return None
-        raise _refusal(download, error) from None
+        raise download.failure(error) from None
 
 
 def _read_span(response: Any) -> tuple[int, int]:
@@ -179,58 +185,47 @@ def _receive(response: Any, download: Download, *, start: int, size: int) -> Non
     try:
         with download.part.open("ab" if start else "wb") as file:
             if not start:
-                # After the part was emptied: a tag must never stand beside bytes that it does not belong to.
+                # After the part was emptied: a tag must never stand beside bytes of other content.
                 tag = response.headers.get("ETag") or ""
                 download.tag.write_text(tag if _STRONG_TAG.fullmatch(tag) else "", encoding="utf-8")
             for chunk in _read(response, download, start=start, size=size):
                 file.write(chunk)
     except OSError:
-        # The disk is full, or the like: errors of the network are none any more. Make room for others.
+        # The disk is full, or the like; errors of the network have become ours. Make room for others.
         download.discard()
         raise
 
 
 def _read(response: Any, download: Download, *, start: int, size: int) -> Iterator[bytes]:
-    """A body in pieces, with a progress bar; every network error becomes ours."""
+    """A body in pieces, with a progress bar; every network error becomes the download's."""
     received = start
     try:
-        with progress(total=size, what="weights", unit="B", initial=start) as bar:
-            # read1: what has come when the connection breaks is lost with read, which waits for all of its chunk.
+        with progress(total=size, what=download.path.name, unit="B", initial=start) as bar:
+            # read1: read waits for all of its chunk, and loses what has arrived if the connection breaks.
             while chunk := response.read1(_CHUNK):
                 received += len(chunk)
                 bar.update(len(chunk))
                 yield chunk
     except (OSError, HTTPException, ValueError) as error:
-        raise _refusal(download, error, received=received) from None
+        raise download.failure(error, received=received) from None
     if size and received != size:
-        raise _refusal(download, None, received=received, size=size)
-
-
-def _refusal(download: Download, error: Exception | None, *, received: int = 0, size: int = 0) -> WeightsError:
-    if error is None:
-        message = f"{download.url}: the connection broke after {received} of {size} bytes"
-    else:
-        # An HTTPError's reason lacks the number that people search for.
-        reason = error if isinstance(error, HTTPError) else getattr(error, "reason", None) or error
-        message = f"{download.url} cannot be downloaded: {reason}"
-    kept = "what has come is kept, and the same command goes on from there; " if received or download.kept() else ""
-    return WeightsError(message, hint=f"{kept}{download.advice}", file=download.url)
+        raise download.failure(f"the connection broke after {received} of {size} bytes", received=received)
 
 
 def _verify(download: Download, *, reused: int) -> None:
-    """Throw away what is not the published file.
+    """Delete a part that is not the published file.
 
     Raises:
-        WeightsError: It is not.
+        VreidError: It is not.
     """
     wrong = download.check(download.part)
     if wrong is None:
         return
     download.discard()
-    begun = f" ({reused} bytes of it at an earlier attempt)" if reused else ""
-    again = "run the same command again, which starts anew" if reused else "try again later"
-    raise WeightsError(
-        f"what {download.url} sent{begun} is not the published file: {wrong}; it was thrown away",
-        hint=f"{again}, or from another mirror (model.weights_url); {download.advice}",
+    earlier = f" ({reused} bytes of it at an earlier attempt)" if reused else ""
+    again = "run the same command again, which starts over" if reused else "try again later"
+    raise download.error(
+        f"what {download.url} sent{earlier} is not the published file: {wrong}; it was deleted",
+        hint=f"{again}; {download.advice}",
         file=download.url,
     )

@@ -1,4 +1,4 @@
-"""How much memory a computation may take."""
+"""Memory budgets of computations."""
 
 from __future__ import annotations
 
@@ -14,7 +14,14 @@ _AUTO_LIMITS = (64 * _MEBIBYTE, 512 * _MEBIBYTE)
 
 
 def memory_budget(requested_mb: int | str, device: torch.device) -> int:
-    """Bytes that the working arrays of one computation may take; ``auto``: an eighth of what is free."""
+    """Bytes for the working arrays of one computation; ``auto`` is an eighth of the free memory, within limits.
+
+    Examples:
+        >>> memory_budget(100, torch.device("cpu"))
+        104857600
+        >>> 64 * 2**20 <= memory_budget("auto", torch.device("cpu")) <= 512 * 2**20
+        True
+    """
     if isinstance(requested_mb, int):
         return requested_mb * _MEBIBYTE
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory()
@@ -25,12 +32,12 @@ def memory_budget(requested_mb: int | str, device: torch.device) -> int:
 
 
 def free_memory() -> int:
-    """Bytes of the machine's memory that are free."""
-    # Pages that merely cache files count as free: after an extraction they are nearly all of the memory.
+    """Free bytes of the machine's memory; pages that only cache files count as free."""
+    # After an extraction such pages are nearly all of the memory.
     with suppress(OSError, ValueError, IndexError, StopIteration):
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
     try:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):  # not every system tells
+    except (AttributeError, ValueError, OSError):  # not every system knows
         return 4096 * _MEBIBYTE

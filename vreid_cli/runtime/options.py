@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from vreid_cli.types.options import Auto, Options, Positive
+from vreid_cli.types.options import COMPUTING, Auto, Options, Positive, option
 
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 
@@ -12,6 +12,8 @@ Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 class RuntimeOptions(Options):
     """``[runtime]``: the device, the memory that may be used, and what computes matrix products on a CPU."""
 
-    device: str = "auto"
-    memory_budget_mb: Auto | Positive = "auto"
-    product: Literal["auto", "torch", "numpy", "onednn"] = "auto"
+    device: str = option("auto", "Where to compute.", metavar="auto|cpu|cuda|cuda:N|mps", panel=COMPUTING)
+    memory_budget_mb: Auto | Positive = option("auto", "Memory that a computation may take, in MB.", panel=COMPUTING)
+    product: Literal["auto", "torch", "numpy", "onednn"] = option(
+        "auto", "What computes matrix products on a CPU; auto measures which is fastest.", panel=COMPUTING
+    )

@@ -14,13 +14,13 @@ log = logging.getLogger("vreid")
 
 
 class Bar(Protocol):
-    """What a caller may do with a bar."""
+    """A progress bar, as callers use it."""
 
     def update(self, n: float | None = 1) -> object:
         """Advance by ``n``."""
 
     def set_postfix_str(self, s: str = "", refresh: bool = True) -> object:
-        """Say something at its end, at once or when it is next drawn."""
+        """Show a text at its end, at once or at the next update."""
 
 
 class _TqdmHandler(logging.Handler):
@@ -42,13 +42,18 @@ def set_up_logging(*, quiet: bool = False, verbose: bool = False) -> None:
 
 @contextmanager
 def progress(*, total: int, what: str, unit: str, initial: int = 0) -> Iterator[Bar]:
-    """A bar with rate and time left; none when stderr is no terminal or the log is quiet.
+    """A bar with rate and time left; hidden when stderr is no terminal or the log is quiet.
 
     Args:
         total: Units of the whole work; 0 if unknown.
-        what: Is done.
-        unit: Of the work.
-        initial: Units that were done before; they do not count for the rate.
+        what: What the bar shows, as "ranking".
+        unit: Unit of the work, as "images".
+        initial: Units done before; they do not count for the rate.
+
+    Examples:
+        >>> with progress(total=2, what="ranking", unit="queries") as bar:
+        ...     for _ in range(2):
+        ...         _ = bar.update(1)
     """
     hidden = not sys.stderr.isatty() or not log.isEnabledFor(logging.INFO)
     with tqdm(

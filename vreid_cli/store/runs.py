@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,16 @@ LOG, CURVES = "log.csv", "curves.png"
 _PARTS = ("run.json", "features", "rankings", "evaluations", "checkpoints")
 
 
+@dataclass(frozen=True)
+class HistoryEntry:
+    """A command as it was run: when, by which version, and how it ended; None where the history does not say it."""
+
+    time: str | None
+    command: str
+    version: str | None
+    exit_code: int | None
+
+
 class RunDirectory:
     """Paths inside one run, and its two small files ``run.json`` and ``history.jsonl``."""
 
@@ -36,6 +48,11 @@ class RunDirectory:
     def info_path(self) -> Path:
         """What made the run."""
         return self.path / "run.json"
+
+    @property
+    def history_path(self) -> Path:
+        """Each command as it was run."""
+        return self.path / "history.jsonl"
 
     @property
     def rankings(self) -> Path:
@@ -122,22 +139,21 @@ class RunDirectory:
         """Add one line to ``history.jsonl``: the command as it was run, when, and how it ended."""
         when = time.strftime("%Y-%m-%dT%H:%M:%S%z")
         entry = {"time": when, "command": list(command), "version": version, "exit_code": exit_code}
-        with (self.path / "history.jsonl").open("a", encoding="utf-8") as file:
+        with self.history_path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry, ensure_ascii=False) + "\n")
 
-    def read_history(self) -> tuple[list[dict[str, Any]], int]:
+    def read_history(self) -> tuple[list[HistoryEntry], int]:
         """The commands as they were run, oldest first, and the number of lines that cannot be read.
 
         Raises:
             StoreError: The file cannot be read.
         """
-        path = self.path / "history.jsonl"
-        if not path.is_file():
+        if not self.history_path.is_file():
             return [], 0
         try:
-            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+            lines = self.history_path.read_text(encoding="utf-8", errors="replace").splitlines()
         except OSError as error:
-            raise StoreError(f"{path} cannot be read: {error.strerror}", file=path) from None
+            raise StoreError(f"{self.history_path} cannot be read: {error.strerror}", file=self.history_path) from None
         entries = [_history_entry(line) for line in lines if line.strip()]
         return [entry for entry in entries if entry is not None], entries.count(None)
 
@@ -204,11 +220,17 @@ def rankings_in(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*") if path.suffix.lower() in (".parquet", ".json"))
 
 
-def _history_entry(line: str) -> dict[str, Any] | None:
+def _history_entry(line: str) -> HistoryEntry | None:
     try:
         entry = json.loads(line)
     except (ValueError, RecursionError):
         return None
     if not isinstance(entry, dict) or not isinstance(entry.get("command"), list):
         return None
-    return entry
+    time, version, exit_code = (entry.get(key) for key in ("time", "version", "exit_code"))
+    return HistoryEntry(
+        time if isinstance(time, str) else None,
+        shlex.join(map(str, entry["command"])),
+        version if isinstance(version, str) else None,
+        exit_code if isinstance(exit_code, int) else None,
+    )

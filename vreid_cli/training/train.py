@@ -14,8 +14,8 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from vreid_cli.errors import DataError, UsageError
-from vreid_cli.models.backbones import Network
 from vreid_cli.models.checkpoint import StateDict, network_state, restore_network
+from vreid_cli.models.network import Network
 from vreid_cli.models.transforms import Transform
 from vreid_cli.runtime.devices import AUTOCAST, check_precision, float32_products
 from vreid_cli.runtime.progress import progress

@@ -7,11 +7,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 Split = Literal["query", "gallery", "train"]
-
-
 SPLITS: tuple[Split, ...] = get_args(Split)
-
-
 #: A part of a frame: left, top, width, height in pixels.
 Box = tuple[float, float, float, float]
 
@@ -28,6 +24,12 @@ class ImageRecord:
         camera_id: Camera, or None where unknown.
         frame: Frame number, or None where unknown.
         box: The part of the image that is the crop, or None where that is all of it.
+
+    Examples:
+        >>> one = ImageRecord("b.jpg", Path("images/b.jpg"), vehicle_id="0002", camera_id="c001")
+        >>> other = ImageRecord("a.jpg", Path("images/a.jpg"), vehicle_id="0002", camera_id="c002")
+        >>> [record.image_id for record in sorted([other, one], key=ImageRecord.sort_key)]
+        ['b.jpg', 'a.jpg']
     """
 
     image_id: str

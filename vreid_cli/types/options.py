@@ -1,14 +1,20 @@
-"""Option classes: what a stage can be told, validated once when it is made.
+"""Option classes: the choices that a stage offers, validated once when they are made.
 
-A stage owns its class (``ranking/options.py`` holds ``RankingOptions``), the settings of :mod:`vreid_cli.config` are
-made of these classes, and the command line derives its options from their fields.
+A stage owns its class (``ranking/options.py`` holds ``RankingOptions``). The settings of :mod:`vreid_cli.config`
+consist of these classes, and the command line derives its options from their fields.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationInfo, field_validator
+from pydantic.fields import FieldInfo
+from pydantic_core import CoreSchema, PydanticKnownError
+from pydantic_core.core_schema import no_info_after_validator_function
 
 Auto = Literal["auto"]
 Positive = Annotated[int, Field(ge=1)]
@@ -16,8 +22,35 @@ NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """Marks a text as a name in a table, whose entries are looked up when a value is validated.
+
+    ``Annotated[str, Choice(BACKBONES)]`` is to a table what ``Literal`` is to names that are written out.
+    """
+
+    table: Collection[str]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """The text's own schema, and then the look-up."""
+        return no_info_after_validator_function(self._check, handler(source))
+
+    def _check(self, name: str) -> str:
+        if name not in self.table:
+            *others, last = [f"'{entry}'" for entry in self.table]
+            expected = f"{', '.join(others)} or {last}" if others else last
+            raise PydanticKnownError("literal_error", {"expected": expected})
+        return name
+
+
+#: Help panels of the command line.
+DATA, NETWORK, FILES, COMPUTING = "Data", "Network", "Files", "Computing"
+
+
 class Options(BaseModel):
-    """What a stage can be told: frozen, strict (``true`` is no number), closed to unknown names.
+    """The choices of a stage: frozen, strict (``true`` is no number), closed to unknown names.
+
+    In Python a list or a single value stands for a tuple as well, and text for a path.
 
     Raises:
         pydantic.ValidationError: A value is not allowed; the message names the field and what is.
@@ -25,17 +58,65 @@ class Options(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _accept_python_values(cls, value: Any, info: ValidationInfo) -> Any:
+        wanted = cls.model_fields[str(info.field_name)].annotation
+        several = get_origin(wanted) is tuple
+        if several and isinstance(value, list):
+            value = tuple(value)  # a list of JSON, too: here it is one of Python's already
+        if info.mode == "json":
+            return value
+        if several and not isinstance(value, tuple):
+            value = (value,)
+        if Path not in (wanted, *get_args(wanted)):
+            return value
+        paths = [Path(part) if isinstance(part, str) else part for part in (value if several else (value,))]
+        return tuple(paths) if several else paths[0]
+
+
+@dataclass(frozen=True)
+class Presentation:
+    """How the command line shows a field.
+
+    Attributes:
+        flag: Its names, separated by spaces (``--output -o``); a name without hyphens is that of an argument. None for
+            ``--`` and the field's name with hyphens.
+        metavar: How the value is shown; None to derive that from the field's type.
+        panel: The help panel that the option stands in; None for the first one.
+        shown: The default in words; None to derive them from the value, "" to show none.
+    """
+
+    flag: str | None = None
+    metavar: str | None = None
+    panel: str | None = None
+    shown: str | None = None
+
 
 def option(
-    default: Any, help_text: str, *, flag: str | None = None, metavar: str | None = None, panel: str | None = None
+    default: Any,
+    help_text: str,
+    *,
+    flag: str | None = None,
+    metavar: str | None = None,
+    panel: str | None = None,
+    shown: str | None = None,
 ) -> Any:
-    """A field of an :class:`Options` class with what the command line says of it.
+    """A field of an :class:`Options` class, and how the command line shows it (see :class:`Presentation`).
 
     Args:
-        default: Its value where nothing is said.
+        default: Its value where none is given.
         help_text: One sentence for ``--help`` and for readers of the class.
-        flag: The option's name; by default ``--`` and the field's name with hyphens.
-        metavar: How the value is shown; by default derived from the field's type.
-        panel: The help panel that the option stands in.
+        flag: The option's names.
+        metavar: How the value is shown.
+        panel: The help panel.
+        shown: The default in words.
     """
-    return Field(default, description=help_text, json_schema_extra={"flag": flag, "metavar": metavar, "panel": panel})
+    presentation = Presentation(flag=flag, metavar=metavar, panel=panel, shown=shown)
+    return Field(default, description=help_text, json_schema_extra=asdict(presentation))
+
+
+def presentation_of(field: FieldInfo) -> Presentation:
+    """What :func:`option` was given for a field."""
+    extra = field.json_schema_extra
+    return Presentation(**extra) if isinstance(extra, dict) else Presentation()  # type: ignore[arg-type]

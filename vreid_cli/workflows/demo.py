@@ -13,11 +13,12 @@ from typing import Any
 
 from vreid_cli import __version__
 from vreid_cli.config import Layer, Settings, resolve
-from vreid_cli.data.layouts import READERS
+from vreid_cli.data.layouts import LAYOUTS
 from vreid_cli.data.listing import DataFolders
 from vreid_cli.errors import StoreError
-from vreid_cli.models.backbones import BACKBONES, build_random
+from vreid_cli.models.backbones import BACKBONES
 from vreid_cli.models.checkpoint import save_checkpoint
+from vreid_cli.models.network import build_random
 from vreid_cli.models.transforms import Transform
 from vreid_cli.runtime.devices import choose_device
 from vreid_cli.runtime.files import write_json
@@ -154,7 +155,7 @@ def train_on_drawn(data_dir: Path, checkpoint: Path, settings: Settings) -> Path
     Returns:
         The checkpoint.
     """
-    listing = READERS["veri"](DataFolders(data_dir), "train")
+    listing = LAYOUTS["veri"].read(DataFolders(data_dir), "train")
     executor = LocalExecutor(choose_device(settings.runtime.device))
     workers = choose_workers("auto", images=len(listing.records), on_cpu=executor.device.type == "cpu", training=True)
     memory = int(free_memory() / 4)

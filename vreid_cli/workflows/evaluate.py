@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vreid_cli.data.veri_truth import read_truth
+from vreid_cli.data.layouts import LAYOUTS
 from vreid_cli.errors import DataError, StoreError
 from vreid_cli.evaluation.assess import Assessment, Rules, assess
 from vreid_cli.evaluation.scores import Evaluation
@@ -312,7 +312,7 @@ def _rules(session: Session) -> Rules:
         ap_rule=chosen.ap,
         ranks=sorted(set(chosen.ranks)),
         without_positive=chosen.without_positive,
-        draws=chosen.draws,
+        draws=chosen.resamples,
         seed=session.settings.run.seed,
         by_camera="camera" in chosen.by,
         by_length="length" in chosen.by,
@@ -452,12 +452,12 @@ def _evaluate_one(session: Session, path: Path, rules: Rules) -> EvaluatedRankin
 
 
 def _stated_truth(session: Session, path: Path, facts: RankingFacts) -> StatedTruth | None:
-    """VeRi's index files, where the run's data folder has them."""
-    run = owning_run(path)
-    if facts.dataset != "veri" or facts.task is None or run is None:
+    """The data set's own ground truth, where its layout has one and the run's data folder has its files."""
+    run, layout = owning_run(path), LAYOUTS.get(facts.dataset or "")
+    if layout is None or facts.task is None or run is None:
         return None
     data_dir = read_info(run).get("data_dir")
-    truth = read_truth(Path(data_dir)) if data_dir and Path(data_dir).is_dir() else None
+    truth = layout.read_truth(Path(data_dir)) if data_dir and Path(data_dir).is_dir() else None
     if truth is None or facts.task == "i2i":
         return None if truth is None else StatedTruth(truth)
     if not run.features("gallery").is_complete():

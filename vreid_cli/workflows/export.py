@@ -15,7 +15,7 @@ from vreid_cli.store.npz import write_features_npz
 from vreid_cli.store.paper_json import write_features_json
 from vreid_cli.types.features import MEANINGLESS, FeatureSet
 from vreid_cli.types.tracks import Tracks
-from vreid_cli.workflows.session import DRAWN_DATASET, Report, Session
+from vreid_cli.workflows.session import Report, Session
 
 #: As the authors call their two files.
 _NAMES = {"query": "feat_query", "gallery": "feat_test"}
@@ -36,10 +36,10 @@ def export_features(session: Session) -> Report:
     tracks = group_tracks(gallery, unit)
     sides = {"gallery": (gallery, tracks)}
     lost: list[str] = []
-    if gallery.dataset == "veri":
+    if gallery.protocol == "gallery-tracks":
         query_tracks, lost = query_tracks_in(gallery, tracks, run.features("query").read())
         sides = {"query": (gallery, query_tracks), **sides}
-    elif gallery.dataset != DRAWN_DATASET:  # whose queries are drawn from the gallery
+    elif gallery.protocol == "separate":
         query = run.features("query").read()
         sides = {"query": (query, group_tracks(query, unit)), **sides}
     folder = chosen.output or run.path / "exports"

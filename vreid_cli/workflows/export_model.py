@@ -19,7 +19,6 @@ from vreid_cli.workflows.network import (
     network_label,
     say_what_was_loaded,
     weights_name,
-    weights_source,
 )
 from vreid_cli.workflows.session import Report, Session
 
@@ -62,7 +61,7 @@ def export_model(session: Session) -> ModelReport:
     arch = architecture_name(session.resolved)
     weights = weights_name(settings, arch)
     path = _output(session, run, name=network_label(arch, weights))
-    loaded = load_network(arch, weights, seed=settings.run.seed, source=weights_source(settings))
+    loaded = load_network(weights, arch=arch, seed=settings.run.seed, downloads=settings.model)
     _check_digest(run, loaded, weights=weights)
     say_what_was_loaded(loaded, settings)
     meaningless = loaded.weights == RANDOM_WEIGHTS
@@ -78,7 +77,7 @@ def export_model(session: Session) -> ModelReport:
         weights=loaded.weights,
         weights_digest=loaded.digest,
         side=loaded.transform.crop,
-        width=loaded.network.backbone.width,
+        width=loaded.dimension,
         parity=parity,
         seconds=time.monotonic() - started,
     )

@@ -13,18 +13,18 @@ import torch
 
 from vreid_cli import __version__
 from vreid_cli.config import Settings
-from vreid_cli.data.layouts import READERS
+from vreid_cli.data.layouts import LAYOUTS
 from vreid_cli.data.listing import Listing
-from vreid_cli.errors import UsageError
 from vreid_cli.extraction.resolve import check_inference, resolve_inference
 from vreid_cli.extraction.split import SplitSummary, extract_split
-from vreid_cli.models.weights import NAMED_WEIGHTS, LoadedNetwork, load_network
+from vreid_cli.models.sources import SOURCES
+from vreid_cli.models.weights import LoadedNetwork, load_network
 from vreid_cli.runtime.arrow import release_memory
 from vreid_cli.runtime.devices import choose_device
 from vreid_cli.runtime.progress import log
 from vreid_cli.store.features import PartFacts
 from vreid_cli.store.runs import RUNS_FOLDER, RunDirectory
-from vreid_cli.types.features import MEANINGLESS, RANDOM_WEIGHTS, QueryProtocol
+from vreid_cli.types.features import MEANINGLESS, RANDOM_WEIGHTS
 from vreid_cli.types.images import Split
 from vreid_cli.workflows.inputs import absolute, check_subset, chosen_subset, data_folders
 from vreid_cli.workflows.network import (
@@ -32,11 +32,10 @@ from vreid_cli.workflows.network import (
     say_what_was_loaded,
     settle_architecture,
     weights_name,
-    weights_source,
 )
-from vreid_cli.workflows.session import DRAWN_DATASET, Report, Session, read_info
+from vreid_cli.workflows.session import Report, Session, read_info
 
-#: Settings that extract may change on an existing run: the data may have moved, and identity is checked anew.
+#: Settings that extract may change on an existing run: the data may have moved, and identity is checked again.
 FREE_SETTINGS = (
     "data.data_dir",
     "data.query_dir",
@@ -70,35 +69,34 @@ def extract(session: Session) -> ExtractReport:
     Raises:
         VreidError: Data, weights or device are not there or do not fit; what was finished is kept.
     """
-    _check_options(session)
+    check_subset(session)
     session = settle_architecture(session)
     settings = session.settings
     weights = weights_name(settings, settings.model.arch)
     device = choose_device(settings.runtime.device)
     check_inference(settings.extract, device, name=lambda field: session.resolved.name(f"extract.{field}"))
     folders = data_folders(settings)
-    reader = READERS[settings.data.dataset]
+    layout = LAYOUTS[settings.data.dataset]
     # All folders are looked at before the network is loaded: a wrong path should show at once.
-    listings = {split: reader(folders, split) for split in _splits(session)}
+    listings = {split: layout.read(folders, split) for split in _splits(session)}
     for warning in dict.fromkeys(warning for listing in listings.values() for warning in listing.warnings):
         log.warning("%s", warning)
     release_memory()  # what the readers took is more than what they keep, and the network needs room
-    loaded = load_network(settings.model.arch, weights, seed=settings.run.seed, source=weights_source(settings))
+    loaded = load_network(weights, arch=settings.model.arch, seed=settings.run.seed, downloads=settings.model)
     say_what_was_loaded(loaded, settings)
     run = session.run or RunDirectory(default_run_dir(settings, weights))
     started = time.monotonic()
     with run.locked():
         summaries = _extract_all(run, listings, settings, loaded=loaded, device=device)
     Session(session.resolved, run, session.command).record()
-    meaningless = (MEANINGLESS,) if loaded.weights == RANDOM_WEIGHTS else ()
     return ExtractReport(
         outputs=tuple(str(run.features(split).path) for split in summaries),
         skipped=tuple(_skipped(summaries)),
-        warnings=tuple(dict.fromkeys([*(w for one in summaries.values() for w in one.warnings), *meaningless])),
+        warnings=tuple(dict.fromkeys([*(w for one in summaries.values() for w in one.warnings), *loaded.warnings])),
         run_dir=run.path,
         splits=summaries,
         seconds=time.monotonic() - started,
-        next_command="vreid rank --task i2i" if settings.data.dataset == DRAWN_DATASET else "vreid rank",
+        next_command=layout.rank_command,
     )
 
 
@@ -116,10 +114,10 @@ def default_run_dir(settings: Settings, weights: str) -> Path:
 
 
 def _splits(session: Session) -> tuple[Split, ...]:
-    """The splits to extract, each once; VehicleID's queries are drawn from its gallery when it is ranked."""
+    """The splits to extract, each once: those of the layout, where none are given."""
     data = session.settings.data
-    if data.dataset == DRAWN_DATASET and not session.resolved.given("data.splits"):
-        return ("gallery",)
+    if not session.resolved.given("data.splits"):
+        return LAYOUTS[data.dataset].splits
     return tuple(dict.fromkeys(data.splits))
 
 
@@ -132,14 +130,13 @@ def _extract_all(
     device: torch.device,
 ) -> dict[Split, SplitSummary]:
     restarted = set(listings) if settings.extract.restart else set()
-    images = sum(len(listing.records) for listing in listings.values())
     inference = resolve_inference(
         loaded,
         settings.extract,
         device=device,
-        images=images,
+        images=sum(len(listing.records) for listing in listings.values()),
         earlier=_earlier_part(run, restarted),
-        cache_dir=weights_source(settings).folder,
+        cache_dir=settings.model.cache_dir,
     )
     arch, how = settings.model.arch, inference.config.describe()
     log.info("extracting with %s, weights %s, on %s, %s", arch, loaded.weights, device, how)
@@ -150,21 +147,18 @@ def _extract_all(
     for split in restarted:
         run.features(split).clear()
     _begin(run, {**_info(settings, loaded), **inference.identity})
-    facts = {"dataset": settings.data.dataset, "weights": loaded.weights, "protocol": _protocol(settings)}
+    layout = LAYOUTS[settings.data.dataset]
+    facts = {"dataset": layout.name, "protocol": layout.protocol, "weights": loaded.weights}
     summaries = {}
     for split, listing in listings.items():
-        summaries[split] = extract_split(
+        summary = extract_split(
             run.features(split), listing, inference=inference, options=settings.extract, facts=facts
         )
-        for warning in summaries[split].warnings[len(listing.warnings) :]:
+        for warning in summary.warnings[len(listing.warnings) :]:  # the listing's are said already
             log.warning("%s", warning)
-        log.debug("%s: %s", split, _describe(summaries[split]))
+        log.debug("%s: %s", split, _describe(summary))
+        summaries[split] = summary
     return summaries
-
-
-def _protocol(settings: Settings) -> QueryProtocol:
-    protocols: dict[str, QueryProtocol] = {"veri": "gallery-tracks", "vehicleid": "random-gallery"}
-    return protocols.get(settings.data.dataset, "separate")
 
 
 def _begin(run: RunDirectory, info: dict[str, Any]) -> None:
@@ -183,20 +177,6 @@ def _describe(summary: SplitSummary) -> str:
     return f"{text}, {len(summary.skipped):,} skipped" if summary.skipped else text
 
 
-def _check_options(session: Session) -> None:
-    """Refuse what was given and would have no effect."""
-    dataset = session.settings.data.dataset
-    check_subset(session)
-    if dataset == "tracks":
-        return
-    for side in ("query", "gallery"):
-        if session.resolved.typed(f"data.{side}_dir"):
-            raise UsageError(
-                f"--{side}-dir: the layout {dataset} has folders of its own",
-                hint="use --data-dir, or --dataset tracks",
-            )
-
-
 def _earlier_part(run: RunDirectory, restarted: AbstractSet[Split]) -> PartFacts | None:
     """What a part of the run that is kept says about itself; None where there is none."""
     stores = [run.features(split) for split in run.extracted_splits() if split not in restarted]
@@ -206,11 +186,10 @@ def _earlier_part(run: RunDirectory, restarted: AbstractSet[Split]) -> PartFacts
 
 def _info(settings: Settings, loaded: LoadedNetwork) -> dict[str, Any]:
     folders = data_folders(settings)
-    data_dir = folders.data_dir or (None if folders.query_dir or folders.gallery_dir else Path("VeRi"))
     return {
         "schema": 1,
         "dataset": settings.data.dataset,
-        "data_dir": absolute(data_dir),
+        "data_dir": absolute(folders.data_dir),
         "query_dir": absolute(folders.query_dir),
         "gallery_dir": absolute(folders.gallery_dir),
         "subset": chosen_subset(settings),
@@ -224,4 +203,4 @@ def _info(settings: Settings, loaded: LoadedNetwork) -> dict[str, Any]:
 
 def _weights_to_find_again(settings: Settings) -> str | None:
     weights = weights_name(settings, settings.model.arch)
-    return weights if weights in NAMED_WEIGHTS else absolute(Path(weights))
+    return weights if weights in SOURCES else absolute(Path(weights))

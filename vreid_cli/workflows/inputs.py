@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from vreid_cli.config import Settings
-from vreid_cli.data.layouts import WITH_SUBSETS
+from vreid_cli.data.layouts import LAYOUTS
 from vreid_cli.data.listing import DataFolders
 from vreid_cli.errors import UsageError
 from vreid_cli.workflows.session import Session
@@ -15,18 +15,21 @@ DATA_VARIABLE = "VREID_DATA_DIR"
 
 
 def data_folders(settings: Settings) -> DataFolders:
-    """Where the images lie; without ``--data-dir`` the folder that ``$VREID_DATA_DIR`` names."""
+    """Where the images lie.
+
+    Without ``--data-dir`` that is the folder that ``$VREID_DATA_DIR`` names, else the layout's default.
+    """
     data = settings.data
-    named = data.query_dir is not None or data.gallery_dir is not None
     data_dir = data.data_dir
-    if data_dir is None and not named:
-        data_dir = Path(os.environ[DATA_VARIABLE]) if os.environ.get(DATA_VARIABLE) else None
+    if data_dir is None and data.query_dir is None and data.gallery_dir is None:
+        default = os.environ.get(DATA_VARIABLE) or LAYOUTS[data.dataset].default_dir
+        data_dir = None if default is None else Path(default)
     return DataFolders(data_dir, data.query_dir, data.gallery_dir, data.label_pattern, chosen_subset(settings))
 
 
 def chosen_subset(settings: Settings) -> int | None:
     """The test list, of a layout that has several."""
-    return settings.data.subset if settings.data.dataset in WITH_SUBSETS else None
+    return settings.data.subset if LAYOUTS[settings.data.dataset].subsets else None
 
 
 def check_subset(session: Session) -> None:
@@ -36,10 +39,10 @@ def check_subset(session: Session) -> None:
         UsageError: It was given all the same.
     """
     dataset = session.settings.data.dataset
-    if session.resolved.given("data.subset") and dataset not in WITH_SUBSETS:
+    if session.resolved.given("data.subset") and not LAYOUTS[dataset].subsets:
         raise UsageError(
             f"{session.resolved.name('data.subset')}: the layout {dataset} has no test lists to choose from",
-            hint=f"leave it out; those of {' and '.join(sorted(WITH_SUBSETS))} have",
+            hint=f"leave it out; those of {' and '.join(name for name in LAYOUTS if LAYOUTS[name].subsets)} have",
         )
 
 

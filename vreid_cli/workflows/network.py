@@ -8,9 +8,9 @@ from pathlib import Path
 
 from vreid_cli.config import DEFAULT, Resolved, Settings
 from vreid_cli.errors import UsageError
-from vreid_cli.models.weights import VERI_BLOB, VERI_URL, LoadedNetwork, WeightsSource, architecture_of
+from vreid_cli.models.sources import default_weights
+from vreid_cli.models.weights import LoadedNetwork, architecture_of
 from vreid_cli.runtime.progress import log
-from vreid_cli.types.features import MEANINGLESS, RANDOM_WEIGHTS
 from vreid_cli.workflows.session import Session
 
 
@@ -50,8 +50,8 @@ def weights_name(settings: Settings, arch: str) -> str:
     """
     if settings.model.weights is not None:
         return settings.model.weights
-    if arch == "densenet201":
-        return "veri"
+    if default := default_weights(arch):
+        return default
     raise UsageError(
         f"--arch {arch}: which weights?",
         hint="give --weights imagenet, random, or a file; the authors published weights for densenet201 only",
@@ -64,20 +64,7 @@ def network_label(arch: str, weights: str) -> str:
     return re.sub(r"[^\w.-]+", "_", f"{arch}-{stem}")
 
 
-def weights_source(settings: Settings) -> WeightsSource:
-    """Where weights are kept and downloaded from."""
-    model = settings.model
-    return WeightsSource(
-        cache_dir=model.cache_dir,
-        veri_url=model.weights_url or VERI_URL,
-        veri_blob=model.weights_blob or VERI_BLOB,
-        timeout=model.download_timeout,
-    )
-
-
 def say_what_was_loaded(loaded: LoadedNetwork, settings: Settings) -> None:
-    """Tell of a classifier that was dropped, and of weights that mean nothing."""
-    if loaded.dropped_classes is not None:
-        log.info("the weights' classifier of %d classes is not needed and was dropped", loaded.dropped_classes)
-    if loaded.weights == RANDOM_WEIGHTS:
-        log.warning("%s (seed %d)", MEANINGLESS, settings.run.seed)
+    """Log what every result from the network has to say."""
+    for warning in loaded.warnings:
+        log.warning("%s (seed %d)", warning, settings.run.seed)

@@ -8,9 +8,9 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Protocol
 
+from vreid_cli.config import RankSettings
 from vreid_cli.errors import DataError, StoreError, UsageError
 from vreid_cli.ranking.metrics import Metric, parse_metrics
-from vreid_cli.ranking.options import RankSettings
 from vreid_cli.ranking.rank import RankingOptions, RankingPlan
 from vreid_cli.ranking.reranking import RerankOptions
 from vreid_cli.ranking.trials import split_trial
@@ -109,7 +109,7 @@ def _jobs(session: Session, metrics: Sequence[Metric]) -> list[_Job]:
     chosen = session.settings.rank
     if not _has_trials(session):
         return [_Job(_output_paths(session, metrics, trials=(None,))[None])]
-    trials = range(chosen.draws)
+    trials = range(chosen.trials)
     outputs = _output_paths(session, metrics, trials=trials)
     return [_Job(outputs[trial], trial, session.settings.run.seed) for trial in trials]
 
@@ -164,9 +164,9 @@ def _check_options(session: Session) -> None:
             raise UsageError(
                 f"--task {chosen.task}: {DRAWN_DATASET} has single images and no tracks", hint="use --task i2i"
             )
-    elif resolved.typed("rank.draws"):
+    elif resolved.typed("rank.trials"):
         raise UsageError(
-            f"{resolved.name('rank.draws')}: only runs of {DRAWN_DATASET} have trials", hint="leave it out"
+            f"{resolved.name('rank.trials')}: only runs of {DRAWN_DATASET} have trials", hint="leave it out"
         )
     if chosen.output is not None and chosen.output.suffix.lower() == ".txt" and chosen.task != "i2i":
         raise UsageError(
@@ -198,7 +198,7 @@ def _output_paths(
     if output is not None and output.suffix.lower() in (".parquet", ".json", ".txt"):
         for count, what in ((len(metrics), "metrics"), (len(trials), "trials")):
             if count > 1:
-                hint = "give a name without an ending" + (", or --set rank.draws=1" if what == "trials" else "")
+                hint = "give a name without an ending" + (", or --set rank.trials=1" if what == "trials" else "")
                 raise UsageError(f"--output {output}: {count} {what} need a folder", hint=hint)
         return {trials[0]: {metrics[0]: output}}
     if output is None:

@@ -14,12 +14,14 @@ import torch
 
 from vreid_cli import __version__
 from vreid_cli.config import Layer, Settings, find_config, read_layer, resolve
-from vreid_cli.data.layouts import READERS
+from vreid_cli.data.layouts import LAYOUTS
 from vreid_cli.data.listing import Listing
 from vreid_cli.data.options import DataOptions
 from vreid_cli.errors import DataError, StoreError, UsageError, VreidError
+from vreid_cli.models.network import Network
+from vreid_cli.models.sources import SOURCES
 from vreid_cli.models.transforms import Transform
-from vreid_cli.models.weights import NAMED_WEIGHTS, TrainableNetwork, load_trainable
+from vreid_cli.models.weights import LoadedNetwork, load_network, with_classifier
 from vreid_cli.runtime.extras import require_extra
 from vreid_cli.runtime.memory import free_memory
 from vreid_cli.runtime.progress import log
@@ -33,7 +35,7 @@ from vreid_cli.training.train import Learner, Lessons, Validate
 from vreid_cli.training.vehicles import Vehicles, divide, fingerprint, number_vehicles
 from vreid_cli.types.images import ImageRecord, Split
 from vreid_cli.workflows.inputs import absolute, data_folders
-from vreid_cli.workflows.network import settle_architecture, weights_source
+from vreid_cli.workflows.network import settle_architecture
 from vreid_cli.workflows.session import Report, Session, check_contradictions
 from vreid_cli.workflows.training_files import TrainingFiles
 from vreid_cli.workflows.validation import Validation
@@ -137,7 +139,7 @@ def train(session: Session) -> TrainReport | None:
                 for path in earlier:
                     path.unlink()
             learner, notes = _make_learner(run, lesson, executor=executor)
-            _say_what_is_learned(lesson, learner)
+            _say_what_is_learned(lesson, learner, session.settings.train.recipe)
             for note in notes:
                 log.warning("%s", note)
             with _telling_how_to_go_on(run), _files(run, lesson, learner) as files:
@@ -167,7 +169,8 @@ class _Lesson:
     settings: Settings
     lessons: Lessons
     classes: list[str]
-    trainable: TrainableNetwork
+    trainable: LoadedNetwork
+    network: Network
     vehicles: Vehicles
     bad: tuple[tuple[ImageRecord, str], ...]
     fingerprint: str
@@ -177,14 +180,14 @@ class _Lesson:
 
 def _prepare(session: Session, executor: Executor) -> _Lesson:
     settings = session.settings
-    listing = READERS[settings.data.dataset](data_folders(settings), "train")
+    listing = LAYOUTS[settings.data.dataset].read(data_folders(settings), "train")
     vehicles = divide(listing.records, held_out=settings.train.held_out)
     _refuse_what_cannot_be_found(vehicles.held_out)
     _refuse_known_vehicles(settings, {record.vehicle_id or "" for record in vehicles.learned})
     classes, labels = number_vehicles(vehicles.learned)
     settings = _fit_batches(session, vehicles=len(classes))
     _check_batches(classes, labels, settings, executor=executor)
-    trainable = _load(settings, classes)
+    trainable, network = _load(settings, classes)
     learned = _read(vehicles.learned, trainable.transform, settings, executor=executor)
     held_out = None
     if vehicles.held_out and executor.rank == 0:  # which alone validates
@@ -207,6 +210,7 @@ def _prepare(session: Session, executor: Executor) -> _Lesson:
         lessons=Lessons(learned.images, labels, trainable.transform, workers),
         classes=classes,
         trainable=trainable,
+        network=network,
         vehicles=vehicles,
         bad=tuple(bad),
         fingerprint=fingerprint(listing.records),
@@ -259,16 +263,11 @@ def _refuse_what_cannot_be_found(held_out: Sequence[ImageRecord]) -> None:
         )
 
 
-def _load(settings: Settings, classes: list[str]) -> TrainableNetwork:
-    trainable = load_trainable(
-        settings.model.arch,
-        _weights_name(settings),
-        classes=classes,
-        neck=settings.train.neck,
-        seed=settings.run.seed,
-        source=weights_source(settings),
-    )
-    return replace(trainable, transform=_check_input(trainable, choose_input(trainable.transform, settings)))
+def _load(settings: Settings, classes: list[str]) -> tuple[LoadedNetwork, Network]:
+    seed = settings.run.seed
+    loaded = load_network(_weights_name(settings), arch=settings.model.arch, seed=seed, downloads=settings.model)
+    network = with_classifier(loaded, classes, neck=settings.train.neck, seed=seed)
+    return replace(loaded, transform=_check_input(network, choose_input(loaded.transform, settings))), network
 
 
 def _weights_name(settings: Settings) -> str:
@@ -291,9 +290,9 @@ def choose_input(own: Transform, settings: Settings) -> Transform:
     return replace(own, resize=int(resize), crop=int(crop))
 
 
-def _check_input(trainable: TrainableNetwork, transform: Transform) -> Transform:
+def _check_input(network: Network, transform: Transform) -> Transform:
     """The transform, if the network can be used on such images at all."""
-    network = trainable.network.eval()
+    network.eval()
     try:
         with torch.inference_mode():
             network(torch.zeros(1, 3, transform.crop, transform.crop))
@@ -337,7 +336,7 @@ def _refuse_known_vehicles(settings: Settings, learned: set[str]) -> None:
     splits: tuple[Split, ...] = ("query", "gallery")
     for split in splits:
         try:
-            listing = READERS[settings.data.dataset](data_folders(settings), split)
+            listing = LAYOUTS[settings.data.dataset].read(data_folders(settings), split)
         except VreidError as error:
             log.debug("%s: not compared with the vehicles that are learned: %s", split, error.message)
             continue
@@ -371,7 +370,7 @@ def _earlier_training(run: RunDirectory, settings: Settings) -> list[Path]:
 
 def _make_learner(run: RunDirectory, lesson: _Lesson, *, executor: Executor) -> tuple[Learner, list[str]]:
     settings = lesson.settings
-    learner = Learner(lesson.trainable.network, settings.train, executor=executor, seed=settings.run.seed)
+    learner = Learner(lesson.network, settings.train, executor=executor, seed=settings.run.seed)
     notes = list(lesson.warnings)
     if settings.train.resume is not None:
         path = run.checkpoints / STATE
@@ -390,20 +389,12 @@ def _make_learner(run: RunDirectory, lesson: _Lesson, *, executor: Executor) -> 
     return learner, notes
 
 
-def _say_what_is_learned(lesson: _Lesson, learner: Learner) -> None:
-    trainable, recipe = lesson.trainable, learner.recipe
-    if trainable.dropped_classes is not None:
-        log.info(
-            "the weights' classifier of %d classes was dropped; a new one of %d was made",
-            trainable.dropped_classes,
-            len(lesson.classes),
-        )
-    if trainable.dropped_neck:
-        log.info("the weights' neck was dropped: this recipe has none")
+def _say_what_is_learned(lesson: _Lesson, learner: Learner, recipe: str) -> None:
+    trainable = lesson.trainable
     held_out = len({record.vehicle_id for record in lesson.vehicles.held_out})
     log.info(
         "recipe %s: %s from %s on %s, %d vehicles in %d images, %d vehicles held out",
-        recipe.recipe,
+        recipe,
         trainable.network.backbone.name,
         trainable.weights,
         learner.executor.device,
@@ -451,7 +442,7 @@ def _settings_to_save(settings: Settings) -> dict[str, dict[str, Any]]:
     for key in ("data_dir", "query_dir", "gallery_dir"):
         saved["data"][key] = absolute(getattr(folders, key))
     weights = _weights_name(settings)
-    saved["model"]["weights"] = weights if weights in NAMED_WEIGHTS else absolute(Path(weights))
+    saved["model"]["weights"] = weights if weights in SOURCES else absolute(Path(weights))
     saved["train"] = {key: value for key, value in dumped["train"].items() if key not in _UNSAVED}
     return {name: {k: v for k, v in table.items() if v is not None} for name, table in saved.items()}
 

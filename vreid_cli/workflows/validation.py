@@ -12,7 +12,7 @@ from vreid_cli.errors import DataError
 from vreid_cli.evaluation.judge import evaluate_ranking
 from vreid_cli.extraction.options import ExtractionOptions
 from vreid_cli.extraction.resolve import resolve_inference
-from vreid_cli.models.backbones import Network
+from vreid_cli.models.network import Network
 from vreid_cli.models.transforms import Transform
 from vreid_cli.models.weights import LoadedNetwork
 from vreid_cli.ranking.rank import RankingOptions, rank

@@ -234,3 +234,34 @@ def test_pil_does_not_grumble_to_the_user(tmp_path: Path, recwarn: pytest.Warnin
     path = save(tmp_path, "a.png", as_bytes(palette, "PNG", transparency=bytes(range(0, 160, 10))))
     assert np.array_equal(decode(path), np.asarray(palette.convert("RGB")))
     assert not recwarn.list
+
+
+# -- parts of a frame ---------------------------------------------------------------------------------------
+
+
+def make_frame(path: Path, size: tuple[int, int] = (20, 10)) -> np.ndarray:
+    width, height = size
+    pixels = np.random.default_rng(5).integers(0, 256, (height, width, 3)).astype(np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+    return pixels
+
+
+def test_decoding_a_part_of_a_frame(tmp_path: Path) -> None:
+    frame = make_frame(tmp_path / "f.png")
+    crop = np.asarray(decode_rgb(tmp_path / "f.png", max_pixels=200, box=(2.5, 3, 4, 50)))
+    np.testing.assert_array_equal(crop, frame[3:10, 2:7])
+    with pytest.raises(BadImageError, match=r"the box #xywh=20,0,5,5 lies outside the frame of 20 x 10"):
+        decode_rgb(tmp_path / "f.png", max_pixels=200, box=(20, 0, 5, 5))
+    with pytest.raises(BadImageError, match="more than the limit of 199"):  # the frame is what fills the memory
+        decode_rgb(tmp_path / "f.png", max_pixels=199, box=(0, 0, 1, 1))
+
+
+def test_the_shape_that_counts_is_that_of_the_crop(tmp_path: Path) -> None:
+    frame = make_frame(tmp_path / "f.png", (102, 2))
+    with pytest.raises(BadImageError, match="over 50 times"):
+        decode_rgb(tmp_path / "f.png", max_pixels=10**6)
+    crop = decode_rgb(tmp_path / "f.png", max_pixels=10**6, box=(10, 0, 4, 2))
+    np.testing.assert_array_equal(np.asarray(crop), frame[:, 10:14])
+    with pytest.raises(BadImageError, match="over 50 times"):
+        decode_rgb(tmp_path / "f.png", max_pixels=10**6, box=(0, 0, 102, 2))

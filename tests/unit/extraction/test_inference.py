@@ -13,8 +13,9 @@ from extraction_bench import BATCH_TOLERANCE, TINY, by_torch, holds_only, load_t
 
 from vreid_cli.errors import DeviceError, WeightsError
 from vreid_cli.extraction.inference import Inference
-from vreid_cli.models.backbones import BACKBONES, build_random
+from vreid_cli.models.backbones import BACKBONES
 from vreid_cli.models.checkpoint import weights_digest
+from vreid_cli.models.network import Network, build_random
 from vreid_cli.models.transforms import Transform
 from vreid_cli.models.weights import LoadedNetwork
 
@@ -64,6 +65,19 @@ def test_the_network_that_was_given_is_left_as_it_was(arch: str, precision: str)
         assert torch.equal(loaded.network.latent(images), expected)
     for (name, one), other in zip(loaded.network.named_parameters(), before.parameters(), strict=True):
         assert one.stride() == other.stride(), name
+
+
+@pytest.mark.parametrize(("device", "precision"), [("cpu", "bf16"), ("meta", "fp32")])
+def test_the_network_is_rewritten_on_a_cpu_in_full_precision_only(
+    monkeypatch: pytest.MonkeyPatch, device: str, precision: str
+):
+    def refuse(_network: Network) -> None:
+        raise AssertionError("streamlined")
+
+    monkeypatch.setattr(Network, "streamlined", refuse)
+    Inference(load(), replace(by_torch(), device=torch.device(device), precision=precision)).prepare()
+    with pytest.raises(AssertionError, match="streamlined"):
+        Inference(load(), by_torch()).prepare()
 
 
 def test_lrs_that_are_not_finite_are_refused():

@@ -8,8 +8,11 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pytest
 from extraction_bench import IMAGES, TRACKS, Bench, draw
 
+from vreid_cli.extraction.planning import as_utf8
 from vreid_cli.store.features import FeatureStore
 
 
@@ -132,3 +135,12 @@ def test_copied_folder_is_hashed_and_costs_no_computing(bench: Bench, hashed: li
     bench.run()
     assert (bench.computed, len(hashed)) == (0, IMAGES)
     assert bench.parts() == before
+
+
+@pytest.mark.parametrize("most", [2**31 - 1, 400])
+def test_long_text_is_cut_into_chunks(most: int):
+    values = [None if number == 17 else f"{number}é" * (number % 5) for number in range(100)]
+    column = as_utf8(pa.array(values, pa.large_utf8()), most=most)
+    assert (column.type, column.to_pylist()) == (pa.utf8(), values)
+    assert (column.num_chunks > 1) == (most == 400)
+    column.validate(full=True)

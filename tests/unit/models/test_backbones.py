@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+from tiny import Vreid, draw_tracks
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 - the name that everyone knows
 from torchvision import models
 
-from vreid_cli.models.backbones import BACKBONES, Network, build_random
-from vreid_cli.models.transforms import IMAGENET_MEAN, IMAGENET_STD
+from vreid_cli.models.backbones import BACKBONES, Backbone
+from vreid_cli.models.network import Network
+from vreid_cli.models.transforms import IMAGENET_MEAN, IMAGENET_STD, Transform
+from vreid_cli.models.weights import load_network
+from vreid_cli.store.runs import RunDirectory
 
 #: The same operations in the same order: what remains is the kernels' choice of blocking.
 TOLERANCE = 1e-6
 SIZES = {"densenet201": 224, "resnet18": 224, "alexnet": 224, "vgg16": 224, "inception_v3": 299}
-WIDTHS = {"densenet201": 1920, "resnet18": 512, "alexnet": 4096, "vgg16": 4096, "inception_v3": 2048}
+DIMENSIONS = {"densenet201": 1920, "resnet18": 512, "alexnet": 4096, "vgg16": 4096, "inception_v3": 2048}
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -110,7 +119,7 @@ def test_lr_equals_plain_torchvision(arch: str):
     with torch.inference_mode():
         expected = ORACLES[arch](model, images)
         found = same_weights(arch, model).latent(images)
-    assert found.shape == (2, WIDTHS[arch]) == (2, BACKBONES[arch].width)
+    assert found.shape == (2, DIMENSIONS[arch]) == (2, BACKBONES[arch].dimension)
     assert (expected[0] - expected[1]).abs().max() > 0.05 * expected.abs().max()  # else it would say nothing
     torch.testing.assert_close(found, expected, rtol=TOLERANCE, atol=TOLERANCE * float(expected.abs().max()))
 
@@ -161,44 +170,31 @@ def test_inception_always_transforms_its_input():
     assert Network(BACKBONES["inception_v3"]).trunk.transform_input is True
 
 
-def test_random_weights_depend_on_the_seed_only():
-    torch.manual_seed(1)
-    first = build_random(BACKBONES["resnet18"], seed=7)
-    torch.manual_seed(2)
-    second = build_random(BACKBONES["resnet18"], seed=7)
-    other = build_random(BACKBONES["resnet18"], seed=8)
-    states = [network.state_dict() for network in (first, second, other)]
-    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
-    assert not torch.equal(states[0]["trunk.conv1.weight"], states[2]["trunk.conv1.weight"])
+def test_a_toy_backbone_is_one_entry_of_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def build() -> nn.Module:
+        layers = [nn.Conv2d(3, 6, 5, stride=4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 2)]
+        return nn.Sequential(*layers)
 
-
-@pytest.mark.parametrize("arch", ["resnet18", "inception_v3"])
-def test_building_leaves_the_global_random_state_alone(arch: str):
-    torch.manual_seed(99)
-    expected = torch.rand(5)
-    torch.manual_seed(99)
-    build_random(BACKBONES[arch], seed=1)
-    assert torch.equal(torch.rand(5), expected)
-
-
-def test_building_does_not_seed_the_gpus(monkeypatch: pytest.MonkeyPatch):
-    # torch.manual_seed seeds them as well, and nothing would bring their state back.
-    def refuse(_seed: int) -> None:
-        raise AssertionError("a GPU's generator was seeded")
-
-    monkeypatch.setattr(torch.cuda, "manual_seed_all", refuse)
-    build_random(BACKBONES["resnet18"], seed=1)
-
-
-def test_head_scores_come_from_the_lr():
-    network = build_random(BACKBONES["resnet18"], seed=1, classes=6).eval()
-    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    toy = Backbone("toy", dimension=6, head="4", transform=Transform(resize=36, crop=32), build=build)
+    monkeypatch.setitem(BACKBONES, "toy", toy)
+    monkeypatch.chdir(tmp_path)
+    draw_tracks(tmp_path / "data", {"query/0001_c001": 2, "gallery/0001_c002": 2, "gallery/0002_c002": 2})
+    vreid = Vreid(capsys)
+    common = ("--dataset", "tracks", "--data-dir", "data", "--weights", "random", "--run-dir", "run")
+    vreid("extract", *common, "--arch", "toy", "--backend", "torch")
+    features = RunDirectory(Path("run")).features("gallery").read()
     with torch.inference_mode():
-        scores = network(images)
-        expected = network.latent(images) @ network.head.weight.T + network.head.bias
-    torch.testing.assert_close(scores, expected, rtol=1e-5, atol=1e-6)
+        image = Image.open(tmp_path / "data" / "gallery" / "0001_c002" / "0.png")
+        pixels = toy.transform.normalise(toy.transform.crop_uint8(image)[None])
+        expected = load_network("random", arch="toy").network.latent(pixels)[0]
+    torch.testing.assert_close(torch.from_numpy(features.matrix.take(np.array([0])))[0], expected)
+    error = vreid.error("extract", *common, "--arch", "toi", code=2)
+    assert "'toy'" in error["message"]
+    assert error["hint"] == "did you mean 'toy'?"
 
 
-def test_network_without_head_has_no_scores():
-    with pytest.raises(ValueError, match="no classifier"):
-        build_random(BACKBONES["resnet18"], seed=1)(torch.zeros(1, 3, 64, 64))
+def test_the_tables_are_read_without_torch():
+    code = "import sys, vreid_cli.models.backbones, vreid_cli.models.options; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

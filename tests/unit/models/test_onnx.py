@@ -18,11 +18,12 @@ from torch import nn
 
 from vreid_cli.errors import ExportError, StoreError
 from vreid_cli.models import onnx as exporting
-from vreid_cli.models.backbones import BACKBONES, Network, build_random
+from vreid_cli.models.backbones import BACKBONES
 from vreid_cli.models.checkpoint import save_checkpoint, weights_digest
+from vreid_cli.models.network import Network, build_random
 from vreid_cli.models.onnx import PARITY_BATCHES, PARITY_TOLERANCE, OnnxNetwork, check_parity, write_onnx
 from vreid_cli.models.transforms import Transform
-from vreid_cli.models.weights import LoadedNetwork, WeightsSource, load_network
+from vreid_cli.models.weights import LoadedNetwork, load_network
 
 #: Small, so that it goes fast; but AlexNet and VGG16 pool otherwise at their full size, so one of them has it.
 SIDES = {"densenet201": 32, "resnet18": 32, "alexnet": 224, "vgg16": 32, "inception_v3": 75}
@@ -128,8 +129,7 @@ def test_a_neck_is_part_of_what_is_exported(tmp_path: Path, small: Exported):
     assert np.abs(found - without).max() > 0.01 * np.abs(found).max()
     # As a checkpoint brings it.
     save_checkpoint(tmp_path / "a.safetensors", small.loaded.network, transform=small.loaded.transform, facts={})
-    source = WeightsSource(cache_dir=tmp_path)
-    loaded = load_network("resnet18", str(tmp_path / "a.safetensors"), seed=0, source=source)
+    loaded = load_network(str(tmp_path / "a.safetensors"), arch="resnet18", seed=0)
     assert check_parity(OnnxNetwork(small.path), loaded, name=small.path) == small.errors
 
 

@@ -12,8 +12,9 @@ import torch
 
 from vreid_cli.errors import DeviceError, ExportError, UsageError
 from vreid_cli.models import onnx_cache
-from vreid_cli.models.backbones import BACKBONES, build_random
+from vreid_cli.models.backbones import BACKBONES
 from vreid_cli.models.checkpoint import weights_digest
+from vreid_cli.models.network import build_random
 from vreid_cli.models.onnx import OnnxNetwork, require_onnx_device
 from vreid_cli.models.onnx_cache import cached_network, cached_path, is_cached
 from vreid_cli.models.transforms import Transform

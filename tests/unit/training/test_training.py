@@ -12,13 +12,14 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 from toys import CLASSES, PLAIN, SMALL, STRONG, TINY, toy
-from vreid_cli.extraction.forward import Extractor
 
 from vreid_cli.errors import DataError, StoreError, UsageError
-from vreid_cli.models.backbones import BACKBONES, Backbone, Network, build_random
+from vreid_cli.extraction.inference import Inference, InferenceConfig
+from vreid_cli.models.backbones import BACKBONES, Backbone
 from vreid_cli.models.checkpoint import network_state, save_checkpoint
+from vreid_cli.models.network import Network, build_random
 from vreid_cli.models.transforms import Transform
-from vreid_cli.models.weights import WeightsSource, load_network
+from vreid_cli.models.weights import load_network
 from vreid_cli.training.distributed import LocalExecutor
 from vreid_cli.training.images import ImagesInMemory, load_lessons
 from vreid_cli.training.options import TrainingOptions
@@ -281,15 +282,15 @@ def test_every_architecture_learns_a_step_and_comes_back_from_its_file(tmp_path:
 
     path = tmp_path / "last.safetensors"
     save_checkpoint(path, one.result, transform=transform, facts={})
-    loaded = load_network(arch, str(path), seed=0, source=WeightsSource(cache_dir=tmp_path))
+    loaded = load_network(str(path), arch=arch, seed=0)
     assert loaded.transform == transform
     assert loaded.dropped_classes == CLASSES
     assert isinstance(lessons.images, ImagesInMemory)
     pixels = lessons.images.pixels
     with torch.inference_mode():
         expected = one.result.latent(transform.normalise(pixels)).numpy()
-    latent = Extractor(loaded, CPU, batch_size=4).compute(pixels).numpy()
-    assert latent.shape == (CLASSES, BACKBONES[arch].width)
+    latent = Inference(loaded, InferenceConfig(CPU, "torch", "as asked", "fp32", 4)).compute(pixels).numpy()
+    assert latent.shape == (CLASSES, BACKBONES[arch].dimension)
     assert np.abs(latent - expected).max() <= 1e-5 * np.abs(expected).max()
 
 

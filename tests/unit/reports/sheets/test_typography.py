@@ -1,0 +1,71 @@
+"""Text that fits its place, in characters that the font has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import ImageFont
+from PIL._util import DeferredError
+from sheets import paint, render
+
+from vreid_cli.reports.sheets import typography
+from vreid_cli.reports.sheets.layout import SheetItem, SheetRow
+from vreid_cli.reports.sheets.typography import drawable, shorten, text_width, wrap
+
+
+@pytest.mark.parametrize(
+    ("text", "drawn"),
+    [
+        ("Brücke-Straße", "Brucke-Strasse"),
+        ("a × b", "a x b"),
+        ("车1", "\\u8f661"),
+        ("two\nlines\ttab", "two lines tab"),
+        ("bad\udcff", "bad\\udcff"),
+        ("e\N{COMBINING ACUTE ACCENT}t", "et"),
+        ("\N{RIGHT-TO-LEFT OVERRIDE}abc", "\\u202eabc"),
+        ("plain_c001 [~]", "plain_c001 [~]"),
+    ],
+)
+def test_what_the_font_lacks_is_stood_in_for(text: str, drawn: str) -> None:
+    assert drawable(text) == drawn
+
+
+@given(st.text(max_size=60), st.integers(0, 400))
+def test_shortened_text_fits_and_keeps_its_ends(text: str, width: int) -> None:
+    whole, short = drawable(text), shorten(text, 16, width=width)
+    assert text_width(short, 16) <= width
+    if short not in (whole, ""):
+        head, dots, tail = short.partition(drawable("…"))
+        assert dots
+        assert whole.startswith(head)
+        assert whole.endswith(tail)
+
+
+@given(st.text("ab \n", max_size=80), st.integers(30, 200))
+def test_wrapped_lines_fit_and_keep_every_word_that_fits(text: str, width: int) -> None:
+    lines = wrap(text, 16, width=width)
+    assert all(text_width(line, 16) <= width for line in lines)
+    if all(text_width(word, 16) <= width for word in text.split()):
+        assert " ".join(lines).split() == text.split()
+
+
+@pytest.fixture
+def without_freetype(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    caches = (typography.load_font, typography._has_glyph)
+    for cached in caches:
+        cached.cache_clear()
+    absent = DeferredError.new(ImportError("The _imagingft C module is not installed"))
+    monkeypatch.setattr(ImageFont, "core", absent)
+    yield
+    for cached in caches:
+        cached.cache_clear()
+
+
+@pytest.mark.usefixtures("without_freetype")
+def test_the_bitmap_font_of_a_pil_without_freetype_will_do(tmp_path: Path) -> None:
+    row = SheetRow(SheetItem("Brücke 车", paint(tmp_path, 1)), [SheetItem("n", [], rank=1)])
+    assert render(row, title="Γ – 车").image.width == 1200

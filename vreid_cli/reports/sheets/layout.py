@@ -1,0 +1,292 @@
+"""Where everything lies on a contact sheet: sizes and places in pixels, nothing drawn.
+
+Every item of a sheet is a strip: a frame with text above a row of images. The widest strip sets the width of a column.
+Where three columns or more fit, the query stands left of its nearest, else above them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass, replace
+from enum import Enum
+from pathlib import Path
+
+from vreid_cli.data.boxes import Crop
+from vreid_cli.errors import UsageError
+
+#: PIL's own limit against decompression bombs: it opens no larger image.
+MAX_PIXELS = 178_956_970
+
+MAX_WIDTH = 1800
+MIN_WIDTH = 1200
+MARGIN = 48
+PADDING = 14
+GAP = 20
+SECTION_GAP = 40
+IMAGE_GAP = 6
+MORE_WIDTH = 52
+BADGE = 24
+LEGEND_HEIGHT = 38
+#: Narrowest inside of a frame: rank and distance side by side, or the name of a VeRi track.
+MIN_INSIDE = 168
+#: A frame with less room inside shows the name on a line of its own.
+WIDE_INSIDE = 400
+#: Heights of the images; the largest that fits is taken.
+CELL_HEIGHTS = (168, 152, 136, 120, 108, 96, 88, 80)
+#: Strips of at most this many images stand side by side.
+TWO_COLUMNS_UP_TO = 8
+
+#: Sizes of type.
+TITLE, TEXT, SMALL, TINY = 32, 19, 16, 13
+
+#: Left, top, right, bottom in pixels; right and bottom lie just outside.
+Area = tuple[int, int, int, int]
+
+
+class Verdict(Enum):
+    """What a gallery item is to its query; the value is the legend's text."""
+
+    MATCH = "same vehicle"
+    DIFFERENT = "another vehicle"
+    UNLABELLED = "no label"
+
+
+@dataclass(frozen=True)
+class SheetItem:
+    """A query or a gallery item to show.
+
+    Attributes:
+        name: The track or image.
+        images: Its images in order.
+        caption: A short second line, such as vehicle and camera; may be empty.
+        verdict: What it is to its query; without meaning for a query.
+        rank: 1-based place in the ranking; None where it has none.
+        distance: Distance to the query, smaller is nearer; None where unknown.
+    """
+
+    name: str
+    images: Sequence[Path | Crop]
+    _: KW_ONLY
+    caption: str = ""
+    verdict: Verdict = Verdict.UNLABELLED
+    rank: int | None = None
+    distance: float | None = None
+
+
+@dataclass(frozen=True)
+class SheetRow:
+    """A query and its nearest gallery items; unranked ones are shown last."""
+
+    query: SheetItem
+    nearest: Sequence[SheetItem]
+
+    @property
+    def items(self) -> tuple[SheetItem, ...]:
+        """The query, then its nearest in the order of their ranks."""
+        ranked = sorted(self.nearest, key=lambda item: math.inf if item.rank is None else item.rank)
+        return (self.query, *ranked)
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Where an item lies on the sheet.
+
+    Attributes:
+        item: The item.
+        frame: Outer edge of its frame.
+        images: Those of its images for which there is room.
+        cells: The area of each of ``images``; an image lies in the middle of its cell.
+    """
+
+    item: SheetItem
+    frame: Area
+    images: tuple[Path | Crop, ...]
+    cells: tuple[Area, ...]
+
+
+@dataclass(frozen=True)
+class SheetLayout:
+    """Sizes that hold for a whole sheet, in pixels.
+
+    Attributes:
+        columns: Strips of the nearest side by side.
+        query_left: Whether the query stands left of its nearest, not above them.
+        shown: Most images shown of one item.
+        cell_width: Width of an image's cell.
+        cell_height: Height of an image's cell.
+        more: Whether "+N" needs room.
+        captions: Whether frames have a line for the caption.
+    """
+
+    columns: int
+    query_left: bool
+    shown: int
+    cell_width: int
+    cell_height: int
+    more: bool
+    captions: bool
+
+    @property
+    def inside(self) -> int:
+        """Width inside a frame's padding."""
+        images = self.shown * (self.cell_width + IMAGE_GAP) - IMAGE_GAP
+        return max(MIN_INSIDE, images + (MORE_WIDTH if self.more else 0))
+
+    @property
+    def one_line(self) -> bool:
+        """Whether rank, name and distance share a line."""
+        return self.inside >= WIDE_INSIDE
+
+    @property
+    def strip_width(self) -> int:
+        """Width of a frame."""
+        return self.inside + 2 * PADDING
+
+    @property
+    def text_height(self) -> int:
+        """Height of the lines above the images."""
+        lines = line_height(TEXT) * (1 if self.one_line else 2)
+        return lines + (line_height(SMALL) if self.captions else 0) + PADDING // 2
+
+    @property
+    def strip_height(self) -> int:
+        """Height of a frame."""
+        return self.text_height + self.cell_height + 2 * PADDING
+
+    @property
+    def content_width(self) -> int:
+        """Width between the margins."""
+        columns = self.columns + (1 if self.query_left else 0)
+        return max(MIN_WIDTH - 2 * MARGIN, columns * (self.strip_width + GAP) - GAP)
+
+    @property
+    def width(self) -> int:
+        """Width of the sheet."""
+        return self.content_width + 2 * MARGIN
+
+
+def line_height(size: int) -> int:
+    """Height of a line of type of this size.
+
+    Example:
+        >>> line_height(20)
+        29
+    """
+    return round(size * 1.45)
+
+
+def plan_layout(rows: Sequence[SheetRow], *, shape: float, max_images: int) -> SheetLayout:
+    """Choose the largest cells with which the sheet stays within its width.
+
+    Args:
+        rows: What to show.
+        shape: Width / height of the cells.
+        max_images: Most images to show of one item.
+
+    Raises:
+        UsageError: ``max_images`` is below 1.
+
+    Example:
+        >>> row = SheetRow(SheetItem("query", [Path("1.png")]), [SheetItem("near", [Path("2.png")], rank=1)])
+        >>> layout = plan_layout([row], shape=1.5, max_images=6)
+        >>> layout.columns, layout.cell_width, layout.cell_height, layout.width
+        (1, 252, 168, 1200)
+    """
+    if max_images < 1:
+        raise UsageError(f"{max_images} images a track cannot be shown", hint="ask for 1 or more")
+    items = [item for row in rows for item in row.items]
+    most = max((len(item.images) for item in items), default=1)
+    nearest = max((len(row.nearest) for row in rows), default=0)
+    room = MAX_WIDTH - 2 * MARGIN
+    smallest = round(CELL_HEIGHTS[-1] * shape)
+    fitting = (room - 2 * PADDING - MORE_WIDTH + IMAGE_GAP) // (smallest + IMAGE_GAP)
+    shown = max(1, min(most, max_images, fitting))
+    captions = any(item.caption for item in items)
+    wanted = 2 if shown <= TWO_COLUMNS_UP_TO and nearest > 1 else 1
+    for cell_height in CELL_HEIGHTS:
+        layout = SheetLayout(1, False, shown, round(cell_height * shape), cell_height, most > shown, captions)
+        fit = (room + GAP) // (layout.strip_width + GAP)
+        if fit >= wanted:
+            break
+    query_left = fit >= 3
+    return replace(layout, columns=_even_columns(nearest, fit - 1 if query_left else fit), query_left=query_left)
+
+
+def _even_columns(count: int, most: int) -> int:
+    """Columns for this many strips in as few lines as ``most`` columns need, but lines of like length."""
+    lines = math.ceil(count / most)
+    return math.ceil(count / lines) if lines else 1
+
+
+def sample_images(images: Sequence[Path | Crop], count: int) -> tuple[Path | Crop, ...]:
+    """``count`` images evenly spread from the first to the last; all if there are no more.
+
+    Example:
+        >>> [path.name for path in sample_images([Path(f"{n}.png") for n in range(10)], 4)]
+        ['0.png', '3.png', '6.png', '9.png']
+    """
+    if len(images) <= count:
+        return tuple(images)
+    last = len(images) - 1
+    return tuple(images[step * last // max(1, count - 1)] for step in range(count))
+
+
+def place_rows(rows: Sequence[SheetRow], layout: SheetLayout, *, top: int) -> tuple[list[list[Strip]], int]:
+    """Place the rows one below the other.
+
+    Args:
+        rows: What to show.
+        layout: The sizes.
+        top: Where the first row begins.
+
+    Returns:
+        For each row the strip of its query, then those of its nearest in the order of their ranks; and the first free
+        pixel row below them.
+    """
+    sections = []
+    for row in rows:
+        strips = list(_place_row(row, layout, top=top))
+        sections.append(strips)
+        # A query above without nearest is followed by a line that says so.
+        note = 0 if row.nearest or layout.query_left else GAP + line_height(TEXT)
+        top = max(strip.frame[3] for strip in strips) + note + SECTION_GAP
+    return sections, top
+
+
+def _place_row(row: SheetRow, layout: SheetLayout, *, top: int) -> Iterator[Strip]:
+    step_x, step_y = layout.strip_width + GAP, layout.strip_height + GAP
+    query, *nearest = row.items
+    if layout.query_left:
+        first_x, first_y, query_width = MARGIN + step_x, top, layout.strip_width
+    else:
+        first_x, first_y, query_width = MARGIN, top + step_y, layout.content_width
+    yield _place_strip(query, layout, corner=(MARGIN, top), width=query_width)
+    for position, item in enumerate(nearest):
+        line, column = divmod(position, layout.columns)
+        corner = (first_x + column * step_x, first_y + line * step_y)
+        yield _place_strip(item, layout, corner=corner, width=layout.strip_width)
+
+
+def _place_strip(item: SheetItem, layout: SheetLayout, *, corner: tuple[int, int], width: int) -> Strip:
+    left, top = corner
+    images = sample_images(item.images, layout.shown)
+    # A lone image may use the whole of a frame that its text made wider.
+    cell_width = layout.inside if layout.shown == 1 and not layout.more else layout.cell_width
+    y = top + PADDING + layout.text_height
+    starts = [left + PADDING + place * (cell_width + IMAGE_GAP) for place in range(len(images))]
+    cells = tuple((x, y, x + cell_width, y + layout.cell_height) for x in starts)
+    return Strip(item, (left, top, left + width, top + layout.strip_height), images, cells)
+
+
+def check_size(width: int, height: int) -> None:
+    """Refuse a sheet that nobody could open.
+
+    Raises:
+        UsageError: It has more pixels than PIL agrees to open.
+    """
+    if width * height > MAX_PIXELS:
+        raise UsageError(
+            f"the sheet would be {width} x {height} pixels, too large to open",
+            hint="show fewer queries, or fewer of the nearest of each",
+        )

@@ -1,0 +1,296 @@
+"""Drawing a contact sheet that is laid out: images, frames, marks and text.
+
+Frames are told apart by colour, by lightness and by a drawn mark, so that nobody has to see colours to read the sheet.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageOps
+
+from vreid_cli.data.boxes import Crop
+from vreid_cli.data.decoding import BadImageError, decode_rgb
+from vreid_cli.reports.sheets.layout import (
+    BADGE,
+    GAP,
+    IMAGE_GAP,
+    LEGEND_HEIGHT,
+    MARGIN,
+    MAX_PIXELS,
+    MORE_WIDTH,
+    PADDING,
+    SMALL,
+    TEXT,
+    TINY,
+    TITLE,
+    Area,
+    SheetLayout,
+    SheetRow,
+    Strip,
+    Verdict,
+    line_height,
+    sample_images,
+)
+from vreid_cli.reports.sheets.typography import load_font, shorten, text_width
+
+Colour = tuple[int, int, int]
+
+PAPER: Colour = (255, 255, 255)
+INK: Colour = (27, 34, 43)
+FAINT_INK: Colour = (88, 98, 110)
+RULE: Colour = (216, 221, 227)
+CELL: Colour = (238, 241, 244)
+QUERY: Colour = (31, 58, 95)
+QUERY_TINT: Colour = (238, 243, 250)
+
+#: The shape of the cells follows the median shape of at most this many images, within these bounds (width / height).
+_SHAPE_SAMPLE = 64
+_SHAPE_BOUNDS = (0.75, 1.5)
+#: What is round is drawn this much larger and shrunk, since PIL does not smooth edges.
+_SMOOTHING = 4
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a frame looks: its colour, the thickness of its line, and whether that is dashed."""
+
+    colour: Colour
+    thickness: int
+    dashed: bool = False
+
+
+#: Green is much lighter than red (CIE L* about 60 and 34), so that they differ without hue.
+LOOKS = {
+    Verdict.MATCH: Look((34, 164, 98), 5),
+    Verdict.DIFFERENT: Look((165, 15, 21), 5),
+    Verdict.UNLABELLED: Look((112, 121, 131), 3, dashed=True),
+}
+_QUERY_LOOK = Look(QUERY, 3)
+
+
+def decode(image: Path | Crop) -> Image.Image:
+    """An image, or the part of a frame that a crop names, in RGB.
+
+    Raises:
+        BadImageError: It cannot be read.
+    """
+    if isinstance(image, Crop):
+        return decode_rgb(image.path, max_pixels=MAX_PIXELS, box=image.box)
+    return decode_rgb(image, max_pixels=MAX_PIXELS)
+
+
+def usual_shape(rows: Sequence[SheetRow], max_images: int) -> float:
+    """Median width / height of the first images: cars and motorcycles want cells of different shapes."""
+    images = (image for row in rows for item in row.items for image in sample_images(item.images, max_images))
+    shapes = []
+    for image in islice(images, _SHAPE_SAMPLE):
+        try:
+            width, height = decode(image).size
+        except BadImageError:
+            continue  # it is named where it would have been drawn
+        shapes.append(width / height)
+    low, high = _SHAPE_BOUNDS
+    return min(high, max(low, statistics.median(shapes))) if shapes else 1.0
+
+
+def distance_text(distance: float | None) -> str:
+    """A distance as the sheet says it; nothing where it is no number.
+
+    Example:
+        >>> distance_text(0.35736), distance_text(46.111), distance_text(None)
+        ('d 0.3574', 'd 46.11', '')
+    """
+    if distance is None or math.isnan(distance):
+        return ""
+    return f"d {distance:.4f}" if abs(distance) < 10 else f"d {distance:.2f}"
+
+
+class Painter:
+    """Paints the pieces of a sheet onto a page.
+
+    Attributes:
+        image: The page, RGB.
+        missing: Images that cannot be read, each once, with the reason.
+    """
+
+    def __init__(self, layout: SheetLayout, height: int) -> None:
+        self.image = Image.new("RGB", (layout.width, height), PAPER)
+        self.missing: dict[Path | Crop, str] = {}
+        self._layout = layout
+        self._pen = ImageDraw.Draw(self.image)
+
+    def paint_lines(self, lines: Sequence[tuple[str, int]], *, top: int) -> None:
+        """Lines of drawable text, each with its size of type, down from ``top``."""
+        for text, size in lines:
+            self._text((MARGIN, top), text, size=size, colour=INK if size == TITLE else FAINT_INK)
+            top += line_height(size)
+
+    def paint_row(self, strips: Sequence[Strip], label: str) -> None:
+        """A query, tagged with a label, and its nearest."""
+        query, *nearest = strips
+        self._query(query, label)
+        for strip in nearest:
+            self._gallery_item(strip)
+        if not nearest:
+            left, top, right, bottom = query.frame
+            at = (right + GAP, top) if self._layout.query_left else (left, bottom + GAP)
+            self._text(at, "no gallery item is listed for this query", size=TEXT, colour=FAINT_INK)
+
+    def paint_legend(self, verdicts: Sequence[Verdict], *, top: int) -> None:
+        """A rule, and a small frame with its mark for each verdict."""
+        self._pen.line((MARGIN, top, self.image.width - MARGIN, top), fill=RULE, width=2)
+        x, y = MARGIN, top + GAP
+        for verdict in verdicts:
+            self._frame((x, y, x + 56, y + LEGEND_HEIGHT), LOOKS[verdict])
+            badge = _badge(verdict)
+            self.image.paste(badge, (x + (56 - BADGE) // 2, y + (LEGEND_HEIGHT - BADGE) // 2), badge)
+            x = self._text((x + 68, y), verdict.value, size=TEXT, colour=INK, line=LEGEND_HEIGHT) + 2 * GAP
+
+    def _text(self, at: tuple[int, int], text: str, *, size: int, colour: Colour, line: int | None = None) -> int:
+        """Draw drawable text in the middle of a line that begins here; return the text's right end."""
+        font = load_font(size)
+        # Capital and descender stand for every text, so that neighbours share a baseline.
+        box = font.getbbox("Ag")
+        middle = (line or line_height(size)) / 2
+        y = at[1] + middle - (box[1] + box[3]) / 2
+        self._pen.text((at[0], round(y)), text, font=font, fill=colour)
+        return at[0] + text_width(text, size)
+
+    def _query(self, strip: Strip, label: str) -> None:
+        left, top, right, bottom = strip.frame
+        self._pen.rounded_rectangle((left, top, right - 1, bottom - 1), 10, fill=QUERY_TINT)
+        self._frame(strip.frame, _QUERY_LOOK)
+        x, y, line = left + PADDING, top + PADDING, line_height(TEXT)
+        tag_end = x + text_width(label, SMALL) + 14
+        self._pen.rounded_rectangle((x, y + 1, tag_end, y + line - 2), 4, fill=QUERY)
+        self._text((x + 7, y), label, size=SMALL, colour=PAPER, line=line)
+        self._names(strip, x=tag_end + 10, right=right - PADDING)
+        self._images(strip)
+
+    def _gallery_item(self, strip: Strip) -> None:
+        item = strip.item
+        self._frame(strip.frame, LOOKS[item.verdict])
+        x, y, right = strip.frame[0] + PADDING, strip.frame[1] + PADDING, strip.frame[2] - PADDING
+        badge = _badge(item.verdict)
+        self.image.paste(badge, (x, y + (line_height(TEXT) - BADGE) // 2), badge)
+        after = x + BADGE + 8
+        if item.rank is not None:
+            after = self._text((after, y), f"#{item.rank}", size=TEXT, colour=INK) + 12
+        distance = shorten(distance_text(item.distance), TEXT, width=right - after)
+        right -= text_width(distance, TEXT)
+        self._text((right, y), distance, size=TEXT, colour=INK)
+        self._names(strip, x=after, right=right - 12 if distance else right)
+        self._images(strip)
+
+    def _names(self, strip: Strip, *, x: int, right: int) -> None:
+        """Name and caption; the name beside what stands on the first line already, or below it."""
+        left, y, end = strip.frame[0] + PADDING, strip.frame[1] + PADDING, strip.frame[2] - PADDING
+        size = TEXT
+        if not self._layout.one_line:
+            x, y, right, size = left, y + line_height(TEXT), end, SMALL
+        name = shorten(strip.item.name, size, width=right - x)
+        self._text((x, y), name, size=size, colour=INK, line=line_height(TEXT))
+        caption = shorten(strip.item.caption, SMALL, width=end - left)
+        self._text((left, y + line_height(TEXT)), caption, size=SMALL, colour=FAINT_INK)
+
+    def _images(self, strip: Strip) -> None:
+        """The images of a strip, and how many more there are."""
+        for image, cell in zip(strip.images, strip.cells, strict=True):
+            self._image(image, cell)
+        top = strip.frame[1] + PADDING + self._layout.text_height
+        if not strip.images:
+            left = strip.frame[0] + PADDING
+            cell = (left, top, left + self._layout.cell_width, top + self._layout.cell_height)
+            self._placeholder(("no", "images"), cell)
+        more = len(strip.item.images) - len(strip.images)
+        if more > 0:
+            width = MORE_WIDTH - IMAGE_GAP
+            text = shorten(f"+{more}", TEXT, width=width)
+            x = strip.cells[-1][2] + IMAGE_GAP + (width - text_width(text, TEXT)) // 2
+            self._text((x, top), text, size=TEXT, colour=FAINT_INK, line=self._layout.cell_height)
+
+    def _image(self, image: Path | Crop, cell: Area) -> None:
+        """An image in the middle of its cell, as large as fits; or its name, if it cannot be read."""
+        try:
+            decoded = decode(image)
+        except BadImageError as error:
+            self.missing.setdefault(image, str(error))
+            self._placeholder(("missing:", image.name), cell)
+            return
+        left, top, right, bottom = cell
+        self._pen.rectangle((left, top, right - 1, bottom - 1), fill=CELL)
+        decoded = ImageOps.contain(decoded, (right - left, bottom - top), Image.Resampling.LANCZOS)
+        self.image.paste(decoded, ((left + right - decoded.width) // 2, (top + bottom - decoded.height) // 2))
+
+    def _placeholder(self, lines: Sequence[str], cell: Area) -> None:
+        """Lines of text where an image would be."""
+        left, top, right, bottom = cell
+        self._pen.rectangle((left + 1, top + 1, right - 2, bottom - 2), fill=CELL)
+        self._frame(cell, Look(FAINT_INK, 1, dashed=True))
+        y = (top + bottom - len(lines) * line_height(TINY)) // 2
+        for line in lines:
+            text = shorten(line, TINY, width=right - left - 12)
+            self._text(((left + right - text_width(text, TINY)) // 2, y), text, size=TINY, colour=FAINT_INK)
+            y += line_height(TINY)
+
+    def _frame(self, area: Area, look: Look) -> None:
+        left, top, right, bottom = area
+        self.image.paste(look.colour, area, _frame_mask((right - left, bottom - top), look))
+
+
+@lru_cache(maxsize=8)
+def _frame_mask(size: tuple[int, int], look: Look) -> Image.Image:
+    """Coverage of a rounded frame of this size, 8-bit grey."""
+    scale, radius, dash = _SMOOTHING, 10, 12
+    width, height = size
+    mask = Image.new("L", (width * scale, height * scale), 0)
+    pen = ImageDraw.Draw(mask)
+    edges = (0, 0, width * scale - 1, height * scale - 1)
+    pen.rounded_rectangle(edges, radius * scale, outline=255, width=look.thickness * scale)
+    if look.dashed:
+        thick = look.thickness * scale
+        # Whole dashes from corner to corner: an odd number of equal steps, every second one a gap.
+        for length, across in ((width, False), (height, True)):
+            steps = max(3, (length - 2 * radius) // dash // 2 * 2 + 1)
+            pitch = (length - 2 * radius) * scale / steps
+            for step in range(0, steps, 2):
+                start, end = radius * scale + step * pitch, radius * scale + (step + 1) * pitch
+                for side in (0, (width if across else height) * scale - thick):
+                    gap = (side, start, side + thick, end) if across else (start, side, end, side + thick)
+                    pen.rectangle(gap, fill=0)
+    return mask.resize(size, Image.Resampling.BOX)
+
+
+@lru_cache(maxsize=8)
+def _badge(verdict: Verdict) -> Image.Image:
+    """The mark of a verdict, RGBA: a check in a disc, a cross in a square, or an empty ring."""
+    scale, size = _SMOOTHING, BADGE * _SMOOTHING
+    colour, edges = LOOKS[verdict].colour, (scale, scale, size - scale - 1, size - scale - 1)
+    badge = Image.new("RGBA", (size, size), (*colour, 0))
+    pen = ImageDraw.Draw(badge)
+    if verdict is Verdict.MATCH:
+        pen.ellipse(edges, fill=colour)
+        _stroke(pen, [(6.5, 12.5), (10.5, 16.5), (17.5, 8)])
+    elif verdict is Verdict.DIFFERENT:
+        pen.rounded_rectangle(edges, 4 * scale, fill=colour)
+        _stroke(pen, [(7.5, 7.5), (16.5, 16.5)])
+        _stroke(pen, [(16.5, 7.5), (7.5, 16.5)])
+    else:
+        pen.ellipse(edges, outline=colour, width=round(2.5 * scale))
+    return badge.resize((BADGE, BADGE), Image.Resampling.BOX)
+
+
+def _stroke(pen: ImageDraw.ImageDraw, points: Sequence[tuple[float, float]]) -> None:
+    """A white line with round ends through points given in pixels of the finished badge."""
+    thick = 3 * _SMOOTHING
+    scaled = [(x * _SMOOTHING, y * _SMOOTHING) for x, y in points]
+    pen.line(scaled, fill=PAPER, width=thick)
+    for x, y in scaled:
+        pen.ellipse((x - thick / 2, y - thick / 2, x + thick / 2, y + thick / 2), fill=PAPER)

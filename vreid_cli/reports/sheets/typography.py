@@ -1,0 +1,111 @@
+"""Text on a contact sheet: the font, how wide text is, and how it is wrapped and shortened to fit."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from functools import lru_cache
+
+from PIL import ImageFont
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+#: Characters that the built-in font may lack and that people write all the same.
+_STAND_INS = {
+    **{"…": "...", "–": "-", "—": "-", "×": "x", "·": "|", "’": "'", "‘": "'", "“": '"', "”": '"'},
+    **{"ß": "ss", "æ": "ae", "Æ": "AE", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "đ": "d", "Đ": "D"},
+}
+#: The size does not matter for which characters there are.
+_ANY_SIZE = 19
+
+
+@lru_cache(maxsize=16)
+def load_font(size: int) -> Font:
+    """PIL's built-in font; where PIL was built without FreeType, its bitmap font of fixed size."""
+    try:
+        return ImageFont.load_default(size=size)
+    except ImportError:
+        return ImageFont.load_default()
+
+
+def text_width(text: str, size: int) -> int:
+    """Width of drawable text in pixels, rounded up."""
+    return math.ceil(load_font(size).getlength(text))
+
+
+@lru_cache(maxsize=4096)
+def _has_glyph(character: str) -> bool:
+    """Whether the font can draw the character, rather than a box in its place."""
+    if character.isascii():
+        return character.isprintable()
+    if not character.isprintable() or unicodedata.combining(character):
+        return False
+    font = load_font(_ANY_SIZE)
+    if not isinstance(font, ImageFont.FreeTypeFont):
+        return False
+    # The highest code point is no character, so it gives the box.
+    return bytes(font.getmask(character)) != bytes(font.getmask("\U0010ffff"))
+
+
+def drawable(text: str) -> str:
+    r"""The text in characters that the font has: without accents where it must, as a last resort escaped.
+
+    Example:
+        >>> drawable("Brücke-Straße 车")
+        'Brucke-Strasse \\u8f66'
+    """
+    return "".join(character if _has_glyph(character) else _stand_in(character) for character in text)
+
+
+def _stand_in(character: str) -> str:
+    if character in _STAND_INS:
+        return _STAND_INS[character]
+    if character.isspace():
+        return " "
+    if unicodedata.combining(character):
+        return ""
+    plain = "".join(part for part in unicodedata.normalize("NFKD", character) if _has_glyph(part))
+    return plain or character.encode("unicode_escape").decode("ascii")
+
+
+def shorten(text: str, size: int, *, width: int) -> str:
+    """Drawable text of at most this width; what is too much goes from the middle.
+
+    Example:
+        >>> shorten("folder/of/a/tracker/track_0042", 16, width=150)
+        'folder/of…rack_0042'
+    """
+    text = drawable(text)
+    if text_width(text, size) <= width:
+        return text
+    dots = drawable("…")
+    low, high, best = 0, len(text), ""
+    while low <= high:
+        kept = (low + high) // 2
+        tail = kept // 2
+        candidate = text[: kept - tail].rstrip() + dots + text[len(text) - tail :].lstrip()
+        if text_width(candidate, size) <= width:
+            low, best = kept + 1, candidate
+        else:
+            high = kept - 1
+    return best
+
+
+def wrap(text: str, size: int, *, width: int) -> list[str]:
+    """Drawable lines of at most this width, broken at blanks and where the text breaks.
+
+    Example:
+        >>> wrap("one two three", 16, width=70)
+        ['one two', 'three']
+    """
+    lines = []
+    for paragraph in text.splitlines():
+        line = ""
+        for word in drawable(paragraph).split():
+            longer = f"{line} {word}" if line else word
+            if line and text_width(longer, size) > width:
+                lines.append(line)
+                longer = word
+            line = shorten(longer, size, width=width)
+        lines.append(line)
+    return lines
