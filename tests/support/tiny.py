@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -17,6 +18,7 @@ from vreid_cli.models.backbones import BACKBONES
 from vreid_cli.models.checkpoint import save_checkpoint
 from vreid_cli.models.network import build_random
 from vreid_cli.models.transforms import Transform
+from vreid_cli.store.rankings import RANKING_SCHEMA
 
 #: Four vehicles; each query is seen again by another camera, 0001 and 0002 by its own camera too.
 TRACKS = {
@@ -27,6 +29,13 @@ TRACKS = {
     "gallery/0004_c001": 4,
     "gallery/0009_c001": 1,
 }
+QUERIES = sorted(name.removeprefix("query/") for name in TRACKS if name.startswith("query/"))
+GALLERY = sorted(name.removeprefix("gallery/") for name in TRACKS if name.startswith("gallery/"))
+TRACK_METRICS = [
+    *("minMED", "meanMED", "medMED", "meanMED50", "medMED50"),
+    *("minMCD", "meanMCD", "medMCD", "meanMCD50", "medMCD50"),
+    "RSCR",
+]
 EXTRACT = ("extract", "--dataset", "tracks", "--arch", "resnet18")
 
 
@@ -95,6 +104,13 @@ class Vreid:
         assert f"error: {error['message']}" in told
         assert error["hint"] is None or f"hint:  {error['hint']}" in told
         return {key: value or "" for key, value in error.items()}
+
+
+def columns(path: Path) -> dict[str, list[object]]:
+    """A ranking's rows, without its metadata."""
+    table: dict[str, list[object]] = pq.read_table(path).to_pydict()
+    assert list(table) == RANKING_SCHEMA.names
+    return table
 
 
 def judge(results: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -14,12 +14,12 @@ import numpy as np
 import pyarrow as pa
 
 from vreid_cli.data.boxes import name_crop, parse_crop
-from vreid_cli.data.labels import parse_frame
 from vreid_cli.data.listing import DataFolders, Listing, ListingBuilder, unreadable
 from vreid_cli.data.lists import SHOWN
 from vreid_cli.errors import DataError
 from vreid_cli.types.arrays import Int64Array
 from vreid_cli.types.images import Box, Split
+from vreid_cli.types.labels import parse_frame
 
 MANIFEST = "manifest.csv"
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vreid_cli.data.decoding import is_image
-from vreid_cli.data.labels import LabelPattern
 from vreid_cli.data.listing import (
     DataFolders,
     Listing,
@@ -19,6 +18,7 @@ from vreid_cli.data.listing import (
 )
 from vreid_cli.errors import DataError, UsageError
 from vreid_cli.types.images import Split
+from vreid_cli.types.labels import LabelPattern
 
 _PREFIXES: dict[Split, tuple[str, ...]] = {"query": ("query",), "gallery": ("gallery", "test"), "train": ("train",)}
 

@@ -29,7 +29,7 @@ _LEFT_OUT = {
 
 def show(
     ranking: RankingFile,
-    queries: Sequence[str] | None = None,
+    queries: str | Sequence[str] | None = None,
     *,
     gallery: FeatureSet | str | Path,
     query: FeatureSet | str | Path | None = None,
@@ -78,7 +78,7 @@ def show(
     return Sheet(sheet.image, sheet.strips, nearest=lists, warnings=(*doubts, *sheet.warnings))
 
 
-def choose_queries(ranking: RankingFile, names: Sequence[str] | None, *, most: int) -> list[str]:
+def choose_queries(ranking: RankingFile, names: str | Sequence[str] | None, *, most: int) -> list[str]:
     """Queries of a ranking by their names, in which ``*`` and ``?`` stand for anything; without names the first.
 
     Raises:
@@ -96,7 +96,7 @@ def choose_queries(ranking: RankingFile, names: Sequence[str] | None, *, most: i
     if not names:
         return known[:most]
     chosen: dict[str, None] = {}
-    for name in names:
+    for name in [names] if isinstance(names, str) else names:
         matches = [name] if name in known else fnmatch.filter(known, name)
         if not matches:
             raise UsageError(f"{ranking.path} has no query '{name}'", hint=_similar(name, known))
@@ -114,7 +114,7 @@ def _similar(name: str, known: Sequence[str]) -> str:
 def explain_ranks(facts: RankingFacts, same_camera: SameCamera) -> str:
     """How a ranking was made, and what its ranks leave out, in one line.
 
-    Example:
+    Examples:
         >>> explain_ranks(RankingFacts(dataset="veri", task="i2i"), "keep")
         'dataset veri; task i2i; definition unknown; all cameras; ranks leave out the query itself only \
 (--same-camera keep)'

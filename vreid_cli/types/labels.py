@@ -10,6 +10,7 @@ from vreid_cli.errors import UsageError
 #: VeRi's naming: vehicle, camera, and whatever follows (passage or frame).
 DEFAULT_PATTERN = r"^(?P<vehicle>\d{4})_(?P<camera>c\d{3})(?:_(?:(?P<frame>\d+)(?=_|\.))?|$)"
 
+#: Longer numbers would not fit the 64 bits that a store gives them.
 _FRAME_DIGITS = 18
 
 
@@ -24,7 +25,14 @@ class NameLabels:
 
 @dataclass(frozen=True)
 class LabelPattern:
-    """A regular expression with the groups ``vehicle``, ``camera`` and, if wanted, ``frame``."""
+    r"""A regular expression with the groups ``vehicle`` and, if wanted, ``camera`` and ``frame``.
+
+    Examples:
+        >>> LabelPattern.compile(None).read("0002_c003_00030600_0.jpg")
+        NameLabels(vehicle_id='0002', camera_id='c003', frame=30600)
+        >>> LabelPattern.compile(r"(?P<vehicle>[a-z]+)_cam(?P<camera>\d)").read("red_cam2.jpg")
+        NameLabels(vehicle_id='red', camera_id='2', frame=None)
+    """
 
     expression: re.Pattern[str]
 
@@ -57,7 +65,15 @@ class LabelPattern:
         if match is None:
             return NameLabels()
         groups = match.groupdict()
-        frame = groups.get("frame") or ""
-        # Longer numbers would not fit the 64 bits that a store gives them.
-        number = int(frame) if frame.isdecimal() and len(frame) <= _FRAME_DIGITS else None
-        return NameLabels(groups["vehicle"] or None, groups.get("camera") or None, number)
+        frame = parse_frame(groups.get("frame") or "")
+        return NameLabels(groups["vehicle"] or None, groups.get("camera") or None, frame)
+
+
+def parse_frame(text: str) -> int | None:
+    """The number of a frame; None where the text is no whole number, or one that no store takes.
+
+    Examples:
+        >>> parse_frame("00030600"), parse_frame("1.5")
+        (30600, None)
+    """
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= _FRAME_DIGITS else None

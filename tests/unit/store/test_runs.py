@@ -1,8 +1,7 @@
-"""A run directory: who may write it, which is the latest, and its history."""
+"""The run directory: who writes to it, what is kept in it, and how it is found."""
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from vreid_cli.errors import StoreError
-from vreid_cli.store.runs import RunDirectory, latest_run
+from vreid_cli.store.runs import HistoryEntry, RunDirectory, latest_run, owning_run, rankings_in
 
 
 def refusal(action: Callable[[], object]) -> StoreError:
@@ -100,18 +99,45 @@ def test_latest_run_outside_of_runs(tmp_path: Path):
     assert found.path.resolve() == run.path.resolve()
 
 
-def test_history_is_one_json_a_line(tmp_path: Path):
+def test_history_is_read_as_it_was_written(tmp_path: Path):
     run = RunDirectory(tmp_path)
-    run.append_history(["vreid", "extract", "--data-dir", "é"], version="1", exit_code=0)
-    run.append_history(["vreid", "rank"], version="1", exit_code=1)
-    entries = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert [entry["command"][1] for entry in entries] == ["extract", "rank"]
-    assert [entry["exit_code"] for entry in entries] == [0, 1]
+    assert run.read_history() == ([], 0)
+    run.append_history(["vreid", "extract", "--data-dir", "my é"], version="1", exit_code=0)
+    with run.history_path.open("a") as file:
+        file.write('{"command": []\n[]\n\n{"command": ["vreid"], "time": 5, "exit_code": "x"}\n')
+    (first, second), damaged = run.read_history()
+    assert (first.command, first.version, first.exit_code) == ("vreid extract --data-dir 'my é'", "1", 0)
+    assert first.time is not None
+    assert second == HistoryEntry(None, "vreid", None, None)
+    assert damaged == 2
 
 
-def test_splits_of_a_run(tmp_path: Path):
+def test_splits_are_those_with_a_folder(tmp_path: Path):
     run = RunDirectory(tmp_path)
     assert run.extracted_splits() == []
     run.features("gallery").path.mkdir(parents=True)
     assert run.extracted_splits() == ["gallery"]
     assert run.features("gallery").path == tmp_path / "features" / "gallery"
+
+
+def test_the_run_that_a_ranking_lies_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    run = RunDirectory(tmp_path / "run")
+    run.write_info({})
+    for name in ("b.parquet", "a.json", "notes.txt"):
+        path = run.rankings / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    (run.path / "copy.parquet").touch()
+    assert rankings_in(run.rankings) == [run.rankings / "a.json", run.rankings / "b.parquet"]
+    assert owning_run(run.path / "copy.parquet") is None
+    for folder, path in (
+        (tmp_path, "run/rankings/a.json"),
+        (run.path, "rankings/a.json"),
+        (run.rankings, "a.json"),
+    ):
+        monkeypatch.chdir(folder)
+        found = owning_run(Path(path))
+        assert found is not None
+        assert found.path.resolve() == run.path.resolve()
+    run.info_path.unlink()
+    assert owning_run(run.rankings / "a.json") is None

@@ -169,7 +169,7 @@ class SheetLayout:
 def line_height(size: int) -> int:
     """Height of a line of type of this size.
 
-    Example:
+    Examples:
         >>> line_height(20)
         29
     """
@@ -187,7 +187,7 @@ def plan_layout(rows: Sequence[SheetRow], *, shape: float, max_images: int) -> S
     Raises:
         UsageError: ``max_images`` is below 1.
 
-    Example:
+    Examples:
         >>> row = SheetRow(SheetItem("query", [Path("1.png")]), [SheetItem("near", [Path("2.png")], rank=1)])
         >>> layout = plan_layout([row], shape=1.5, max_images=6)
         >>> layout.columns, layout.cell_width, layout.cell_height, layout.width
@@ -222,7 +222,7 @@ def _even_columns(count: int, most: int) -> int:
 def sample_images(images: Sequence[Path | Crop], count: int) -> tuple[Path | Crop, ...]:
     """``count`` images evenly spread from the first to the last; all if there are no more.
 
-    Example:
+    Examples:
         >>> [path.name for path in sample_images([Path(f"{n}.png") for n in range(10)], 4)]
         ['0.png', '3.png', '6.png', '9.png']
     """

@@ -103,7 +103,7 @@ def usual_shape(rows: Sequence[SheetRow], max_images: int) -> float:
 def distance_text(distance: float | None) -> str:
     """A distance as the sheet says it; nothing where it is no number.
 
-    Example:
+    Examples:
         >>> distance_text(0.35736), distance_text(46.111), distance_text(None)
         ('d 0.3574', 'd 46.11', '')
     """

@@ -90,7 +90,7 @@ def render_sheet(rows: Sequence[SheetRow], *, title: str, subtitle: str = "", ma
     Raises:
         UsageError: ``max_images`` is below 1, or the sheet would be larger than PIL agrees to open.
 
-    Example:
+    Examples:
         >>> from pathlib import Path
         >>> from vreid_cli.reports.sheets.layout import SheetItem, SheetRow
         >>> row = SheetRow(SheetItem("query", [Path("gone.png")]), [SheetItem("near", [], rank=1, distance=0.25)])

@@ -50,7 +50,7 @@ def _has_glyph(character: str) -> bool:
 def drawable(text: str) -> str:
     r"""The text in characters that the font has: without accents where it must, as a last resort escaped.
 
-    Example:
+    Examples:
         >>> drawable("Brücke-Straße 车")
         'Brucke-Strasse \\u8f66'
     """
@@ -71,7 +71,7 @@ def _stand_in(character: str) -> str:
 def shorten(text: str, size: int, *, width: int) -> str:
     """Drawable text of at most this width; what is too much goes from the middle.
 
-    Example:
+    Examples:
         >>> shorten("folder/of/a/tracker/track_0042", 16, width=150)
         'folder/of…rack_0042'
     """
@@ -94,7 +94,7 @@ def shorten(text: str, size: int, *, width: int) -> str:
 def wrap(text: str, size: int, *, width: int) -> list[str]:
     """Drawable lines of at most this width, broken at blanks and where the text breaks.
 
-    Example:
+    Examples:
         >>> wrap("one two three", 16, width=70)
         ['one two', 'three']
     """

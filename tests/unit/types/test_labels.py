@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from vreid_cli.data.labels import LabelPattern, NameLabels
 from vreid_cli.errors import UsageError
+from vreid_cli.types.labels import LabelPattern, NameLabels
 
 
 @pytest.mark.parametrize(
