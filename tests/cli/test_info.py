@@ -51,7 +51,7 @@ def test_a_run_with_everything(vreid: Vreid, ready: Path) -> None:
         tracks = [name for name in TRACKS if name.startswith(split)]
         assert (one["state"], one["images"], one["tracks"]) == ("complete", IMAGES[split], len(tracks))
         assert one["vehicles"] == len({name.split("/")[1][:4] for name in tracks})
-        assert (one["cameras"], one["width"], one["parts"], one["skipped"]) == (cameras, 512, 1, 0)
+        assert (one["cameras"], one["dimension"], one["parts"], one["skipped"]) == (cameras, 512, 1, 0)
         assert (one["done_images"], one["planned_images"]) == (IMAGES[split], IMAGES[split])
         assert one["identity"]["weights_digest"] == found["weights_digest"]
     rankings = {row["name"]: row for row in found["rankings"]}
@@ -99,7 +99,7 @@ def test_half_a_run_says_how_much_is_done_and_how_to_go_on(vreid: Vreid, tmp_pat
     vreid(*EXTRACT, "--data-dir", "data", "--weights", weights, "--set", "extract.part_images=4")
     run = Path("runs/tracks-resnet18-tiny")
     gallery = FeatureStore(run / "features" / "gallery")
-    lost = gallery.summarise_part(1).images
+    lost = len(gallery.read_part(1))
     gallery.complete_path.unlink()
     gallery.part_path(1).unlink()
     found = vreid.json("info")
