@@ -17,7 +17,7 @@ RUN = Path("run")
 @pytest.fixture
 def data(made: Path, vreid: Vreid) -> Path:
     del vreid
-    return shutil.copytree(made / "data", "data")
+    return Path(shutil.copytree(made / "data", "data"))
 
 
 @pytest.fixture
