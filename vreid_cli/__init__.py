@@ -6,7 +6,7 @@ For notebooks::
 
     query = vreid.read_features("feat_query.json")
     gallery = vreid.read_features("feat_test.json")
-    rankings = vreid.rank(query, gallery, vreid.RankingOptions(metrics=("meanMCD50",)))
+    rankings = vreid.rank(query, gallery, vreid.RankingOptions(metric=("meanMCD50",)))
     print(vreid.evaluate(rankings["meanMCD50"]).mean_ap)
 """
 
@@ -16,53 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from vreid_cli.types.lazy import load
 
-if TYPE_CHECKING:
-    from vreid_cli.evaluation.judge import evaluate_ranking as evaluate
-    from vreid_cli.evaluation.matrix import evaluate_distances
-    from vreid_cli.evaluation.scores import Evaluation
-    from vreid_cli.extraction.extract import extract
-    from vreid_cli.extraction.options import ExtractionOptions
-    from vreid_cli.models.weights import load_network
-    from vreid_cli.ranking.rank import RankingOptions, rank
-    from vreid_cli.ranking.reranking import RerankOptions
-    from vreid_cli.ranking.trials import split_trial
-    from vreid_cli.reports.options import ShowOptions
-    from vreid_cli.reports.sheets.sheet import Sheet
-    from vreid_cli.reports.show import show
-    from vreid_cli.runtime.options import RuntimeOptions
-    from vreid_cli.types.features import FeatureSet
-    from vreid_cli.types.rankings import Ranking
-    from vreid_cli.workflows.notebook import read_features
-
-__version__ = "0.1.0"
-
-__all__ = [
-    "Evaluation",
-    "ExtractionOptions",
-    "FeatureSet",
-    "Ranking",
-    "RankingOptions",
-    "RerankOptions",
-    "RuntimeOptions",
-    "Sheet",
-    "ShowOptions",
-    "evaluate",
-    "evaluate_distances",
-    "extract",
-    "load_network",
-    "rank",
-    "read_features",
-    "show",
-    "split_trial",
-]
-
+#: Where each name of the library stands: a name is added here and, for type checkers, below.
 _HOMES = {
     "Evaluation": "vreid_cli.evaluation.scores:Evaluation",
     "ExtractionOptions": "vreid_cli.extraction.options:ExtractionOptions",
     "FeatureSet": "vreid_cli.types.features:FeatureSet",
     "Ranking": "vreid_cli.types.rankings:Ranking",
-    "RankingOptions": "vreid_cli.ranking.rank:RankingOptions",
-    "RerankOptions": "vreid_cli.ranking.reranking:RerankOptions",
+    "RankingOptions": "vreid_cli.ranking.options:RankingOptions",
     "RuntimeOptions": "vreid_cli.runtime.options:RuntimeOptions",
     "Sheet": "vreid_cli.reports.sheets.sheet:Sheet",
     "ShowOptions": "vreid_cli.reports.options:ShowOptions",
@@ -76,9 +36,35 @@ _HOMES = {
     "split_trial": "vreid_cli.ranking.trials:split_trial",
 }
 
+__all__ = sorted(_HOMES)
+
+if TYPE_CHECKING:
+    from vreid_cli.evaluation.judge import evaluate_ranking as evaluate  # noqa: F401
+    from vreid_cli.evaluation.matrix import evaluate_distances as evaluate_distances
+    from vreid_cli.evaluation.scores import Evaluation as Evaluation
+    from vreid_cli.extraction.extract import extract as extract
+    from vreid_cli.extraction.options import ExtractionOptions as ExtractionOptions
+    from vreid_cli.models.weights import load_network as load_network
+    from vreid_cli.ranking.options import RankingOptions as RankingOptions
+    from vreid_cli.ranking.rank import rank as rank
+    from vreid_cli.ranking.trials import split_trial as split_trial
+    from vreid_cli.reports.options import ShowOptions as ShowOptions
+    from vreid_cli.reports.sheets.sheet import Sheet as Sheet
+    from vreid_cli.reports.show import show as show
+    from vreid_cli.runtime.options import RuntimeOptions as RuntimeOptions
+    from vreid_cli.types.features import FeatureSet as FeatureSet
+    from vreid_cli.types.rankings import Ranking as Ranking
+    from vreid_cli.workflows.notebook import read_features as read_features
+
+__version__ = "0.1.0"
+
 
 def __getattr__(name: str) -> Any:
     # Looked up on first use: importing the package must not import torch, or `vreid --help` would take seconds.
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return load(_HOMES[name])
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -16,6 +16,7 @@ from vreid_cli.runtime.files import atomic_path, read_json_object
 from vreid_cli.store.rankings import count_ranks, facts_from_dict, facts_to_dict
 from vreid_cli.types.arrays import text_array
 from vreid_cli.types.features import ArrayMatrix, FeatureSet, number_images
+from vreid_cli.types.metric_names import join_metric_name, split_metric_name
 from vreid_cli.types.rankings import RankedItem, RankingBlock, RankingFacts
 from vreid_cli.types.tracks import Items
 from vreid_cli.types.truth import JudgedRows, SameCamera
@@ -106,7 +107,7 @@ class JsonRankingWriter:
 
     def __init__(self, facts: RankingFacts, queries: Items, gallery: Items) -> None:
         self._queries, self._gallery = queries, gallery
-        metric, aggregation = split_metric(facts.metric)
+        metric, aggregation = split_metric_name(facts.metric)
         cameras = {
             side: {name: camera for name, camera in zip(items.ids, items.cameras, strict=True) if camera is not None}
             for side, items in (("query", queries), ("gallery", gallery))
@@ -140,22 +141,6 @@ class JsonRankingWriter:
         """Write the file, atomically."""
         with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
             json.dump(self._content, file, indent=1, ensure_ascii=False, allow_nan=False)
-
-
-def split_metric(name: str | None) -> tuple[str | None, str | None]:
-    """``meanMCD50`` as the paper's code names it: ``("MCD", "mean50")``; the second None for a bare distance."""
-    for distance in ("MED", "MCD", "RSCR"):
-        if name and distance in name:
-            return distance, name.replace(distance, "") or None
-    return name, None
-
-
-def join_metric(metric: str | None, aggregation: str | None) -> str | None:
-    """``("MCD", "mean50")`` as ``meanMCD50``."""
-    if metric is None or not aggregation:
-        return metric
-    stem, fifty = aggregation.removesuffix("50"), aggregation.endswith("50")
-    return f"{stem}{metric}{'50' if fifty else ''}"
 
 
 @dataclass(frozen=True)
@@ -266,5 +251,5 @@ def _read_facts(
     listed = {frozenset(name for _, name, _, _ in entry.items) for entry in entries}
     coverage = "full" if len(listed) <= 1 else "top-k"
     size = max((len(names) for names in listed), default=0)
-    metric = join_metric(content.get("metric"), content.get("aggregation"))
+    metric = join_metric_name(content.get("metric"), content.get("aggregation"))
     return RankingFacts(metric=metric, coverage=coverage, gallery_size=size), {}  # type: ignore[arg-type]

@@ -18,7 +18,7 @@ from vreid_cli.evaluation.scores import Evaluation
 from vreid_cli.evaluation.thresholds import OperatingPoint
 from vreid_cli.evaluation.truth import StatedTruth, truth_of_tracks
 from vreid_cli.evaluation.uncertainty import Comparison, Interval, compare, over_trials
-from vreid_cli.ranking.metrics import METRIC_ORDER
+from vreid_cli.ranking.metrics import metric_order
 from vreid_cli.ranking.tracks import group_tracks
 from vreid_cli.reports.names import enumerate_some, ranking_names
 from vreid_cli.reports.plots import ErrorFigures, RankingFigures, check_plot_path, draw_evaluation
@@ -29,7 +29,7 @@ from vreid_cli.store.query_scores import check_table_path, write_query_scores
 from vreid_cli.store.runs import RunDirectory, owning_run, rankings_in
 from vreid_cli.types.features import MEANINGLESS
 from vreid_cli.types.rankings import RankingFacts
-from vreid_cli.workflows.session import Report, RunChoice, Session, read_info
+from vreid_cli.workflows.session import Report, RunChoice, Session
 
 #: How far the CMC curve of a plot goes.
 PLOTTED_RANKS = 50
@@ -299,7 +299,8 @@ def evaluate(session: Session) -> EvaluateReport:
 def _metrics(results: Sequence[EvaluatedRanking]) -> tuple[str, ...]:
     """The metrics that were found; such as the paper does not know come last."""
     found = dict.fromkeys(result.facts.metric for result in results if result.facts.metric is not None)
-    return (*(name for name in METRIC_ORDER if name in found), *(name for name in found if name not in METRIC_ORDER))
+    order = metric_order()
+    return (*(name for name in order if name in found), *(name for name in found if name not in order))
 
 
 def _by_trial(results: Sequence[EvaluatedRanking]) -> list[TrialScores]:
@@ -464,7 +465,7 @@ def _stated_truth(session: Session, path: Path, facts: RankingFacts) -> StatedTr
     run, layout = owning_run(path), LAYOUTS.get(facts.dataset or "")
     if layout is None or facts.task is None or run is None:
         return None
-    data_dir = read_info(run).get("data_dir")
+    data_dir = run.read_info().get("data_dir")
     truth = layout.read_truth(Path(data_dir)) if data_dir and Path(data_dir).is_dir() else None
     if truth is None or facts.task == "i2i":
         return None if truth is None else StatedTruth(truth)

@@ -16,7 +16,7 @@ from rich.table import Table
 from tiny import Vreid, read_grid
 
 import vreid_cli
-from vreid_cli.ranking.metrics import METRIC_ORDER
+from vreid_cli.ranking.metrics import metric_order
 from vreid_cli.reports.grids import grid_tables, make_grids, why_no_grid
 from vreid_cli.reports.names import enumerate_some, network_labels, ranking_names
 from vreid_cli.reports.tables import comparison_tables, error_table, evaluation_table
@@ -59,7 +59,7 @@ def shown(tables: Table | Iterable[Table], *, width: int = 200) -> str:
 def whole(networks: Sequence[str] = NETWORKS) -> list[dict[str, Any]]:
     """Every ranking of the paper's grid, each with a score of its own."""
     names = [("i2t", "MED"), ("i2t", "MCD"), ("i2t", "RSCR")]
-    names += [("t2t", metric) for metric in METRIC_ORDER if metric not in ("MED", "MCD")]
+    names += [("t2t", metric) for metric in metric_order() if metric not in ("MED", "MCD")]
     return [
         row(network, metric, 0.3 + 0.1 * column + 0.001 * line, task=task)
         for column, network in enumerate(networks)
@@ -73,13 +73,13 @@ def whole(networks: Sequence[str] = NETWORKS) -> list[dict[str, Any]]:
 def test_rows_are_metrics_in_the_papers_order_and_columns_networks_as_they_come() -> None:
     results = whole()
     results.sort(key=lambda result: (NETWORKS.index(result["architecture"]), result["ranking"]))
-    first, second = make_grids(results, METRIC_ORDER)[0]
+    first, second = make_grids(results, metric_order())[0]
     assert first.metrics == ("MED", "MCD", "RSCR, α 1")
     assert second.metrics == (
         *("minMED", "meanMED", "medMED", "meanMED50", "medMED50"),
         *("minMCD", "meanMCD", "medMCD", "meanMCD50", "medMCD50", "RSCR, α 1"),
     )
-    grid = read_grid(shown(grid_tables(results, METRIC_ORDER)), TITLE)
+    grid = read_grid(shown(grid_tables(results, metric_order())), TITLE)
     assert tuple(dict.fromkeys(network for *_, network in grid)) == NETWORKS
     assert tuple(dict.fromkeys(score for score, *_ in grid)) == ("mAP", "rank-1", "rank-5")
 
@@ -87,7 +87,7 @@ def test_rows_are_metrics_in_the_papers_order_and_columns_networks_as_they_come(
 def test_every_cell_is_its_own_rankings_score_in_whatever_order_they_come() -> None:
     results = whole()
     random.Random(3).shuffle(results)
-    told = shown(grid_tables(results, METRIC_ORDER))
+    told = shown(grid_tables(results, metric_order()))
     for title, task in ((TITLE, "t2t"), ("Image to track", "i2t")):
         grid = {place: cell.removesuffix("*") for place, cell in read_grid(told, title).items()}
         own = [result for result in results if result["task"] == task]
@@ -104,7 +104,7 @@ def test_the_best_metric_of_each_network_is_marked_and_ties_are_all_best() -> No
         *(row("resnet18", metric, score) for metric, score in (("minMED", 0.5), ("meanMED", 0.5), ("medMED", 0.4999))),
         *(row("vgg16", metric, score) for metric, score in (("minMED", 0.2), ("meanMED", None))),
     ]
-    grid = read_grid(shown(grid_tables(results, METRIC_ORDER)), TITLE)
+    grid = read_grid(shown(grid_tables(results, metric_order())), TITLE)
     assert [grid["mAP", metric, "resnet18"] for metric in ("minMED", "meanMED", "medMED")] == ["50.0*", "50.0*", "50.0"]
     # Of one score there is no best; what was never ranked, or is refused, is a dash.
     assert [grid["mAP", metric, "vgg16"] for metric in ("minMED", "meanMED", "medMED")] == ["20.0", "-", "-"]
@@ -132,17 +132,17 @@ def test_the_best_metric_of_each_network_is_marked_and_ties_are_all_best() -> No
 )
 def test_what_was_made_or_counted_otherwise_is_left_out_and_named(other: dict[str, Any]) -> None:
     results = [row("resnet18"), row("vgg16"), row("alexnet", **other)]
-    grids, left = make_grids(results, METRIC_ORDER)
+    grids, left = make_grids(results, metric_order())
     assert [result["architecture"] for result in grids[0].cells.values()] == ["resnet18", "vgg16"]
     assert left == results[2:]
-    told = " ".join(shown(grid_tables(results, METRIC_ORDER)).split())
+    told = " ".join(shown(grid_tables(results, metric_order())).split())
     assert f"in no grid: {ranking_names(results)[results[2]['ranking']]}" in told
 
 
 def test_two_ways_of_ranking_that_several_networks_share_make_two_grids() -> None:
     rerank = {"k1": 20.0, "k2": 6.0, "lambda_value": 0.3}
     results = [row(network, rerank=way) for way in (None, rerank) for network in ("resnet18", "vgg16")]
-    first, second = (" ".join(shown(table).split()) for table in grid_tables(results, METRIC_ORDER))
+    first, second = (" ".join(shown(table).split()) for table in grid_tables(results, metric_order()))
     assert "re-ranking" not in first
     assert "re-ranking k1 20, k2 6, lambda_value 0.3" in second
     for told in (first, second):
@@ -155,24 +155,24 @@ def test_two_ways_of_ranking_that_several_networks_share_make_two_grids() -> Non
 def test_another_alpha_is_another_row_and_a_twin_takes_no_cell() -> None:
     results = [row("resnet18", "RSCR", 0.4), row("vgg16", "RSCR", 0.3), row("vgg16", "RSCR", 0.2, alpha=0.5)]
     twin = row("vgg16", "RSCR", 0.9, ranking="copy.parquet")
-    (grid,), left = make_grids([*results, twin], METRIC_ORDER)
+    (grid,), left = make_grids([*results, twin], metric_order())
     assert grid.metrics == ("RSCR, α 0.5", "RSCR, α 1")
     assert left == [twin]
-    assert "90.0" not in shown(grid_tables([*results, twin], METRIC_ORDER))
+    assert "90.0" not in shown(grid_tables([*results, twin], metric_order()))
 
 
 def test_one_network_makes_no_grid() -> None:
-    assert list(grid_tables(whole(["resnet18"]), METRIC_ORDER)) == []
-    assert list(grid_tables([], METRIC_ORDER)) == []
+    assert list(grid_tables(whole(["resnet18"]), metric_order())) == []
+    assert list(grid_tables([], metric_order())) == []
 
 
 def test_where_no_two_networks_were_counted_alike_it_is_said_why() -> None:
     results = [row("resnet18"), row("vgg16", positives=89)]
-    told = why_no_grid(results, METRIC_ORDER)
+    told = why_no_grid(results, metric_order())
     assert told is not None
     assert told.endswith(": resnet18 minMED and vgg16 minMED differ in positives: 90 and 89")
     for nothing in (whole(), [row()], [row(), row(positives=89)], [row(), row("vgg16", "MED", task="i2t")]):
-        assert why_no_grid(nothing, METRIC_ORDER) is None
+        assert why_no_grid(nothing, metric_order()) is None
 
 
 # -- names -----------------------------------------------------------------------------------------------------
@@ -223,7 +223,7 @@ def test_of_many_names_the_first_are_told() -> None:
 @pytest.mark.parametrize("width", [80, 100, 120, 200])
 def test_tables_of_the_whole_grid_fit_the_terminal_and_lose_no_name(width: int) -> None:
     results = whole()
-    grids = shown(grid_tables(results, METRIC_ORDER), width=width)
+    grids = shown(grid_tables(results, metric_order()), width=width)
     scores = shown(evaluation_table(results, width=width), width=width)
     for told in (grids, scores):
         assert max(map(len, told.splitlines())) <= width
@@ -318,7 +318,7 @@ def test_cells_are_what_a_count_by_hand_gives(
     for seed, network in enumerate(("vgg16", "resnet18")):
         rng = np.random.default_rng(seed)
         query, gallery = made_by(network, rng), made_by(network, rng)
-        rankings = vreid_cli.rank(query, gallery, vreid_cli.RankingOptions(task="i2t", metrics=("MCD", "MED")))
+        rankings = vreid_cli.rank(query, gallery, vreid_cli.RankingOptions(task="i2t", metric=("MCD", "MED")))
         folders.append(folder := Path(network))
         for metric, ranking in rankings.items():
             path = folder / f"i2t-{metric}.parquet"

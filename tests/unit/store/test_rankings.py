@@ -20,7 +20,8 @@ from oracles import Entry
 
 from vreid_cli.errors import DataError, StoreError, VreidError
 from vreid_cli.evaluation.scores import Evaluation, score_queries, summarise
-from vreid_cli.ranking.rank import RankingOptions, rank
+from vreid_cli.ranking.options import RankingOptions
+from vreid_cli.ranking.rank import rank
 from vreid_cli.store import rankings as rankings_module
 from vreid_cli.store.feature_files import RankingFile, open_ranking, read_feature_file
 from vreid_cli.store.npz import write_features_npz
@@ -71,7 +72,7 @@ def made_ranking(*, seed: int = 0, queries: int = 9, gallery: int = 40, top_k: i
         matrix=type(everything.matrix)(rows[some]),  # type: ignore[call-arg]
         **{name: getattr(everything, name)[some] for name in ("image_id", "track_id", "vehicle_id", "camera_id")},
     )
-    return rank(query, everything, RankingOptions(task="i2i", metrics=("MED",), top_k=top_k, device="cpu"))["MED"]
+    return rank(query, everything, RankingOptions(task="i2i", metric=("MED",), top_k=top_k))["MED"]
 
 
 def written(ranking: Ranking, path: Path) -> Path:
@@ -234,7 +235,7 @@ def test_the_json_is_the_papers(tmp_path: Path) -> None:
         np.eye(3), track_id=["0001_c001", "0002_c001", "0001_c002"], vehicle_id=["0001", "0002", "0001"]
     )
     query = FeatureSet.from_arrays(np.ones((2, 3)), track_id=["0001_c003"] * 2, vehicle_id=["0001"] * 2)
-    ranking = rank(query, features, RankingOptions(metrics=("meanMCD50",), device="cpu"))["meanMCD50"]
+    ranking = rank(query, features, RankingOptions(metric=("meanMCD50",)))["meanMCD50"]
     content = json.loads(written(ranking, tmp_path / "r.json").read_text())
     assert (content["metric"], content["aggregation"]) == ("MCD", "mean50")
     assert list(content["tracks"]) == ["0001_c003"]
@@ -776,7 +777,7 @@ def test_npz_features_beyond_float32_are_not_finite(tmp_path: Path, recwarn: pyt
 def test_features_from_files_have_no_self(tmp_path: Path) -> None:
     path = npz(tmp_path / "f.npz", features=np.eye(3), track_id=np.array(["a", "b", "c"]))
     side = read_feature_file(path, labels)
-    assert not rank(side, side, RankingOptions(metrics=("minMED",), device="cpu"))["minMED"].facts.selves
+    assert not rank(side, side, RankingOptions(metric=("minMED",)))["minMED"].facts.selves
 
 
 def test_an_unlabelled_ranking_scores_nothing(tmp_path: Path) -> None:
@@ -795,7 +796,7 @@ def test_a_query_without_rows_counts_among_all_queries(tmp_path: Path, ending: s
         np.eye(3), track_id=["a", "b", "c"], vehicle_id=["1", "1", "2"], camera_id=["c1"] * 3
     )
     query = FeatureSet.from_arrays(np.eye(3)[:2], track_id=["p", "q"], vehicle_id=["1", "1"], camera_id=["c2", "c1"])
-    ranking = rank(query, gallery, RankingOptions(metrics=("minMED",), cameras="other", device="cpu"))["minMED"]
+    ranking = rank(query, gallery, RankingOptions(metric=("minMED",), cameras="other"))["minMED"]
     found = evaluated(open_ranking(written(ranking, tmp_path / f"r.{ending}"), labels))
     assert (found.valid_queries, found.total_queries) == (1, 2)
 
