@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Protocol
 
 from vreid_cli.config import RankSettings, Settings
+from vreid_cli.data.layouts import LAYOUTS
 from vreid_cli.errors import DataError, StoreError, UsageError
 from vreid_cli.ranking.diagnostics import Diagnostics
 from vreid_cli.ranking.metrics import parse_metrics
@@ -19,13 +20,12 @@ from vreid_cli.store.feature_files import open_ranking, read_feature_file
 from vreid_cli.store.paper_json import JsonRankingWriter
 from vreid_cli.store.rankings import write_ranking
 from vreid_cli.store.submission import write_submission
-from vreid_cli.types.features import FeatureSet, QueryProtocol
+from vreid_cli.types.features import FeatureSet
 from vreid_cli.types.images import Split
 from vreid_cli.types.rankings import RankingBlock, RankingFacts
 from vreid_cli.workflows.session import Report, RunChoice, Session
 
 _FILES = (".parquet", ".json", ".txt")
-_PROTOCOLS: dict[str, QueryProtocol] = {"veri": "gallery-tracks", "vehicleid": "random-gallery"}
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def _sides(session: Session) -> list[tuple[FeatureSet, FeatureSet]]:
         # Which data set it is, only a run can say; without one there is nothing to rank either.
         session.need_run()
         dataset = session.settings.data.dataset
-        if _PROTOCOLS.get(dataset) == "random-gallery":
+        if LAYOUTS[dataset].protocol == "random-gallery":
             if chosen.task != "i2i":
                 raise UsageError(
                     f"--task {chosen.task}: {dataset} has single images and no tracks", hint="use --task i2i"
@@ -150,12 +150,8 @@ def _read_side(session: Session, split: Split) -> FeatureSet:
     chosen = session.settings.rank
     path = chosen.query_features if split == "query" else chosen.gallery_features
     if path is not None:
-        return _with_protocol(read_feature_file(path, session.labels()))
-    return _with_protocol(session.need_run().features(split).read())
-
-
-def _with_protocol(features: FeatureSet) -> FeatureSet:
-    return replace(features, protocol=_PROTOCOLS.get(features.dataset or "", features.protocol))
+        return read_feature_file(path, session.labels())
+    return session.need_run().features(split).read()
 
 
 def _write(job: RankingJob, outputs: Mapping[str, Path]) -> list[str]:

@@ -33,9 +33,6 @@ _HINTS = {
     "data.label_pattern": "give it to vreid extract: that reads the labels again and computes nothing",
 }
 
-#: The data set whose protocol draws gallery and queries at random from one split, when they are ranked.
-DRAWN_DATASET = "vehicleid"
-
 
 @dataclass(frozen=True)
 class Report:
