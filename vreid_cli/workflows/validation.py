@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from vreid_cli.errors import DataError
-from vreid_cli.evaluation.judge import evaluate_ranking
+from vreid_cli.evaluation.evaluate import evaluate
 from vreid_cli.extraction.forward import Extractor, choose_batch_size
 from vreid_cli.models.network import Network
 from vreid_cli.models.transforms import Transform
@@ -47,7 +47,7 @@ class Validation:
         images = replace(images, image_root="held out")  # an image must not find itself
         options = RankingOptions(task="i2i", metric=("MCD",))
         runtime = self._settings.model_copy(update={"device": str(self._device)})
-        scores = evaluate_ranking(rank(images, images, options, runtime=runtime)["MCD"])
+        scores = evaluate(rank(images, images, options, runtime=runtime)["MCD"])
         if scores.mean_ap is None:
             raise DataError("what is left of the vehicles that were held out cannot be found: too few good images")
         return Scores(scores.mean_ap, float(scores.cmc[1] or 0.0))
