@@ -16,70 +16,67 @@ from typing import TYPE_CHECKING, Any
 
 from vreid_cli.types.lazy import load
 
-if TYPE_CHECKING:
-    from vreid_cli.evaluation.judge import evaluate_ranking as evaluate
-    from vreid_cli.evaluation.matrix import evaluate_distances
-    from vreid_cli.evaluation.scores import Evaluation
-    from vreid_cli.models.options import DownloadOptions
-    from vreid_cli.models.weights import LoadedNetwork, load_network
-    from vreid_cli.ranking.options import RankingOptions
-    from vreid_cli.ranking.rank import rank
-    from vreid_cli.ranking.trials import split_trial
-    from vreid_cli.reports.options import ShowOptions
-    from vreid_cli.reports.sheets.sheet import Sheet
-    from vreid_cli.reports.show import show
-    from vreid_cli.training.options import TrainingOptions
-    from vreid_cli.training.train import TrainingResult, train
-    from vreid_cli.types.features import FeatureSet
-    from vreid_cli.types.rankings import Ranking
-    from vreid_cli.workflows.notebook import read_features
-    from vreid_cli.workflows.validation import Validation
-
-__version__ = "0.1.0"
-
-__all__ = [
-    "DownloadOptions",
-    "Evaluation",
-    "FeatureSet",
-    "LoadedNetwork",
-    "Ranking",
-    "RankingOptions",
-    "Sheet",
-    "ShowOptions",
-    "TrainingOptions",
-    "TrainingResult",
-    "Validation",
-    "evaluate",
-    "evaluate_distances",
-    "load_network",
-    "rank",
-    "read_features",
-    "show",
-    "split_trial",
-    "train",
-]
-
+#: Where each name of the library stands: a name is added here and, for type checkers, below.
 _HOMES = {
     "DownloadOptions": "vreid_cli.models.options:DownloadOptions",
-    "Evaluation": "vreid_cli.evaluation.scores:Evaluation",
+    "Evaluation": "vreid_cli.evaluation.evaluate:Evaluation",
+    "EvaluationOptions": "vreid_cli.evaluation.options:EvaluationOptions",
+    "ExtractionOptions": "vreid_cli.extraction.options:ExtractionOptions",
     "FeatureSet": "vreid_cli.types.features:FeatureSet",
+    "GroundTruth": "vreid_cli.types.truth:GroundTruth",
     "LoadedNetwork": "vreid_cli.models.weights:LoadedNetwork",
     "Ranking": "vreid_cli.types.rankings:Ranking",
     "RankingOptions": "vreid_cli.ranking.options:RankingOptions",
+    "RuntimeOptions": "vreid_cli.runtime.options:RuntimeOptions",
     "Sheet": "vreid_cli.reports.sheets.sheet:Sheet",
     "ShowOptions": "vreid_cli.reports.options:ShowOptions",
     "TrainingOptions": "vreid_cli.training.options:TrainingOptions",
     "TrainingResult": "vreid_cli.training.train:TrainingResult",
     "Validation": "vreid_cli.workflows.validation:Validation",
-    "evaluate": "vreid_cli.evaluation.judge:evaluate_ranking",
+    "compare": "vreid_cli.evaluation.comparison:compare",
+    "evaluate": "vreid_cli.evaluation.evaluate:evaluate",
     "evaluate_distances": "vreid_cli.evaluation.matrix:evaluate_distances",
+    "extract": "vreid_cli.extraction.extract:extract",
     "load_network": "vreid_cli.models.weights:load_network",
     "rank": "vreid_cli.ranking.rank:rank",
-    "read_features": "vreid_cli.workflows.notebook:read_features",
+    "read_features": "vreid_cli.store.formats:read_features",
+    "read_ranking": "vreid_cli.store.formats:read_ranking",
     "show": "vreid_cli.reports.show:show",
     "split_trial": "vreid_cli.ranking.trials:split_trial",
     "train": "vreid_cli.training.train:train",
 }
+
+__all__ = sorted(_HOMES)
+
+if TYPE_CHECKING:
+    from vreid_cli.evaluation.comparison import compare as compare
+    from vreid_cli.evaluation.evaluate import Evaluation as Evaluation
+    from vreid_cli.evaluation.evaluate import evaluate as evaluate
+    from vreid_cli.evaluation.matrix import evaluate_distances as evaluate_distances
+    from vreid_cli.evaluation.options import EvaluationOptions as EvaluationOptions
+    from vreid_cli.extraction.extract import extract as extract
+    from vreid_cli.extraction.options import ExtractionOptions as ExtractionOptions
+    from vreid_cli.models.options import DownloadOptions as DownloadOptions
+    from vreid_cli.models.weights import LoadedNetwork as LoadedNetwork
+    from vreid_cli.models.weights import load_network as load_network
+    from vreid_cli.ranking.options import RankingOptions as RankingOptions
+    from vreid_cli.ranking.rank import rank as rank
+    from vreid_cli.ranking.trials import split_trial as split_trial
+    from vreid_cli.reports.options import ShowOptions as ShowOptions
+    from vreid_cli.reports.sheets.sheet import Sheet as Sheet
+    from vreid_cli.reports.show import show as show
+    from vreid_cli.runtime.options import RuntimeOptions as RuntimeOptions
+    from vreid_cli.store.formats import read_features as read_features
+    from vreid_cli.store.formats import read_ranking as read_ranking
+    from vreid_cli.training.options import TrainingOptions as TrainingOptions
+    from vreid_cli.training.train import TrainingResult as TrainingResult
+    from vreid_cli.training.train import train as train
+    from vreid_cli.types.features import FeatureSet as FeatureSet
+    from vreid_cli.types.rankings import Ranking as Ranking
+    from vreid_cli.types.truth import GroundTruth as GroundTruth
+    from vreid_cli.workflows.validation import Validation as Validation
+
+__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
@@ -87,3 +84,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return load(_HOMES[name])
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -9,8 +9,9 @@ import torch
 from numpy.typing import NDArray
 
 from vreid_cli.errors import DataError
-from vreid_cli.evaluation.judge import evaluate_ranking
-from vreid_cli.extraction.forward import Extractor, choose_batch_size
+from vreid_cli.evaluation.evaluate import evaluate
+from vreid_cli.extraction.options import ExtractionOptions
+from vreid_cli.extraction.resolve import resolve_inference
 from vreid_cli.models.transforms import Transform
 from vreid_cli.models.weights import LoadedNetwork
 from vreid_cli.ranking.options import RankingOptions
@@ -49,17 +50,17 @@ class Validation:
         )
         images = replace(images, image_root="held out")  # an image must not find itself
         options = RankingOptions(task="i2i", metric=("MCD",))
-        scores = evaluate_ranking(rank(images, images, options, runtime=self.runtime)["MCD"])
+        scores = evaluate(rank(images, images, options, runtime=self.runtime)["MCD"])
         if scores.mean_ap is None:
             raise DataError("the held-out vehicles cannot be found: too few of their images are good")
         return Scores(scores.mean_ap, float(scores.cmc[1] or 0.0))
 
     def _features(self, network: LoadedNetwork, images: Images) -> NDArray[np.float32]:
-        device = choose_device(self.runtime.device)
-        extractor = Extractor(network, device, batch_size=choose_batch_size("auto", network, device=device))
-        size = extractor.batch_size
+        device, options = choose_device(self.runtime.device), ExtractionOptions(backend="torch")
+        inference = resolve_inference(network, options, device=device, images=len(images))
+        size = inference.batch_size
         batches = [
-            extractor.compute(_centre(images, range(start, min(start + size, len(images))), network.transform))
+            inference.compute(_centre(images, range(start, min(start + size, len(images))), network.transform))
             for start in range(0, len(images), size)
         ]
         return torch.cat(batches).numpy()

@@ -190,7 +190,7 @@ def test_a_toy_backbone_is_one_entry_of_the_table(
     draw_tracks(tmp_path / "data", {"query/0001_c001": 2, "gallery/0001_c002": 2, "gallery/0002_c002": 2})
     vreid = Vreid(capsys)
     common = ("--dataset", "tracks", "--data-dir", "data", "--weights", "random", "--run-dir", "run")
-    vreid("extract", *common, "--arch", "toy", "--backend", "torch")
+    vreid("extract", *common, "--arch", "toy")
     features = RunDirectory(Path("run")).features("gallery").read()
     with torch.inference_mode():
         image = Image.open(tmp_path / "data" / "gallery" / "0001_c002" / "0.png")
