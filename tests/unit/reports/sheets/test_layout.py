@@ -80,6 +80,13 @@ def test_at_most_max_images_are_shown_from_the_first_to_the_last() -> None:
     assert sample_images(ten, 1) == (ten[0],)
 
 
+def test_there_is_room_for_the_number_of_others() -> None:
+    for count in range(1, 12):
+        near = [SheetItem("n", images(count + 1), rank=rank) for rank in (1, 2)]
+        _, (strips,), _ = place(SheetRow(SheetItem("q", images(1)), near), max_images=count)
+        assert all(strip.frame[2] - strip.cells[-1][2] >= 40 for strip in strips)
+
+
 def test_a_strip_never_becomes_wider_than_the_sheet() -> None:
     many = images(200)
     layout, ((query,),), _ = place(SheetRow(SheetItem("q", many), []), max_images=200)
