@@ -29,7 +29,7 @@ from vreid_cli.reports.options import ShowOptions
 from vreid_cli.runtime.options import RuntimeOptions
 from vreid_cli.synthetic.options import DemoOptions
 from vreid_cli.training.options import RECIPE, TrainingOptions
-from vreid_cli.types.options import COMPUTING, FILES, Options, Positive, option, presentation_of
+from vreid_cli.types.options import COMMON, COMPUTING, FILES, Options, Positive, option, presentation_of
 
 PROJECT_FILE = "vreid.toml"
 COMMAND_LINE = "command line"
@@ -45,16 +45,20 @@ _NEEDED = {
     "string_type": "text in quotes",
     "path_type": "a path in quotes",
     "finite_number": "a finite number",
+    "literal_error": "{expected}",
+    "greater_than_equal": "at least {ge}",
+    "greater_than": "more than {gt}",
+    "less_than_equal": "at most {le}",
+    "less_than": "less than {lt}",
+    "too_short": "at least one entry",
 }
 
 
 class RunOptions(Options):
     """``[run]``: the run directory and the seed."""
 
-    run_dir: Path | None = option(
-        None, "The run directory.", metavar="DIR", shown="the run that extract last worked on"
-    )
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = option(0, "Seed of everything random.")
+    run_dir: Path | None = option(None, "The run directory.", metavar="DIR", panel=COMMON)
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = option(0, "Seed of everything random.", panel=COMMON)
 
 
 class ExtractSettings(ExtractionOptions):
@@ -229,16 +233,41 @@ def resolve(layers: Iterable[Layer]) -> Resolved:
     sources: dict[str, str] = {}
     for layer in layers:
         for section, table in layer.values.items():
-            _check_section(section, table, layer.source)
+            _check_table(section, table, layer.source)
             for key, value in table.items():
-                _check_key(section, key, layer.source)
                 merged.setdefault(section, {})[key] = value
                 sources[f"{section}.{key}"] = layer.source
     try:
+        # By way of JSON: strictly read, a TOML list would be no tuple and a TOML text no path.
         settings = Settings.model_validate_json(json.dumps(merged, default=str), strict=True)
     except ValidationError as error:
         raise _explain(error, sources) from None
     return Resolved(settings=settings, sources=sources)
+
+
+def collect_layers(
+    options: Mapping[str, Mapping[str, Any]], *, config: str | None = None, assignments: Iterable[str] = ()
+) -> list[Layer]:
+    """The layers of files and command line, lowest first.
+
+    Args:
+        options: Options given, ``{section: {key: value}}``.
+        config: ``--config``; without it ``./vreid.toml`` is read if it is there.
+        assignments: ``--set`` arguments.
+
+    Raises:
+        ConfigError, UsageError: A file cannot be read, or an assignment is malformed.
+    """
+    layers = []
+    if config is not None:
+        layers.append(read_layer(find_config(config)))
+    elif Path(PROJECT_FILE).is_file():
+        layers.append(read_layer(Path(PROJECT_FILE)))
+    assigned: dict[str, dict[str, Any]] = {}
+    for text in assignments:
+        section, key, value = parse_assignment(text)
+        assigned.setdefault(section, {})[key] = value
+    return [*layers, Layer(ASSIGNMENT, assigned), Layer(COMMAND_LINE, options)]
 
 
 def read_layer(path: Path) -> Layer:
@@ -326,7 +355,7 @@ def _toml_value(value: object) -> str:
     return text.replace("\x7f", "\\u007f")  # the one control character that JSON leaves as it is
 
 
-def _check_section(section: str, table: object, source: str) -> None:
+def _check_table(section: str, table: object, source: str) -> None:
     known = Settings.model_fields
     if section not in known:
         raise _bad_value(source, f"{source}: unknown table or key '{section}'", hint=did_you_mean(section, known))
@@ -335,29 +364,33 @@ def _check_section(section: str, table: object, source: str) -> None:
         raise _bad_value(source, message, hint=f"write [{section}] above its keys")
 
 
-def _check_key(section: str, key: str, source: str) -> None:
-    fields = section_fields(section)
-    if key not in fields:
-        hint = did_you_mean(key, fields)
-        raise _bad_value(source, f"{source}: unknown key '{section}.{key}'", hint=hint)
-
-
 def _explain(error: ValidationError, sources: Mapping[str, str]) -> ConfigError | UsageError:
     """The first thing that is wrong, with the key, the value and what is allowed."""
     problems = error.errors(include_url=False)
-    section, key = str(problems[0]["loc"][0]), str(problems[0]["loc"][1])
+    section, key = map(str, problems[0]["loc"][:2])
     name = f"{section}.{key}"
-    # A union such as "auto" | integer reports each branch that failed; a list that lost its bad entry is "too short".
-    own = [p for p in problems if [str(part) for part in p["loc"][:2]] == [section, key]]
-    own = [p for p in own if p["type"] != "too_short" or len(own) == 1]
-    needed = list(dict.fromkeys(_needed(problem) for problem in own))
-    value = own[0]["input"]
-    choices = [choice for problem in own for choice in _choices(problem)]
-    offer = nearest_name(value, choices) if isinstance(value, str) else None
-    hint = f"did you mean '{offer}'?" if offer else "vreid COMMAND --help tells what it does"
     source = sources.get(name, DEFAULT)
+    if problems[0]["type"] == "extra_forbidden":
+        hint = did_you_mean(key, section_fields(section))
+        return _bad_value(source, f"{source}: unknown key '{name}'", hint=hint)
+    # A union such as "auto" | integer reports each branch that failed; a list that lost its bad entry is "too short".
+    own = [problem for problem in problems if problem["loc"][:2] == (section, key)]
+    own = [problem for problem in own if problem["type"] != "too_short" or len(own) == 1]
+    needed = " or ".join(dict.fromkeys(map(_needed, own)))
+    value = own[0]["input"]
+    names = [name for problem in own for name in re.findall(r"'([^']*)'", problem.get("ctx", {}).get("expected", ""))]
+    offer = nearest_name(value, names) if isinstance(value, str) else None
+    hint = f"did you mean '{offer}'?" if offer else "vreid COMMAND --help tells what it does"
     typed = f" {value}" if source == COMMAND_LINE else f" = {json.dumps(value, ensure_ascii=False, default=str)}"
-    return _bad_value(source, f"{_name_setting(name, source)}{typed}: needs {' or '.join(needed)}", hint=hint)
+    return _bad_value(source, f"{_name_setting(name, source)}{typed}: needs {needed}", hint=hint)
+
+
+def _needed(problem: ErrorDetails) -> str:
+    """What would be right, for one branch that failed."""
+    if problem["type"] == "tuple_type":
+        return f"a list, as in {json.dumps([problem['input']], ensure_ascii=False, default=str)}"
+    words = _NEEDED.get(problem["type"])
+    return words.format(**problem.get("ctx", {})) if words else problem["msg"]
 
 
 def _name_setting(name: str, source: str) -> str:
@@ -365,33 +398,6 @@ def _name_setting(name: str, source: str) -> str:
     if source == COMMAND_LINE:
         return option_names(*name.split("."))[0]
     return f"--set {name}" if source == ASSIGNMENT else f"{source}: {name}"
-
-
-def _needed(problem: ErrorDetails) -> str:
-    """What would be right, for one branch that failed."""
-    context = problem.get("ctx", {})
-    match problem["type"]:
-        case "literal_error":
-            return str(context["expected"])
-        case "greater_than_equal":
-            return f"at least {context['ge']}"
-        case "greater_than":
-            return f"more than {context['gt']}"
-        case "less_than_equal":
-            return f"at most {context['le']}"
-        case "less_than":
-            return f"less than {context['lt']}"
-        case "too_short":
-            return "at least one entry"
-        case "tuple_type":
-            return f"a list, as in {json.dumps([problem['input']], ensure_ascii=False, default=str)}"
-        case kind:
-            return _NEEDED.get(kind, problem["msg"])
-
-
-def _choices(problem: ErrorDetails) -> list[str]:
-    """The names that a choice offers."""
-    return re.findall(r"'([^']*)'", problem["ctx"]["expected"]) if problem["type"] == "literal_error" else []
 
 
 def _bad_value(source: str, message: str, *, hint: str) -> ConfigError | UsageError:

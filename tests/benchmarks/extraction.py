@@ -34,8 +34,8 @@ from vreid_cli.models.weights import LoadedNetwork, load_network
 from vreid_cli.runtime.devices import exact_float32
 from vreid_cli.store.runs import RunDirectory
 from vreid_cli.types.images import ImageRecord
-from vreid_cli.workflows.extract import FREE_SETTINGS, extract
-from vreid_cli.workflows.session import settle
+from vreid_cli.workflows.extract import choose_run, extract
+from vreid_cli.workflows.session import resolve_session
 
 CPU = torch.device("cpu")
 BATCH = 8
@@ -74,7 +74,7 @@ class Bench:
             "extract": {"backend": backend},
         }
         self.opening.clear()
-        report = extract(settle([Layer("benchmark", values)], command=(), use_latest=False, free=FREE_SETTINGS))
+        report = extract(resolve_session([Layer("benchmark", values)], choose_run=choose_run))
         return report.seconds - sum(self.opening), RunDirectory(run)
 
     def dataset(self, loaded: LoadedNetwork, count: int) -> ImageDataset:

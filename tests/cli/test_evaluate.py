@@ -1,9 +1,10 @@
-"""What ``vreid evaluate`` says beside the means, from the command line."""
+"""``vreid evaluate``: its tables, its JSON, and what it writes."""
 
 from __future__ import annotations
 
 import csv
 import importlib.util
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,10 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from tiny import Vreid
+from tiny import EXTRACT, Vreid, draw, draw_tracks, judge
+
+import vreid_cli.workflows.evaluate as evaluate_module
+from vreid_cli.errors import StoreError
 
 
 @pytest.fixture
@@ -183,3 +187,111 @@ def test_what_is_doubtful_about_one_run_of_several_names_its_files(vreid: Vreid,
     vreid("evaluate", ranked, "runs/random", "--plot", "plot.svg")
     names = {text for text in re.findall(r"<!-- (.*?) -->", Path("plot.svg").read_text()) if "minMED" in text}
     assert len({name.partition(" (equal")[0] for name in names}) == 2
+
+
+@pytest.mark.usefixtures("ready")
+def test_the_table_says_by_which_rules_it_was_counted(vreid: Vreid) -> None:
+    vreid("rank", "--metric", "minMED,meanMCD50")
+    told = " ".join(vreid("evaluate", "--ap", "trapezoid", "--ranks", "1,3").split())
+    for words in (
+        *("dataset tracks", "task t2t", "track unit passage", "definition paper", "weights tiny.safetensors"),
+        *("AP rule trapezoid", "--same-camera drop", "scores in %", "rank-3", "4/4", "minMED", "meanMCD50"),
+    ):
+        assert words in told
+    assert "--same-camera keep" in " ".join(vreid("evaluate", "--same-camera", "keep").split())
+
+
+def test_evaluate_prints_and_keeps_the_object_of_the_contract(vreid: Vreid, ready: Path) -> None:
+    vreid("rank")
+    report = vreid.json("evaluate", "--ranks", "5", "--ranks", "1,500")
+    result = report["results"][0]
+    assert result.items() >= {
+        "dataset": "tracks", "task": "t2t", "metric": "meanMCD50", "definition": "paper", "track_unit": "passage",
+        "ap_rule": "rectangle", "same_camera": "drop", "valid_queries": 4, "total_queries": 4,
+        "positives": 4, "junk": 2,
+    }.items()  # fmt: skip
+    assert list(result["cmc"]) == ["1", "5", "500"]
+    assert 0 < result["mAP"] <= 1
+    assert 0 < result["mINP"] <= 1
+    kept = json.loads((ready / "evaluations" / "t2t-meanMCD50.json").read_text())
+    assert kept == {"schema": 1, "results": [result]}
+
+
+@pytest.mark.parametrize("same_camera", ["drop", "keep"])
+@pytest.mark.parametrize("ap", ["rectangle", "trapezoid"])
+@pytest.mark.usefixtures("ready")
+def test_json_and_parquet_of_one_ranking_are_worth_the_same(vreid: Vreid, same_camera: str, ap: str) -> None:
+    vreid("rank", "-o", "r.json")
+    vreid("rank", "-o", "r.parquet")
+    results = vreid.json("evaluate", "r.json", "r.parquet", "--same-camera", same_camera, "--ap", ap)["results"]
+    first, second = ({**result, "ranking": None} for result in results)
+    assert first == second
+
+
+@pytest.mark.usefixtures("ready")
+def test_a_folder_stands_for_its_rankings_and_twins_are_told_apart_by_file(vreid: Vreid) -> None:
+    vreid("rank", "-o", "out/a.json")
+    vreid("rank", "-o", "out/b.parquet")
+    assert list(judge(vreid.json("evaluate", "out")["results"])) == ["a.json", "b.parquet"]
+    told = vreid("evaluate", "out")
+    assert "out/a.json" in told
+    assert "out/b.parquet" in told
+
+
+def test_a_run_that_cannot_be_written_to_can_still_be_evaluated(
+    vreid: Vreid, ready: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vreid("rank")
+
+    def refuse(path: Path, value: object) -> None:
+        raise StoreError(f"{path} cannot be written: Permission denied")
+
+    monkeypatch.setattr(evaluate_module, "write_json", refuse)
+    report = vreid.json("evaluate")
+    assert len(report["results"]) == 1
+    assert report["warnings"] == [f"{ready}/evaluations/t2t-meanMCD50.json cannot be written: Permission denied"]
+
+
+def test_without_labels_there_are_lists_but_no_scores(vreid: Vreid, weights: Path) -> None:
+    draw_tracks(Path("data"), {"query/red car": 2, "query/van": 1, "gallery/a": 2, "gallery/b": 1})
+    vreid(*EXTRACT, "--data-dir", "data", "--weights", weights)
+    vreid("rank", "--top-k", "1")
+    report = vreid.json("evaluate")
+    result = report["results"][0]
+    assert (result["mAP"], result["mINP"], result["valid_queries"], result["total_queries"]) == (None, None, 0, 2)
+    assert result["coverage"] == "top-k"
+    assert any("unlabelled" in warning and "--label-pattern" in warning for warning in report["warnings"])
+    told = vreid("show")
+    assert "red car" in told
+    assert "same vehicle" not in told
+    assert "only the 1 nearest listed" in told
+    vreid("show", "-o", "sheet.png")
+    error = vreid.error("rank", "--track-unit", "camera", "-o", "r.json")
+    assert "track unit 'camera' is undefined" in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("nowhere.json",), 1, "nowhere.json"),
+        (("nowhere.parquet",), 1, "there is no ranking nowhere.parquet"),
+        (("nowhere.txt",), 1, "nowhere.txt is no ranking that is known"),
+        (("--ap", "square"), 2, "--ap square: needs 'rectangle' or 'trapezoid'"),
+        (("--ranks", "1,x"), 2, "--ranks x: needs a whole number"),
+        (("--ranks", "0"), 2, "--ranks 0: needs at least 1"),
+        (("--ranks", ""), 2, "--ranks '' names nothing"),
+        (("--same-camera", "leave"), 2, "--same-camera leave: needs 'drop' or 'keep'"),
+        ((), 1, "there are no rankings in runs/tracks-resnet18-tiny"),
+    ],
+)
+@pytest.mark.usefixtures("ready")
+def test_evaluate_refuses(vreid: Vreid, arguments: tuple[str, ...], code: int, message: str) -> None:
+    assert message in vreid.json("evaluate", *arguments, code=code)["error"]["message"]
+
+
+def test_a_single_image_is_a_track_of_its_own(vreid: Vreid, weights: Path) -> None:
+    draw(Path("data/query/0001_c001/a.jpg"), hue=1)
+    draw(Path("data/gallery/0001_c002/a.jpg"), hue=1)
+    vreid(*EXTRACT, "--data-dir", "data", "--weights", weights)
+    vreid("rank")
+    assert vreid.json("evaluate")["results"][0]["mAP"] == 1

@@ -279,7 +279,7 @@ def test_no_line_is_wider_than_the_terminal(
     vreid("rank", "--metric", "all")
     vreid("rank", "--definition", "released", "--cameras", "other", "--rerank")
     vreid("evaluate")
-    monkeypatch.setattr("vreid_cli.cli.execute._WIDTH_OF_NO_TERMINAL", width)
+    monkeypatch.setattr("vreid_cli.cli.output._WIDTH_OF_NO_TERMINAL", width)
     table = [line for line in vreid("info", ready).splitlines() if "t2t-" in line and "vreid" not in line]
     assert len(table) >= 12
     assert max(map(len, (line.rstrip() for line in table))) <= width

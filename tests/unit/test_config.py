@@ -17,6 +17,7 @@ from vreid_cli.config import (
     DEFAULT,
     Layer,
     Settings,
+    collect_layers,
     find_config,
     list_presets,
     parse_assignment,
@@ -27,7 +28,6 @@ from vreid_cli.config import (
 from vreid_cli.errors import ConfigError, UsageError, VreidError
 from vreid_cli.models.backbones import BACKBONES
 from vreid_cli.ranking.metrics import IMAGE_METRICS, TRACK_METRICS, parse_metrics
-from vreid_cli.workflows.session import collect_layers
 
 ROOT = Path(__file__).resolve().parents[2]
 

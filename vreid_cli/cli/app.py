@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, NoReturn
 
 import typer
@@ -11,19 +11,52 @@ from typer.exceptions import TyperException
 
 from vreid_cli import __version__
 from vreid_cli.cli import demo, evaluate, export, extract, info, rank, show, train
+from vreid_cli.cli.command import Command
+from vreid_cli.cli.output import print_json
 from vreid_cli.errors import VreidError
 
 _INTERRUPTED = 130
 
-app = typer.Typer(
-    name="vreid",
-    help="Find a vehicle again: rank the tracks of other cameras by distances in the latent space of a CNN.",
-    epilog="First time? Try `vreid demo`, or: vreid extract, then vreid rank, vreid evaluate, vreid show.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+COMMANDS = {
+    "extract": extract.COMMAND,
+    "rank": rank.COMMAND,
+    "evaluate": evaluate.COMMAND,
+    "show": show.COMMAND,
+    "train": train.COMMAND,
+    "info": info.COMMAND,
+    "demo": demo.COMMAND,
+}
+EXPORTS = {"features": export.FEATURES, "model": export.MODEL}
+
+_HELP = "Find a vehicle again: rank the tracks of other cameras by distances in the latent space of a CNN."
+_EXPORT_HELP = "Write what a run holds in forms that other programs read."
+
+
+def make_app(words: Collection[str]) -> typer.Typer:
+    """The program, with the options of those commands that are named among the words of the command line.
+
+    Only they can be run. The list of all commands needs no options, and is quicker without.
+    """
+    app = typer.Typer(
+        name="vreid",
+        epilog="First time? Try `vreid demo`, or: vreid extract, then vreid rank, vreid evaluate, vreid show.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback(help=_HELP)(_root)
+    _add(app, COMMANDS, words)
+    exports = typer.Typer(epilog="Example: vreid export features --format npz", no_args_is_help=True)
+    exports.callback(help=_EXPORT_HELP)(lambda: None)
+    _add(exports, EXPORTS, words)
+    app.add_typer(exports, name="export")
+    return app
+
+
+def _add(app: typer.Typer, commands: Mapping[str, Command], words: Collection[str]) -> None:
+    for name, command in commands.items():
+        app.command(name=name, help=command.help)(command.function(with_options=name in words))
 
 
 def _print_version(wanted: bool) -> None:
@@ -32,35 +65,24 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Find a vehicle again: rank the tracks of other cameras by distances in the latent space of a CNN."""
-
-
-app.command(name="extract")(extract.command)
-app.command(name="rank")(rank.command)
-app.command(name="evaluate")(evaluate.command)
-app.command(name="show")(show.command)
-app.command(name="train")(train.command)
-app.command(name="info")(info.command)
-app.command(name="demo")(demo.command)
-app.add_typer(export.app, name="export")
+    pass
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command.
 
     Returns:
-        The exit code: 0 done, 1 an error that the user can mend, 2 wrong usage, 130 interrupted.
+        The exit code: 0 done, 1 an error that the user can fix, 2 wrong usage, 130 interrupted.
     """
     as_json = "--json" in arguments
     try:
         # Not standalone: usage errors then reach us, and an interruption comes back as its exit code.
-        result = app(list(arguments), prog_name="vreid", standalone_mode=False)
+        result = make_app(arguments)(list(arguments), prog_name="vreid", standalone_mode=False)
     except VreidError as error:
         _say(error.message, hint=error.hint, file=error.file, as_json=as_json)
         return error.exit_code
@@ -81,9 +103,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _say(message: str, *, hint: str | None, file: str | None, as_json: bool) -> None:
     if as_json:
-        from vreid_cli.cli.execute import print_json
-
-        print_json({"schema": 1, "error": {"message": message, "hint": hint, "file": file}})
+        print_json({"error": {"message": message, "hint": hint, "file": file}})
     print(f"error: {message}", file=sys.stderr)
     if hint:
         print(f"hint:  {hint}", file=sys.stderr)

@@ -2,43 +2,14 @@
 
 from __future__ import annotations
 
-import functools
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from vreid_cli.cli.execute import execute
-from vreid_cli.cli.options import Common, Device, Options, with_common
+from vreid_cli.cli.command import Command
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from vreid_cli.workflows.demo import DemoReport
-
-
-@functools.partial(with_common, default_run="runs/demo")
-def command(
-    common: Common,
-    epochs: Annotated[
-        int | None, typer.Option("--epochs", metavar="N", min=1, help="How often training sees every image. \\[10]")
-    ] = None,
-    device: Device = None,
-) -> None:
-    """Do the whole job on a small set that is drawn here and now, with no download.
-
-    Draws vehicles as several cameras see them, trains ResNet18 on some of
-    them, and then extracts, ranks, scores and shows the others, with the very
-    commands that you would use. It takes about two minutes on two cores, and
-    all of it goes to runs/demo.
-
-    Examples:
-      vreid demo
-      vreid demo --seed 7 --run-dir runs/demo-7
-    """
-    from vreid_cli.workflows.demo import demo
-
-    options: Options = {"demo": {"epochs": epochs}, "runtime": {"device": device}}
-    execute(common, options, workflow=demo, render=_render, extra_json=_results, use_latest=False)
 
 
 def _results(report: DemoReport) -> dict[str, object]:
@@ -50,11 +21,11 @@ def _render(report: DemoReport, console: Console) -> None:
     from vreid_cli.reports.tables import evaluation_table
 
     assert report.evaluation is not None
-    assert report.drawn is not None
+    assert report.data is not None
     console.print(evaluation_table([result.to_json() for result in report.evaluation.results]))
     run = report.run_dir
     written = {
-        "data": f"{report.drawn.train_images + report.drawn.test_images:,} drawn images, in VeRi's layout",
+        "data": f"{report.data.train_images + report.data.test_images:,} synthetic images, in VeRi's layout",
         "checkpoints": "the trained ResNet18",
         "features": "latent representations of the images that it has not seen",
         "rankings": "a ranking for each metric",
@@ -71,3 +42,24 @@ def _render(report: DemoReport, console: Console) -> None:
         f"vreid evaluate --run-dir {run} --same-camera keep",
     ):
         console.print(f"  {line}", highlight=False, soft_wrap=True)
+
+
+COMMAND = Command(
+    help="""Do the whole job on a small set that it renders itself, with no download.
+
+    Renders vehicles as several cameras see them, trains ResNet18 on some of
+    them, and then extracts, ranks, scores and shows the others, with the very
+    commands that you would use. It takes about two minutes on two cores, and
+    all of it goes to runs/demo.
+
+    Examples:
+      vreid demo
+      vreid demo --seed 7 --run-dir runs/demo-7
+    """,
+    settings={"demo": ("epochs",), "runtime": ("device",)},
+    workflow="vreid_cli.workflows.demo:demo",
+    choose_run="vreid_cli.workflows.demo:choose_run",
+    default_run="runs/demo",
+    render=_render,
+    to_json=_results,
+)

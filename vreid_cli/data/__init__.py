@@ -1,1 +1,1 @@
-"""Data sets: readers of each layout, decoding of images, and the drawn set."""
+"""Data sets: the table of layouts, a reader for each, and the decoding of images."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from vreid_cli.data.layouts import LAYOUTS
 from vreid_cli.types.images import Split
 from vreid_cli.types.options import DATA, Choice, Options, Positive, option
 
+#: A split; VeRi calls its gallery "test".
+SplitName = Annotated[Split, BeforeValidator(lambda name: "gallery" if name == "test" else name)]
 DatasetName = Annotated[str, Choice(LAYOUTS)]
 
 _SUBSETS = "; ".join(f"{', '.join(map(str, one.subsets))} of {one.name}" for one in LAYOUTS.values() if one.subsets)
@@ -50,7 +52,7 @@ class DataOptions(Options):
         panel=DATA,
         shown="the only one",
     )
-    splits: Annotated[tuple[Split, ...], Field(min_length=1)] = option(
+    splits: Annotated[tuple[SplitName, ...], Field(min_length=1)] = option(
         ("query", "gallery"), "What to extract.", flag="--split", panel=DATA
     )
     label_pattern: str | None = option(

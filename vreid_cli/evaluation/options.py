@@ -22,7 +22,7 @@ class EvaluationOptions(Options):
         "Average precision as the mean precision at the positives (as the paper's code), or by Market-1501's "
         "rule (as VeRi's own script).",
     )
-    ranks: Annotated[tuple[Positive, ...], Field(min_length=1)] = option((1, 5, 10, 20), "Ranks for CMC.", metavar="K")
+    ranks: Annotated[tuple[Positive, ...], Field(min_length=1)] = option((1, 5, 10, 20), "Ranks for CMC.")
     without_positive: WithoutPositive = option(
         "skip", "Leave out queries that have no positive, or count them with a score of 0."
     )

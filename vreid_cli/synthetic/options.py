@@ -8,12 +8,21 @@ from pydantic import Field
 
 from vreid_cli.types.options import Options, Positive, option
 
+#: VeRi's names have four digits for a vehicle, and half of the numbers are for each split.
+_Vehicles = Annotated[int, Field(ge=2, le=4999)]
 
-class DemoOptions(Options):
+
+class SyntheticOptions(Options):
+    """How much is rendered."""
+
+    train_vehicles: _Vehicles = option(64, "Vehicles to train on.")
+    test_vehicles: _Vehicles = option(20, "Vehicles to rank; none of them is among the others.")
+    cameras: Annotated[int, Field(ge=2, le=999)] = option(4, "Cameras, each with its own view, light and background.")
+    # A longer passage would run into the vehicle's next one before the same camera.
+    images_per_track: Annotated[int, Field(ge=1, le=100)] = option(3, "Images of a passage; some have one fewer.")
+
+
+class DemoOptions(SyntheticOptions):
     """``[demo]``: the size of the synthetic set and of the training."""
 
-    train_vehicles: Annotated[int, Field(ge=2)] = option(64, "Vehicles to train on.")
-    test_vehicles: Annotated[int, Field(ge=2)] = option(20, "Vehicles to rank.")
-    cameras: Annotated[int, Field(ge=2, le=20)] = option(4, "Cameras that see each vehicle.")
-    images_per_track: Annotated[int, Field(ge=1, le=10)] = option(3, "Images of a vehicle by a camera.")
     epochs: Positive = option(10, "How often training sees every image.")

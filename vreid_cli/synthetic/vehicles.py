@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vreid_cli.synthetic.bodies import BODY_TYPES, Body, BodyType, make_body
 from vreid_cli.synthetic.colours import DARK, GLASS, PAINTS, Colour, near
+from vreid_cli.synthetic.geometry import Patch, PatchGroup, Solid
 from vreid_cli.synthetic.marks import MARKS
-from vreid_cli.synthetic.shapes import BODIES, Body, Form, Part, Patch, Solid, make_form
 
-#: Vehicles of one paint and body that are drawn one after the other.
+#: Vehicles of one paint and body that come one after the other.
 _ALIKE = 3
 _MARKS_PER_VEHICLE = (3, 5)
 _RUBBER: Colour = (0.07, 0.07, 0.075)
@@ -33,39 +34,39 @@ class Vehicle:
     vehicle_id: str
     colour_id: int
     type_id: int
-    parts: tuple[Part, ...]
+    groups: tuple[PatchGroup, ...]
 
 
-def _wheels(form: Form, rim: Colour) -> list[Patch]:
+def _wheels(body: Body, rim: Colour) -> list[Patch]:
     """Arches, tyres, rims and hubs on both sides; the treads, seen from the front, are :func:`_treads`."""
-    radius, patches = form.body.radius, []
+    radius, patches = body.kind.radius, []
     turn = np.linspace(0, 2 * np.pi, 22, endpoint=False)
-    for axle in form.body.wheels:
+    for axle in body.kind.wheels:
         for size, colour in ((1.16, DARK), (1.0, _RUBBER), (0.64, rim), (0.2, DARK)):
             disc = [(axle + radius * size * float(np.cos(a)), radius * (1 + size * float(np.sin(a)))) for a in turn]
-            patches += form.lower.sides([(x, max(z, 0.0)) for x, z in disc], colour)
+            patches += body.lower.sides([(x, max(z, 0.0)) for x, z in disc], colour)
     return patches
 
 
-def _treads(form: Form) -> Part:
+def _treads(body: Body) -> PatchGroup:
     """What is seen of the tyres below the bumpers, and the dark underside."""
-    half, radius, patches = form.body.half_width, form.body.radius, []
-    for axle in (form.body.wheels[0], form.body.wheels[-1]):
+    half, radius, patches = body.kind.half_width, body.kind.radius, []
+    for axle in (body.kind.wheels[0], body.kind.wheels[-1]):
         for sign, facing in ((1.0, 1.0), (1.0, -1.0), (-1.0, 1.0), (-1.0, -1.0)):
             outer, inner = sign * half, sign * (half - 0.24)
             x = axle + facing * radius * 0.7
             corners = np.array([[x, y, z] for y, z in ((outer, 0), (inner, 0), (inner, radius), (outer, radius))])
             patches.append(Patch(corners, np.array([facing, 0.0, 0.0]), _RUBBER))
-    x0, x1 = min(x for x, _ in form.flank.profile) + 0.2, max(x for x, _ in form.lower.profile) - 0.2
+    x0, x1 = min(x for x, _ in body.flank.profile) + 0.2, max(x for x, _ in body.lower.profile) - 0.2
     # No higher than the nose, or it would show above a sloping bonnet.
-    top = form.lower.profile[1][1]
+    top = body.lower.profile[1][1]
     belly = Solid(((x1, 0.18), (x1, top), (x0, top), (x0, 0.18)), half * 0.86, half * 0.86)
-    return Part(0, belly.centre, (*belly.shell(DARK), *patches))
+    return PatchGroup(0, belly.centre, (*belly.shell(DARK), *patches))
 
 
-def _lights(form: Form, *, wide: bool, grille: Colour) -> list[Patch]:
+def _lights(body: Body, *, wide: bool, grille: Colour) -> list[Patch]:
     """Head lamps, tail lamps, grille, bumpers' lips and plates."""
-    lower, inner = form.lower, 0.5 if wide else 0.66
+    lower, inner = body.lower, 0.5 if wide else 0.66
     lamp, tail, plate = (0.98, 0.97, 0.88), (0.78, 0.06, 0.06), (0.20, 0.34, 0.72)
     patches = [
         lower.across(0, DARK, along=(0.0, 0.4)),
@@ -81,14 +82,14 @@ def _lights(form: Form, *, wide: bool, grille: Colour) -> list[Patch]:
     return patches
 
 
-def _panel_lines(form: Form, paint: Colour) -> list[Patch]:
+def _panel_lines(body: Body, paint: Colour) -> list[Patch]:
     """Door gaps and handles, sill, and a fold along the flank."""
     shade: Colour = (paint[0] * 0.55, paint[1] * 0.55, paint[2] * 0.55)
-    lower, (x0, foot), (x1, _) = form.lower, form.lower.profile[-1], form.lower.profile[0]
-    belt = min(form.lower.profile[3][1], form.lower.profile[4][1])
+    lower, (x0, foot), (x1, _) = body.lower, body.lower.profile[-1], body.lower.profile[0]
+    belt = min(body.lower.profile[3][1], body.lower.profile[4][1])
     patches = lower.sides([(x0, foot), (x1, foot), (x1, foot + 0.08), (x0, foot + 0.08)], DARK)
-    for start, end in (*form.body.windows, (form.body.windows[-1][1], 0.0)):
-        x = form.window((start, end), (0.0, 1.0))[0][0]
+    for start, end in (*body.kind.windows, (body.kind.windows[-1][1], 0.0)):
+        x = body.window((start, end), (0.0, 1.0))[0][0]
         patches += lower.sides([(x - 0.012, foot), (x + 0.012, foot), (x + 0.012, belt), (x - 0.012, belt)], shade)
         handle = [(x - 0.3, belt - 0.14), (x - 0.12, belt - 0.14), (x - 0.12, belt - 0.1), (x - 0.3, belt - 0.1)]
         if end:
@@ -96,63 +97,63 @@ def _panel_lines(form: Form, paint: Colour) -> list[Patch]:
     return patches
 
 
-def _cabin_patches(form: Form, paint: Colour, *, glass: Colour, panel_van: bool) -> list[Patch]:
+def _cabin_patches(body: Body, paint: Colour, *, glass: Colour, panel_van: bool) -> list[Patch]:
     """Roof and pillars in the paint, windows in the glass."""
-    cabin = form.cabin
+    cabin = body.cabin
     patches = cabin.shell(paint)
     patches.append(cabin.across(0, glass, along=(0.06, 0.94), span=(-0.88, 0.88), finish="glass"))
     patches.append(cabin.across(2, glass, along=(0.08, 0.8), span=(-0.84, 0.84), finish="glass"))
-    windows = form.body.windows[:1] if panel_van else form.body.windows
+    windows = body.kind.windows[:1] if panel_van else body.kind.windows
     for start, end in windows:
-        patches += cabin.sides(form.window((start, end), (0.08, 0.86)), glass, glass=True)
+        patches += cabin.sides(body.window((start, end), (0.08, 0.86)), glass, finish="glass")
     return patches
 
 
-def _cargo_part(cargo: Solid, colour: Colour, *, marks: Iterable[Patch]) -> Part:
+def _cargo_group(cargo: Solid, colour: Colour, *, marks: Iterable[Patch]) -> PatchGroup:
     """The box of a truck, with its rear doors."""
     gap: Colour = (colour[0] * 0.6, colour[1] * 0.6, colour[2] * 0.6)
     doors = cargo.across(2, gap, along=(0.05, 0.95), span=(-0.02, 0.02))
-    return Part(1, cargo.centre, (*cargo.shell(colour), doors, *marks))
+    return PatchGroup(1, cargo.centre, (*cargo.shell(colour), doors, *marks))
 
 
-def _bed(form: Form, cover: Colour) -> list[Patch]:
+def _bed(body: Body, cover: Colour) -> list[Patch]:
     """A pickup's open or covered bed, seen from above."""
-    (x0, z), (x1, _) = form.lower.profile[5], form.cabin.profile[3]
-    half = form.body.half_width * 0.84
+    (x0, z), (x1, _) = body.lower.profile[5], body.cabin.profile[3]
+    half = body.kind.half_width * 0.84
     corners = np.array([[x, y, z + 0.005] for x, y in ((x0, -half), (x1, -half), (x1, half), (x0, half))])
     return [Patch(corners, np.array([0.0, 0.0, 1.0]), cover)]
 
 
 def _make_vehicle(
-    vehicle_id: str, body: Body, *, paint_id: int, paint: Colour, marks: Sequence[int], rng: np.random.Generator
+    vehicle_id: str, kind: BodyType, *, paint_id: int, paint: Colour, marks: Sequence[int], rng: np.random.Generator
 ) -> Vehicle:
     """A vehicle of this body and paint with the marks at these positions of :data:`MARKS`."""
     paint = near(paint, 0.03, rng=rng)
-    form = make_form(body, rng)
+    body = make_body(kind, rng)
     rim = _MARK_COLOURS[0] if rng.random() < 0.35 else near((0.55, 0.56, 0.58), 0.25, rng=rng)
     glass = near(GLASS, 0.05, rng=rng)
     added = []
     for position in marks:
         contrasting = [c for c in _MARK_COLOURS if float(np.abs(np.subtract(c, paint)).sum()) > 0.5]
         colour = contrasting[int(rng.integers(len(contrasting)))]
-        added.append(MARKS[position](form, colour, rng=rng))
+        added.append(MARKS[position](body, colour, rng=rng))
     grille = DARK if rng.random() < 0.6 else (0.62, 0.63, 0.65)
-    lower = [*form.lower.shell(paint), *_panel_lines(form, paint)]
+    lower = [*body.lower.shell(paint), *_panel_lines(body, paint)]
     lower += [patch for mark in added for patch in mark.lower]
-    lower += [*_wheels(form, rim), *_lights(form, wide=bool(rng.random() < 0.5), grille=grille)]
-    if body.type_id == 6:
-        lower += _bed(form, near((0.3, 0.3, 0.3), 0.25, rng=rng))
-    panel_van = body.type_id == 3 and bool(rng.random() < 0.5)
-    cabin = _cabin_patches(form, paint, glass=glass, panel_van=panel_van)
+    lower += [*_wheels(body, rim), *_lights(body, wide=bool(rng.random() < 0.5), grille=grille)]
+    if kind.type_id == 6:
+        lower += _bed(body, near((0.3, 0.3, 0.3), 0.25, rng=rng))
+    panel_van = kind.type_id == 3 and bool(rng.random() < 0.5)
+    cabin = _cabin_patches(body, paint, glass=glass, panel_van=panel_van)
     cabin += [patch for mark in added for patch in mark.cabin]
     # The cabin stands on the body, but beside a truck's box.
-    parts = [_treads(form), Part(1, form.lower.centre, tuple(lower))]
-    parts.append(Part(1 if form.cargo else 2, form.cabin.centre, tuple(cabin)))
-    if form.cargo:
+    groups = [_treads(body), PatchGroup(1, body.lower.centre, tuple(lower))]
+    groups.append(PatchGroup(1 if body.cargo else 2, body.cabin.centre, tuple(cabin)))
+    if body.cargo:
         box = near((0.82, 0.82, 0.80), 0.12, rng=rng) if rng.random() < 0.7 else paint
-        parts.append(_cargo_part(form.cargo, box, marks=[patch for mark in added for patch in mark.cargo]))
-    parts += [part for mark in added for part in mark.parts]
-    return Vehicle(vehicle_id, paint_id, body.type_id, tuple(parts))
+        groups.append(_cargo_group(body.cargo, box, marks=[patch for mark in added for patch in mark.cargo]))
+    groups += [group for mark in added for group in mark.groups]
+    return Vehicle(vehicle_id, paint_id, kind.type_id, tuple(groups))
 
 
 def make_vehicles(count: int, first: int, *, key: Sequence[int]) -> list[Vehicle]:
@@ -160,11 +161,11 @@ def make_vehicles(count: int, first: int, *, key: Sequence[int]) -> list[Vehicle
     rng = np.random.default_rng(key)
     vehicles: list[Vehicle] = []
     while len(vehicles) < count:
-        body = BODIES[(len(vehicles) // _ALIKE) % len(BODIES)]
+        kind = BODY_TYPES[(len(vehicles) // _ALIKE) % len(BODY_TYPES)]
         paint_id, paint = PAINTS[int(rng.integers(len(PAINTS)))]
         for _ in range(min(_ALIKE, count - len(vehicles))):
             number = int(rng.integers(_MARKS_PER_VEHICLE[0], _MARKS_PER_VEHICLE[1] + 1))
             marks = sorted(rng.choice(len(MARKS), size=number, replace=False).tolist())
             name = f"{first + len(vehicles):04d}"
-            vehicles.append(_make_vehicle(name, body, paint_id=paint_id, paint=paint, marks=marks, rng=rng.spawn(1)[0]))
+            vehicles.append(_make_vehicle(name, kind, paint_id=paint_id, paint=paint, marks=marks, rng=rng.spawn(1)[0]))
     return vehicles

@@ -44,7 +44,7 @@ class Choice:
 
 
 #: Help panels of the command line.
-DATA, NETWORK, FILES, COMPUTING = "Data", "Network", "Files", "Computing"
+DATA, NETWORK, FILES, COMPUTING, COMMON = "Data", "Network", "Files", "Computing", "Every command"
 
 
 class Options(BaseModel):

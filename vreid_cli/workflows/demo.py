@@ -1,4 +1,4 @@
-"""``vreid demo``: the whole job on a small set that it draws itself.
+"""``vreid demo``: the whole job on a small set that it renders itself.
 
 The only workflow that calls others: what it runs after training is what a person would run.
 """
@@ -27,7 +27,7 @@ from vreid_cli.runtime.progress import log
 from vreid_cli.runtime.workers import choose_workers
 from vreid_cli.store.rankings import ParquetRanking
 from vreid_cli.store.runs import RUNS_FOLDER, RunDirectory
-from vreid_cli.synthetic import DrawnSet, DrawnSize, draw_veri
+from vreid_cli.synthetic.veri_set import SyntheticSet, render_veri
 from vreid_cli.training.distributed import LocalExecutor
 from vreid_cli.training.images import read_images
 from vreid_cli.training.options import TrainingOptions
@@ -37,7 +37,7 @@ from vreid_cli.training.vehicles import number_vehicles
 from vreid_cli.workflows.evaluate import EvaluateReport, evaluate
 from vreid_cli.workflows.extract import extract
 from vreid_cli.workflows.rank import rank
-from vreid_cli.workflows.session import Report, Session
+from vreid_cli.workflows.session import Report, RunChoice, Session
 from vreid_cli.workflows.show import show
 
 ARCHITECTURE = "resnet18"
@@ -67,22 +67,27 @@ class DemoReport(Report):
     """What the demo did.
 
     Attributes:
-        run_dir: The run, which holds the drawn images too.
-        drawn: What was drawn.
+        run_dir: The run, which holds the synthetic images too.
+        data: The synthetic set.
         evaluation: Scores on vehicles that were not trained on.
         sheet: The contact sheet.
         seconds: How long it all took.
     """
 
     run_dir: Path = Path()
-    drawn: DrawnSet | None = None
+    data: SyntheticSet | None = None
     evaluation: EvaluateReport | None = None
     sheet: Path = Path()
     seconds: float = 0.0
 
 
+def choose_run(_: Settings) -> RunChoice:
+    """A run of its own; nothing is taken from an earlier demo in its folder."""
+    return RunChoice(use_latest=False, take_settings=False)
+
+
 def demo(session: Session) -> DemoReport:
-    """Draw, train, extract, rank, evaluate and show.
+    """Render, train, extract, rank, evaluate and show.
 
     Raises:
         StoreError: The folder holds something that no demo made.
@@ -92,24 +97,23 @@ def demo(session: Session) -> DemoReport:
     run = RunDirectory(settings.run.run_dir or RUNS_FOLDER / "demo")
     _make_room(run, settings)
     chosen = settings.demo
-    log.info("1/5  drawing vehicles seen by %d cameras", chosen.cameras)
-    size = DrawnSize(chosen.train_vehicles, chosen.test_vehicles, chosen.cameras, chosen.images_per_track)
-    drawn = draw_veri(run.path / "data", size, seed=settings.run.seed)
-    log.info("2/5  training %s from nothing on %d images", ARCHITECTURE, drawn.train_images)
-    weights = train_on_drawn(drawn.root, run.path / "checkpoints" / "last.safetensors", settings)
-    steps = _Steps(run, drawn.root, weights, session)
+    log.info("1/5  rendering vehicles seen by %d cameras", chosen.cameras)
+    data = render_veri(run.path / "data", chosen, seed=settings.run.seed)
+    log.info("2/5  training %s from nothing on %d images", ARCHITECTURE, data.train_images)
+    weights = train_network(data.root, run.path / "checkpoints" / "last.safetensors", settings)
+    steps = _Steps(run, data.root, weights, session)
     log.info("3/5  extracting the features of %d vehicles that it has not seen", chosen.test_vehicles)
     extract(steps.session())
     log.info("4/5  ranking by every metric, and scoring")
     rank(steps.session({"rank": {"metric": ["all"]}}))
     evaluation = evaluate(steps.session())
-    log.info("5/5  drawing a contact sheet")
+    log.info("5/5  making a contact sheet")
     sheet = run.reports / "nearest.png"
     show(steps.session({"show": {"output": str(sheet), "queries": _spread_queries(run), "top": 4}}))
     return DemoReport(
         outputs=(str(run.path),),
         run_dir=run.path,
-        drawn=drawn,
+        data=data,
         evaluation=evaluation,
         sheet=sheet,
         seconds=time.monotonic() - started,
@@ -144,11 +148,11 @@ class _Steps:
         return Session(resolved, self.run, self.parent.command)
 
 
-def train_on_drawn(data_dir: Path, checkpoint: Path, settings: Settings) -> Path:
-    """Train on the drawn training vehicles and save the last state of the network.
+def train_network(data_dir: Path, checkpoint: Path, settings: Settings) -> Path:
+    """Train on the synthetic training vehicles and save the last state of the network.
 
     Args:
-        data_dir: The drawn set.
+        data_dir: The synthetic set.
         checkpoint: Where the network goes.
         settings: Seed, device and epochs.
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vreid_cli.config import Settings
 from vreid_cli.data.layouts import LAYOUTS
 from vreid_cli.errors import DataError, StoreError
 from vreid_cli.evaluation.assess import Assessment, Rules, assess
@@ -28,7 +29,7 @@ from vreid_cli.store.query_scores import check_table_path, write_query_scores
 from vreid_cli.store.runs import RunDirectory, owning_run, rankings_in
 from vreid_cli.types.features import MEANINGLESS
 from vreid_cli.types.rankings import RankingFacts
-from vreid_cli.workflows.session import Report, Session, read_info
+from vreid_cli.workflows.session import Report, RunChoice, Session, read_info
 
 #: How far the CMC curve of a plot goes.
 PLOTTED_RANKS = 50
@@ -247,6 +248,13 @@ class EvaluateReport(Report):
     comparisons: tuple[ComparedRanking, ...] = ()
     trials: tuple[TrialScores, ...] = ()
     metrics: tuple[str, ...] = ()
+
+
+def choose_run(settings: Settings) -> RunChoice:
+    """The run whose rankings are scored; none where rankings are named."""
+    named = bool(settings.evaluate.rankings)
+    # Parquet holds its labels; only those of the paper's JSON are read from names.
+    return RunChoice(use_latest=not named, free=("data.label_pattern",) if named else ())
 
 
 def evaluate(session: Session) -> EvaluateReport:

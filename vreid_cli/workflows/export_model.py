@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vreid_cli import __version__
+from vreid_cli.config import Settings
 from vreid_cli.errors import StoreError, UsageError
 from vreid_cli.models.onnx import require_onnx, write_onnx
 from vreid_cli.models.weights import LoadedNetwork, load_network
@@ -20,7 +21,7 @@ from vreid_cli.workflows.network import (
     say_what_was_loaded,
     weights_name,
 )
-from vreid_cli.workflows.session import Report, Session
+from vreid_cli.workflows.session import Report, RunChoice, Session
 
 _ENDING = ".onnx"
 
@@ -46,6 +47,11 @@ class ModelReport(Report):
     width: int = 0
     parity: Mapping[int, float] = field(default_factory=dict)
     seconds: float = 0.0
+
+
+def choose_run(settings: Settings) -> RunChoice:
+    """The run whose network is written; weights that are named need none."""
+    return RunChoice(use_latest=settings.model.weights is None)
 
 
 def export_model(session: Session) -> ModelReport:

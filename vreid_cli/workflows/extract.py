@@ -33,20 +33,10 @@ from vreid_cli.workflows.network import (
     settle_architecture,
     weights_name,
 )
-from vreid_cli.workflows.session import Report, Session, read_info
+from vreid_cli.workflows.session import Report, RunChoice, Session, read_info
 
 #: What the transform is called by besides where the device decodes: other pixels make other features.
 DEVICE_DECODING = "-nvjpeg"
-
-#: Settings that extract may change on an existing run: the data may have moved, and identity is checked anew.
-FREE_SETTINGS = (
-    "data.data_dir",
-    "data.query_dir",
-    "data.gallery_dir",
-    "data.label_pattern",
-    "model.arch",
-    "model.weights",
-)
 
 
 @dataclass(frozen=True)
@@ -64,6 +54,16 @@ class ExtractReport(Report):
     splits: Mapping[Split, SplitSummary] | None = None
     seconds: float = 0.0
     next_command: str = "vreid rank"
+
+
+def choose_run(settings: Settings) -> RunChoice:
+    """A run of its own. The data of one that is there may have moved, and its identity is checked by itself."""
+    folders = ("data.data_dir", "data.query_dir", "data.gallery_dir")
+    free = (*folders, "data.label_pattern", "model.arch", "model.weights")
+    # Features that are made again may be those of another data set.
+    return RunChoice(
+        use_latest=False, free=(*free, "data.dataset", "data.subset") if settings.extract.restart else free
+    )
 
 
 def extract(session: Session) -> ExtractReport:

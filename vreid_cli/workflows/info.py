@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import shlex
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from vreid_cli.config import Layer, resolve
+from vreid_cli.config import Settings
 from vreid_cli.data.layouts import LAYOUTS
 from vreid_cli.data.options import DataOptions
 from vreid_cli.errors import StoreError, VreidError
@@ -20,9 +20,9 @@ from vreid_cli.runtime.files import read_json_object
 from vreid_cli.store.feature_files import open_ranking
 from vreid_cli.store.metadata import read_metadata
 from vreid_cli.store.rankings import facts_to_dict
-from vreid_cli.store.runs import HistoryEntry, RunDirectory, latest_run, rankings_in
+from vreid_cli.store.runs import HistoryEntry, RunDirectory, rankings_in
 from vreid_cli.types.rankings import RankingFacts
-from vreid_cli.workflows.session import Report, Session
+from vreid_cli.workflows.session import Report, RunChoice, Session
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -44,11 +44,9 @@ class InfoReport(Report):
     run: RunOverview
 
 
-def settle_info(layers: Sequence[Layer], *, command: Sequence[str]) -> Session:
-    """The run that is meant. Nothing is taken from it: it may be damaged."""
-    resolved = resolve(layers)
-    named = resolved.settings.run.run_dir
-    return Session(resolved, RunDirectory(named) if named is not None else latest_run(), tuple(command))
+def choose_run(_: Settings) -> RunChoice:
+    """The run that is meant. Nothing is taken from it: it may be damaged, and is told as it is."""
+    return RunChoice(take_settings=False)
 
 
 def info(session: Session) -> InfoReport:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Protocol
 
-from vreid_cli.config import RankSettings
+from vreid_cli.config import RankSettings, Settings
 from vreid_cli.errors import DataError, StoreError, UsageError
 from vreid_cli.ranking.metrics import Metric, parse_metrics
 from vreid_cli.ranking.rank import RankingOptions, RankingPlan
@@ -23,7 +23,7 @@ from vreid_cli.types.features import MEANINGLESS, FeatureSet
 from vreid_cli.types.images import Split
 from vreid_cli.types.rankings import RankingBlock, RankingFacts
 from vreid_cli.types.tracks import Items
-from vreid_cli.workflows.session import DRAWN_DATASET, Report, Session
+from vreid_cli.workflows.session import DRAWN_DATASET, Report, RunChoice, Session
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,13 @@ class RankReport(Report):
 
 class _Writer(Protocol):
     def append(self, block: RankingBlock) -> None: ...
+
+
+def choose_run(settings: Settings) -> RunChoice:
+    """The run whose features are ranked; none where both sides come from elsewhere."""
+    elsewhere = [path is not None for path in (settings.rank.query_features, settings.rank.gallery_features)]
+    # Labels of a run's features were read by extract; only those of features from elsewhere are read here.
+    return RunChoice(use_latest=not all(elsewhere), free=("data.label_pattern",) if any(elsewhere) else ())
 
 
 def rank(session: Session) -> RankReport:

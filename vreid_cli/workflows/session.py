@@ -1,23 +1,17 @@
-"""From layers of settings to settled ones: which run is meant, and what it already says."""
+"""From layers of settings to a session: which run a command works on, and what that run already says."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from vreid_cli import __version__
 from vreid_cli.config import (
-    ASSIGNMENT,
-    COMMAND_LINE,
-    PROJECT_FILE,
     Layer,
     Resolved,
     Settings,
-    find_config,
-    parse_assignment,
-    read_layer,
     resolve,
 )
 from vreid_cli.errors import StoreError
@@ -129,53 +123,45 @@ class Session:
             log.debug("%s: the history cannot be written: %s", self.run.path, error.strerror)
 
 
-def collect_layers(
-    overrides: dict[str, dict[str, Any]], *, config: str | None = None, assignments: Sequence[str] = ()
-) -> list[Layer]:
-    """The layers of files and command line, lowest first.
+@dataclass(frozen=True)
+class RunChoice:
+    """Which run a command works on, and what it takes from it.
 
-    Args:
-        overrides: Options given, ``{section: {key: value}}``.
-        config: ``--config``; without it ``./vreid.toml`` is read if it is there.
-        assignments: ``--set`` arguments.
-
-    Raises:
-        ConfigError, UsageError: A file cannot be read, or an assignment is malformed.
-    """
-    layers = []
-    if config is not None:
-        layers.append(read_layer(find_config(config)))
-    elif Path(PROJECT_FILE).is_file():
-        layers.append(read_layer(Path(PROJECT_FILE)))
-    assigned: dict[str, dict[str, Any]] = {}
-    for text in assignments:
-        section, key, value = parse_assignment(text)
-        assigned.setdefault(section, {})[key] = value
-    return [*layers, Layer(ASSIGNMENT, assigned), Layer(COMMAND_LINE, overrides)]
-
-
-def settle(layers: Sequence[Layer], *, command: Sequence[str], use_latest: bool, free: Sequence[str] = ()) -> Session:
-    """Settle the settings of a command that works on a run.
-
-    Args:
-        layers: As :func:`collect_layers` gives them.
-        command: The command as it was typed.
+    Attributes:
         use_latest: Without ``--run-dir``, take the run that ``runs/latest`` names.
+        take_settings: Take what ``run.json`` says as settings.
         free: Settings that may differ from those of the run.
+    """
+
+    use_latest: bool = True
+    take_settings: bool = True
+    free: tuple[str, ...] = ()
+
+
+def resolve_session(
+    layers: Sequence[Layer], *, command: Sequence[str] = (), choose_run: Callable[[Settings], RunChoice] | None = None
+) -> Session:
+    """Resolve the settings of a command that works on a run.
+
+    Args:
+        layers: As :func:`vreid_cli.config.collect_layers` gives them.
+        command: The command as it was typed.
+        choose_run: From the settings to the run that is meant; None for the defaults of :class:`RunChoice`.
 
     Raises:
         StoreError: A setting contradicts the run.
     """
     first = resolve(layers)
+    choice = choose_run(first.settings) if choose_run is not None else RunChoice()
     named = first.settings.run.run_dir
-    run = RunDirectory(named) if named is not None else latest_run() if use_latest else None
-    if run is None or not run.info_path.is_file():
+    run = RunDirectory(named) if named is not None else latest_run() if choice.use_latest else None
+    if run is None or not choice.take_settings or not run.info_path.is_file():
         return Session(first, run, tuple(command))
     if named is None:
         log.info("run: %s (named by runs/latest)", run.path)
     from_run = _run_layer(run)
     resolved = resolve([from_run, *layers])
-    check_contradictions(resolved, from_run, run=run, free=free)
+    check_contradictions(resolved, from_run, run=run, free=choice.free)
     return Session(resolved, run, tuple(command))
 
 
@@ -208,7 +194,7 @@ def check_contradictions(resolved: Resolved, from_run: Layer, *, run: RunDirecto
     """Refuse settings that a person gave and that differ from those of a run.
 
     Args:
-        resolved: What was settled, with the person's values above the run's.
+        resolved: The settings, with the person's values above the run's.
         from_run: The run's own.
         run: The run.
         free: Settings that may differ.

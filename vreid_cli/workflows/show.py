@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from vreid_cli.config import Settings
 from vreid_cli.errors import StoreError
 from vreid_cli.reports.sheets.sheet import Sheet, check_ending
 from vreid_cli.reports.show import choose_queries, explain_ranks
@@ -15,7 +16,7 @@ from vreid_cli.store.feature_files import RankingFile, open_ranking
 from vreid_cli.store.runs import RunDirectory, owning_run, rankings_in
 from vreid_cli.types.features import MEANINGLESS
 from vreid_cli.types.rankings import RankedItem, RankingFacts
-from vreid_cli.workflows.session import Report, Session
+from vreid_cli.workflows.session import Report, RunChoice, Session
 
 _DEFAULT_RANKING = "t2t-meanMCD50.parquet"
 
@@ -37,6 +38,16 @@ class ShowReport(Report):
     notes: str = ""
     nearest: Mapping[str, Sequence[RankedItem]] = field(default_factory=dict)
     hidden: int = 0
+
+
+def choose_run(settings: Settings) -> RunChoice:
+    """The run whose ranking is shown; none where a ranking is named that needs no images, or brings its run along."""
+    named = settings.show.ranking
+    if named is None:
+        return RunChoice()
+    needs_images = settings.show.output is not None and owning_run(named) is None
+    # Parquet holds its labels; only those of the paper's JSON are read from names.
+    return RunChoice(use_latest=needs_images, free=("data.label_pattern",))
 
 
 def show(session: Session) -> ShowReport:

@@ -81,8 +81,8 @@ class TrainReport(Report):
         return best, next(result.scores for result in self.history if result.epoch == best)
 
 
-def settle_training(layers: Sequence[Layer], *, command: Sequence[str]) -> Session:
-    """Settle the settings: those of the recipe below the person's; where a training goes on, that training's.
+def resolve_training(layers: Sequence[Layer], *, command: Sequence[str]) -> Session:
+    """Resolve the settings: those of the recipe below the person's; where a training goes on, that training's.
 
     Raises:
         StoreError: There is no training to go on with, or a setting contradicts it.

@@ -18,7 +18,7 @@ from vreid_cli.data.decoding import MAX_ASPECT_RATIO, BadImageError, decode_rgb,
 LIMIT = 1_000_000
 
 
-def drawing(width: int = 60, height: int = 44) -> Image.Image:
+def pattern(width: int = 60, height: int = 44) -> Image.Image:
     """An image with smooth parts and edges."""
     across, down = np.meshgrid(np.linspace(0, 255, width), np.linspace(0, 255, height))
     pixels = np.stack([across, down, 255 - across], axis=-1).astype(np.uint8)
@@ -51,30 +51,30 @@ def reason(path: Path, max_pixels: int = LIMIT) -> str:
 
 
 def test_jpeg_is_what_pil_decodes(tmp_path: Path):
-    path = save(tmp_path, "a.jpg", as_bytes(drawing()))
+    path = save(tmp_path, "a.jpg", as_bytes(pattern()))
     with Image.open(path) as image:
         assert np.array_equal(decode(path), np.asarray(image))
 
 
 def test_no_draft_mode(tmp_path: Path):
     # A draft of a large JPEG would come at half its size or less.
-    path = save(tmp_path, "a.jpg", as_bytes(drawing(800, 600)))
+    path = save(tmp_path, "a.jpg", as_bytes(pattern(800, 600)))
     assert decode(path).shape == (600, 800, 3)
 
 
 def test_grey(tmp_path: Path):
-    grey = drawing().convert("L")
+    grey = pattern().convert("L")
     found = decode(save(tmp_path, "a.png", as_bytes(grey, "PNG")))
     assert np.array_equal(found, np.repeat(np.asarray(grey)[:, :, None], 3, axis=2))
 
 
 def test_black_and_white(tmp_path: Path):
-    found = decode(save(tmp_path, "a.png", as_bytes(drawing().convert("1"), "PNG")))
+    found = decode(save(tmp_path, "a.png", as_bytes(pattern().convert("1"), "PNG")))
     assert set(np.unique(found)) == {0, 255}
 
 
 def test_cmyk(tmp_path: Path):
-    path = save(tmp_path, "a.jpg", as_bytes(drawing().convert("CMYK")))
+    path = save(tmp_path, "a.jpg", as_bytes(pattern().convert("CMYK")))
     with Image.open(path) as image:
         assert image.mode == "CMYK"
         expected = np.asarray(image.convert("RGB"))
@@ -82,16 +82,16 @@ def test_cmyk(tmp_path: Path):
 
 
 def test_palette(tmp_path: Path):
-    palette = drawing().quantize(16)
+    palette = pattern().quantize(16)
     found = decode(save(tmp_path, "a.png", as_bytes(palette, "PNG")))
     assert np.array_equal(found, np.asarray(palette.convert("RGB")))
 
 
 def test_transparency_is_dropped_not_blended(tmp_path: Path):
-    image = drawing().convert("RGBA")
+    image = pattern().convert("RGBA")
     image.putalpha(Image.new("L", image.size, 40))
     found = decode(save(tmp_path, "a.png", as_bytes(image, "PNG")))
-    assert np.array_equal(found, np.asarray(drawing()))
+    assert np.array_equal(found, np.asarray(pattern()))
 
 
 @pytest.mark.parametrize(("kind", "ending"), [("PNG", "png"), ("TIFF", "tif")])
@@ -117,8 +117,8 @@ def test_pixels_without_a_defined_brightness_are_refused(tmp_path: Path):
 def test_exif_orientation_is_ignored(tmp_path: Path):
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees
-    turned = save(tmp_path, "a.jpg", as_bytes(drawing(), exif=exif))
-    straight = save(tmp_path, "b.jpg", as_bytes(drawing()))
+    turned = save(tmp_path, "a.jpg", as_bytes(pattern(), exif=exif))
+    straight = save(tmp_path, "b.jpg", as_bytes(pattern()))
     assert np.array_equal(decode(turned), decode(straight))
 
 
@@ -127,18 +127,18 @@ def test_text_named_jpg(tmp_path: Path):
 
 
 def test_wrong_ending_is_no_matter(tmp_path: Path):
-    assert np.array_equal(decode(save(tmp_path, "a.jpg", as_bytes(drawing(), "PNG"))), np.asarray(drawing()))
+    assert np.array_equal(decode(save(tmp_path, "a.jpg", as_bytes(pattern(), "PNG"))), np.asarray(pattern()))
 
 
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
 def test_truncated_jpeg(tmp_path: Path, share: float):
-    content = as_bytes(drawing(200, 150), quality=95)
+    content = as_bytes(pattern(200, 150), quality=95)
     found = reason(save(tmp_path, "a.jpg", content[: int(share * len(content))]))
     assert "truncated" in found
 
 
 def test_header_only(tmp_path: Path):
-    assert reason(save(tmp_path, "a.jpg", as_bytes(drawing())[:8]))
+    assert reason(save(tmp_path, "a.jpg", as_bytes(pattern())[:8]))
 
 
 def test_empty_file(tmp_path: Path):
@@ -155,7 +155,7 @@ def test_folder_named_as_a_image(tmp_path: Path):
 
 
 def test_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    path = save(tmp_path, "a.jpg", as_bytes(drawing()))
+    path = save(tmp_path, "a.jpg", as_bytes(pattern()))
 
     def refuse(*_args: object, **_options: object) -> None:
         raise PermissionError(13, "Permission denied")
@@ -169,7 +169,7 @@ def test_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     [OSError, SyntaxError, ValueError, IndexError, EOFError, struct.error, zlib.error, Image.DecompressionBombError],
 )
 def test_whatever_a_decoder_raises_is_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]):
-    path = save(tmp_path, "a.jpg", as_bytes(drawing()))
+    path = save(tmp_path, "a.jpg", as_bytes(pattern()))
 
     def fail(*_args: object, **_options: object) -> None:
         raise kind("broken inside")
@@ -190,7 +190,7 @@ def test_longest_shape_that_is_taken(tmp_path: Path):
 
 
 def test_too_many_pixels(tmp_path: Path):
-    path = save(tmp_path, "a.png", as_bytes(drawing(60, 44), "PNG"))
+    path = save(tmp_path, "a.png", as_bytes(pattern(60, 44), "PNG"))
     assert decode(path, max_pixels=60 * 44).shape == (44, 60, 3)
     assert "2639" in reason(path, max_pixels=60 * 44 - 1)
 
@@ -206,7 +206,7 @@ def test_decompression_bomb_is_refused_by_its_header(tmp_path: Path):
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM"])
 @given(data=st.data())
 def test_damage_is_a_reason_never_a_crash(tmp_path_factory: pytest.TempPathFactory, kind: str, data: st.DataObject):
-    content = bytearray(as_bytes(drawing(24, 20), kind))
+    content = bytearray(as_bytes(pattern(24, 20), kind))
     for _ in range(data.draw(st.integers(1, 8))):
         place = data.draw(st.integers(0, min(len(content), 300) - 1))
         content[place] = data.draw(st.integers(0, 255))
@@ -230,7 +230,7 @@ def test_what_does_not_count_as_a_image(name: str):
 
 
 def test_pil_does_not_grumble_to_the_user(tmp_path: Path, recwarn: pytest.WarningsRecorder):
-    palette = drawing().quantize(16)
+    palette = pattern().quantize(16)
     path = save(tmp_path, "a.png", as_bytes(palette, "PNG", transparency=bytes(range(0, 160, 10))))
     assert np.array_equal(decode(path), np.asarray(palette.convert("RGB")))
     assert not recwarn.list

@@ -39,8 +39,8 @@ from vreid_cli.models.weights import LoadedNetwork, weights_digest
 from vreid_cli.runtime.workers import choose_workers, follow_parent
 from vreid_cli.store.features import FeatureStore
 from vreid_cli.store.runs import RunDirectory
-from vreid_cli.workflows.extract import FREE_SETTINGS, ExtractReport, extract
-from vreid_cli.workflows.session import settle
+from vreid_cli.workflows.extract import ExtractReport, choose_run, extract
+from vreid_cli.workflows.session import resolve_session
 
 SMALL = Transform(resize=40, crop=32)
 CPU = torch.device("cpu")
@@ -1043,7 +1043,7 @@ def run_command(bench: Bench, run_dir: Path, **extra: dict[str, object]) -> Extr
     }
     for section, table in extra.items():
         values[section] = {**values.get(section, {}), **table}
-    return extract(settle([Layer("test", values)], command=(), use_latest=False, free=FREE_SETTINGS))
+    return extract(resolve_session([Layer("test", values)], choose_run=choose_run))
 
 
 @pytest.fixture

@@ -24,8 +24,8 @@ from vreid_cli.models.options import DownloadOptions
 from vreid_cli.models.sources import SOURCES, VERI_BLOB, WeightsSource, default_weights, find_source
 from vreid_cli.models.weights import load_network
 from vreid_cli.store.features import FeatureStore
-from vreid_cli.workflows.extract import extract
-from vreid_cli.workflows.session import settle
+from vreid_cli.workflows.extract import choose_run, extract
+from vreid_cli.workflows.session import resolve_session
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -135,7 +135,7 @@ def test_settings_lead_to_a_mirror(tmp_path: Path, server: Server, checkpoint: b
         "model": {"cache_dir": "cache", "weights_url": server.url, "weights_blob": blob_id(server.content)},
         "runtime": {"device": "cpu"},
     }
-    report = extract(settle([Layer("test", values)], command=(), use_latest=False))
+    report = extract(resolve_session([Layer("test", values)], choose_run=choose_run))
     assert server.requests == ["/VeRI_densenet_ft50.pth"]
     found = torch.from_numpy(FeatureStore(Path(report.outputs[0])).read().matrix.take(np.array([0])))[0]
     expected = lr_step_by_step(build_published(), tmp_path / "data" / "gallery" / "0001_c001" / "a.jpg")

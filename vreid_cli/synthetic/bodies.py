@@ -1,112 +1,17 @@
-"""Solids whose faces carry flat patches, and the bodies of vehicles that are built from them."""
+"""Kinds of vehicles, and the solids of single ones."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from vreid_cli.synthetic.colours import Colour
-
-Floats = NDArray[np.float64]
-Point = tuple[float, float]
+from vreid_cli.synthetic.geometry import Point, Solid
 
 
 @dataclass(frozen=True)
-class Patch:
-    """A flat polygon: (k, 3) corners in metres, x forward, y to the left, z up, and the way that it faces."""
-
-    corners: Floats
-    facing: Floats
-    colour: Colour
-    finish: Literal["paint", "glass", "lamp"] = "paint"
-
-
-@dataclass(frozen=True)
-class Part:
-    """Patches that are painted together; parts of a lower level first, then the farther ones."""
-
-    level: int
-    centre: Floats
-    patches: tuple[Patch, ...]
-
-
-@dataclass(frozen=True)
-class Solid:
-    """A profile (x, z) from the front's foot over the top to the rear's foot, as wide as ``low`` to ``high``.
-
-    The half width changes evenly from the lowest to the highest corner, so both sides are flat.
-    """
-
-    profile: tuple[Point, ...]
-    low: float
-    high: float
-
-    @property
-    def _slope(self) -> float:
-        heights = [z for _, z in self.profile]
-        return (self.high - self.low) / (max(heights) - min(heights))
-
-    @property
-    def centre(self) -> Floats:
-        """Middle of the corners, (3,)."""
-        x, z = np.mean(np.asarray(self.profile), axis=0)
-        return np.array([x, 0.0, z])
-
-    def half_width(self, z: float) -> float:
-        """Distance of the side from the middle plane at this height."""
-        return self.low + self._slope * (z - min(height for _, height in self.profile))
-
-    def sides(self, outline: Iterable[Point], colour: Colour, *, glass: bool = False) -> list[Patch]:
-        """The same outline (x, z) on the left and on the right side."""
-        points = list(outline)
-        finish: Literal["paint", "glass"] = "glass" if glass else "paint"
-        patches = []
-        for sign in (1.0, -1.0):
-            corners = np.array([[x, sign * self.half_width(z), z] for x, z in points])
-            facing = np.array([0.0, sign, -self._slope])
-            patches.append(Patch(corners, facing / np.linalg.norm(facing), colour, finish))
-        return patches
-
-    def across(
-        self,
-        edge: int,
-        colour: Colour,
-        *,
-        along: Point = (0.0, 1.0),
-        span: Point = (-1.0, 1.0),
-        finish: Literal["paint", "glass", "lamp"] = "paint",
-    ) -> Patch:
-        """A quadrilateral on the strip of a profile's edge.
-
-        Args:
-            edge: From corner ``edge`` to the next one.
-            colour: Of the patch.
-            along: Where it begins and ends on the edge, from 0 to 1.
-            span: Where it begins and ends across the vehicle, from -1 (right) to 1 (left).
-            finish: Kind of surface.
-        """
-        (x0, z0), (x1, z1) = self.profile[edge], self.profile[edge + 1]
-        corners = []
-        for t, order in ((along[0], span), (along[1], span[::-1])):
-            x, z = x0 + t * (x1 - x0), z0 + t * (z1 - z0)
-            corners += [[x, s * self.half_width(z), z] for s in order]
-        facing = np.array([z1 - z0, 0.0, x0 - x1])
-        if facing @ (np.array([x0, 0.0, z0]) - self.centre) < 0:
-            facing = -facing
-        return Patch(np.array(corners), facing / max(float(np.linalg.norm(facing)), 1e-9), colour, finish)
-
-    def shell(self, colour: Colour) -> list[Patch]:
-        """All faces but the underside."""
-        strips = [self.across(edge, colour) for edge in range(len(self.profile) - 1)]
-        return [*strips, *self.sides(self.profile, colour)]
-
-
-@dataclass(frozen=True)
-class Body:
+class BodyType:
     """Measures of one kind of vehicle, in metres.
 
     Attributes:
@@ -133,38 +38,38 @@ class Body:
 
 
 # fmt: off
-BODIES: tuple[Body, ...] = (
-    Body(  # sedan
+BODY_TYPES: tuple[BodyType, ...] = (
+    BodyType(  # sedan
         1, ((2.25, .28), (2.32, .52), (2.22, .76), (1.0, .94), (-1.55, 1.0), (-2.2, .95), (-2.3, .62), (-2.22, .3)),
         ((1.05, .93), (.2, 1.43), (-.85, 1.44), (-1.65, .99)),
         .89, .64, (1.4, -1.35), .34, ((.16, .5), (.54, .86)),
     ),
-    Body(  # hatchback
+    BodyType(  # hatchback
         4, ((1.95, .28), (2.02, .54), (1.9, .8), (1.05, .98), (-1.75, 1.05), (-1.82, 1.04), (-1.98, .65), (-1.9, .3)),
         ((1.1, .97), (.3, 1.5), (-1.2, 1.5), (-1.8, 1.04)),
         .87, .64, (1.25, -1.25), .33, ((.14, .48), (.52, .82)),
     ),
-    Body(  # suv
+    BodyType(  # suv
         2, ((2.15, .38), (2.25, .7), (2.15, 1.0), (1.1, 1.14), (-2.05, 1.18), (-2.12, 1.17), (-2.24, .8), (-2.15, .4)),
         ((1.15, 1.12), (.45, 1.74), (-1.75, 1.76), (-2.1, 1.17)),
         .95, .72, (1.4, -1.35), .39, ((.12, .38), (.41, .67), (.71, .93)),
     ),
-    Body(  # van
+    BodyType(  # van
         3, ((2.3, .32), (2.42, .65), (2.3, 1.0), (1.8, 1.18), (-2.3, 1.2), (-2.37, 1.19), (-2.44, .7), (-2.36, .32)),
         ((1.85, 1.16), (1.1, 2.0), (-2.25, 2.05), (-2.38, 1.19)),
         .97, .84, (1.5, -1.5), .35, ((.08, .3), (.34, .62), (.66, .94)),
     ),
-    Body(  # pickup
+    BodyType(  # pickup
         6, ((2.45, .42), (2.56, .74), (2.45, 1.02), (1.25, 1.14), (-2.42, 1.12), (-2.5, 1.11), (-2.56, .8), (-2.5, .5)),
         ((1.3, 1.13), (.68, 1.73), (-.45, 1.75), (-.72, 1.12)),
         .96, .74, (1.6, -1.55), .4, ((.14, .5), (.55, .92)),
     ),
-    Body(  # bus
+    BodyType(  # bus
         7, ((3.5, .35), (3.6, .8), (3.57, 1.3), (3.55, 1.35), (-3.5, 1.35), (-3.55, 1.35), (-3.6, .8), (-3.55, .35)),
         ((3.55, 1.34), (3.4, 2.85), (-3.45, 2.85), (-3.55, 1.34)),
         1.2, 1.12, (2.3, -2.1), .45, ((.03, .15), (.17, .33), (.35, .51), (.53, .69), (.71, .85), (.87, .98)),
     ),
-    Body(  # truck
+    BodyType(  # truck
         8, ((2.75, .45), (2.85, .8), (2.8, 1.22), (2.75, 1.27), (1.25, 1.27), (1.2, 1.27), (1.17, .8), (1.17, .5)),
         ((2.76, 1.26), (2.5, 2.1), (1.4, 2.15), (1.2, 1.26)),
         1.05, .92, (2.0, -1.1, -2.0), .44, ((.2, .72),), cargo=(-2.8, 1.05, .85, 2.65),
@@ -174,10 +79,10 @@ BODIES: tuple[Body, ...] = (
 
 
 @dataclass(frozen=True)
-class Form:
-    """The solids of one vehicle, for marks to be put on."""
+class Body:
+    """The solids of one vehicle."""
 
-    body: Body
+    kind: BodyType
     lower: Solid
     cabin: Solid
     cargo: Solid | None
@@ -207,18 +112,18 @@ class Form:
         return corners
 
 
-def make_form(body: Body, rng: np.random.Generator) -> Form:
-    """The body with a length and height of its own, within a few per cent."""
+def make_body(kind: BodyType, rng: np.random.Generator) -> Body:
+    """A body of this kind with a length and height of its own, within a few per cent."""
     long, high = 1 + rng.uniform(-0.05, 0.05), 1 + rng.uniform(-0.05, 0.06)
 
     def stretched(profile: Sequence[Point]) -> tuple[Point, ...]:
         return tuple((x * long, z * high) for x, z in profile)
 
-    lower = Solid(stretched(body.lower), body.half_width * 0.97, body.half_width)
-    cabin = Solid(stretched(body.cabin), body.half_width * 0.95, body.roof)
+    lower = Solid(stretched(kind.lower), kind.half_width * 0.97, kind.half_width)
+    cabin = Solid(stretched(kind.cabin), kind.half_width * 0.95, kind.roof)
     cargo = None
-    if body.cargo is not None:
-        rear, front, floor, roof = body.cargo
+    if kind.cargo is not None:
+        rear, front, floor, roof = kind.cargo
         profile = ((front, floor), (front, roof), (rear, roof), (rear, floor))
-        cargo = Solid(stretched(profile), body.half_width * 1.06, body.half_width * 1.06)
-    return Form(body, lower, cabin, cargo)
+        cargo = Solid(stretched(profile), kind.half_width * 1.06, kind.half_width * 1.06)
+    return Body(kind, lower, cabin, cargo)

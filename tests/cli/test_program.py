@@ -1,0 +1,132 @@
+"""The program as a whole: the console script, settings and where they came from, and its streams."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from processes import in_process_of_its_own
+from tiny import EXTRACT, Vreid, draw_tracks
+
+
+def test_smoke_extract(made: Path, weights: Path, tmp_path: Path) -> None:
+    done = in_process_of_its_own(*EXTRACT, "--data-dir", made / "data", "--weights", weights, "--json", cwd=tmp_path)
+    assert json.loads(done.stdout)["outputs"] == [
+        f"runs/tracks-resnet18-tiny/features/{split}" for split in ("query", "gallery")
+    ]
+
+
+@pytest.mark.usefixtures("ready")
+def test_smoke_rank_then_evaluate_then_show_then_export(tmp_path: Path) -> None:
+    rank = in_process_of_its_own("rank", cwd=tmp_path)
+    assert "4 queries against 7 gallery items" in rank.stdout
+    assert "run: runs/tracks-resnet18-tiny (named by runs/latest)" in rank.stderr
+    evaluate = in_process_of_its_own("evaluate", "--json", cwd=tmp_path)
+    assert json.loads(evaluate.stdout)["results"][0]["total_queries"] == 4
+    show = in_process_of_its_own("show", "0001_c001", cwd=tmp_path)
+    assert "0001_c002" in show.stdout
+    export = in_process_of_its_own("export", "features", "--format", "npz", cwd=tmp_path)
+    assert "feat_query.npz" in export.stdout
+
+
+def test_smoke_demo_settings(tmp_path: Path) -> None:
+    done = in_process_of_its_own("demo", "--show-config", "--epochs", "3", cwd=tmp_path)
+    assert "epochs = 3" in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [["--show-config"], ["--json", "--show-config"], ["--json", "--task", "x"]])
+@pytest.mark.usefixtures("ready")
+def test_a_reader_that_stops_reading_is_no_error(tmp_path: Path, arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "vreid_cli", "rank", *arguments]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        told = process.stderr.read().decode()
+    assert "Traceback" not in told
+    assert "BrokenPipe" not in told
+
+
+@pytest.mark.shared
+def test_the_real_sample_goes_all_the_way(vreid: Vreid, weights: Path, shared: Path) -> None:
+    run = ("--run-dir", "run")
+    vreid(*EXTRACT, "--data-dir", shared / "reference/image_sample", "--weights", weights, *run)
+    vreid("rank", *run)
+    result = vreid.json("evaluate", *run)["results"][0]
+    assert (result["valid_queries"], result["total_queries"], result["positives"], result["junk"]) == (4, 4, 4, 0)
+    assert vreid.json("show", *run, "-o", "sheet.png")["warnings"] == []
+    assert Image.open("sheet.png").width > 600
+
+
+def test_each_setting_says_where_it_came_from(vreid: Vreid, ready: Path, made: Path, weights: Path) -> None:
+    Path("vreid.toml").write_text('[rank]\ntask = "i2t"\ntop_k = 9\ncameras = "other"\n')
+    shown = vreid.json("rank", "--show-config", "--set", "rank.top_k=8", "--definition", "paper")
+    assert shown["config"]["rank"]["task"] == "i2t"
+    assert shown["config"]["rank"]["top_k"] == 8
+    assert shown["config"]["data"]["data_dir"] == str(made / "data")
+    sources = shown["sources"]
+    assert (
+        sources.items()
+        >= {
+            "rank.task": "vreid.toml",
+            "rank.top_k": "--set",
+            "rank.definition": "command line",
+            "rank.metric": "default",
+            "model.weights": f"{ready}/run.json",
+        }.items()
+    )
+    Path("other.toml").write_text("[run]\nseed = 5\n")
+    sources = vreid.json("rank", "--show-config", "--config", "other.toml")["sources"]
+    assert (sources["run.seed"], sources["rank.task"]) == ("other.toml", "default")
+    sources = vreid.json("extract", "--show-config", "--config", "own-tracks")["sources"]
+    assert sources["model.weights"].endswith("own-tracks.toml")
+    # It can be saved and used as it is.
+    Path("saved.toml").write_text(vreid("rank", "--show-config"))
+    saved = vreid.json("rank", "--show-config", "--config", "saved.toml")["config"]
+    assert saved == vreid.json("rank", "--show-config")["config"]
+    assert not (ready / "rankings").exists()
+
+
+@pytest.mark.usefixtures("ready")
+def test_a_file_is_strict_and_its_errors_name_it(vreid: Vreid) -> None:
+    Path("vreid.toml").write_text("[rank]\ntop_k = true\n")
+    error = vreid.error("rank")
+    assert error["message"] == "vreid.toml: rank.top_k = true: needs a whole number"
+    assert error["file"] == "vreid.toml"
+    Path("vreid.toml").write_text("[rank]\nmetrics = []\n")
+    assert "did you mean 'metric'?" in vreid.error("rank")["hint"]
+    assert "there is no preset 'veri'" in vreid.error("rank", "--config", "veri")["message"]
+    assert "there is no configuration file" in vreid.error("rank", "--config", "a/b")["message"]
+
+
+def test_quiet_says_nothing_but_the_result_and_verbose_says_more(vreid: Vreid, ready: Path, made: Path) -> None:
+    again = ("extract", "--run-dir", ready)
+    vreid(*again)
+    usual = vreid.err
+    vreid(*again, "--quiet")
+    assert vreid.err == ""
+    assert "nothing to compute" in vreid.out
+    vreid(*again, "--verbose")
+    assert len(vreid.err) > len(usual)
+
+
+def test_wrong_usage_as_json_is_one_object_too(vreid: Vreid) -> None:
+    for arguments in (["rnk"], ["rank", "--foo"], [], ["rank", "--top-k"], ["rank", "surplus"], ["export", "feature"]):
+        assert vreid.json(*arguments, code=2)["error"]["message"]
+
+
+def test_a_terminal_without_the_letters_loses_nothing(vreid: Vreid, weights: Path, tmp_path: Path) -> None:
+    draw_tracks(Path("data"), {"query/車": 1, "gallery/über": 1})
+    vreid(*EXTRACT, "--data-dir", "data", "--weights", weights)
+    vreid("rank")
+    command = [sys.executable, "-m", "vreid_cli", "show"]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    for more in ([], ["--json"]):
+        done = subprocess.run([*command, *more], cwd=tmp_path, env=environment, capture_output=True, check=True)
+        assert b"\\u8eca" in done.stdout
+    assert json.loads(done.stdout)["queries"][0]["query_id"] == "車"

@@ -1,0 +1,190 @@
+"""One command: the settings that it takes, its workflow, its report; and the steps that all commands share."""
+
+from __future__ import annotations
+
+import inspect
+import io
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vreid_cli.cli.output import make_console, print_config, print_json
+from vreid_cli.errors import UsageError
+from vreid_cli.types.lazy import load
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from vreid_cli.cli.parameters import SettingParameter
+    from vreid_cli.types.options import Presentation
+
+COMMON = "Every command"
+#: Which run a command works on where ``--run-dir`` names none.
+LATEST_RUN = "the run that extract last worked on"
+
+
+@dataclass(frozen=True)
+class Common:
+    """The options of every command that are no settings."""
+
+    config: str | None
+    assignments: Sequence[str] | None
+    show_config: bool
+    quiet: bool
+    verbose: bool
+    json: bool
+
+
+def _common(*names: str, help_text: str, metavar: str = "") -> Any:
+    return typer.Option(*names, help=help_text, metavar=metavar, rich_help_panel=COMMON, show_default=False)
+
+
+_CONFIG = _common("--config", metavar="NAME|FILE.toml", help_text="A preset, or a file instead of ./vreid.toml.")
+_SET = _common("--set", metavar="SECTION.KEY=VALUE", help_text="Any setting of --show-config; may be repeated.")
+_SHOW_CONFIG = _common("--show-config", help_text="Print the settings and where each came from, and stop.")
+_QUIET = _common("--quiet", help_text="No progress and no notes: warnings, errors and results only.")
+_VERBOSE = _common("--verbose", help_text="More about what happens.")
+_JSON = _common("--json", help_text="Print the result, or the error, as one JSON object.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wording:
+    """What a command's help says of a setting otherwise than its field does; None for the field's own.
+
+    Attributes:
+        help: One sentence.
+        flag: The option's names, or an argument's.
+        metavar: How the value is shown.
+        shown: The default in words.
+    """
+
+    help: str | None = None
+    flag: str | None = None
+    metavar: str | None = None
+    shown: str | None = None
+
+    def over(self, field: Presentation) -> Presentation:
+        """The field's presentation with these words in it."""
+        own = {name: getattr(self, name) for name in ("flag", "metavar", "shown")}
+        return replace(field, **{name: words for name, words in own.items() if words is not None})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """A command of the program.
+
+    Attributes:
+        help: Its help; the first line stands in the list of commands.
+        settings: The settings that it takes as options, in order: ``{section: keys}``.
+        workflow: The function that does the work, ``"module:function"``: it takes a session and returns a report, or
+            None where another process of the same job reports.
+        render: Prints the report for people.
+        to_json: What ``--json`` says besides outputs, skipped and warnings.
+        choose_run: Says which run the command works on and which settings may differ from it, ``"module:function"``;
+            None for the latest run and its settings.
+        resolve: Makes the session of a command that has rules of its own for it, ``"module:function"``.
+        default_run: The run without ``--run-dir``, for the help.
+        wording: What its help says otherwise than the settings do: ``{"section.key": Wording(…)}``.
+        prepare: Called before anything heavy is imported.
+    """
+
+    help: str
+    workflow: str
+    render: Callable[[Any, Console], None]
+    settings: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    to_json: Callable[[Any], Mapping[str, Any]] | None = None
+    choose_run: str | None = None
+    resolve: str | None = None
+    default_run: str = LATEST_RUN
+    wording: Mapping[str, Wording] = field(default_factory=dict)
+    prepare: Callable[[], None] | None = None
+
+    def function(self, *, with_options: bool = True) -> Callable[..., None]:
+        """The command as Typer takes it.
+
+        Args:
+            with_options: Whether its options are declared; the list of commands needs none of them, and is quicker
+                without.
+        """
+        parameters = self._parameters() if with_options else []
+
+        def run(**given: Any) -> None:
+            common = Common(**{name: given.pop(name) for name in Common.__dataclass_fields__})
+            self._run(common, _by_section(parameters, given))
+
+        common = {
+            "config": (Annotated[str | None, _CONFIG], None),
+            "assignments": (Annotated[list[str] | None, _SET], None),
+            "show_config": (Annotated[bool, _SHOW_CONFIG], False),
+            "quiet": (Annotated[bool, _QUIET], False),
+            "verbose": (Annotated[bool, _VERBOSE], False),
+            "json": (Annotated[bool, _JSON], False),
+        }
+        declared = [parameter.declare() for parameter in parameters]
+        declared += [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+            for name, (annotation, default) in common.items()
+        ]
+        run.__signature__ = inspect.Signature(declared)  # type: ignore[attr-defined]
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in declared}
+        return run
+
+    def _parameters(self) -> list[SettingParameter]:
+        from vreid_cli.cli.parameters import SettingParameter  # settings and pydantic: not for the list of commands
+
+        names = [(section, key) for section, keys in self.settings.items() for key in keys]
+        own = [SettingParameter(section, key, self.wording.get(f"{section}.{key}")) for section, key in names]
+        run_dir = SettingParameter("run", "run_dir", Wording(shown=self.default_run))
+        return [*own, run_dir, SettingParameter("run", "seed")]
+
+    def _run(self, common: Common, given: Mapping[str, Mapping[str, Any]]) -> None:
+        """Resolve the settings, run the workflow, print its report."""
+        if self.prepare is not None:
+            self.prepare()
+        from vreid_cli.config import collect_layers
+        from vreid_cli.runtime.progress import set_up_logging
+        from vreid_cli.workflows.session import resolve_session
+
+        set_up_logging(quiet=common.quiet, verbose=common.verbose)
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            # A name that the terminal has no letters for is no reason to lose a result.
+            sys.stdout.reconfigure(errors="backslashreplace")
+        layers = collect_layers(given, config=common.config, assignments=common.assignments or ())
+        typed = ("vreid", *sys.argv[1:])
+        if self.resolve is not None:
+            session = load(self.resolve)(layers, command=typed)
+        else:
+            choose = load(self.choose_run) if self.choose_run is not None else None
+            session = resolve_session(layers, command=typed, choose_run=choose)
+        if common.show_config:
+            print_config(session.resolved, as_json=common.json)
+            return
+        report = load(self.workflow)(session)
+        if report is None:
+            return
+        if common.json:
+            more = self.to_json(report) if self.to_json else {}
+            lists = {name: list(getattr(report, name)) for name in ("outputs", "skipped", "warnings")}
+            print_json({**lists, **more})
+        else:
+            self.render(report, make_console())
+
+
+def _by_section(parameters: Sequence[SettingParameter], typed: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The settings that were given, by section.
+
+    Raises:
+        UsageError: One was given twice, differently.
+    """
+    given: dict[str, dict[str, Any]] = {}
+    for parameter in parameters:
+        value = None if typed[parameter.name] is None else parameter.read(typed[parameter.name])
+        if value is None:
+            continue
+        earlier = given.setdefault(parameter.section, {}).setdefault(parameter.key, value)
+        if earlier != value:
+            raise UsageError(f"{earlier} and {parameter.flag} {value}: which one?", hint="name one of them")
+    return given
