@@ -17,49 +17,59 @@ from typing import TYPE_CHECKING, Any
 from vreid_cli.types.lazy import load
 
 if TYPE_CHECKING:
-    from vreid_cli.evaluation.judge import evaluate_ranking as evaluate
+    from vreid_cli.evaluation.comparison import compare
+    from vreid_cli.evaluation.evaluate import Evaluation, evaluate
     from vreid_cli.evaluation.matrix import evaluate_distances
-    from vreid_cli.evaluation.scores import Evaluation
+    from vreid_cli.evaluation.options import EvaluationOptions
     from vreid_cli.ranking.rank import RankingOptions, rank
     from vreid_cli.ranking.reranking import RerankOptions
     from vreid_cli.ranking.trials import split_trial
     from vreid_cli.reports.options import ShowOptions
     from vreid_cli.reports.sheets.sheet import Sheet
     from vreid_cli.reports.show import show
+    from vreid_cli.store.formats import read_features, read_ranking
     from vreid_cli.types.features import FeatureSet
     from vreid_cli.types.rankings import Ranking
-    from vreid_cli.workflows.notebook import read_features
+    from vreid_cli.types.truth import GroundTruth
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Evaluation",
+    "EvaluationOptions",
     "FeatureSet",
+    "GroundTruth",
     "Ranking",
     "RankingOptions",
     "RerankOptions",
     "Sheet",
     "ShowOptions",
+    "compare",
     "evaluate",
     "evaluate_distances",
     "rank",
     "read_features",
+    "read_ranking",
     "show",
     "split_trial",
 ]
 
 _HOMES = {
-    "Evaluation": "vreid_cli.evaluation.scores:Evaluation",
+    "Evaluation": "vreid_cli.evaluation.evaluate:Evaluation",
+    "EvaluationOptions": "vreid_cli.evaluation.options:EvaluationOptions",
     "FeatureSet": "vreid_cli.types.features:FeatureSet",
+    "GroundTruth": "vreid_cli.types.truth:GroundTruth",
     "Ranking": "vreid_cli.types.rankings:Ranking",
     "RankingOptions": "vreid_cli.ranking.rank:RankingOptions",
     "RerankOptions": "vreid_cli.ranking.reranking:RerankOptions",
     "Sheet": "vreid_cli.reports.sheets.sheet:Sheet",
     "ShowOptions": "vreid_cli.reports.options:ShowOptions",
-    "evaluate": "vreid_cli.evaluation.judge:evaluate_ranking",
+    "compare": "vreid_cli.evaluation.comparison:compare",
+    "evaluate": "vreid_cli.evaluation.evaluate:evaluate",
     "evaluate_distances": "vreid_cli.evaluation.matrix:evaluate_distances",
     "rank": "vreid_cli.ranking.rank:rank",
-    "read_features": "vreid_cli.workflows.notebook:read_features",
+    "read_features": "vreid_cli.store.formats:read_features",
+    "read_ranking": "vreid_cli.store.formats:read_ranking",
     "show": "vreid_cli.reports.show:show",
     "split_trial": "vreid_cli.ranking.trials:split_trial",
 }

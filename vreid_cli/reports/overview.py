@@ -14,7 +14,6 @@ from rich.text import Text
 from vreid_cli.extraction.survey import Survey
 from vreid_cli.reports.names import enumerate_some
 from vreid_cli.reports.tables import percent
-from vreid_cli.store.rankings import facts_to_dict
 from vreid_cli.store.runs import HistoryEntry
 from vreid_cli.types.images import Split
 from vreid_cli.types.rankings import RankingFacts
@@ -22,11 +21,6 @@ from vreid_cli.types.rankings import RankingFacts
 _DIGITS = 12
 _COMMANDS = 5
 _UNKNOWN = "unknown"
-#: The facts of a ranking that are printed.
-_RANKING_FACTS = (
-    *("task", "metric", "definition", "track_unit", "query_source", "weights"),
-    *("coverage", "cameras", "top_k", "threshold", "alpha", "rerank", "trial", "gallery_size", "query_count"),
-)
 
 
 @dataclass(frozen=True)
@@ -210,8 +204,8 @@ def overview_json(run: RunOverview) -> dict[str, Any]:
 
 
 def _ranking_json(row: RankingOverview) -> dict[str, Any]:
-    facts = facts_to_dict(row.facts) if row.facts else {}
-    return {**{key: facts.get(key) for key in _RANKING_FACTS}, **_scores_json(vars(row))}
+    facts = row.facts.to_dict() if row.facts else dict.fromkeys(RankingFacts().to_dict())
+    return {**facts, **_scores_json(vars(row))}
 
 
 def _scores_json(values: Mapping[str, Any]) -> dict[str, Any]:

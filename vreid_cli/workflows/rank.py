@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, fields, replace
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 from vreid_cli.config import RankSettings, Settings
 from vreid_cli.errors import DataError, StoreError, UsageError
@@ -15,14 +14,10 @@ from vreid_cli.ranking.rank import RankingOptions, RankingPlan
 from vreid_cli.ranking.reranking import RerankOptions
 from vreid_cli.ranking.trials import split_trial
 from vreid_cli.runtime.progress import log, progress
-from vreid_cli.store.feature_files import open_ranking, read_feature_file
-from vreid_cli.store.paper_json import JsonRankingWriter
-from vreid_cli.store.rankings import write_ranking
-from vreid_cli.store.submission import write_submission
+from vreid_cli.store.formats import RANKING_FORMATS, endings, read_features, read_ranking_facts, write_ranking
 from vreid_cli.types.features import MEANINGLESS, FeatureSet
 from vreid_cli.types.images import Split
-from vreid_cli.types.rankings import RankingBlock, RankingFacts
-from vreid_cli.types.tracks import Items
+from vreid_cli.types.rankings import RankingFacts
 from vreid_cli.workflows.session import DRAWN_DATASET, Report, RunChoice, Session
 
 
@@ -43,10 +38,6 @@ class RankReport(Report):
     facts: tuple[RankingFacts, ...] = ()
     run_dir: Path | None = None
     run_named: bool = False
-
-
-class _Writer(Protocol):
-    def append(self, block: RankingBlock) -> None: ...
 
 
 def choose_run(settings: Settings) -> RunChoice:
@@ -145,7 +136,9 @@ def _write(plan: RankingPlan, job: _Job, *, rerank: bool) -> list[str]:
     """Rank and write; what is doubtful about the result."""
     with ExitStack() as stack:
         writers = {
-            metric.name: stack.enter_context(_open_writer(path, plan, job.facts(plan, metric)))
+            metric.name: stack.enter_context(
+                write_ranking(path, job.facts(plan, metric), queries=plan.queries, gallery=plan.gallery)
+            )
             for metric, path in job.outputs.items()
         }
         what = "ranking" if job.trial is None else f"ranking trial {job.trial}"
@@ -175,10 +168,11 @@ def _check_options(session: Session) -> None:
         raise UsageError(
             f"{resolved.name('rank.trials')}: only runs of {DRAWN_DATASET} have trials", hint="leave it out"
         )
-    if chosen.output is not None and chosen.output.suffix.lower() == ".txt" and chosen.task != "i2i":
+    only = None if chosen.output is None else RANKING_FORMATS.get(chosen.output.suffix.lower())
+    if only is not None and only.task not in (None, chosen.task):
         raise UsageError(
-            f"--output {chosen.output}: a submission (.txt) lists images for images, not task {chosen.task}",
-            hint="use --task i2i, or .parquet or .json",
+            f"--output {chosen.output}: {only.what} holds rankings of task {only.task}, not of {chosen.task}",
+            hint=f"use --task {only.task}, or another ending: {', '.join(endings(RANKING_FORMATS, read=True))}",
         )
 
 
@@ -201,8 +195,8 @@ def _output_paths(
 ) -> dict[int | None, dict[Metric, Path]]:
     """Where the ranking of each trial by each metric goes."""
     chosen = session.settings.rank
-    output = chosen.output
-    if output is not None and output.suffix.lower() in (".parquet", ".json", ".txt"):
+    output, known = chosen.output, ", ".join(endings(RANKING_FORMATS, read=False))
+    if output is not None and output.suffix.lower() in RANKING_FORMATS:
         for count, what in ((len(metrics), "metrics"), (len(trials), "trials")):
             if count > 1:
                 hint = "give a name without an ending" + (", or --set rank.trials=1" if what == "trials" else "")
@@ -212,11 +206,11 @@ def _output_paths(
         if chosen.query_features is not None and chosen.gallery_features is not None:
             raise UsageError(
                 "--query-features and --gallery-features: where should the ranking go?",
-                hint="give --output FILE.parquet, .json or .txt, or a folder for several metrics",
+                hint=f"give --output FILE with an ending of {known}, or a folder for several metrics",
             )
         output = session.need_run().rankings
     elif output.suffix and not output.is_dir():
-        hint = "known: .parquet, .json, .txt, or a folder; make the folder first where its name has an ending"
+        hint = f"known: {known}, or a folder; make the folder first where its name has an ending"
         raise UsageError(f"--output {output}: unknown ending '{output.suffix}'", hint=hint)
     return {
         trial: {metric: output / f"{ranking_name(metric.name, chosen, trial=trial)}.parquet" for metric in metrics}
@@ -228,7 +222,7 @@ def _read_side(session: Session, split: Split) -> FeatureSet:
     chosen = session.settings.rank
     path = chosen.query_features if split == "query" else chosen.gallery_features
     if path is not None:
-        return read_feature_file(path, session.labels())
+        return read_features(path, label_pattern=session.settings.data.label_pattern)
     return session.need_run().features(split).read()
 
 
@@ -295,15 +289,15 @@ def _refuse_overwriting(jobs: Sequence[_Job], plan: RankingPlan, *, session: Ses
     for job in jobs:
         for metric, path in job.outputs.items():
             if path.exists():
-                _refuse_another(path, job.facts(plan, metric), session=session)
+                _refuse_another(path, job.facts(plan, metric))
 
 
-def _refuse_another(path: Path, facts: RankingFacts, *, session: Session) -> None:
-    if path.suffix.lower() == ".txt":
-        message = f"{path} is there already, and a submission does not say how it was made"
+def _refuse_another(path: Path, facts: RankingFacts) -> None:
+    if path.suffix.lower() not in endings(RANKING_FORMATS, read=True):
+        message = f"{path} is there already, and does not say how it was made"
         raise StoreError(message, hint="use --force to replace it, or --output to keep both", file=path)
     try:
-        difference = _difference(open_ranking(path, session.labels()).facts, facts)
+        difference = read_ranking_facts(path).difference(facts)
     except (StoreError, DataError):
         difference = "it is no readable ranking"
     if difference:
@@ -312,36 +306,3 @@ def _refuse_another(path: Path, facts: RankingFacts, *, session: Session) -> Non
             hint="use --force to replace it, or --output to keep both",
             file=path,
         )
-
-
-def _difference(found: RankingFacts, wanted: RankingFacts) -> str | None:
-    """The first fact by which two recipes differ, in words; None if there is none."""
-    for field in fields(RankingFacts):
-        there, here = getattr(found, field.name), getattr(wanted, field.name)
-        if field.name in ("selves", "query_lengths") or there == here:
-            continue
-        name = field.name.replace("_", " ")
-        # Identities are long tables of digests: that they differ says enough.
-        short = all(isinstance(value, str | int | float | None) for value in (there, here))
-        return f"its {name} is {_or_none(there)}, not {_or_none(here)}" if short else f"its {name} is another"
-    return None
-
-
-def _or_none(value: object) -> str:
-    return "none" if value is None else str(value)
-
-
-@contextmanager
-def _open_writer(path: Path, plan: RankingPlan, facts: RankingFacts) -> Iterator[_Writer]:
-    queries: Items = plan.queries
-    if path.suffix.lower() == ".txt":
-        with write_submission(path, queries=queries, gallery=plan.gallery) as submission:
-            yield submission
-        return
-    if path.suffix.lower() == ".json":
-        writer = JsonRankingWriter(facts, queries, plan.gallery)
-        yield writer
-        writer.write(path)
-        return
-    with write_ranking(path, facts, queries=queries, gallery=plan.gallery) as parquet:
-        yield parquet

@@ -17,10 +17,8 @@ from vreid_cli.config import (
 from vreid_cli.errors import StoreError
 from vreid_cli.runtime.files import read_json_object
 from vreid_cli.runtime.progress import log
-from vreid_cli.store.paper_json import LabelReader
 from vreid_cli.store.runs import LATEST, RUNS_FOLDER, RunDirectory, latest_run
 from vreid_cli.types.features import RANDOM_WEIGHTS
-from vreid_cli.types.labels import LabelPattern
 
 #: What later commands take from run.json: its key, and the setting that it fills.
 _FROM_RUN = {
@@ -76,14 +74,6 @@ class Session:
     def settings(self) -> Settings:
         """The settings."""
         return self.resolved.settings
-
-    def labels(self) -> LabelReader:
-        """Reads vehicle and camera from a name, by ``--label-pattern``.
-
-        Raises:
-            UsageError: The pattern is no valid expression.
-        """
-        return LabelPattern.compile(self.settings.data.label_pattern).vehicle_and_camera
 
     def need_run(self) -> RunDirectory:
         """The run directory.

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from vreid_cli.errors import DataError
-from vreid_cli.evaluation.judge import evaluate_ranking
+from vreid_cli.evaluation.evaluate import evaluate
 from vreid_cli.extraction.forward import Extractor, choose_batch_size
 from vreid_cli.models.network import Network
 from vreid_cli.models.transforms import Transform
@@ -51,7 +51,7 @@ class Validation:
             memory_budget_mb=self._settings.memory_budget_mb,
             product=self._settings.product,
         )
-        scores = evaluate_ranking(rank(images, images, options)["MCD"])
+        scores = evaluate(rank(images, images, options)["MCD"])
         if scores.mean_ap is None:
             raise DataError("what is left of the vehicles that were held out cannot be found: too few good images")
         return Scores(scores.mean_ap, float(scores.cmc[1] or 0.0))

@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 
 from vreid_cli.errors import StoreError, VreidError
 from vreid_cli.runtime.files import atomic_path, read_json_object, write_json, write_text
-from vreid_cli.store.feature_files import read_feature_file
 from vreid_cli.store.features import FeatureStore, PartFacts, Skipped
+from vreid_cli.store.formats import read_features
 from vreid_cli.store.plan import PlanRow
 from vreid_cli.types.images import ImageRecord
 
@@ -230,7 +230,7 @@ def test_clear_and_leftovers(store: FeatureStore):
 
 def test_a_store_that_is_not_complete_is_refused(store: FeatureStore):
     fill(store, [[record("a", 1)]], complete=False)
-    for read in (store.read, lambda: read_feature_file(store.path, lambda _name: (None, None))):
+    for read in (store.read, lambda: read_features(store.path)):
         error = refusal(read)
         assert "not complete" in error.message
         assert "vreid extract" in (error.hint or "")
