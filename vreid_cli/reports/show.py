@@ -53,6 +53,20 @@ def show(
     Raises:
         UsageError: A query is not in the ranking.
         DataError: The ranking lists nothing, or there is no image of anything that it names.
+
+    Examples:
+        >>> import numpy as np
+        >>> from PIL import Image
+        >>> import vreid_cli as vreid
+        >>> for track in ("red", "blue"):
+        ...     Path(track).mkdir()
+        ...     Image.new("RGB", (64, 48), track).save(f"{track}/0.png")
+        >>> features = vreid.FeatureSet.from_arrays(np.eye(2), track_id=["red", "blue"])
+        >>> ranking = vreid.rank(features, features)["meanMCD50"]
+        >>> sheet = vreid.show(ranking, "red", gallery=".")
+        >>> [(item.rank, item.gallery_id) for item in sheet.nearest["red"]]
+        [(1, 'red'), (2, 'blue')]
+        >>> sheet.save("nearest.png")
     """
     options = options or ShowOptions()
     facts = ranking.facts
