@@ -52,14 +52,17 @@ class ModelOptions(DownloadOptions):
 class _WrittenForms(Collection[str]):
     """Names of the feature formats that can be written: their endings without the dot."""
 
+    def _now(self) -> list[str]:
+        return [ending.removeprefix(".") for ending in endings(FEATURE_FORMATS, read=False)]
+
     def __iter__(self) -> Iterator[str]:
-        return (ending.removeprefix(".") for ending in endings(FEATURE_FORMATS, read=False))
+        return iter(self._now())
 
     def __len__(self) -> int:
-        return len(tuple(self))
+        return len(self._now())
 
     def __contains__(self, name: object) -> bool:
-        return name in tuple(self)
+        return name in self._now()
 
 
 class ExportOptions(Options):
