@@ -6,7 +6,7 @@ For notebooks::
 
     query = vreid.read_features("feat_query.json")
     gallery = vreid.read_features("feat_test.json")
-    rankings = vreid.rank(query, gallery, vreid.RankingOptions(metrics=("meanMCD50",)))
+    rankings = vreid.rank(query, gallery, vreid.RankingOptions(metric=("meanMCD50",)))
     print(vreid.evaluate(rankings["meanMCD50"]).mean_ap)
 """
 
@@ -16,52 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from vreid_cli.types.lazy import load
 
-if TYPE_CHECKING:
-    from vreid_cli.evaluation.comparison import compare
-    from vreid_cli.evaluation.evaluate import Evaluation, evaluate
-    from vreid_cli.evaluation.matrix import evaluate_distances
-    from vreid_cli.evaluation.options import EvaluationOptions
-    from vreid_cli.ranking.rank import RankingOptions, rank
-    from vreid_cli.ranking.reranking import RerankOptions
-    from vreid_cli.ranking.trials import split_trial
-    from vreid_cli.reports.options import ShowOptions
-    from vreid_cli.reports.sheets.sheet import Sheet
-    from vreid_cli.reports.show import show
-    from vreid_cli.store.formats import read_features, read_ranking
-    from vreid_cli.types.features import FeatureSet
-    from vreid_cli.types.rankings import Ranking
-    from vreid_cli.types.truth import GroundTruth
-
-__version__ = "0.1.0"
-
-__all__ = [
-    "Evaluation",
-    "EvaluationOptions",
-    "FeatureSet",
-    "GroundTruth",
-    "Ranking",
-    "RankingOptions",
-    "RerankOptions",
-    "Sheet",
-    "ShowOptions",
-    "compare",
-    "evaluate",
-    "evaluate_distances",
-    "rank",
-    "read_features",
-    "read_ranking",
-    "show",
-    "split_trial",
-]
-
+#: Where each name of the library stands: a name is added here and, for type checkers, below.
 _HOMES = {
     "Evaluation": "vreid_cli.evaluation.evaluate:Evaluation",
     "EvaluationOptions": "vreid_cli.evaluation.options:EvaluationOptions",
     "FeatureSet": "vreid_cli.types.features:FeatureSet",
     "GroundTruth": "vreid_cli.types.truth:GroundTruth",
     "Ranking": "vreid_cli.types.rankings:Ranking",
-    "RankingOptions": "vreid_cli.ranking.rank:RankingOptions",
-    "RerankOptions": "vreid_cli.ranking.reranking:RerankOptions",
+    "RankingOptions": "vreid_cli.ranking.options:RankingOptions",
     "Sheet": "vreid_cli.reports.sheets.sheet:Sheet",
     "ShowOptions": "vreid_cli.reports.options:ShowOptions",
     "compare": "vreid_cli.evaluation.comparison:compare",
@@ -74,9 +36,35 @@ _HOMES = {
     "split_trial": "vreid_cli.ranking.trials:split_trial",
 }
 
+__all__ = sorted(_HOMES)
+
+if TYPE_CHECKING:
+    from vreid_cli.evaluation.comparison import compare as compare
+    from vreid_cli.evaluation.evaluate import Evaluation as Evaluation
+    from vreid_cli.evaluation.evaluate import evaluate as evaluate
+    from vreid_cli.evaluation.matrix import evaluate_distances as evaluate_distances
+    from vreid_cli.evaluation.options import EvaluationOptions as EvaluationOptions
+    from vreid_cli.ranking.options import RankingOptions as RankingOptions
+    from vreid_cli.ranking.rank import rank as rank
+    from vreid_cli.ranking.trials import split_trial as split_trial
+    from vreid_cli.reports.options import ShowOptions as ShowOptions
+    from vreid_cli.reports.sheets.sheet import Sheet as Sheet
+    from vreid_cli.reports.show import show as show
+    from vreid_cli.store.formats import read_features as read_features
+    from vreid_cli.store.formats import read_ranking as read_ranking
+    from vreid_cli.types.features import FeatureSet as FeatureSet
+    from vreid_cli.types.rankings import Ranking as Ranking
+    from vreid_cli.types.truth import GroundTruth as GroundTruth
+
+__version__ = "0.1.0"
+
 
 def __getattr__(name: str) -> Any:
     # Looked up on first use: importing the package must not import torch, or `vreid --help` would take seconds.
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return load(_HOMES[name])
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

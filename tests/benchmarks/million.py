@@ -16,7 +16,8 @@ import numpy as np
 from made import GALLERY_LENGTHS, NO_FACTS, WIDTH, lengths_of, machine, made_tracks, watch_memory
 
 from vreid_cli import FeatureSet, RankingOptions, read_features
-from vreid_cli.ranking.rank import RankingPlan
+from vreid_cli.ranking.rank import plan_ranking, rank_blocks
+from vreid_cli.runtime.options import RuntimeOptions
 from vreid_cli.store.features import FeatureStore
 from vreid_cli.types.images import ImageRecord
 
@@ -61,8 +62,9 @@ def main() -> None:
             start = time.perf_counter()
             gallery = read_features(store)
             opened = time.perf_counter() - start
-            options = RankingOptions(metrics=("meanMCD50",), top_k=100, device=arguments.device)
-            listed = sum(len(b["meanMCD50"].rank) for b in RankingPlan(query, gallery, options).blocks())
+            options = RankingOptions(metric=("meanMCD50",), top_k=100)
+            job = plan_ranking(query, gallery, options, runtime=RuntimeOptions(device=arguments.device))
+            listed = sum(len(ranked.by_metric["meanMCD50"].rank) for ranked in rank_blocks(job))
             seconds = time.perf_counter() - start
         print(
             f"{len(gallery):,} images in {tracks:,} tracks, width {WIDTH}, 100 query tracks of 6: {seconds:.1f} s, of "

@@ -22,12 +22,13 @@ import torch
 from made import machine, median_seconds, veri_sized, watch_memory, write_store
 
 from vreid_cli import FeatureSet, RankingOptions
-from vreid_cli.ranking.metrics import TRACK_METRICS
-from vreid_cli.ranking.rank import RankingPlan
+from vreid_cli.ranking.metrics import known_metrics
+from vreid_cli.ranking.rank import plan_ranking, rank_blocks
 from vreid_cli.runtime.devices import choose_device
+from vreid_cli.runtime.options import RuntimeOptions
 from vreid_cli.runtime.products import ERROR_LIMIT, PATHS, TORCH, measure_products
 
-TEN = tuple(name for name in TRACK_METRICS if name != "RSCR")
+TEN = tuple(name for name in known_metrics("t2t") if name != "RSCR")
 
 
 def product_seconds(query: FeatureSet, gallery: FeatureSet, device: torch.device) -> float:
@@ -67,9 +68,10 @@ def rank_seconds(
     """Features in memory to sorted rankings in memory."""
 
     def work() -> None:
-        options = RankingOptions(metrics=tuple(metrics), definition=definition, device=device)  # type: ignore[arg-type]
-        kept = list(RankingPlan(query, gallery, options).blocks())
-        assert sum(len(block[metrics[0]].rank) for block in kept) == 1677 * 2021
+        options = RankingOptions(metric=tuple(metrics), definition=definition)  # type: ignore[arg-type]
+        job = plan_ranking(query, gallery, options, runtime=RuntimeOptions(device=device))
+        kept = [ranked.by_metric for ranked in rank_blocks(job)]
+        assert sum(len(lists[metrics[0]].rank) for lists in kept) == 1677 * 2021
 
     return median_seconds(work, runs=runs)
 

@@ -14,8 +14,8 @@ import numpy as np
 from made import GALLERY_LENGTHS, lengths_of, machine, made_tracks, watch_memory
 
 from vreid_cli import FeatureSet, RankingOptions
-from vreid_cli.ranking.rank import RankingPlan
-from vreid_cli.ranking.reranking import RerankOptions
+from vreid_cli.ranking.rank import plan_ranking, rank_blocks
+from vreid_cli.runtime.options import RuntimeOptions
 
 
 def main() -> None:
@@ -29,11 +29,12 @@ def main() -> None:
     query = FeatureSet.from_arrays(
         gallery.matrix.take(chosen), track_id=list(gallery.track_id[chosen]), image_id=list(gallery.image_id[chosen])
     )
-    for rerank in (None, RerankOptions()):
-        options = RankingOptions(task="i2i", metrics=("MED",), rerank=rerank, device=device)
+    for rerank in (False, True):
+        options = RankingOptions(task="i2i", metric=("MED",), rerank=rerank)
+        job = plan_ranking(query, gallery, options, runtime=RuntimeOptions(device=device))
         with watch_memory() as memory:
             start = time.perf_counter()
-            rows = sum(len(blocks["MED"].rank) for blocks in RankingPlan(query, gallery, options).blocks())
+            rows = sum(len(ranked.by_metric["MED"].rank) for ranked in rank_blocks(job))
             seconds = time.perf_counter() - start
         assert rows == 1678 * 11579
         name = "re-ranked" if rerank else "as they are"

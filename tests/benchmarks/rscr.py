@@ -18,6 +18,7 @@ from sklearn.decomposition import sparse_encode
 
 from vreid_cli import FeatureSet, RankingOptions, rank
 from vreid_cli.ranking.sparse_coding import solve_codes
+from vreid_cli.runtime.options import RuntimeOptions
 
 QUERIES = 240
 
@@ -75,8 +76,8 @@ def main() -> None:
     print(machine())
     query, gallery = veri_sized()
     query = first_tracks(query, QUERIES)
-    options = RankingOptions(metrics=("RSCR",), device=device)
-    seconds = median_seconds(lambda: rank(query, gallery, options))
+    options, runtime = RankingOptions(metric=("RSCR",)), RuntimeOptions(device=device)
+    seconds = median_seconds(lambda: rank(query, gallery, options, runtime=runtime))
     each = seconds / (QUERIES * 2021)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -257,11 +257,11 @@ def test_a_json_that_holds_no_features_is_named_and_nothing_is_written(
     assert sorted(path.name for path in Path().iterdir()) == ["bad.json", "good.json"]
 
 
-def test_query_and_gallery_of_different_width(vreid: Vreid) -> None:
+def test_query_and_gallery_of_different_dimension(vreid: Vreid) -> None:
     save_json("q.json", GOOD)
     save_json("g.json", {"0001_c002": [[1.0, 2.0, 3.0]]})
     error = vreid.error("rank", "--query-features", "q.json", "--gallery-features", "g.json", "-o", "r.json")
-    assert error["message"] == "the query's features are 2 wide, the gallery's 3"
+    assert error["message"] == "the query's features have 2 dimensions, the gallery's 3"
     assert error["hint"] == "both must come from the same network"
     assert not Path("r.json").exists()
 

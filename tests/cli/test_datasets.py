@@ -130,7 +130,7 @@ def test_what_trials_refuse(vreid: Vreid, extracted: Path) -> None:
     sides = ("--query-features", store, "--gallery-features", store)
     assert "10 queries against 10 gallery items" in vreid(*rank, *sides, "-o", "r.parquet")
     error = vreid.error(*rank, *sides, "-o", "r.parquet", "--set", "rank.trials=3", code=2)
-    assert "only runs of vehicleid have trials" in error["message"]
+    assert "only runs of data sets with random galleries have trials" in error["message"]
 
 
 def test_vehicleid_exports_its_gallery(vreid: Vreid, extracted: Path) -> None:

@@ -10,12 +10,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from tiny import Vreid, draw, draw_tracks
 
 from vreid_cli.data.layouts import LAYOUTS
 from vreid_cli.models.backbones import BACKBONES
 from vreid_cli.models.sources import SOURCES
+from vreid_cli.ranking.metrics import AGGREGATIONS, DISTANCES
 from vreid_cli.store.features import FeatureStore
 
 GUIDE = Path(__file__).resolve().parents[2] / "CONTRIBUTING.md"
@@ -79,26 +82,63 @@ def test_layout(toy: Any, vreid: Vreid, weights: Path, monkeypatch: pytest.Monke
     assert toy.layout.shape in vreid.error("extract", "--dataset", "flat", "--data-dir", "nowhere")["hint"]
 
 
+def columns(path: str) -> dict[str, list[Any]]:
+    table: dict[str, list[Any]] = pq.read_table(path).to_pydict()
+    return table
+
+
+@guide("Add a distance")
+def test_distance(toy: Any, vreid: Vreid, ready: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(DISTANCES, toy.name, toy.entry)
+    vreid("rank", "--task", "i2i", "--metric", "mcb")
+    vreid("rank", "--metric", "minMCB,minMED")
+    rows = columns(f"{ready}/rankings/i2i-MCB.parquet")
+    query, gallery = (FeatureStore(ready / "features" / split).read() for split in ("query", "gallery"))
+    for row in range(0, len(rows["rank"]), 7):
+        one, other = (
+            features.matrix.take(np.flatnonzero(features.image_id == rows[name][row]))
+            for features, name in ((query, "query_id"), (gallery, "gallery_id"))
+        )
+        assert rows["distance"][row] == pytest.approx(float(np.abs(one - other).sum()), rel=1e-5)
+    results = vreid.json("evaluate")["results"]
+    assert {(result["task"], result["metric"]) for result in results} == {
+        ("i2i", "MCB"),
+        ("t2t", "minMCB"),
+        ("t2t", "minMED"),
+    }
+
+
+@guide("Add an aggregation")
+def test_aggregation(toy: Any, vreid: Vreid, ready: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(AGGREGATIONS, toy.name, toy.places)
+    vreid("rank", "--metric", "maxMED,minMED")
+    largest, smallest = (columns(f"{ready}/rankings/t2t-{name}.parquet") for name in ("maxMED", "minMED"))
+    pairs = [
+        dict(zip(zip(rows["query_id"], rows["gallery_id"], strict=True), rows["distance"], strict=True))
+        for rows in (largest, smallest)
+    ]
+    # A track of one image has one distance; of several, the largest is above the smallest.
+    assert all(pairs[0][pair] >= pairs[1][pair] for pair in pairs[1])
+    assert sum(pairs[0][pair] > pairs[1][pair] for pair in pairs[1]) > len(pairs[1]) / 2
+
+
 #: What an author of the example's entry writes into the table.
 ENTRIES = {
     "Add a backbone": "from vreid_cli.models.backbones import BACKBONES; BACKBONES[backbone.name] = backbone",
     "Add weights with a name": "from vreid_cli.models.sources import SOURCES; SOURCES[source.name] = source",
+    "Add a distance": "from vreid_cli.ranking.metrics import DISTANCES; DISTANCES[name] = entry",
+    "Add an aggregation": "from vreid_cli.ranking.metrics import AGGREGATIONS; AGGREGATIONS[name] = places",
     "Add a layout": "from vreid_cli.data.layouts import LAYOUTS; LAYOUTS[layout.name] = layout",
 }
 
 
-@pytest.mark.parametrize(
-    ("heading", "command", "name"),
-    [
-        ("Add a backbone", "extract", "regnet_y_400mf"),
-        ("Add weights with a name", "extract", "those of our lab"),
-        ("Add a layout", "extract", "flat"),
-    ],
-)
-def test_help_names_the_entry(heading: str, command: str, name: str) -> None:
-    # Help is made when the commands are imported, after the table is read: in a process of its own.
-    program = [example(heading), ENTRIES[heading], f"from vreid_cli.cli.app import run; run(['{command}', '--help'])"]
+def test_help_names_the_entries() -> None:
+    # Help is made when the commands are imported, after the tables are read: in a process of its own.
+    program = [line for heading, entry in ENTRIES.items() for line in (example(heading), entry)]
+    program += ["from vreid_cli.cli.app import run", *(f"run(['{name}', '--help'])" for name in ("extract", "rank"))]
     done = subprocess.run(
         [sys.executable, "-c", "\n".join(program)], capture_output=True, text=True, encoding="utf-8", check=True
     )
-    assert name in re.sub(r"[\s│]+", " ", done.stdout)
+    told = re.sub(r"[\s│]+", " ", done.stdout)
+    for name in ("regnet_y_400mf", "those of our lab", "meanMCB50", "maxMCD", "flat"):
+        assert name in told

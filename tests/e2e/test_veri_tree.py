@@ -14,7 +14,7 @@ import pytest
 from tiny import Vreid, draw, draw_tracks, read_grid, save_weights
 
 from vreid_cli.models.backbones import BACKBONES
-from vreid_cli.ranking.metrics import TRACK_METRICS
+from vreid_cli.ranking.metrics import known_metrics
 
 #: Passages of a vehicle before a camera, and how many images each has. 0003 is seen by one camera only, twice;
 #: 0004 is seen once; the others are seen by several cameras, 0001 by one of them twice.
@@ -289,7 +289,7 @@ def test_the_documented_grid_prints_the_papers_table(vreid: Vreid, veri: Path) -
 
 
 def assert_grids(told: str, networks: set[str]) -> None:
-    metrics = {"i2t": ["MED", "MCD", "RSCR"], "t2t": list(TRACK_METRICS)}
+    metrics = {"i2t": ["MED", "MCD", "RSCR"], "t2t": list(known_metrics("t2t"))}
     for task, title in (("i2t", "Image to track"), ("t2t", "Track to track")):
         grid = read_grid(told, title)
         rows = [name.removesuffix(", α 1") for _, name, _ in list(grid)[:: len(networks)]]

@@ -19,9 +19,11 @@ from vreid_cli.evaluation.evaluate import Evaluation
 from vreid_cli.evaluation.evaluate import evaluate as evaluate_ranking
 from vreid_cli.evaluation.judging import Judge, self_positions
 from vreid_cli.evaluation.options import EvaluationOptions
-from vreid_cli.ranking.rank import RankingOptions, RankingPlan, rank
+from vreid_cli.ranking.options import RankingOptions
+from vreid_cli.ranking.rank import rank
 from vreid_cli.ranking.tracks import group_tracks
-from vreid_cli.store.formats import read_features, read_ranking, write_ranking
+from vreid_cli.runtime.options import RuntimeOptions
+from vreid_cli.store.formats import read_features, read_ranking
 from vreid_cli.types.arrays import text_array
 from vreid_cli.types.features import ArrayMatrix, FeatureSet
 from vreid_cli.types.rankings import Definition, Ranking, Task
@@ -30,7 +32,7 @@ from vreid_cli.types.truth import GroundTruth
 
 pytestmark = pytest.mark.shared
 
-#: What DESIGN allows between the released ranking and ours.
+#: Between the released ranking and ours (docs/definitions.md#tolerances).
 SAMPLE_ABSOLUTE = 1e-5
 
 
@@ -72,7 +74,7 @@ def distances(ranking: Ranking) -> Iterator[tuple[str, str, float]]:
 
 
 def test_released_definition_is_the_released_ranking(sample: Sample) -> None:
-    options = RankingOptions(metrics=("meanMCD50",), definition="released", device="cpu")
+    options = RankingOptions(metric=("meanMCD50",), definition="released")
     found: dict[str, list[tuple[str, float]]] = defaultdict(list)
     for query, item, value in distances(rank(sample.query, sample.gallery, options)["meanMCD50"]):
         found[query].append((item, value))
@@ -85,7 +87,7 @@ def test_released_definition_is_the_released_ranking(sample: Sample) -> None:
 
 def test_the_paper_definition_is_another_one(sample: Sample) -> None:
     # Else the test above could pass by the wrong formula.
-    options = RankingOptions(metrics=("meanMCD50",), device="cpu")
+    options = RankingOptions(metric=("meanMCD50",))
     released = {(query, item): value for query, rows in sample.released.items() for item, _, value in rows}
     paper = {(q, r): value for q, r, value in distances(rank(sample.query, sample.gallery, options)["meanMCD50"])}
     assert max(abs(paper[pair] - released[pair]) for pair in released) > 100 * SAMPLE_ABSOLUTE
@@ -93,7 +95,7 @@ def test_the_paper_definition_is_another_one(sample: Sample) -> None:
 
 @pytest.mark.parametrize("definition", ["paper", "released"])
 def test_every_metric_agrees_with_the_oracle_on_real_representations(sample: Sample, definition: Definition) -> None:
-    options = RankingOptions(metrics=tuple(TRACK_METRICS), definition=definition, device="cpu")
+    options = RankingOptions(metric=tuple(TRACK_METRICS), definition=definition)
     for metric, ranking in rank(sample.query, sample.gallery, options).items():
         for query, item, value in distances(ranking):
             expected = track_distance(sample.query_tracks[query], sample.gallery_tracks[item], metric, definition)
@@ -102,7 +104,7 @@ def test_every_metric_agrees_with_the_oracle_on_real_representations(sample: Sam
 
 def test_single_images_agree_with_the_oracle_on_real_representations(sample: Sample) -> None:
     for metric, ranking in rank(
-        sample.query, sample.gallery, RankingOptions(task="i2t", metrics=("MED", "MCD"))
+        sample.query, sample.gallery, RankingOptions(task="i2t", metric=("MED", "MCD"))
     ).items():
         for query, item, value in distances(ranking):
             track, number = query.split("#")
@@ -114,7 +116,7 @@ def test_single_images_agree_with_the_oracle_on_real_representations(sample: Sam
 def test_every_query_of_the_sample_is_answered(sample: Sample, shared: Path, tmp_path: Path, source: str) -> None:
     path = shared / "reference" / "ranking.json" if source == "released" else tmp_path / f"ranking.{source}"
     if source != "released":
-        options = RankingOptions(definition="released", device="cpu")
+        options = RankingOptions(definition="released")
         write_to(path, rank(sample.query, sample.gallery, options)["meanMCD50"])
     ranking = read_ranking(path)
     for rule in ("rectangle", "trapezoid"):
@@ -155,6 +157,7 @@ def lists(shared: Path) -> Lists:
             text_array([camera for _, camera, *_ in parts]),
             image_root="VeRi",
             dataset="veri",
+            protocol="gallery-tracks",
         )
 
     def index(name: str) -> list[list[int]]:
@@ -163,7 +166,7 @@ def lists(shared: Path) -> Lists:
     return Lists(side(names["query"]), side(names["test"]), index("gt_index.txt"), index("jk_index.txt"))
 
 
-#: DESIGN section 7: task, track unit -> queries, gallery, positives, junk with self, all under ``drop``.
+#: docs/definitions.md#veri-776: task, track unit -> queries, gallery, positives, junk with self, all under ``drop``.
 TABLE: dict[tuple[Task, TrackUnit], tuple[int, int, int, int]] = {
     ("i2i", "passage"): (1678, 11579, 107_106, 11_589),
     ("i2t", "passage"): (1678, 2021, 18_719, 2023),
@@ -190,9 +193,7 @@ def test_counts_of_the_tasks_with_tracks(
 ) -> None:
     metric = "minMCD" if task == "t2t" else "MCD"
     # Nearest and same-vehicle rows only: at true ranks they say as much as whole lists.
-    options = RankingOptions(
-        task=task, metrics=(metric,), track_unit=unit, top_k=1, whole_tracks=task == "t2t", device="cpu"
-    )
+    options = RankingOptions(task=task, metric=(metric,), track_unit=unit, top_k=1)
     ranking = rank(lists.query, lists.gallery, options)[metric]
     write_to(tmp_path / "ranking.parquet", ranking)
     found = evaluate(tmp_path / "ranking.parquet")
@@ -211,34 +212,29 @@ def test_counts_of_the_tasks_with_tracks(
 
 
 @pytest.fixture(scope="module")
-def images(lists: Lists, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RankingPlan]:
+def images(lists: Lists, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every query image against every test image, of which each query's positives and junk are listed."""
-    options = RankingOptions(task="i2i", metrics=("MCD",), top_k=1, device="cpu", memory_budget_mb=256)
-    plan = RankingPlan(lists.query, lists.gallery, options)
+    options = RankingOptions(task="i2i", metric=("MCD",), top_k=1)
+    ranking = rank(lists.query, lists.gallery, options, runtime=RuntimeOptions(memory_budget_mb=256))["MCD"]
     path = tmp_path_factory.mktemp("i2i") / "ranking.parquet"
-    facts = plan.facts(plan.metrics[0])
-    with write_ranking(path, facts, queries=plan.queries, gallery=plan.gallery) as writer:
-        for blocks in plan.blocks():
-            writer.append(blocks["MCD"])
-    return path, plan
+    write_to(path, ranking)
+    return path
 
 
-def test_counts_of_single_images(images: tuple[Path, RankingPlan], truth: GroundTruth) -> None:
-    path, plan = images
-    found = evaluate(path)
+def test_counts_of_single_images(images: Path, truth: GroundTruth) -> None:
+    found = evaluate(images)
     queries, gallery, positives, junk = TABLE["i2i", "passage"]
-    assert (found.total_queries, found.valid_queries) == (len(plan.queries), queries) == (queries, queries)
-    assert (plan.facts(plan.metrics[0]).gallery_size, len(plan.gallery)) == (gallery, gallery)
+    assert (found.total_queries, found.valid_queries) == (queries, queries)
+    assert read_ranking(images).facts.gallery_size == gallery
     assert (found.positives, found.junk) == (positives, junk)
-    stated = evaluate(path, truth)
+    stated = evaluate(images, truth)
     assert means(stated) == means(found)
     assert stated.warnings == ()
 
 
-def test_positives_and_junk_are_veris_own_row_by_row(lists: Lists, images: tuple[Path, RankingPlan]) -> None:
-    path, _ = images
+def test_positives_and_junk_are_veris_own_row_by_row(lists: Lists, images: Path) -> None:
     place = {name: position for position, name in enumerate(lists.gallery.image_id, start=1)}
-    ranking = read_ranking(path)
+    ranking = read_ranking(images)
     assert list(ranking.queries.ids) == list(lists.query.image_id)
     judge = Judge(
         ranking.queries,
@@ -266,9 +262,10 @@ def test_the_full_lists_score_as_the_positives_alone(lists: Lists, tmp_path: Pat
     )
     scores = []
     for top_k in (None, 10):
-        options = RankingOptions(task="i2i", metrics=("MED",), top_k=top_k, device="cpu", memory_budget_mb=256)
+        options = RankingOptions(task="i2i", metric=("MED",), top_k=top_k)
         path = tmp_path / f"{top_k}.parquet"
-        write_to(path, rank(query, lists.gallery, options)["MED"])
+        runtime = RuntimeOptions(memory_budget_mb=256)
+        write_to(path, rank(query, lists.gallery, options, runtime=runtime)["MED"])
         scores.append(evaluate(path))
     assert means(scores[0]) == means(scores[1])
     assert scores[0].total_queries == len(few)

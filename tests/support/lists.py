@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from oracles import Entry
 
 from vreid_cli.evaluation.scores import MeanScores
-from vreid_cli.ranking.rank import RankingOptions, rank
+from vreid_cli.ranking.options import RankingOptions
+from vreid_cli.ranking.rank import rank
 from vreid_cli.store.formats import write_ranking
 from vreid_cli.types.arrays import text_array
 from vreid_cli.types.features import FeatureSet
@@ -86,7 +87,7 @@ def made_ranking(*, seed: int = 0, queries: int = 9, gallery: int = 40, top_k: i
         matrix=type(everything.matrix)(rows[some]),  # type: ignore[call-arg]
         **{name: getattr(everything, name)[some] for name in ("image_id", "track_id", "vehicle_id", "camera_id")},
     )
-    return rank(query, everything, RankingOptions(task="i2i", metrics=("MED",), top_k=top_k, device="cpu"))["MED"]
+    return rank(query, everything, RankingOptions(task="i2i", metric=("MED",), top_k=top_k))["MED"]
 
 
 def entries(ranking: Ranking) -> list[list[Entry]]:

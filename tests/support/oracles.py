@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import Lasso
 
 Matrix = NDArray[np.floating]
 
@@ -74,6 +77,21 @@ def released_distance(query: Matrix, track: Matrix, metric: str) -> float:
 def track_distance(query: Matrix, track: Matrix, metric: str, definition: str) -> float:
     """Track to track under either definition."""
     return (paper_distance if definition == "paper" else released_distance)(query, track, metric)
+
+
+# -- RSCR -----------------------------------------------------------------------------------------------------
+
+
+def residual_norm(query: Matrix, track: Matrix, alpha: float) -> float:
+    """The definition: each query image's Lasso on its own, then the Frobenius norm of what is left."""
+    residuals = []
+    for image in query.astype(np.float64):
+        lasso = Lasso(alpha=alpha / image.size, fit_intercept=False, tol=1e-10, max_iter=1_000_000)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            code = lasso.fit(track.astype(np.float64).T, image).coef_
+        residuals.append(image - code @ track)
+    return float(np.linalg.norm(residuals))
 
 
 # -- evaluation ----------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, NoReturn
@@ -16,6 +17,8 @@ from vreid_cli.cli.output import print_json
 from vreid_cli.errors import VreidError
 
 _INTERRUPTED = 130
+#: Set by a shell that asks how a line can be completed.
+_COMPLETION = "_VREID_COMPLETE"
 
 COMMANDS = {
     "extract": extract.COMMAND,
@@ -35,7 +38,8 @@ _EXPORT_HELP = "Write what a run holds in forms that other programs read."
 def make_app(words: Collection[str]) -> typer.Typer:
     """The program, with the options of those commands that are named among the words of the command line.
 
-    Only they can be run. The list of all commands needs no options, and is quicker without.
+    Only they can be run. The list of all commands needs no options, and is quicker without. A shell that completes a
+    line passes no words: then every command has its options.
     """
     app = typer.Typer(
         name="vreid",
@@ -46,10 +50,11 @@ def make_app(words: Collection[str]) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback(help=_HELP)(_root)
-    _add(app, COMMANDS, words)
+    wanted = [*COMMANDS, *EXPORTS] if _COMPLETION in os.environ else words
+    _add(app, COMMANDS, wanted)
     exports = typer.Typer(epilog="Example: vreid export features --format npz", no_args_is_help=True)
     exports.callback(help=_EXPORT_HELP)(lambda: None)
-    _add(exports, EXPORTS, words)
+    _add(exports, EXPORTS, wanted)
     app.add_typer(exports, name="export")
     return app
 

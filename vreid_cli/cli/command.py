@@ -26,28 +26,26 @@ COMMON = "Every command"
 LATEST_RUN = "the run that extract last worked on"
 
 
-@dataclass(frozen=True)
+def _option(name: str, text: str, metavar: str = "") -> Any:
+    return typer.Option(name, help=text, metavar=metavar, rich_help_panel=COMMON, show_default=False)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Common:
     """The options of every command that are no settings."""
 
-    config: str | None
-    assignments: Sequence[str] | None
-    show_config: bool
-    quiet: bool
-    verbose: bool
-    json: bool
-
-
-def _common(*names: str, help_text: str, metavar: str = "") -> Any:
-    return typer.Option(*names, help=help_text, metavar=metavar, rich_help_panel=COMMON, show_default=False)
-
-
-_CONFIG = _common("--config", metavar="NAME|FILE.toml", help_text="A preset, or a file instead of ./vreid.toml.")
-_SET = _common("--set", metavar="SECTION.KEY=VALUE", help_text="Any setting of --show-config; may be repeated.")
-_SHOW_CONFIG = _common("--show-config", help_text="Print the settings and where each came from, and stop.")
-_QUIET = _common("--quiet", help_text="No progress and no notes: warnings, errors and results only.")
-_VERBOSE = _common("--verbose", help_text="More about what happens.")
-_JSON = _common("--json", help_text="Print the result, or the error, as one JSON object.")
+    config: Annotated[
+        str | None, _option("--config", "A preset, or a file instead of ./vreid.toml.", "NAME|FILE.toml")
+    ] = None
+    assignments: Annotated[
+        list[str] | None, _option("--set", "Any setting of --show-config; may be repeated.", "SECTION.KEY=VALUE")
+    ] = None
+    show_config: Annotated[bool, _option("--show-config", "Print the settings and where each came from, and stop.")] = (
+        False
+    )
+    quiet: Annotated[bool, _option("--quiet", "No progress and no notes: warnings, errors and results only.")] = False
+    verbose: Annotated[bool, _option("--verbose", "More about what happens.")] = False
+    json: Annotated[bool, _option("--json", "Print the result, or the error, as one JSON object.")] = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,19 +113,8 @@ class Command:
             common = Common(**{name: given.pop(name) for name in Common.__dataclass_fields__})
             self._run(common, _by_section(parameters, given))
 
-        common = {
-            "config": (Annotated[str | None, _CONFIG], None),
-            "assignments": (Annotated[list[str] | None, _SET], None),
-            "show_config": (Annotated[bool, _SHOW_CONFIG], False),
-            "quiet": (Annotated[bool, _QUIET], False),
-            "verbose": (Annotated[bool, _VERBOSE], False),
-            "json": (Annotated[bool, _JSON], False),
-        }
         declared = [parameter.declare() for parameter in parameters]
-        declared += [
-            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-            for name, (annotation, default) in common.items()
-        ]
+        declared += inspect.signature(Common, eval_str=True).parameters.values()
         run.__signature__ = inspect.Signature(declared)  # type: ignore[attr-defined]
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in declared}
         return run

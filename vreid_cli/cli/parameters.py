@@ -94,6 +94,10 @@ class SettingParameter:
         return flag.split() if flag else option_names(self.section, self.key)
 
     @property
+    def _alternatives(self) -> list[str | type]:
+        return list(_alternatives(self._field.annotation, self._field.metadata))
+
+    @property
     def _is_argument(self) -> bool:
         return not self.flag.startswith("-")
 
@@ -107,13 +111,12 @@ class SettingParameter:
 
     @property
     def _is_path(self) -> bool:
-        return Path in _plain_types(self._field.annotation)
+        return Path in self._alternatives
 
     def _number(self, text: str) -> int | float | str:
-        wanted = set(_plain_types(self._field.annotation))
-        if int in wanted and re.fullmatch(r"-?\d+", text, flags=re.ASCII):
+        if int in self._alternatives and re.fullmatch(r"-?\d+", text, flags=re.ASCII):
             return int(text)
-        if float in wanted:
+        if float in self._alternatives:
             try:
                 return float(text)
             except ValueError:
@@ -127,7 +130,7 @@ class SettingParameter:
             return self.flag
         if self._presentation.metavar is not None:
             return self._presentation.metavar
-        metavar = "|".join(_values(self._field.annotation, self._field.metadata))
+        metavar = "|".join(one if isinstance(one, str) else _METAVARS[one] for one in self._alternatives)
         return f"{metavar},…" if self._is_list else metavar
 
     def _help(self) -> str:
@@ -147,31 +150,18 @@ class SettingParameter:
         return ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
 
 
-def _plain_types(annotation: Any) -> Iterator[type]:
-    """The classes that an annotation is made of: of ``Literal["auto"] | Positive`` that is ``int``."""
+def _alternatives(annotation: Any, marks: Sequence[Any] = ()) -> Iterator[str | type]:
+    """What a value, or an entry of a tuple, can be: ``auto`` and ``int`` for ``Literal["auto"] | Positive``."""
     origin, parts = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
-        yield from _plain_types(parts[0])
-    elif origin in (Union, UnionType, tuple):
-        for part in parts:
-            yield from _plain_types(part)
-    elif isinstance(annotation, type):
-        yield annotation
-
-
-def _values(annotation: Any, metadata: Sequence[Any] = ()) -> Iterator[str]:
-    """What a value can be, for the help: names that are allowed, or a letter for a number."""
-    origin, parts = get_origin(annotation), get_args(annotation)
-    tables = [mark.table for mark in metadata if isinstance(mark, Choice)]
+    tables = [mark.table for mark in marks if isinstance(mark, Choice)]
     if tables:
         yield from tables[0]
     elif origin is Annotated:
-        yield from _values(parts[0], parts[1:])
+        yield from _alternatives(parts[0], parts[1:])
     elif origin is Literal:
         yield from map(str, parts)
     elif origin in (Union, UnionType, tuple):
         for part in parts:
-            if part not in (NoneType, Ellipsis):
-                yield from _values(part)
-    else:
-        yield _METAVARS[annotation]
+            yield from _alternatives(part)
+    elif annotation not in (NoneType, Ellipsis):
+        yield annotation

@@ -58,10 +58,7 @@ COMMAND = Command(
     },
     wording={
         "model.weights": Wording(
-            help="What to start from: ImageNet's weights, those of the paper's authors, nothing, or a .pth, .pt or "
-            ".safetensors file.",
-            metavar="imagenet|veri|random|FILE",
-            shown="imagenet",
+            help="What to start from: named weights, or a .pth, .pt or .safetensors file.", shown="imagenet"
         )
     },
     workflow="vreid_cli.workflows.train:train",

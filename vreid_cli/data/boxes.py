@@ -36,12 +36,24 @@ class Crop:
 
 
 def name_crop(path: str, box: Box) -> str:
-    """``<path>#xywh=x,y,w,h``; whole numbers without a point, others as short as they can be read back."""
+    """``<path>#xywh=x,y,w,h``; whole numbers without a point, others as short as they can be read back.
+
+    Examples:
+        >>> name_crop("frames/1.jpg", (10.0, 2.5, 30.0, 40.0))
+        'frames/1.jpg#xywh=10,2.5,30,40'
+    """
     return f"{path}#xywh={','.join(map(_plain, box))}"
 
 
 def parse_crop(name: str) -> tuple[str, Box | None]:
-    """The path in an image id, and its box; None where it names a whole image."""
+    """The path in an image id, and its box; None where it names a whole image.
+
+    Examples:
+        >>> parse_crop("frames/1.jpg#xywh=10,2.5,30,40")
+        ('frames/1.jpg', (10.0, 2.5, 30.0, 40.0))
+        >>> parse_crop("crops/1.jpg")
+        ('crops/1.jpg', None)
+    """
     match = _FRAGMENT.match(name)
     if match is None:
         return name, None
@@ -50,7 +62,12 @@ def parse_crop(name: str) -> tuple[str, Box | None]:
 
 
 def locate_image(root: Path, image_id: str) -> Path | Crop:
-    """The image file, or the part of a frame, that an image id means."""
+    """The image file, or the part of a frame, that an image id means.
+
+    Examples:
+        >>> locate_image(Path("data"), "1.jpg#xywh=0,0,5,5").box
+        (0.0, 0.0, 5.0, 5.0)
+    """
     path, box = parse_crop(image_id)
     return root / path if box is None else Crop(root / path, box)
 
@@ -59,6 +76,10 @@ def pixels_of(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int] | No
     """The pixels that a box touches: left, top, right, bottom within a frame of this width and height.
 
     None where it touches none.
+
+    Examples:
+        >>> pixels_of((-5, 2.5, 15, 4), (100, 80))
+        (0, 2, 10, 7)
     """
     x, y, width, height = box
     left, top = max(0, math.floor(x)), max(0, math.floor(y))

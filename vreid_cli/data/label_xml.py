@@ -20,6 +20,12 @@ def read_label_xml(path: Path) -> dict[str, tuple[str | None, str | None]]:
 
     Raises:
         DataError: The file is no XML, or holds no such items.
+
+    Examples:
+        >>> path = Path("train_label.xml")
+        >>> _ = path.write_text('<Items><Item imageName="000001.jpg" vehicleID="0001" cameraID="c001" /></Items>')
+        >>> read_label_xml(path)
+        {'000001.jpg': ('0001', 'c001')}
     """
     labels: dict[str, tuple[str | None, str | None]] = {}
     for number, item in enumerate(_parse_xml(path).iter("Item"), start=1):

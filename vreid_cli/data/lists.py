@@ -18,7 +18,12 @@ NO_PASSAGES = "this layout has no list of tracks: all images of a vehicle by one
 
 
 def camera_track(vehicle: str, camera: str) -> str:
-    """The track of an image whose passage nobody noted: all that one camera saw of its vehicle."""
+    """The track of an image whose passage nobody noted: all that one camera saw of its vehicle.
+
+    Examples:
+        >>> camera_track("0002", "c003")
+        '0002_c003'
+    """
     return f"{vehicle}_{camera}"
 
 
@@ -27,6 +32,12 @@ def read_words(path: Path) -> list[list[str]]:
 
     Raises:
         DataError: The file is missing or is not text.
+
+    Examples:
+        >>> path = Path("test_track.txt")
+        >>> _ = path.write_text("t1 a.jpg b.jpg ")
+        >>> read_words(path)
+        [['t1', 'a.jpg', 'b.jpg']]
     """
     if not path.is_file():
         raise DataError(f"there is no list {path}", file=path)
@@ -48,6 +59,15 @@ def read_table(path: Path, images: Path, *, columns: str, listing: ListingBuilde
 
     Raises:
         DataError: The file is missing, is not text, is empty, or has a line with another number of words.
+
+    Examples:
+        >>> path, listing = Path("list.txt"), ListingBuilder()
+        >>> _ = path.write_text("0000001 12")
+        >>> Path("image").mkdir()
+        >>> read_table(path, Path("image"), columns="image vehicle", listing=listing)
+        {'0000001.jpg': ['12']}
+        >>> listing.warnings
+        ['1 names in list.txt have no image in image: 0000001.jpg']
     """
     rows: dict[str, list[str]] = {}
     repeated: list[str] = []

@@ -8,7 +8,7 @@ import os
 import posixpath
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -35,15 +35,23 @@ def read_manifest(folders: DataFolders, split: Split) -> Listing:
     Raises:
         UsageError: No manifest is named.
         DataError: The manifest is missing, is no CSV, has a row that cannot be used, or none of the split.
+
+    Examples:
+        >>> path = Path("boxes.csv")
+        >>> _ = path.write_text("path,track,camera,x,y,w,h" + chr(10) + "frames/1.jpg,7,c1,10,20,30,40")
+        >>> record = read_manifest(DataFolders(path), "gallery").records[0]
+        >>> record.image_id, record.track_id, record.box
+        ('frames/1.jpg#xywh=10,20,30,40', '7', (10.0, 20.0, 30.0, 40.0))
     """
     path = folders.root / MANIFEST if folders.root.is_dir() else folders.root
     if not path.is_file():
         raise DataError(f"there is no manifest {path}", file=path)
     listing = ListingBuilder()
     lines = array("q")  # of the images that are listed
+    below = Path(os.path.abspath(path.parent)).as_posix()  # noqa: PTH100  resolve() would follow links in the names
     for line, cells in _read_rows(path, split, listing):
         try:
-            own_split, image_id, frame = _parse(cells, path.parent)
+            own_split, image_id, frame = _parse(cells, below)
         except ValueError as error:
             hint = "correct the line or take it out"
             raise DataError(f"{path}, line {line}: {error}", hint=hint, file=path) from None
@@ -105,7 +113,7 @@ def _check_columns(path: Path, columns: Sequence[str], split: Split, *, listing:
         listing.warnings.append(text)
 
 
-def _parse(cells: Mapping[str, str], folder: Path) -> tuple[Split, str, int | None]:
+def _parse(cells: Mapping[str, str], below: str) -> tuple[Split, str, int | None]:
     """The split, image id and frame of a row.
 
     Raises:
@@ -116,7 +124,8 @@ def _parse(cells: Mapping[str, str], folder: Path) -> tuple[Split, str, int | No
     split = cells.get("split", "gallery")
     if split.lower() not in _SPLITS:
         raise ValueError(f"split '{split}' is none of {', '.join(_SPLITS)}")
-    image = _image_name(cells["path"], folder)
+    # One name for each file, relative to the manifest where it lies below it.
+    image = posixpath.normpath(cells["path"].replace(os.sep, "/")).removeprefix(f"{below}/")
     if parse_crop(image)[1] is not None:
         raise ValueError(f"path '{image}' ends in a box; put the box into the columns {', '.join(_BOX)}")
     box = _parse_box(cells)
@@ -124,13 +133,6 @@ def _parse(cells: Mapping[str, str], folder: Path) -> tuple[Split, str, int | No
     if frame is None and "frame" in cells:
         raise ValueError(f"frame '{cells['frame']}' is no whole number")
     return _SPLITS[split.lower()], image if box is None else name_crop(image, box), frame
-
-
-def _image_name(name: str, folder: Path) -> str:
-    """One name for each file, relative to the manifest where it lies below it."""
-    given = PurePath(posixpath.normpath(PurePath(name).as_posix()))
-    below = Path(os.path.abspath(folder))  # noqa: PTH100  resolve() would follow links that the names go through
-    return given.relative_to(below).as_posix() if given.is_relative_to(below) else given.as_posix()
 
 
 def _parse_box(cells: Mapping[str, str]) -> Box | None:

@@ -31,6 +31,14 @@ def read_tracks(folders: DataFolders, split: Split) -> Listing:
     Raises:
         UsageError: No folder is named, or the label pattern is no valid expression.
         DataError: The folder is missing, ambiguous, or holds no track.
+
+    Examples:
+        >>> folder = Path("mine/query/0002_c003")
+        >>> folder.mkdir(parents=True)
+        >>> (folder / "1.jpg").touch()
+        >>> record = read_tracks(DataFolders(Path("mine")), "query").records[0]
+        >>> record.image_id, record.track_id, record.vehicle_id, record.camera_id
+        ('0002_c003/1.jpg', '0002_c003', '0002', 'c003')
     """
     root = _split_folder(folders, split)
     pattern = LabelPattern.compile(folders.label_pattern)

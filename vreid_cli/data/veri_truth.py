@@ -20,6 +20,14 @@ def read_truth(data_dir: Path) -> GroundTruth | None:
 
     Raises:
         DataError: The files do not fit each other.
+
+    Examples:
+        >>> lists = {"name_query": "a.jpg", "name_test": "a.jpg b.jpg", "gt_index": "2", "jk_index": "1"}
+        >>> for name, words in lists.items():
+        ...     _ = Path(f"{name}.txt").write_text(words.replace(" ", chr(10)))
+        >>> truth = read_truth(Path("."))
+        >>> truth.good["a.jpg"], truth.junk["a.jpg"]
+        (frozenset({'b.jpg'}), frozenset({'a.jpg'}))
     """
     good, junk = (_first(data_dir, names) for names in (_GOOD, _JUNK))
     queries, gallery = data_dir / "name_query.txt", data_dir / "name_test.txt"

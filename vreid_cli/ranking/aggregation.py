@@ -14,11 +14,11 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from vreid_cli.ranking.metrics import Aggregation
+from vreid_cli.ranking.metrics import AGGREGATIONS
 from vreid_cli.types.arrays import Int64Array
 
-#: Up to this many values are sorted by a network of comparators, one operation for all pairs of tracks each;
-#: beyond it their number grows faster than the work of a sort.
+#: Up to this many values are sorted by a network of comparators, one operation for all pairs of tracks each; beyond
+#: it their number grows faster than the work of a sort. ``tests/benchmarks/aggregation.py`` compares the two.
 _NETWORK = 64
 
 
@@ -121,9 +121,11 @@ def nearest_image(values: torch.Tensor, layout: SlotLayout, *, out: torch.Tensor
 
 
 def aggregate_queries(
-    distances: torch.Tensor, layout: SlotLayout, aggregations: Iterable[Aggregation]
-) -> dict[Aggregation, torch.Tensor]:
+    distances: torch.Tensor, layout: SlotLayout, aggregations: Iterable[str]
+) -> dict[str, torch.Tensor]:
     """The definition ``paper``: image-to-track distances aggregated over each query's images.
+
+    Definition: ``docs/definitions.md#track-to-track``.
 
     Args:
         distances: (R, G) from each query image, in slot-major rows, to each gallery item.
@@ -139,12 +141,12 @@ def aggregate_queries(
 
 
 def aggregate_released(
-    distances: torch.Tensor, queries: SlotLayout, items: SlotLayout, *, aggregations: Iterable[Aggregation]
-) -> dict[Aggregation, torch.Tensor]:
+    distances: torch.Tensor, queries: SlotLayout, items: SlotLayout, *, aggregations: Iterable[str]
+) -> dict[str, torch.Tensor]:
     """The definition ``released``: what the authors' released code computes, which is not the formula.
 
     For each gallery image in order, the query's images are walked in order and the running minimum is noted
-    at every step; the N_r * N_q values are aggregated.
+    at every step; the N_r * N_q values are aggregated. Definition: ``docs/definitions.md#released``.
 
     Args:
         distances: (Q, R) between images, slot-major on both sides.
@@ -170,26 +172,30 @@ def aggregate_released(
     return results
 
 
-def aggregate(values: Sequence[torch.Tensor], aggregations: Iterable[Aggregation]) -> dict[Aggregation, torch.Tensor]:
+def aggregate(values: Sequence[torch.Tensor], aggregations: Iterable[str]) -> dict[str, torch.Tensor]:
     """Aggregate n tensors of one shape, element by element; they are not changed, and one alone is its own result.
 
-    The ``50`` forms first keep the ``floor(n / 2) + 1`` smallest, as the authors' code does; ``med`` is the
-    mean of the two middle values when n is even. Source: DESIGN section 6.
+    Args:
+        values: The n tensors.
+        aggregations: Names in :data:`~vreid_cli.ranking.metrics.AGGREGATIONS`, which says of which of the sorted
+            values each is the mean.
+
+    Returns:
+        A tensor of that shape by each name.
+
+    Example:
+        >>> values = [torch.tensor([9.0, 1.0]), torch.tensor([1.0, 1.0]), torch.tensor([2.0, 4.0])]
+        >>> aggregate(values, ["min", "mean50"])
+        {'min': tensor([1., 1.]), 'mean50': tensor([1.5000, 1.0000])}
     """
-    wanted = tuple(aggregations)
-    places = {name: _places(name, len(values)) for name in wanted if name != "mean"}
-    ordered = _smallest(values, frozenset(place for each in places.values() for place in each))
-    return {name: _mean(values if name == "mean" else [ordered[place] for place in places[name]]) for name in wanted}
-
-
-def _places(aggregation: Aggregation, count: int) -> tuple[int, ...]:
-    """Which of the sorted values an aggregation is the mean of."""
-    if aggregation == "min":
-        return (0,)
-    kept = count // 2 + 1 if aggregation.endswith("50") else count
-    if aggregation.startswith("mean"):
-        return tuple(range(kept))
-    return tuple(sorted({(kept - 1) // 2, kept // 2}))
+    count = len(values)
+    places = {name: tuple(AGGREGATIONS[name](count)) for name in aggregations}
+    some = {place for each in places.values() if len(each) < count for place in each}
+    ordered = _smallest(values, frozenset(some))
+    return {
+        name: _mean(values if len(each) == count else [ordered[place] for place in each])
+        for name, each in places.items()
+    }
 
 
 def _mean(values: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -15,13 +15,12 @@ came. Nothing may depend on which images are compared together: blocks of any si
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 
 import torch
 
 from vreid_cli.ranking.aggregation import SlotLayout, nearest_image
-from vreid_cli.ranking.metrics import Distance
 from vreid_cli.runtime.products import Product
 
 #: Squared distances below this part of |q|² + |r|² are computed again, and so is the cosine's numerator below
@@ -44,7 +43,7 @@ _SCALES = (2.0**-30, 2.0**30)
 
 
 @dataclass(frozen=True)
-class Frame:
+class Origin:
     """How rows are moved before they are multiplied: ``(row - centre) * scale``, and their directions.
 
     Attributes:
@@ -79,7 +78,7 @@ class Side:
 
     Attributes:
         original: (n, D) float32, as they came.
-        moved: In the frame.
+        moved: In the origin.
         lengths: (n,) scaled lengths, in :func:`_wide` numbers; 0 for a zero row.
         directions: The rows of unit length, moved; a zero row has none.
     """
@@ -111,24 +110,24 @@ class Workspace:
         return self._flat[name][:size].view(rows, columns)
 
 
-class ImageDistances:
+class ProductDistances:
     """Computes the distances of query images to the nearest image of each gallery item.
 
     Args:
         names: ``MED``, ``MCD`` or both.
         product: What computes matrix products.
-        frame: How rows are moved.
+        origin: How rows are moved.
         workspace: Where the large arrays lie.
     """
 
-    def __init__(self, names: Sequence[Distance], *, product: Product, frame: Frame, workspace: Workspace) -> None:
+    def __init__(self, names: Collection[str], *, product: Product, origin: Origin, workspace: Workspace) -> None:
         self._names = names
         self._product = product
-        self._frame = frame
-        self._middle = float(torch.linalg.vector_norm(frame.centre * frame.scale))
+        self._origin = origin
+        self._middle = float(torch.linalg.vector_norm(origin.centre * origin.scale))
         self._workspace = workspace
         # Alone, the cosine is quicker and keeps more digits by a product of directions.
-        self._by_directions = "MCD" in names and not ("MED" in names and frame.shared)
+        self._by_directions = "MCD" in names and not ("MED" in names and origin.shared)
 
     @property
     def arrays(self) -> int:
@@ -136,17 +135,17 @@ class ImageDistances:
         return 1 + ("MED" in self._names) + self._by_directions
 
     def prepare(self, rows: torch.Tensor) -> Side:
-        """Bring (n, D) float32 rows into the frame; they are not changed."""
+        """Bring (n, D) float32 rows to the origin; they are not changed."""
         moved = lengths = directions = None
         if "MED" in self._names:
-            moved = _move(rows, self._frame)
+            moved = _move(rows, self._origin)
         if self._by_directions:
-            lengths, directions = _directions(rows, self._frame)
+            lengths, directions = _directions(rows, self._origin)
         elif "MCD" in self._names:
-            lengths = _lengths(rows, self._frame.scale)
+            lengths = _lengths(rows, self._origin.scale)
         return Side(rows, moved, lengths, directions)
 
-    def nearest(self, query: Side, gallery: Side, items: SlotLayout) -> Iterator[tuple[Distance, torch.Tensor]]:
+    def nearest(self, query: Side, gallery: Side, items: SlotLayout) -> Iterator[tuple[str, torch.Tensor]]:
         """Each distance's name with its (Q, items) values; they are valid until the next one is asked for.
 
         Args:
@@ -154,13 +153,13 @@ class ImageDistances:
             gallery: (R, D) images, slot-major.
             items: Layout of the gallery images; the items come in its order.
         """
-        pairs = _Pairs(query, gallery, items, self._frame.scale)
+        pairs = _Pairs(query, gallery, items, self._origin.scale)
         products = None
         if query.moved and gallery.moved:
             products = self._multiply(query.moved, gallery.moved)
             nearest = self._squared(products, query.moved, gallery.moved, pairs=pairs, exact=pairs.squared)
             nearest.clamp_(min=0).sqrt_()
-            yield "MED", nearest if self._frame.scale == 1 else nearest.div_(self._frame.scale)
+            yield "MED", nearest if self._origin.scale == 1 else nearest.div_(self._origin.scale)
         if query.directions and gallery.directions:
             products = self._multiply(query.directions, gallery.directions)
             nearest = self._squared(products, query.directions, gallery.directions, pairs=pairs, exact=pairs.angular)
@@ -288,7 +287,7 @@ class _Pairs:
         return _Repeated(places, torch.cat([nearest.new_empty(0), *values]))
 
     def squared(self, image: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
-        """Squared distances of (p,) query and gallery rows, in the frame's scale."""
+        """Squared distances of (p,) query and gallery rows, in the origin's scale."""
         # Moving rounds each row by itself, so the moved rows have lost these digits already.
         difference = self.query.original[image] - self.gallery.original[row]
         return difference.mul_(self.scale).square_().sum(dim=1)
@@ -327,10 +326,10 @@ def _padded(rows: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.pad(rows, (0, 0, 0, max(0, _FEWEST - len(rows))))
 
 
-def _move(rows: torch.Tensor, frame: Frame) -> Points:
-    moved = rows - frame.centre
-    if frame.scale != 1:
-        moved *= frame.scale
+def _move(rows: torch.Tensor, origin: Origin) -> Points:
+    moved = rows - origin.centre
+    if origin.scale != 1:
+        moved *= origin.scale
     # The sum, not the square of a rounded length: between whole numbers it is exact.
     return Points(moved, moved.square().sum(dim=1, dtype=_wide(rows.device)))
 
@@ -344,34 +343,34 @@ def _lengths(rows: torch.Tensor, scale: float) -> torch.Tensor:
     return lengths
 
 
-def _directions(rows: torch.Tensor, frame: Frame) -> tuple[torch.Tensor, Points]:
-    """Scaled lengths, and the rows of unit length around the frame's direction; zero rows are no points."""
-    lengths = _lengths(rows, frame.scale)
-    inverse, middle = _inverse(lengths), frame.direction.to(lengths.dtype)
+def _directions(rows: torch.Tensor, origin: Origin) -> tuple[torch.Tensor, Points]:
+    """Scaled lengths, and the rows of unit length around the origin's direction; zero rows are no points."""
+    lengths = _lengths(rows, origin.scale)
+    inverse, middle = _inverse(lengths), origin.direction.to(lengths.dtype)
     moved, squares = torch.empty_like(rows), torch.empty_like(lengths)
     step = max(1, _NUMBERS // rows.shape[1])
     for start in range(0, len(rows), step):
         part = slice(start, start + step)
         # Rounded before they are moved, directions that are nearly equal would lose what they differ by.
-        wide = rows[part].to(lengths.dtype).mul_(inverse[part, None] * frame.scale).sub_(middle)
+        wide = rows[part].to(lengths.dtype).mul_(inverse[part, None] * origin.scale).sub_(middle)
         moved[part] = wide
         squares[part] = moved[part].to(lengths.dtype).square_().sum(dim=1)
     return lengths, Points(moved, squares.masked_fill_(lengths == 0, math.inf))
 
 
-def frame_for(gallery: torch.Tensor, queries: torch.Tensor) -> Frame:
-    """A frame for data of which these (n, D) gallery and (m, D) query rows are samples."""
+def choose_origin(gallery: torch.Tensor, queries: torch.Tensor) -> Origin:
+    """An origin for data of which these (n, D) gallery and (m, D) query rows are samples."""
     centre, scale = _centre(gallery)
-    frame = Frame(centre, scale, torch.zeros_like(centre))
+    origin = Origin(centre, scale, torch.zeros_like(centre))
     # Enough for a direction amid the others; all rows in float64 would take as long as a block's arithmetic.
     gallery, queries = (rows[:: -(-len(rows) // _FEW_ROWS)] for rows in (gallery, queries))
     lengths = _lengths(gallery, scale)
     unit = (gallery.to(lengths.dtype) * (_inverse(lengths)[:, None] * scale)).to(gallery.dtype)
-    frame = replace(frame, direction=_centre(unit)[0])
-    return replace(frame, shared=_keeps_the_cosine(frame, gallery, queries))
+    origin = replace(origin, direction=_centre(unit)[0])
+    return replace(origin, shared=_keeps_the_cosine(origin, gallery, queries))
 
 
-def _keeps_the_cosine(frame: Frame, gallery: torch.Tensor, queries: torch.Tensor) -> bool:
+def _keeps_the_cosine(origin: Origin, gallery: torch.Tensor, queries: torch.Tensor) -> bool:
     """Whether few cosines cancel by the moved rows that do not cancel by the directions.
 
     Many do where rows differ in length more than in direction, or where one side is far longer.
@@ -379,8 +378,8 @@ def _keeps_the_cosine(frame: Frame, gallery: torch.Tensor, queries: torch.Tensor
     count = min(len(gallery), len(queries))
     # Both sides are often in the order of their vehicles: pairs of one place would be near ones.
     sides = queries[:count], gallery[:count].roll(count // 2, dims=0)
-    moved = sum(_move(side, frame).squares for side in sides)
-    (one, first), (other, second) = (_directions(side, frame) for side in sides)
+    moved = sum(_move(side, origin).squares for side in sides)
+    (one, first), (other, second) = (_directions(side, origin) for side in sides)
     apart = (first.rows - second.rows).square().sum(dim=1)
     lost = apart * one * other < _CANCELLATION * moved
     lost_anyway = apart < _CANCELLATION * (first.squares + second.squares)

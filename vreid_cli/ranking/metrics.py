@@ -1,71 +1,135 @@
-"""The paper's metrics by name, and which of them a task knows."""
+"""The tables of distances and aggregations, the metrics that they make, and which of them a task knows.
+
+To add a distance or an aggregation, write its function and one entry here: allowed values, help, file names and the
+paper's JSON follow. Nothing here needs torch. Definitions: ``docs/definitions.md#image-to-track`` and
+``#track-to-track``.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from vreid_cli.errors import UsageError, did_you_mean
+from vreid_cli.types.metric_names import join_metric_name
 from vreid_cli.types.rankings import Definition, Task
 
-Distance = Literal["MED", "MCD", "RSCR"]
-Aggregation = Literal["min", "mean", "med", "mean50", "med50"]
 
-_AGGREGATIONS: tuple[Aggregation, ...] = ("min", "mean", "med", "mean50", "med50")
+@dataclass(frozen=True)
+class Distance:
+    """How far apart images or tracks are.
+
+    Attributes:
+        between: ``images``: a track is as far as its nearest image, and between tracks the query's images are
+            aggregated. ``tracks``: the distance is between whole tracks as it is.
+        function: ``"module:function"``. Between images it takes (Q, D) and (R, D) float32 tensors and returns
+            (Q, R); between tracks it is a :class:`vreid_cli.ranking.engine.TrackDistance`. None for MED and MCD, which
+            :mod:`vreid_cli.ranking.distances` takes from one product.
+        options: Fields of ``RankingOptions`` that it depends on; they are kept among the ranking's facts.
+        float64: Whether the device must have float64.
+    """
+
+    between: Literal["images", "tracks"]
+    function: str | None = None
+    options: tuple[str, ...] = ()
+    float64: bool = False
+
+
+DISTANCES: dict[str, Distance] = {
+    "MED": Distance("images"),
+    "MCD": Distance("images"),
+    "RSCR": Distance("tracks", "vreid_cli.ranking.rscr:reconstruction_residuals", options=("alpha",), float64=True),
+}
+
+#: From n to the places among n values, rising, whose mean is the aggregate. The ``50`` forms first keep the
+#: ``floor(n / 2) + 1`` smallest; ``med`` is the mean of the two middle values when n is even.
+AGGREGATIONS: dict[str, Callable[[int], range]] = {
+    "min": lambda n: range(1),
+    "mean": range,
+    "med": lambda n: range((n - 1) // 2, n // 2 + 1),
+    "mean50": lambda n: range(n // 2 + 1),
+    "med50": lambda n: AGGREGATIONS["med"](n // 2 + 1),
+}
+
+#: What is ranked by where nothing is said.
+DEFAULT_METRIC: dict[Task, str] = {"t2t": "meanMCD50", "i2t": "MCD", "i2i": "MCD"}
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A distance and, for MED and MCD between tracks, how it is aggregated over the query's images."""
+    """A distance and, where it is between images but ranks tracks, the aggregation over the query's images."""
 
     name: str
-    distance: Distance
-    aggregation: Aggregation | None = None
+    distance: str
+    aggregation: str | None = None
 
 
-def _track_metric(distance: Distance, aggregation: Aggregation) -> Metric:
-    stem, fifty = aggregation.removesuffix("50"), aggregation.endswith("50")
-    return Metric(f"{stem}{distance}{'50' if fifty else ''}", distance, aggregation)
+def known_metrics(task: Task) -> dict[str, Metric]:
+    """Metrics of a task by name, in the paper's order: MED before MCD, RSCR last.
+
+    Example:
+        >>> list(known_metrics("i2t"))
+        ['MED', 'MCD', 'RSCR']
+    """
+    images = [name for name, distance in DISTANCES.items() if distance.between == "images"]
+    whole = [Metric(name, name) for name in DISTANCES if name not in images]
+    if task != "t2t":
+        metrics = [*(Metric(name, name) for name in images), *whole]
+    else:
+        metrics = [*(Metric(str(join_metric_name(d, a)), d, a) for d in images for a in AGGREGATIONS), *whole]
+    return {metric.name: metric for metric in metrics}
 
 
-_AGGREGATED: tuple[Distance, ...] = ("MED", "MCD")
-#: RSCR is over all images of both tracks as it is, and the same under both definitions.
-RSCR = Metric("RSCR", "RSCR")
-TRACK_METRICS = {m.name: m for m in (*(_track_metric(d, a) for d in _AGGREGATED for a in _AGGREGATIONS), RSCR)}
-IMAGE_METRICS: dict[str, Metric] = {"MED": Metric("MED", "MED"), "MCD": Metric("MCD", "MCD"), "RSCR": RSCR}
-#: All of them in the paper's order: from single images, then between tracks; RSCR last.
-METRIC_ORDER = tuple(dict.fromkeys([*(name for name in IMAGE_METRICS if name != RSCR.name), *TRACK_METRICS]))
+def metric_order() -> tuple[str, ...]:
+    """Names of all metrics in the paper's order: from single images, then between tracks; each once, RSCR last."""
+    between_tracks = known_metrics("t2t")
+    return (*(name for name in known_metrics("i2t") if name not in between_tracks), *between_tracks)
 
 
-def parse_metrics(names: Sequence[str], task: Task, *, definition: Definition) -> list[Metric]:
+def metrics_help() -> str:
+    """What ``--metric`` takes, in a sentence."""
+    tracks, images = known_metrics("t2t"), known_metrics("i2t")
+    return f"For t2t {', '.join(tracks)}; for i2t and i2i {', '.join(images)}."
+
+
+def parse_metrics(names: Sequence[str], task: Task, *, definition: Definition = "paper") -> list[Metric]:
     """Metrics by name; ``all`` stands for every metric of the task.
 
     Case does not matter, and ``mean50MCD`` is ``meanMCD50``. Each metric comes once, in the order given.
 
+    Args:
+        names: The names; none for the task's default, meanMCD50 between tracks and MCD otherwise.
+        task: ``t2t``, ``i2t`` or ``i2i``.
+        definition: ``paper`` or ``released``.
+
     Raises:
         UsageError: A name that the task does not know (the nearest is offered), or ``released`` outside t2t.
+
+    Example:
+        >>> [metric.name for metric in parse_metrics(["mean50mcd", "RSCR"], "t2t")]
+        ['meanMCD50', 'RSCR']
     """
     if definition == "released" and task != "t2t":
         raise UsageError(
             f"--definition released is about two tracks, not about {task}",
             hint="use it with --task t2t, or leave it out",
         )
-    known = TRACK_METRICS if task == "t2t" else IMAGE_METRICS
+    known = known_metrics(task)
     by_lower = {name.lower(): metric for name, metric in known.items()}
     chosen: dict[str, Metric] = {}
-    for name in names:
+    for name in names or (DEFAULT_METRIC[task],):
         if name.lower() == "all":
             chosen |= known
             continue
-        metric = by_lower.get(_fifty_last(name.lower()))
+        metric = by_lower.get(name.lower()) or by_lower.get(_digits_last(name.lower()))
         if metric is None:
             raise UsageError(f"--metric {name}: no metric of the task {task}", hint=did_you_mean(name, [*known, "all"]))
         chosen[metric.name] = metric
     return list(chosen.values())
 
 
-def _fifty_last(name: str) -> str:
+def _digits_last(name: str) -> str:
     """``mean50mcd`` as ``meanmcd50``: the authors' file names put the 50 first."""
-    return re.sub(r"^(mean|med)50(med|mcd)$", r"\1\g<2>50", name)
+    return re.sub(r"^([a-z]+)(\d+)([a-z]+)$", r"\1\3\2", name)

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from vreid_cli.ranking.metrics import metrics_help
 from vreid_cli.types.options import DATA, NotNegative, Options, Positive, Share, option
 from vreid_cli.types.rankings import Definition, Task
 from vreid_cli.types.tracks import TrackUnit
@@ -17,14 +18,7 @@ class RankingOptions(Options):
     """``[rank]``: what is compared with what, and by which metric."""
 
     task: Task = option("t2t", "Tracks against tracks, images against tracks, or images against images.", panel=_WHAT)
-    metric: Annotated[tuple[str, ...], Field(min_length=1)] = option(
-        ("meanMCD50",),
-        "For t2t minMED, meanMED, medMED, meanMED50, medMED50, the same with MCD, and RSCR; "
-        "for i2t and i2i MED, MCD, RSCR.",
-        metavar="NAME,…|all",
-        panel=_WHAT,
-        shown="meanMCD50, or MCD",
-    )
+    metric: tuple[str, ...] = option((), metrics_help(), metavar="NAME,…|all", panel=_WHAT, shown="meanMCD50, or MCD")
     definition: Definition = option(
         "paper", "The paper's formula, or what the authors' released code computes (t2t).", panel=_WHAT
     )

@@ -1,27 +1,31 @@
-"""Two feature sets to rankings: the one function that notebooks and the command line share."""
+"""Two feature sets to rankings: the functions that notebooks and the command line share.
+
+:func:`rank` is all that a notebook needs. It plans a :class:`RankingJob`, and collects what :func:`rank_blocks` yields;
+the command writes the same blocks to files as they come.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import get_args
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
-from vreid_cli.errors import DataError, DeviceError, UsageError
-from vreid_cli.ranking.engine import DistanceEngine, Queries
-from vreid_cli.ranking.metrics import RSCR, Metric, parse_metrics
-from vreid_cli.ranking.reranking import Reranker, RerankOptions, pool_of
-from vreid_cli.ranking.selection import Limits, Listing, MergedLists, RowLists, columns_of, listed_bytes
+from vreid_cli.errors import DataError, DeviceError
+from vreid_cli.ranking.diagnostics import Diagnostics, warnings_of
+from vreid_cli.ranking.engine import Block, BlockDistances, DistanceEngine, ItemImages, prepare
+from vreid_cli.ranking.metrics import DISTANCES, Metric, parse_metrics
+from vreid_cli.ranking.options import RankingOptions
+from vreid_cli.ranking.reranking import Reranker, encode_pool, join_sides
+from vreid_cli.ranking.selection import ListRules, RankedBlock, columns_of, listed_bytes, merge_nearest, sort_whole
 from vreid_cli.ranking.tracks import find_selves, group_tracks, image_items, query_tracks_in
 from vreid_cli.runtime.devices import choose_device
 from vreid_cli.runtime.memory import memory_budget
-from vreid_cli.runtime.products import PATHS
-from vreid_cli.types.features import FeatureSet
-from vreid_cli.types.rankings import Coverage, Definition, Ranking, RankingBlock, RankingFacts, Task
-from vreid_cli.types.tracks import Items, Tracks, TrackUnit
+from vreid_cli.runtime.options import RuntimeOptions
+from vreid_cli.types.features import MEANINGLESS, FeatureSet
+from vreid_cli.types.rankings import Coverage, Ranking, RankingBlock, RankingFacts
+from vreid_cli.types.tracks import Items
 
 #: Part of the memory budget that the lists of a block of queries may take.
 _LISTS = 1 / 4
@@ -30,294 +34,223 @@ _FEW_QUERIES = 256
 
 
 @dataclass(frozen=True)
-class RankingOptions:
-    """What is compared with what, and what of it is listed.
+class RankingJob:
+    """Both sides gathered and checked, before any distance is computed; made by :func:`plan_ranking`.
 
     Attributes:
-        task: ``t2t``, ``i2t`` or ``i2i``.
-        metrics: Names, or ``all``.
-        definition: ``paper`` or ``released``.
-        track_unit: ``passage`` or ``camera``.
-        cameras: ``all``, or ``other`` to leave out items of the query's own camera.
-        top_k: List this many of the nearest, and every same-vehicle item; None for all.
-        threshold: List what is no farther than this, and every same-vehicle item; None for all.
-        whole_tracks: Take the query tracks whole from the gallery (VeRi's track-to-track protocol).
-        device: As ``--device``.
-        memory_budget_mb: Mebibytes for working arrays, or ``auto``.
-        alpha: RSCR's weight of the codes' absolute values, above 0.
-        rerank: Re-rank by k-reciprocal neighbours with these numbers; None for the distances themselves.
-        product: Path of the matrix products, a key of :data:`vreid_cli.runtime.products.PATHS`, or ``auto``.
+        query: The queries.
+        gallery: The gallery.
+        metrics: What to rank by.
+        options: How.
+        budget: Bytes for working arrays.
+        product: Path of the matrix products, or ``auto``.
+        facts: How the rankings are made, but for the metric.
+        warnings: What concerns the rankings by every metric.
     """
 
-    task: Task = "t2t"
-    metrics: tuple[str, ...] = ("meanMCD50",)
-    definition: Definition = "paper"
-    track_unit: TrackUnit = "passage"
-    cameras: str = "all"
-    top_k: int | None = None
-    threshold: float | None = None
-    whole_tracks: bool = False
-    device: str = "auto"
-    memory_budget_mb: int | str = "auto"
-    alpha: float = 1.0
-    rerank: RerankOptions | None = None
-    product: str = "auto"
-
-
-class RankingPlan:
-    """Both sides gathered and checked, before any distance is computed.
-
-    Args:
-        query: Features of the queries.
-        gallery: Features of the gallery.
-        options: What to do.
-
-    Raises:
-        UsageError: A metric is unknown, or the options contradict each other.
-        DataError: The sides do not fit each other, one is empty, or labels that are needed are missing.
-        DeviceError: The device is not there.
-    """
-
-    def __init__(self, query: FeatureSet, gallery: FeatureSet, options: RankingOptions) -> None:
-        _check_options(options)
-        self.metrics: Sequence[Metric] = parse_metrics(options.metrics, options.task, definition=options.definition)
-        _check_fit(query, gallery)
-        self._options = options
-        self._device = choose_device(options.device)
-        if RSCR in self.metrics and self._device.type == "mps":
-            raise DeviceError(f"RSCR needs float64, which {self._device} does not have", hint="use --device cpu")
-        self._gallery = gallery
-        unit = options.track_unit
-        self._items = image_items(gallery) if options.task == "i2i" else group_tracks(gallery, unit)
-        self._query, self._queries, self.lost_queries = _query_side(query, gallery, self._items, options=options)
-        selves = find_selves(self._query, self._queries, gallery=gallery, items=self._items)
-        self._facts = self._describe(query, selves)
-        self.zero_vectors = 0
-        self.notes: list[str] = []
-
-    @property
-    def queries(self) -> Items:
-        """The queries with their labels."""
-        return self._queries.items
-
-    @property
-    def gallery(self) -> Items:
-        """The gallery items with their labels."""
-        return self._items.items
+    query: ItemImages
+    gallery: ItemImages
+    metrics: tuple[Metric, ...]
+    options: RankingOptions
+    budget: int
+    product: str
+    facts: RankingFacts
+    warnings: tuple[str, ...]
 
     @property
     def steps(self) -> int:
         """What the calls of ``advance`` add up to: re-ranking looks at queries and gallery twice before."""
-        pool = len(self._queries) + len(self._items) if self._options.rerank else 0
-        return len(self._queries) + 2 * pool
+        pool = len(self.query) + len(self.gallery) if self.options.rerank else 0
+        return len(self.query) + 2 * pool
 
-    @property
-    def meaningless(self) -> bool:
-        """Whether the features come from random weights."""
-        return self._facts.meaningless
-
-    def facts(self, metric: Metric) -> RankingFacts:
+    def facts_by(self, metric: Metric) -> RankingFacts:
         """How the ranking by this metric is made."""
-        return replace(
-            self._facts, metric=metric.name, alpha=self._options.alpha if metric.distance == RSCR.distance else None
-        )
+        own = {name: getattr(self.options, name) for name in DISTANCES[metric.distance].options}
+        return replace(self.facts, metric=metric.name, **own)
 
-    def blocks(self, advance: Callable[[int], object] = lambda queries: None) -> Iterator[dict[str, RankingBlock]]:
-        """Ranked lists by metric name, a block of queries at a time.
-
-        Args:
-            advance: Called with numbers that add up to :attr:`steps`.
-        """
-        budget = memory_budget(self._options.memory_budget_mb, self._device)
-        engine = self._engine(self._query, self._queries, gallery=self._gallery, items=self._items, budget=budget)
-        reranker = self._reranker(budget, advance)
-        limits = Limits(self._options.top_k, self._options.threshold, self._options.cameras == "other")
-        by_name = self._options.definition == "released"
-        listing = Listing(self.queries, self.gallery, limits=limits, ties_by_name=by_name)
-        most, merge = self._block_size(engine, budget)
-        for queries in engine.query_blocks(most=most):
-            lists = self._merged(engine, listing, queries) if merge else self._rows(listing, queries)
-            names = [metric.name for metric in self.metrics]
-            around = {name: reranker.distances(queries, name) for name in names} if reranker else {}
-            for part in engine.against(queries):
-                lists.add(reranker.mix(part, around) if reranker else part)
-            yield lists.finish()
-            advance(queries.count)
-        self.zero_vectors = engine.findings.zero_vectors
-        self.notes = self._notes(engine)
-
-    def _engine(
-        self, query: FeatureSet, queries: Tracks, *, gallery: FeatureSet, items: Tracks, budget: int
-    ) -> DistanceEngine:
-        return DistanceEngine(
-            query,
-            queries,
-            gallery=gallery,
-            items=items,
-            metrics=self.metrics,
-            definition=self._options.definition,
-            alpha=self._options.alpha,
-            device=self._device,
-            budget=budget,
-            product=self._options.product,
-        )
-
-    def _reranker(self, budget: int, advance: Callable[[int], object]) -> Reranker | None:
-        if self._options.rerank is None:
-            return None
-        pool, items = pool_of(self._query, self._queries, gallery=self._gallery, items=self._items)
-        return Reranker(
-            self._engine(pool, items, gallery=pool, items=items, budget=budget),
-            queries=len(self._queries),
-            size=len(items),
-            options=self._options.rerank,
-            advance=advance,
-        )
-
-    def _block_size(self, engine: DistanceEngine, budget: int) -> tuple[int, bool]:
-        """Queries that may be compared at a time, and whether their lists are merged while the gallery goes by."""
-        saved = 4 * len(self.metrics) * engine.saved_columns()
-        # Re-ranking keeps a second distance for each.
-        each = listed_bytes(len(self.metrics) * (2 if self._options.rerank else 1))
-        most = int(budget * _LISTS / (len(self._items) * each + saved))
-        limited = self._options.top_k is not None and self._options.top_k < len(self._items)
-        if limited and not self._options.rerank and most < min(_FEW_QUERIES, len(self._queries)):
-            return max(1, int(budget * _LISTS / saved)) if saved else len(self._queries), True
-        return max(1, most), False
-
-    def _rows(self, listing: Listing, queries: Queries) -> RowLists:
-        return RowLists(listing, queries, size=len(self._items))
-
-    def _merged(self, engine: DistanceEngine, listing: Listing, queries: Queries) -> MergedLists:
-        pairs = listing.pairs(queries)
-        items = np.unique(pairs.item)
-        known = {
-            metric.name: torch.empty(len(pairs.item), dtype=torch.float32, device=self._device)
-            for metric in self.metrics
-        }
-        if len(items):
-            for part in engine.restricted(items).against(queries):
-                positions = torch.from_numpy(items).to(self._device)[part.items]
-                query, column, which = columns_of(pairs, positions)
-                for name, values in part.by_metric.items():
-                    known[name][which] = values[query, column]
-        return MergedLists(listing, queries, pairs=pairs, known=known)
-
-    def _notes(self, engine: DistanceEngine) -> list[str]:
-        """What is doubtful about the distances."""
-        notes = []
-        names = [metric.name for metric in self.metrics]
-        if self.zero_vectors and any(metric.distance == "MCD" for metric in self.metrics):
-            notes.append(f"{self.zero_vectors} images have a zero LR: their cosine distance to every image is 1")
-        if RSCR.name in names and not engine.findings.reconstruction.used:
-            notes.append(
-                f"RSCR with α = {self._options.alpha:g}: every code is zero, so the ranking says nothing; "
-                "for LRs of small norm choose a smaller α (rank.alpha)"
-            )
-        if engine.findings.reconstruction.unsolved:
-            notes.append(
-                f"RSCR: {engine.findings.reconstruction.unsolved} sparse codes did not reach the wanted accuracy"
-            )
-        return notes
-
-    def _describe(self, query: FeatureSet, selves: Mapping[str, tuple[str, ...]]) -> RankingFacts:
-        options = self._options
-        return RankingFacts(
-            dataset=self._gallery.dataset or query.dataset,
-            task=options.task,
-            definition=options.definition,
-            track_unit=None if options.task == "i2i" else options.track_unit,
-            query_source="gallery" if options.whole_tracks else "query",
-            query_identity=query.identity,
-            gallery_identity=self._gallery.identity,
-            weights=self._gallery.weights or query.weights,
-            coverage=self._coverage(),
-            gallery_size=len(self._items),
-            query_count=len(self._queries),
-            cameras=options.cameras,
-            top_k=options.top_k,
-            threshold=options.threshold,
-            rerank=asdict(options.rerank) if options.rerank else None,
-            query_lengths=self._lengths(),
-            selves=selves,
-        )
-
-    def _lengths(self) -> dict[str, int]:
-        if self._options.task != "t2t":
-            return {}
-        return {str(name): int(length) for name, length in zip(self.queries.ids, self._queries.lengths, strict=True)}
-
-    def _coverage(self) -> Coverage:
-        options = self._options
-        if options.threshold is None and (options.top_k is None or options.top_k >= len(self._items)):
-            return "full"
-        labelled = _any_label(self.queries) and _any_label(self.gallery)
-        return "positives" if labelled else "top-k"
+    def warnings_by(self, metric: Metric, diagnostics: Diagnostics) -> tuple[str, ...]:
+        """What the ranking by this metric should warn of, given the sum of its blocks' diagnostics."""
+        return (*self.warnings, *warnings_of(diagnostics, metric, self.options))
 
 
-def rank(query: FeatureSet, gallery: FeatureSet, options: RankingOptions | None = None) -> dict[str, Ranking]:
-    """Rank the gallery for every query, in memory.
+def rank(
+    query: FeatureSet,
+    gallery: FeatureSet,
+    options: RankingOptions | None = None,
+    *,
+    runtime: RuntimeOptions | None = None,
+) -> dict[str, Ranking]:
+    """Rank the gallery for every query, in memory; all that ``vreid rank`` does but for its files.
+
+    The query tracks of data sets whose protocol is ``gallery-tracks`` (VeRi) are the gallery tracks that hold a query
+    image.
 
     Args:
         query: (N_q, D) features of the queries.
         gallery: (N_r, D) features of the gallery.
         options: What to do; by default meanMCD50 between tracks.
+        runtime: Device and memory.
 
     Returns:
-        A ranking for each metric, by the metric's name.
+        A ranking for each metric, by the metric's name, with its warnings.
 
     Raises:
-        VreidError: As :class:`RankingPlan` says.
+        UsageError: A metric is unknown, or the options contradict each other.
+        DataError: The sides do not fit each other, one is empty, or labels that are needed are missing.
+        DeviceError: The device is not there.
+
+    Example:
+        >>> import numpy as np
+        >>> import vreid_cli as vreid
+        >>> query = vreid.FeatureSet.from_arrays(np.array([[1.0, 0.0]]), track_id=["q"])
+        >>> gallery = vreid.FeatureSet.from_arrays(np.array([[0.0, 1.0], [1.0, 1.0]]), track_id=["a", "b"])
+        >>> ranking = vreid.rank(query, gallery)["meanMCD50"]
+        >>> [ranking.gallery.ids[item] for item in next(iter(ranking.blocks)).gallery_index]
+        ['b', 'a']
     """
-    plan = RankingPlan(query, gallery, options or RankingOptions())
-    collected: dict[str, list[RankingBlock]] = {metric.name: [] for metric in plan.metrics}
-    for blocks in plan.blocks():
-        for name, block in blocks.items():
-            collected[name].append(block)
+    return collect(plan_ranking(query, gallery, options, runtime=runtime))
+
+
+def plan_ranking(
+    query: FeatureSet,
+    gallery: FeatureSet,
+    options: RankingOptions | None = None,
+    *,
+    runtime: RuntimeOptions | None = None,
+) -> RankingJob:
+    """Gather and check both sides; arguments and errors are those of :func:`rank`."""
+    options, runtime = options or RankingOptions(), runtime or RuntimeOptions()
+    metrics = tuple(parse_metrics(options.metric, options.task, definition=options.definition))
+    _check_fit(query, gallery)
+    device = choose_device(runtime.device)
+    for metric in metrics:
+        if DISTANCES[metric.distance].float64 and device.type == "mps":
+            message = f"{metric.name} needs float64, which {device} does not have"
+            raise DeviceError(message, hint="use --device cpu")
+    items = image_items(gallery) if options.task == "i2i" else group_tracks(gallery, options.track_unit)
+    right = ItemImages(gallery, items, device)
+    left, lost = _query_side(query, right, options)
+    facts = _describe(query, left, right, options=options)
+    warnings = []
+    if lost:
+        first = ", ".join(lost[:3])
+        warnings.append(f"{len(lost)} query images are in no gallery track and were left out: {first}")
+    if facts.meaningless:
+        warnings.append(MEANINGLESS)
+    budget = memory_budget(runtime.memory_budget_mb, device)
+    return RankingJob(left, right, metrics, options, budget, runtime.product, facts, tuple(warnings))
+
+
+def rank_blocks(job: RankingJob, *, advance: Callable[[int], object] = lambda items: None) -> Iterator[RankedBlock]:
+    """Ranked lists by metric name, a block of queries at a time.
+
+    Args:
+        job: What to do.
+        advance: Called with numbers that add up to ``job.steps``.
+
+    Yields:
+        The lists of consecutive queries; the sum of their diagnostics is that of the whole.
+
+    Raises:
+        DataError: A feature is not finite, or a distance too large for float32.
+    """
+    engine = _engine(job, job.query, job.gallery)
+    reranker = _reranker(job, advance) if job.options.rerank else None
+    rules = ListRules(job.query.items.items, job.gallery.items.items, job.options)
+    most, merge = _block_size(job)
+    # An image that is on both sides counts once.
+    same = job.query.features is job.gallery.features
+    noticed = Diagnostics(zero_vectors=engine.zero_vectors)
+    for block in engine.query_blocks(most=most):
+        parts: Iterator[BlockDistances] = engine.against(block)
+        if reranker:
+            parts = reranker.rerank(block.positions, parts)
+        if merge:
+            ranked = _merged(engine, rules, block, parts=parts)
+        else:
+            ranked = sort_whole(rules, block.positions, parts, size=len(job.gallery))
+        noticed += ranked.diagnostics + Diagnostics(zero_vectors=0 if same else block.zero_vectors)
+        yield replace(ranked, diagnostics=noticed)
+        noticed = Diagnostics()
+        advance(len(block.positions))
+
+
+def collect(job: RankingJob) -> dict[str, Ranking]:
+    """The rankings of a job in memory, by the metric's name."""
+    blocks: dict[str, list[RankingBlock]] = {metric.name: [] for metric in job.metrics}
+    diagnostics = Diagnostics()
+    for ranked in rank_blocks(job):
+        diagnostics += ranked.diagnostics
+        for name, block in ranked.by_metric.items():
+            blocks[name].append(block)
     return {
-        metric.name: Ranking(plan.facts(metric), plan.queries, plan.gallery, tuple(collected[metric.name]))
-        for metric in plan.metrics
+        metric.name: Ranking(
+            job.facts_by(metric),
+            job.query.items.items,
+            job.gallery.items.items,
+            tuple(blocks[metric.name]),
+            job.warnings_by(metric, diagnostics),
+        )
+        for metric in job.metrics
     }
 
 
-def _query_side(
-    query: FeatureSet, gallery: FeatureSet, items: Tracks, *, options: RankingOptions
-) -> tuple[FeatureSet, Tracks, list[str]]:
+def _engine(job: RankingJob, query: ItemImages, gallery: ItemImages) -> DistanceEngine:
+    return prepare(query, gallery, metrics=job.metrics, options=job.options, budget=job.budget, product=job.product)
+
+
+def _reranker(job: RankingJob, advance: Callable[[int], object]) -> Reranker:
+    pool = join_sides(job.query, job.gallery)
+    return encode_pool(_engine(job, pool, pool), queries=len(job.query), options=job.options, advance=advance)
+
+
+def _block_size(job: RankingJob) -> tuple[int, bool]:
+    """Queries that may be compared at a time, and whether their lists are merged while the gallery goes by."""
+    # Re-ranking keeps a second distance for each.
+    each = listed_bytes(len(job.metrics) * (2 if job.options.rerank else 1))
+    most = max(1, int(job.budget * _LISTS / (len(job.gallery) * each)))
+    limited = job.options.top_k is not None and job.options.top_k < len(job.gallery)
+    if limited and not job.options.rerank and most < min(_FEW_QUERIES, len(job.query)):
+        return len(job.query), True
+    return most, False
+
+
+def _merged(engine: DistanceEngine, rules: ListRules, block: Block, *, parts: Iterator[BlockDistances]) -> RankedBlock:
+    """The nearest of the gallery, whose same-vehicle items are looked up first."""
+    pairs = rules.pairs(block.positions)
+    items = np.unique(pairs.item)
+    device = engine.gallery.device
+    names = [metric.name for metric in engine.function.metrics]
+    known = {name: torch.empty(len(pairs.item), dtype=torch.float32, device=device) for name in names}
+    if len(items):
+        for part in engine.restricted(items).against(block):
+            positions = torch.from_numpy(items).to(device)[part.items]
+            query, column, which = columns_of(pairs, positions)
+            for name, values in part.by_metric.items():
+                known[name][which] = values[query, column]
+    return merge_nearest(rules, block.positions, parts, pairs=pairs, known=known)
+
+
+def _query_side(query: FeatureSet, gallery: ItemImages, options: RankingOptions) -> tuple[ItemImages, list[str]]:
+    """The query items, and the ids of query images that are in no gallery track where whole tracks are wanted."""
+    device = gallery.device
     if options.task != "t2t":
-        return query, image_items(query), []
-    if not options.whole_tracks:
-        return query, group_tracks(query, options.track_unit), []
-    tracks, lost = query_tracks_in(gallery, items, query)
+        return ItemImages(query, image_items(query), device), []
+    if not _whole_tracks(query, options):
+        return ItemImages(query, group_tracks(query, options.track_unit), device), []
+    tracks, lost = query_tracks_in(gallery.features, gallery.items, query)
     if not len(tracks):
         raise DataError(
             f"none of the {len(query)} query images is in the gallery, so there is no query track",
             hint="VeRi's query tracks are gallery tracks that hold a query image: check the query split",
             file=query.source,
         )
-    return gallery, tracks, lost
+    return ItemImages(gallery.features, tracks, device), lost
 
 
-def _check_options(options: RankingOptions) -> None:
-    """The command line checks its options by itself; a notebook may say anything."""
-    rerank = options.rerank or RerankOptions()
-    rules: dict[str, tuple[object, bool]] = {
-        "task": (options.task, options.task in get_args(Task)),
-        "definition": (options.definition, options.definition in get_args(Definition)),
-        "track_unit": (options.track_unit, options.track_unit in get_args(TrackUnit)),
-        "cameras": (options.cameras, options.cameras in ("all", "other")),
-        "metrics": (options.metrics, len(options.metrics) > 0),
-        "top_k": (options.top_k, options.top_k is None or options.top_k >= 1),
-        "threshold": (options.threshold, options.threshold is None or 0 <= options.threshold < math.inf),
-        "alpha": (options.alpha, 0 < options.alpha < math.inf),
-        "product": (options.product, options.product in ("auto", *PATHS)),
-        "rerank": (rerank, rerank.k1 >= 1 and rerank.k2 >= 1 and 0 <= rerank.lambda_value <= 1),
-    }
-    for name, (value, allowed) in rules.items():
-        if not allowed:
-            raise UsageError(
-                f"RankingOptions: {name} cannot be {value!r}",
-                hint="help(vreid_cli.RankingOptions) tells what is allowed",
-            )
+def _whole_tracks(query: FeatureSet, options: RankingOptions) -> bool:
+    """Whether the query tracks are gallery tracks, by the data set's protocol."""
+    return options.task == "t2t" and query.protocol == "gallery-tracks"
 
 
 def _check_fit(query: FeatureSet, gallery: FeatureSet) -> None:
@@ -325,10 +258,10 @@ def _check_fit(query: FeatureSet, gallery: FeatureSet) -> None:
         if not len(features):
             raise DataError(f"the {name} {features.source} holds no features", file=features.source)
         if not features.dimension:
-            raise DataError(f"the features of the {name} {features.source} are 0 wide", file=features.source)
+            raise DataError(f"the features of the {name} {features.source} have no dimension", file=features.source)
     if query.dimension != gallery.dimension:
         raise DataError(
-            f"the query's features are {query.dimension} wide, the gallery's {gallery.dimension}",
+            f"the query's features have {query.dimension} dimensions, the gallery's {gallery.dimension}",
             hint="both must come from the same network",
             file=query.source,
         )
@@ -340,7 +273,47 @@ def _check_fit(query: FeatureSet, gallery: FeatureSet) -> None:
             hint="extract both with the same architecture, weights and transform",
             file=query.source,
         )
+    if (query.trial, query.trial_seed) != (gallery.trial, gallery.trial_seed):
+        raise DataError(
+            "query and gallery belong to different trials",
+            hint="rank the two sets that one call of split_trial returns",
+            file=query.source,
+        )
 
 
-def _any_label(items: Items) -> bool:
-    return any(vehicle is not None for vehicle in items.vehicles)
+def _describe(query: FeatureSet, left: ItemImages, right: ItemImages, *, options: RankingOptions) -> RankingFacts:
+    gallery = right.features
+    from_gallery = _whole_tracks(query, options) or query.trial is not None
+    rerank = {name: getattr(options, name) for name in ("k1", "k2", "lambda_value")}
+    return RankingFacts(
+        dataset=gallery.dataset or query.dataset,
+        task=options.task,
+        definition=options.definition,
+        track_unit=None if options.task == "i2i" else options.track_unit,
+        query_source="gallery" if from_gallery else "query",
+        query_identity=query.identity,
+        gallery_identity=gallery.identity,
+        weights=gallery.weights or query.weights,
+        coverage=_coverage(left.items.items, right.items.items, options),
+        gallery_size=len(right),
+        query_count=len(left),
+        trial=query.trial,
+        trial_seed=query.trial_seed,
+        cameras=options.cameras,
+        top_k=options.top_k,
+        threshold=options.threshold,
+        rerank=rerank if options.rerank else None,
+        query_lengths=_lengths(left) if options.task == "t2t" else {},
+        selves=find_selves(left.features, left.items, gallery=gallery, items=right.items),
+    )
+
+
+def _lengths(query: ItemImages) -> Mapping[str, int]:
+    return {str(name): int(n) for name, n in zip(query.items.items.ids, query.items.lengths, strict=True)}
+
+
+def _coverage(queries: Items, gallery: Items, options: RankingOptions) -> Coverage:
+    if options.threshold is None and (options.top_k is None or options.top_k >= len(gallery)):
+        return "full"
+    labelled = all(any(vehicle is not None for vehicle in items.vehicles) for items in (queries, gallery))
+    return "positives" if labelled else "top-k"

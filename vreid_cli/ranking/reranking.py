@@ -4,7 +4,7 @@ Queries and gallery together are the *pool*. Each item of the pool is described 
 which items are among its k-reciprocal neighbours, and how near. The Jaccard distance of two codes, mixed with
 the distance itself, is the new distance. Source: Zhong, Zheng, Cao, Li, Re-ranking Person Re-identification
 with k-reciprocal Encoding, CVPR 2017 (arXiv 1701.08398); as in their code, distances are squared and divided
-by the largest of each row. Two things differ from it:
+by the largest of each row. Definition: ``docs/definitions.md#re-ranking``. Two things differ from the paper:
 
 - Nothing is as large as the pool squared: distances go by in blocks, and only neighbours and codes are kept.
 - A distance between tracks need not be symmetric. That of row i and column j is always from i to j.
@@ -13,36 +13,22 @@ by the largest of each row. Two things differ from it:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from vreid_cli.ranking.aggregation import runs
-from vreid_cli.ranking.engine import DistanceEngine, Part, Queries
+from vreid_cli.ranking.engine import BlockDistances, DistanceEngine, ItemImages
+from vreid_cli.ranking.options import RankingOptions
 from vreid_cli.ranking.selection import Pairs, columns_of, pack, unpack_items
 from vreid_cli.types.arrays import Float32Array, Int64Array, TextArray, text_array
-from vreid_cli.types.features import FeatureSet
+from vreid_cli.types.features import FeatureMatrix, FeatureSet
 from vreid_cli.types.tracks import Items, Tracks
 
 #: Pairs handled at a time, so that their index arrays stay in a few tens of megabytes.
 _PAIRS = 1 << 21
-
-
-@dataclass(frozen=True)
-class RerankOptions:
-    """The three numbers of k-reciprocal re-ranking.
-
-    Attributes:
-        k1: How many neighbours are asked whether they know the item too.
-        k2: Over how many of the nearest, itself among them, a code is averaged.
-        lambda_value: Weight of the distance itself; the Jaccard distance has the rest.
-    """
-
-    k1: int = 20
-    k2: int = 6
-    lambda_value: float = 0.3
 
 
 @dataclass(frozen=True)
@@ -197,99 +183,122 @@ def _groups(lengths: torch.Tensor, limit: int) -> list[slice]:
     return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False) if end > start]
 
 
-class Reranker:
-    """Re-ranks the distances of queries to a gallery, by every metric of an engine at once.
+@dataclass(frozen=True)
+class PoolCodes:
+    """What re-ranking knows of the pool by one metric.
 
-    Args:
-        pool: Engine of the pool against itself: the queries first, then the gallery.
-        queries: How many of the pool are queries.
-        options: The numbers of re-ranking.
-        most: How many items may be compared with the pool at a time.
-        advance: Called with numbers of items, which add up to twice the pool.
+    Attributes:
+        codes: (n, n) code of each item, the queries first.
+        columns: The codes transposed, of the gallery items alone.
+        peaks: (n,) largest distance from each item.
     """
 
-    def __init__(
-        self,
-        pool: DistanceEngine,
-        *,
-        queries: int,
-        size: int,
-        options: RerankOptions,
-        advance: Callable[[int], object],
-    ) -> None:
-        self._options, self._queries, self._size = options, queries, size
-        nearest, self._peaks = self._find_nearest(pool, advance)
-        pairs = {name: reciprocal_pairs(neighbours, options.k1) for name, neighbours in nearest.items()}
-        distances = self._find_distances(pool, pairs, advance)
-        self._codes = {name: encode(pairs[name], distances[name], nearest[name], k2=options.k2) for name in nearest}
-        self._columns = {name: codes.transposed(first=queries) for name, codes in self._codes.items()}
+    codes: SparseRows
+    columns: SparseRows
+    peaks: torch.Tensor
 
-    def distances(self, block: Queries, name: str) -> tuple[torch.Tensor, torch.Tensor]:
-        """Jaccard distances of these queries to the gallery, (count, gallery), and their rows' peaks, (count, 1)."""
-        rows = torch.arange(block.first, block.first + block.count, device=self._peaks[name].device)
-        codes = self._codes[name]
-        return jaccard(codes, self._columns[name], rows, width=self._size - self._queries), self._peaks[name][
-            rows, None
-        ]
 
-    def mix(self, part: Part, prepared: Mapping[str, tuple[torch.Tensor, torch.Tensor]]) -> Part:
-        """A part's distances re-ranked, with what :meth:`distances` gave for its queries."""
-        weight = self._options.lambda_value
-        return Part(
-            part.items,
-            {
-                name: (1 - weight) * prepared[name][0].index_select(1, part.items)
-                + weight * _normalised(values, prepared[name][1])
+@dataclass(frozen=True)
+class Reranker:
+    """Re-ranks distances from queries to a gallery; made by :func:`encode_pool`.
+
+    Attributes:
+        pool: By metric.
+        size: Number of gallery items.
+        weight: Of the distance itself; the Jaccard distance has the rest.
+    """
+
+    pool: Mapping[str, PoolCodes]
+    size: int
+    weight: float
+
+    def rerank(self, queries: range, parts: Iterable[BlockDistances]) -> Iterator[BlockDistances]:
+        """The distances of a block of queries, part by part, mixed with their Jaccard distances."""
+        around, peaks = {}, {}
+        for name, known in self.pool.items():
+            rows = torch.arange(queries.start, queries.stop, device=known.peaks.device)
+            around[name] = jaccard(known.codes, known.columns, rows, width=self.size)
+            peaks[name] = known.peaks[rows, None]
+        for part in parts:
+            mixed = {
+                name: (1 - self.weight) * around[name].index_select(1, part.items)
+                + self.weight * _normalised(values, peaks[name])
                 for name, values in part.by_metric.items()
-            },
-        )
+            }
+            yield replace(part, by_metric=mixed)
 
-    def _find_nearest(
-        self, pool: DistanceEngine, advance: Callable[[int], object]
-    ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-        """(n, k1 + 1) nearest of each item and (n,) largest distance of each, by metric."""
-        # Codes are averaged over the k2 nearest, and the neighbourhoods need the first k1 + 1.
-        wanted = min(self._size, max(self._options.k1 + 1, self._options.k2))
-        nearest: dict[str, list[torch.Tensor]] = {}
-        peaks: dict[str, list[torch.Tensor]] = {}
-        for block in pool.query_blocks(most=self._size):
-            best: dict[str, torch.Tensor] = {}
-            peak: dict[str, torch.Tensor] = {}
-            for part in pool.against(block):
-                for name, values in part.by_metric.items():
-                    keys = pack(values, part.items)
-                    keys = torch.cat([best[name], keys], dim=1) if name in best else keys
-                    best[name] = keys.topk(min(wanted, keys.shape[1]), dim=1, largest=False).values
-                    largest = values.amax(dim=1)
-                    peak[name] = torch.maximum(peak[name], largest) if name in peak else largest
-            for name, keys in best.items():
-                nearest.setdefault(name, []).append(unpack_items(keys))
-                peaks.setdefault(name, []).append(peak[name])
-            advance(block.count)
-        return (
-            {name: torch.cat(blocks) for name, blocks in nearest.items()},
-            {name: torch.cat(blocks) for name, blocks in peaks.items()},
-        )
 
-    def _find_distances(
-        self, pool: DistanceEngine, pairs: Mapping[str, torch.Tensor], advance: Callable[[int], object]
-    ) -> dict[str, torch.Tensor]:
-        """(m,) squared, normalised distance of each pair, by metric."""
-        found = {name: torch.empty(len(each), device=each.device) for name, each in pairs.items()}
-        for block in pool.query_blocks(most=self._size):
-            limits = torch.tensor([block.first, block.first + block.count]) * self._size
-            here = {name: torch.searchsorted(each, limits.to(each.device)).tolist() for name, each in pairs.items()}
-            for part in pool.against(block):
-                for name, values in part.by_metric.items():
-                    low, high = here[name]
-                    mine = pairs[name][low:high].cpu().numpy()
-                    query, column, which = columns_of(
-                        Pairs(mine // self._size - block.first, mine % self._size), part.items
-                    )
-                    peak = self._peaks[name][block.first + query]
-                    found[name][low + which] = _normalised(values[query, column], peak)
-            advance(block.count)
-        return found
+def encode_pool(
+    pool: DistanceEngine, *, queries: int, options: RankingOptions, advance: Callable[[int], object]
+) -> Reranker:
+    """Compare the pool with itself, twice, and encode its items by every metric of the engine.
+
+    Args:
+        pool: The pool against itself: the queries first, then the gallery.
+        queries: How many of the pool are queries.
+        options: ``k1``, ``k2`` and ``lambda_value``.
+        advance: Called with numbers of items, which add up to twice the pool.
+    """
+    size = len(pool.gallery)
+    # Codes are averaged over the k2 nearest, and the neighbourhoods need the first k1 + 1.
+    nearest, peaks = _find_nearest(pool, min(size, max(options.k1 + 1, options.k2)), advance=advance)
+    pairs = {name: reciprocal_pairs(neighbours, options.k1) for name, neighbours in nearest.items()}
+    distances = _find_distances(pool, pairs, peaks=peaks, advance=advance)
+    found = {}
+    for name in nearest:
+        codes = encode(pairs[name], distances[name], nearest[name], k2=options.k2)
+        found[name] = PoolCodes(codes, codes.transposed(first=queries), peaks[name])
+    return Reranker(found, size - queries, options.lambda_value)
+
+
+def _find_nearest(
+    pool: DistanceEngine, wanted: int, *, advance: Callable[[int], object]
+) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """(n, wanted) nearest of each item and (n,) largest distance of each, by metric."""
+    nearest: dict[str, list[torch.Tensor]] = {}
+    peaks: dict[str, list[torch.Tensor]] = {}
+    for block in pool.query_blocks(most=len(pool.query)):
+        best: dict[str, torch.Tensor] = {}
+        peak: dict[str, torch.Tensor] = {}
+        for part in pool.against(block):
+            for name, values in part.by_metric.items():
+                keys = pack(values, part.items)
+                keys = torch.cat([best[name], keys], dim=1) if name in best else keys
+                best[name] = keys.topk(min(wanted, keys.shape[1]), dim=1, largest=False).values
+                largest = values.amax(dim=1)
+                peak[name] = torch.maximum(peak[name], largest) if name in peak else largest
+        for name, keys in best.items():
+            nearest.setdefault(name, []).append(unpack_items(keys))
+            peaks.setdefault(name, []).append(peak[name])
+        advance(len(block.positions))
+    return (
+        {name: torch.cat(blocks) for name, blocks in nearest.items()},
+        {name: torch.cat(blocks) for name, blocks in peaks.items()},
+    )
+
+
+def _find_distances(
+    pool: DistanceEngine,
+    pairs: Mapping[str, torch.Tensor],
+    *,
+    peaks: Mapping[str, torch.Tensor],
+    advance: Callable[[int], object],
+) -> dict[str, torch.Tensor]:
+    """(m,) squared, normalised distance of each pair, by metric."""
+    size = len(pool.gallery)
+    found = {name: torch.empty(len(each), device=each.device) for name, each in pairs.items()}
+    for block in pool.query_blocks(most=size):
+        first = block.positions.start
+        limits = torch.tensor([first, block.positions.stop]) * size
+        here = {name: torch.searchsorted(each, limits.to(each.device)).tolist() for name, each in pairs.items()}
+        for part in pool.against(block):
+            for name, values in part.by_metric.items():
+                low, high = here[name]
+                mine = pairs[name][low:high].cpu().numpy()
+                query, column, which = columns_of(Pairs(mine // size - first, mine % size), part.items)
+                found[name][low + which] = _normalised(values[query, column], peaks[name][first + query])
+        advance(len(block.positions))
+    return found
 
 
 def _normalised(distances: torch.Tensor, peaks: torch.Tensor) -> torch.Tensor:
@@ -297,45 +306,49 @@ def _normalised(distances: torch.Tensor, peaks: torch.Tensor) -> torch.Tensor:
     return (distances / torch.where(peaks > 0, peaks, math.inf)).square()
 
 
+@dataclass(frozen=True)
 class _StackedMatrix:
-    """Two feature matrices of one width, one after the other."""
+    """Two feature matrices of one dimension, one after the other."""
 
-    def __init__(self, first: FeatureSet, second: FeatureSet) -> None:
-        self._first, self._second = first.matrix, second.matrix
+    first: FeatureMatrix
+    second: FeatureMatrix
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Number of rows N and width D."""
-        return self._first.shape[0] + self._second.shape[0], self._first.shape[1]
+        """Number of rows N and dimension D."""
+        return self.first.shape[0] + self.second.shape[0], self.first.shape[1]
 
     def take(self, rows: Int64Array) -> Float32Array:
         """The rows at these positions, in this order."""
-        count, width = self._first.shape
-        taken = np.empty((len(rows), width), dtype=np.float32)
+        count, dimension = self.first.shape
+        taken = np.empty((len(rows), dimension), dtype=np.float32)
         mine = rows < count
-        taken[mine] = self._first.take(rows[mine])
-        taken[~mine] = self._second.take(rows[~mine] - count)
+        taken[mine] = self.first.take(rows[mine])
+        taken[~mine] = self.second.take(rows[~mine] - count)
         return taken
 
 
-def pool_of(query: FeatureSet, queries: Tracks, *, gallery: FeatureSet, items: Tracks) -> tuple[FeatureSet, Tracks]:
-    """Queries and gallery as one feature set and its items, the queries first."""
+def join_sides(query: ItemImages, gallery: ItemImages) -> ItemImages:
+    """Queries and gallery as one set of items, the queries first."""
 
-    def join(name: str) -> TextArray:
-        return text_array([*getattr(query, name), *getattr(gallery, name)])
+    def join(one: TextArray, other: TextArray) -> TextArray:
+        return text_array([*one, *other])
 
+    one, other = query.features, gallery.features
     features = FeatureSet(
-        matrix=_StackedMatrix(query, gallery),
-        image_id=join("image_id"),
-        track_id=join("track_id"),
-        vehicle_id=join("vehicle_id"),
-        camera_id=join("camera_id"),
-        source=f"{query.source} and {gallery.source}",
+        matrix=_StackedMatrix(one.matrix, other.matrix),
+        image_id=join(one.image_id, other.image_id),
+        track_id=join(one.track_id, other.track_id),
+        vehicle_id=join(one.vehicle_id, other.vehicle_id),
+        camera_id=join(one.camera_id, other.camera_id),
+        source=f"{one.source} and {other.source}",
     )
-    labels = (
-        text_array([*getattr(queries.items, name), *getattr(items.items, name)])
-        for name in ("ids", "vehicles", "cameras")
+    first, second = query.items, gallery.items
+    items = Items(
+        join(first.items.ids, second.items.ids),
+        join(first.items.vehicles, second.items.vehicles),
+        join(first.items.cameras, second.items.cameras),
     )
-    rows = np.concatenate([queries.rows, items.rows + len(query)])
-    offsets = np.concatenate([queries.offsets, items.offsets[1:] + queries.offsets[-1]])
-    return features, Tracks(Items(*labels), rows, offsets)
+    rows = np.concatenate([first.rows, second.rows + len(one)])
+    offsets = np.concatenate([first.offsets, second.offsets[1:] + first.offsets[-1]])
+    return ItemImages(features, Tracks(items, rows, offsets), query.device)

@@ -1,14 +1,16 @@
 """RSCR: how badly a track's images, sparsely combined, rebuild the query's images.
 
-``RSCR(q, r) = |L_q - Γ L_r|`` (Frobenius), each row of Γ the sparse code of one query image. Source: DESIGN
-section 6; the sparse codes are :mod:`vreid_cli.ranking.sparse_coding`'s.
+``RSCR(q, r) = |L_q - Γ L_r|`` (Frobenius), each row of Γ the sparse code of one query image. Definition:
+``docs/definitions.md#rscr``; the sparse codes are :mod:`vreid_cli.ranking.sparse_coding`'s.
 """
 
 from __future__ import annotations
 
 import torch
 
-from vreid_cli.ranking.aggregation import SlotLayout
+from vreid_cli.ranking.diagnostics import Diagnostics
+from vreid_cli.ranking.engine import Block
+from vreid_cli.ranking.options import RankingOptions
 from vreid_cli.ranking.sparse_coding import solve_codes
 
 #: Problems solved at a time: their arrays then stay in the caches of a CPU.
@@ -19,75 +21,62 @@ _SMALL_RESIDUAL = 0.1
 _GATHERED = 1 << 23
 
 
-class ReconstructionResidual:
-    """Computes RSCR for blocks of items, and counts what is worth a warning.
+def reconstruction_residuals(
+    query: Block, gallery: Block, *, options: RankingOptions
+) -> tuple[torch.Tensor, Diagnostics]:
+    """RSCR of every query item and every gallery item.
 
     Args:
-        alpha: Weight of the codes' absolute values.
+        query: The query items.
+        gallery: The gallery items.
+        options: ``alpha`` is the weight of the codes' absolute values.
 
-    Attributes:
-        used: Whether any code was not zero.
-        unsolved: Problems whose duality gap did not become small enough.
+    Returns:
+        (queries, items) float32, both in the order of their layouts; and counts of codes.
     """
+    images, layout = query.images, gallery.layout
+    squared = torch.empty(len(images), layout.count, dtype=torch.float64, device=images.device)
+    diagnostics = Diagnostics()
+    for group in layout.groups:
+        tracks = group.view(gallery.images, dim=0)
+        residuals, noticed = _squared_residuals(images, tracks, alpha=options.alpha)
+        squared[:, group.first : group.first + group.count] = residuals
+        diagnostics += noticed
+    distances = torch.empty(query.layout.count, layout.count, device=images.device)
+    for group in query.layout.groups:
+        summed = group.view(squared, dim=0).sum(dim=0).sqrt()
+        distances[group.first : group.first + group.count] = summed.to(torch.float32)
+    return distances, diagnostics
 
-    def __init__(self, alpha: float) -> None:
-        self._alpha = alpha
-        self.used = False
-        self.unsolved = 0
 
-    def between(
-        self, query: torch.Tensor, queries: SlotLayout, *, gallery: torch.Tensor, items: SlotLayout
-    ) -> torch.Tensor:
-        """Distances of every query item to every gallery item.
-
-        Args:
-            query: (Q, D) float32 query images, slot-major.
-            queries: Their layout.
-            gallery: (R, D) float32 gallery images, slot-major.
-            items: Their layout.
-
-        Returns:
-            (queries, items) float32, both in the order of their layouts.
-        """
-        squared = torch.empty(len(query), items.count, dtype=torch.float64, device=query.device)
-        for group in items.groups:
-            images = group.view(gallery, dim=0)
-            squared[:, group.first : group.first + group.count] = self._squared_residuals(query, images)
-        distances = torch.empty(queries.count, items.count, device=query.device)
-        for group in queries.groups:
-            residuals = group.view(squared, dim=0).sum(dim=0).sqrt()
-            distances[group.first : group.first + group.count] = residuals.to(torch.float32)
-        return distances
-
-    def _squared_residuals(self, query: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-        """(Q, n) squared residuals of each query image in n tracks of L images each, given as (L, n, D)."""
-        length, count, _ = images.shape
-        # Rounded to float32, the Gram of images that are combinations of others could be indefinite, and the
-        # objective without a minimum. Rounded products would make codes, and the gap they stop at, depend on
-        # which images are multiplied together.
-        exact = images.to(torch.float64)
-        grams = torch.einsum("knd,jnd->kjn", exact, exact)
-        step = max(1, _PROBLEMS // (count * max(1, length // 8)))
-        pieces = []
-        for some in query.split(step):
-            rows = some.to(torch.float64)
-            squares = rows.square().sum(dim=1)
-            # (L, rows, n): the products of one slot's images lie together.
-            products = (rows @ exact.flatten(0, 1).T).unflatten(1, (length, count)).movedim(1, 0)
-            solved = solve_codes(
-                products.flatten(1),
-                grams[:, :, None, :].expand(-1, -1, len(rows), -1).flatten(2),
-                squares[:, None].expand(-1, count).reshape(-1),
-                alpha=self._alpha,
-            )
-            self.unsolved += solved.unsolved
-            self.used = self.used or bool(solved.codes.any())
-            residuals = solved.squared_residuals.unflatten(0, (len(rows), count))
-            small = (residuals < _SMALL_RESIDUAL**2 * squares[:, None]).nonzero()
-            codes = solved.codes.unflatten(1, (len(rows), count))
-            _recompute(residuals, small, codes=codes, rows=rows, images=exact)
-            pieces.append(residuals)
-        return torch.cat(pieces)
+def _squared_residuals(query: torch.Tensor, images: torch.Tensor, *, alpha: float) -> tuple[torch.Tensor, Diagnostics]:
+    """(Q, n) squared residuals of each query image in n tracks of L images each, given as (L, n, D)."""
+    length, count, _ = images.shape
+    # Rounded to float32, the Gram of images that are combinations of others could be indefinite, and the
+    # objective without a minimum. Rounded products would make codes, and the gap they stop at, depend on
+    # which images are multiplied together.
+    exact = images.to(torch.float64)
+    grams = torch.einsum("knd,jnd->kjn", exact, exact)
+    step = max(1, _PROBLEMS // (count * max(1, length // 8)))
+    pieces, noticed = [], Diagnostics()
+    for some in query.split(step):
+        rows = some.to(torch.float64)
+        squares = rows.square().sum(dim=1)
+        # (L, rows, n): the products of one slot's images lie together.
+        products = (rows @ exact.flatten(0, 1).T).unflatten(1, (length, count)).movedim(1, 0)
+        solved = solve_codes(
+            products.flatten(1),
+            grams[:, :, None, :].expand(-1, -1, len(rows), -1).flatten(2),
+            squares[:, None].expand(-1, count).reshape(-1),
+            alpha=alpha,
+        )
+        noticed += Diagnostics(nonzero_codes=int(solved.codes.count_nonzero()), unsolved_codes=solved.unsolved)
+        residuals = solved.squared_residuals.unflatten(0, (len(rows), count))
+        small = (residuals < _SMALL_RESIDUAL**2 * squares[:, None]).nonzero()
+        codes = solved.codes.unflatten(1, (len(rows), count))
+        _recompute(residuals, small, codes=codes, rows=rows, images=exact)
+        pieces.append(residuals)
+    return torch.cat(pieces), noticed
 
 
 def _recompute(

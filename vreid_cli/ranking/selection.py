@@ -1,20 +1,22 @@
 """From distances to ranked lists: sorting, ties, and what of each list is kept.
 
-A distance and the place of its item among ties are packed into one whole number, the *key*: the bits of a
-float32 that is not negative rise with its value. Keys are unique within a list, so any sort is stable, and
-lists from different parts of the gallery merge without ambiguity.
+A distance and the place of its item among ties are packed into one whole number, the *key*: the bits of a float32
+that is not negative rise with its value. Keys are unique within a list, so any sort is stable, and lists from
+different parts of the gallery merge without ambiguity. Ties: ``docs/definitions.md#ties``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from vreid_cli.ranking.aggregation import runs
-from vreid_cli.ranking.engine import Part, Queries
+from vreid_cli.ranking.diagnostics import Diagnostics
+from vreid_cli.ranking.engine import BlockDistances
+from vreid_cli.ranking.options import RankingOptions
 from vreid_cli.types.arrays import Float32Array, Int32Array, Int64Array, shared_codes
 from vreid_cli.types.rankings import RankingBlock
 from vreid_cli.types.tracks import Items
@@ -27,18 +29,16 @@ _LOW = 0xFFFFFFFF
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What of a ranked list is kept; every same-vehicle item is kept besides, at its true rank.
+class RankedBlock:
+    """Ranked lists of consecutive queries.
 
     Attributes:
-        top_k: The nearest so many; None for all.
-        threshold: Items no farther than this; None for all.
-        other_cameras: Leave the items of the query's own camera out before ranks are counted.
+        by_metric: Metric name to lists.
+        diagnostics: What was noticed about these queries.
     """
 
-    top_k: int | None = None
-    threshold: float | None = None
-    other_cameras: bool = False
+    by_metric: Mapping[str, RankingBlock]
+    diagnostics: Diagnostics
 
 
 @dataclass(frozen=True)
@@ -54,171 +54,167 @@ class Pairs:
     item: Int64Array
 
 
-class Listing:
-    """Turns distances into keys, and keys into ranked lists.
+class ListRules:
+    """Turns distances into keys, and keys into ranked lists; every same-vehicle item is listed at its true rank.
 
     Args:
         queries: The queries with their labels.
         gallery: The gallery items with their labels.
-        limits: What is kept.
-        ties_by_name: Break ties by the item's name, as the authors' code does, not by gallery order.
+        options: ``cameras``, ``top_k`` and ``threshold`` say what is listed. The definition ``released`` breaks ties
+            by the item's name, as the authors' code does, not by gallery order.
     """
 
-    def __init__(self, queries: Items, gallery: Items, *, limits: Limits, ties_by_name: bool) -> None:
-        self.limits = limits
+    def __init__(self, queries: Items, gallery: Items, options: RankingOptions) -> None:
+        self.top_k, self._threshold = options.top_k, options.threshold
+        self._other_cameras = options.cameras == "other"
         self._vehicles = shared_codes(queries.vehicles, gallery.vehicles)
         self._cameras = shared_codes(queries.cameras, gallery.cameras)
-        count = len(gallery)
-        self._order = np.argsort(gallery.ids.astype(str), kind="stable") if ties_by_name else np.arange(count)
-        self.place = np.argsort(self._order) if ties_by_name else self._order
+        by_name = options.definition == "released"
+        self._order = np.argsort(gallery.ids.astype(str), kind="stable") if by_name else np.arange(len(gallery))
+        self.place = np.argsort(self._order) if by_name else self._order
         self._by_vehicle = np.argsort(self._vehicles[1], kind="stable")
 
-    def keys(self, distances: torch.Tensor, queries: Queries, items: torch.Tensor) -> torch.Tensor:
+    def keys(self, distances: torch.Tensor, queries: range, items: torch.Tensor) -> torch.Tensor:
         """(queries, n) int64 keys of (queries, n) distances to the items at these gallery positions."""
         keys = pack(distances, torch.from_numpy(self.place).to(items.device)[items])
-        if self.limits.other_cameras:
+        if self._other_cameras:
             own, other = (torch.from_numpy(codes).to(items.device) for codes in self._cameras)
-            seen = own[queries.first : queries.first + queries.count, None]
+            seen = own[queries.start : queries.stop, None]
             keys.masked_fill_((seen == other[items]) & (seen >= 0), _NEVER)
         return keys
 
-    def pairs(self, queries: Queries) -> Pairs:
+    def pairs(self, queries: range) -> Pairs:
         """Every pair of one of these queries and a ranked item of its vehicle."""
         own, other = self._vehicles
-        wanted = own[queries.first : queries.first + queries.count]
+        wanted = own[queries.start : queries.stop]
         low, high = (np.searchsorted(other[self._by_vehicle], wanted, side=side) for side in ("left", "right"))
         counts = np.where(wanted >= 0, high - low, 0)
-        query = np.repeat(np.arange(queries.count), counts)
+        query = np.repeat(np.arange(len(queries)), counts)
         item = self._by_vehicle[np.arange(len(query)) + np.repeat(low - (np.cumsum(counts) - counts), counts)]
-        if self.limits.other_cameras:
-            seen, by = self._cameras[0][queries.first + query], self._cameras[1][item]
+        if self._other_cameras:
+            seen, by = self._cameras[0][queries.start + query], self._cameras[1][item]
             ranked = (seen != by) | (seen < 0)
             query, item = query[ranked], item[ranked]
         return Pairs(query, item)
 
-    def block(self, queries: Queries, query: Indices, rank: Indices, keys: Int64Array) -> RankingBlock:
-        """The rows of a listing that are to be kept, one a key, in the order of query and rank."""
+    def block(self, queries: range, query: Indices, rank: Indices, *, keys: Int64Array) -> RankingBlock:
+        """The rows that are to be listed, one a key, in the order of query and rank."""
         ranked = keys != _NEVER
         if not ranked.all():
             query, rank, keys = query[ranked], rank[ranked], keys[ranked]
         distance, item = _distances_of(keys), self._order[keys & _LOW]
-        limits = self.limits
-        if limits.top_k is not None or limits.threshold is not None:
+        if self.top_k is not None or self._threshold is not None:
             near = np.ones(len(keys), dtype=bool)
-            if limits.top_k is not None:
-                near &= rank <= limits.top_k
-            if limits.threshold is not None:
-                near &= distance <= np.float32(limits.threshold)
-            own = self._vehicles[0][queries.first + query]
+            if self.top_k is not None:
+                near &= rank <= self.top_k
+            if self._threshold is not None:
+                near &= distance <= np.float32(self._threshold)
+            own = self._vehicles[0][queries.start + query]
             keep = near | ((own == self._vehicles[1][item]) & (own >= 0))
             query, rank, item, distance = query[keep], rank[keep], item[keep], distance[keep]
         return RankingBlock(
-            (query + queries.first).astype(np.int32, copy=False),
+            (query + queries.start).astype(np.int32, copy=False),
             rank.astype(np.int32, copy=False),
             item.astype(np.int32),
             distance,
         )
 
-    def whole(self, queries: Queries, keys: torch.Tensor) -> RankingBlock:
-        """The lists of (queries, gallery) keys in any order; on the CPU the keys are sorted in place."""
-        ordered = _sorted(keys)
-        count, size = ordered.shape
-        query, rank = np.arange(count, dtype=np.int32), np.arange(1, size + 1, dtype=np.int32)
-        return self.block(queries, np.repeat(query, size), np.tile(rank, count), ordered.reshape(-1))
 
-
-class RowLists:
-    """Keeps the distances of a block of queries to the whole gallery, and sorts them in the end.
+def sort_whole(rules: ListRules, queries: range, parts: Iterable[BlockDistances], *, size: int) -> RankedBlock:
+    """Keep the distances of a block of queries to the whole gallery, and sort them in the end.
 
     Args:
-        listing: What is kept of them.
-        queries: The block.
+        rules: What is listed of them.
+        queries: Positions of the queries.
+        parts: Their distances, each of the ``size`` gallery items once.
         size: Number of gallery items.
     """
-
-    def __init__(self, listing: Listing, queries: Queries, *, size: int) -> None:
-        self._listing, self._queries, self._size = listing, queries, size
-        self._rows: dict[str, torch.Tensor] = {}
-        self._items: list[torch.Tensor] = []
-
-    def add(self, part: Part) -> None:
-        """Take the distances to some of the gallery."""
-        start = sum(len(items) for items in self._items)
-        self._items.append(part.items)
+    rows: dict[str, torch.Tensor] = {}
+    items: list[torch.Tensor] = []
+    start, diagnostics = 0, Diagnostics()
+    for part in parts:
+        end = start + len(part.items)
         for name, values in part.by_metric.items():
-            rows = self._rows.setdefault(name, values.new_empty(len(values), self._size))
-            rows[:, start : start + len(part.items)] = values
+            rows.setdefault(name, values.new_empty(len(values), size))[:, start:end] = values
+        items.append(part.items)
+        start, diagnostics = end, diagnostics + part.diagnostics
+    every = torch.cat(items)
+    query = np.repeat(np.arange(len(queries), dtype=np.int32), size)
+    rank = np.tile(np.arange(1, size + 1, dtype=np.int32), len(queries))
+    lists = {}
+    for name in list(rows):
+        ordered = _sorted(rules.keys(rows.pop(name), queries, every))
+        lists[name] = rules.block(queries, query, rank, keys=ordered.reshape(-1))
+    return RankedBlock(lists, diagnostics)
 
-    def finish(self) -> dict[str, RankingBlock]:
-        """The ranked lists by metric."""
-        items = torch.cat(self._items)
-        return {
-            name: self._listing.whole(self._queries, self._listing.keys(rows, self._queries, items))
-            for name, rows in self._rows.items()
-        }
 
+def merge_nearest(
+    rules: ListRules,
+    queries: range,
+    parts: Iterable[BlockDistances],
+    *,
+    pairs: Pairs,
+    known: Mapping[str, torch.Tensor],
+) -> RankedBlock:
+    """Keep the nearest items of a block of queries while the gallery goes by, and count ranks.
 
-class MergedLists:
-    """Keeps the nearest items of a block of queries while the gallery goes by, and counts ranks.
-
-    The distances of same-vehicle items must be known beforehand, so that the items before them can be counted
-    in one pass. They replace what the pass itself finds for these pairs: the two may differ by rounding.
+    The distances of same-vehicle items must be known beforehand, so that the items before them can be counted in one
+    pass. They replace what the pass itself finds for these pairs: the two may differ by rounding.
 
     Args:
-        listing: What is kept; ``top_k`` must be set.
-        queries: The block.
+        rules: What is listed; ``top_k`` must be set.
+        queries: Positions of the queries.
+        parts: Their distances, each gallery item once.
         pairs: The pairs whose items are listed at whatever rank.
         known: Their distances by metric, (n,) on the device.
     """
-
-    def __init__(self, listing: Listing, queries: Queries, *, pairs: Pairs, known: Mapping[str, torch.Tensor]) -> None:
-        self._listing, self._queries, self._known = listing, queries, known
-        self._pairs = pairs
-        self._nearest: dict[str, torch.Tensor] = {}
-        self._wanted = {name: self._table(values) for name, values in known.items()}
-        self._before = {name: torch.zeros_like(table) for name, table in self._wanted.items()}
-
-    def _table(self, distances: torch.Tensor) -> torch.Tensor:
-        """(queries, most pairs of a query + 1) keys of the pairs, sorted, with ``_NEVER`` behind them."""
-        query = torch.from_numpy(self._pairs.query).to(distances.device)
-        counts = torch.bincount(query, minlength=self._queries.count)
-        _, slot = runs(counts)
-        table = torch.full((self._queries.count, int(counts.max()) + 1), _NEVER, device=query.device)
-        place = torch.from_numpy(self._listing.place[self._pairs.item]).to(query.device)
-        table[query, slot] = pack(distances, place)
-        return table.sort(dim=1).values
-
-    def add(self, part: Part) -> None:
-        """Take the distances to some of the gallery, each item once."""
-        query, column, which = columns_of(self._pairs, part.items)
-        top_k = self._listing.limits.top_k
-        assert top_k is not None
+    assert rules.top_k is not None
+    wanted = {name: _key_table(rules, queries, pairs, distances=values) for name, values in known.items()}
+    before = {name: torch.zeros_like(table) for name, table in wanted.items()}
+    nearest: dict[str, torch.Tensor] = {}
+    diagnostics = Diagnostics()
+    for part in parts:
+        query, column, which = columns_of(pairs, part.items)
         for name, values in part.by_metric.items():
-            values[query, column] = self._known[name][which]
-            keys = self._listing.keys(values, self._queries, part.items)
-            places = torch.searchsorted(self._wanted[name], keys, right=True)
-            places.clamp_(max=self._before[name].shape[1] - 1)
-            self._before[name].scatter_add_(1, places, torch.ones_like(places))
-            if name in self._nearest:
-                keys = torch.cat([self._nearest[name], keys], dim=1)
-            self._nearest[name] = keys.topk(min(top_k, keys.shape[1]), dim=1, largest=False).values
+            values[query, column] = known[name][which]
+            keys = rules.keys(values, queries, part.items)
+            places = torch.searchsorted(wanted[name], keys, right=True)
+            places.clamp_(max=before[name].shape[1] - 1)
+            before[name].scatter_add_(1, places, torch.ones_like(places))
+            if name in nearest:
+                keys = torch.cat([nearest[name], keys], dim=1)
+            nearest[name] = keys.topk(min(rules.top_k, keys.shape[1]), dim=1, largest=False).values
+        diagnostics += part.diagnostics
+    lists = {
+        name: _merge(rules, queries, keys, wanted=wanted[name][:, :-1], before=before[name][:, :-1])
+        for name, keys in nearest.items()
+    }
+    return RankedBlock(lists, diagnostics)
 
-    def finish(self) -> dict[str, RankingBlock]:
-        """The ranked lists by metric."""
-        return {name: self._merge(name) for name in self._nearest}
 
-    def _merge(self, name: str) -> RankingBlock:
-        near = _sorted(self._nearest[name])
-        wanted = self._wanted[name][:, :-1].cpu().numpy()
-        ranks = self._before[name].cumsum(dim=1)[:, :-1].cpu().numpy() + 1
-        keys = np.concatenate([near, wanted], axis=1)
-        rank = np.concatenate([np.broadcast_to(np.arange(1, near.shape[1] + 1), near.shape), ranks], axis=1)
-        query = np.broadcast_to(np.arange(len(keys))[:, None], keys.shape)
-        listed = keys != _NEVER
-        rows = np.stack([query[listed], rank[listed], keys[listed]], axis=1)
-        # A same-vehicle item among the nearest stands there twice, with one rank.
-        rows = np.unique(rows, axis=0)
-        return self._listing.block(self._queries, rows[:, 0], rows[:, 1], rows[:, 2])
+def _key_table(rules: ListRules, queries: range, pairs: Pairs, *, distances: torch.Tensor) -> torch.Tensor:
+    """(queries, most pairs of a query + 1) keys of the pairs, sorted, with ``_NEVER`` behind them."""
+    query = torch.from_numpy(pairs.query).to(distances.device)
+    counts = torch.bincount(query, minlength=len(queries))
+    _, slot = runs(counts)
+    table = torch.full((len(queries), int(counts.max()) + 1), _NEVER, device=query.device)
+    table[query, slot] = pack(distances, torch.from_numpy(rules.place[pairs.item]).to(query.device))
+    return table.sort(dim=1).values
+
+
+def _merge(
+    rules: ListRules, queries: range, keys: torch.Tensor, *, wanted: torch.Tensor, before: torch.Tensor
+) -> RankingBlock:
+    """Lists of the nearest items, and of those that are wanted at the rank that follows from what is before them."""
+    near = _sorted(keys)
+    ranks = before.cumsum(dim=1).cpu().numpy() + 1
+    every = np.concatenate([near, wanted.cpu().numpy()], axis=1)
+    rank = np.concatenate([np.broadcast_to(np.arange(1, near.shape[1] + 1), near.shape), ranks], axis=1)
+    query = np.broadcast_to(np.arange(len(every))[:, None], every.shape)
+    listed = every != _NEVER
+    # A same-vehicle item among the nearest stands there twice, with one rank.
+    rows = np.unique(np.stack([query[listed], rank[listed], every[listed]], axis=1), axis=0)
+    return rules.block(queries, rows[:, 0], rows[:, 1], keys=rows[:, 2])
 
 
 def pack(distances: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
@@ -233,7 +229,7 @@ def unpack_items(keys: torch.Tensor) -> torch.Tensor:
 
 
 def columns_of(pairs: Pairs, items: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Where some pairs stand among the columns of a part.
+    """Where some pairs stand among the columns of a block of distances.
 
     Args:
         pairs: Queries and gallery positions.
@@ -252,6 +248,7 @@ def columns_of(pairs: Pairs, items: torch.Tensor) -> tuple[torch.Tensor, torch.T
 
 
 def _sorted(keys: torch.Tensor) -> Int64Array:
+    """The (queries, n) keys sorted; on the CPU in place."""
     # NumPy's sort of whole numbers is the fastest that a CPU offers; a GPU sorts before anything is copied.
     if keys.device.type != "cpu":
         return keys.sort(dim=1).values.cpu().numpy()

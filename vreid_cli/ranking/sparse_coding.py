@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import torch
 
-#: Relative duality gap at which a problem is solved (DESIGN section 6).
+#: Relative duality gap at which a problem is solved (``docs/definitions.md#rscr``).
 GAP = 1e-6
 #: The gap that is aimed at, and the rounding of the gap in parts of |q|²; where that is more, GAP will do.
 _FINE_GAP, _ROUNDING = 1e-9, 1e-12
@@ -27,8 +27,8 @@ _SWEEPS, _SWEEPS_LARGE = 8, 4
 _IMAGES_AN_ATTEMPT = 64
 #: Rounds after which a problem is given up; none in any test or benchmark needed a hundredth of them.
 _MOST_ROUNDS = 2000
-#: Up to this many images the linear systems are eliminated one scalar at a time over all problems; for larger
-#: ones LAPACK, a matrix at a time, is faster.
+#: Up to this many images the linear systems are eliminated one scalar at a time over all problems; for larger ones
+#: LAPACK, a matrix at a time, is faster. ``tests/benchmarks/rscr.py`` compares the two.
 _SMALL = 12
 #: What is added to the diagonals, in parts of the largest.
 _RIDGE = 1e-12
@@ -96,13 +96,7 @@ def _descend(codes: torch.Tensor, products: torch.Tensor, grams: torch.Tensor, *
     pivots = torch.where(pivots > 0, pivots, torch.full_like(pivots, torch.inf))
     for _ in range(_SWEEPS_LARGE if count > _SMALL else _SWEEPS):
         for k in range(count):
-            if count > _SMALL:
-                rest = products[k] - (grams[k] * codes).sum(dim=0) + grams[k, k] * codes[k]
-            else:
-                rest = products[k].clone()
-                for j in range(count):
-                    if j != k:
-                        rest.addcmul_(grams[k, j], codes[j], value=-1)
+            rest = products[k] - (grams[k] * codes).sum(dim=0) + grams[k, k] * codes[k]
             codes[k] = torch.nn.functional.softshrink(rest, alpha) / pivots[k]
 
 
@@ -170,12 +164,7 @@ def _objective(
 
 def _apply(grams: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
     """``G γ`` of each problem."""
-    if len(codes) > _SMALL:
-        return torch.einsum("kjm,jm->km", grams, codes)
-    applied = grams[:, 0] * codes[0]
-    for j in range(1, len(codes)):
-        applied.addcmul_(grams[:, j], codes[j])
-    return applied
+    return torch.einsum("kjm,jm->km", grams, codes)
 
 
 def _solve_masked(grams: torch.Tensor, active: torch.Tensor, right: torch.Tensor) -> torch.Tensor:

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vreid_cli.evaluation.evaluate import Evaluation
-from vreid_cli.ranking.metrics import METRIC_ORDER
+from vreid_cli.ranking.metrics import metric_order
 from vreid_cli.reports.names import Evaluations, Network, enumerate_some, names_of, network_labels, network_of
 from vreid_cli.reports.tables import counted, percent
 
@@ -83,9 +83,8 @@ def _shared(one: Evaluation) -> dict[str, object]:
 
 def _place(one: Evaluation) -> tuple[int, float]:
     """Rows are in the paper's order; metrics that it does not know come last."""
-    metric = one.facts.metric
-    place = METRIC_ORDER.index(metric) if metric in METRIC_ORDER else len(METRIC_ORDER)
-    return place, one.facts.alpha or 0
+    metric, order = one.facts.metric, metric_order()
+    return order.index(metric) if metric in order else len(order), one.facts.alpha or 0
 
 
 def grid_tables(results: Evaluations) -> Iterator[Table]:

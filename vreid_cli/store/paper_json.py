@@ -18,6 +18,7 @@ from vreid_cli.store.rankings import measure_coverage
 from vreid_cli.types.arrays import text_array
 from vreid_cli.types.features import ArrayMatrix, FeatureSet, number_images
 from vreid_cli.types.labels import LabelPattern
+from vreid_cli.types.metric_names import join_metric_name, split_metric_name
 from vreid_cli.types.rankings import Ranking, RankingBlock, RankingFacts
 from vreid_cli.types.tracks import Items
 
@@ -118,7 +119,7 @@ class JsonRankingWriter:
 
     def __init__(self, facts: RankingFacts, queries: Items, gallery: Items) -> None:
         self._queries, self._gallery = queries, gallery
-        metric, aggregation = split_metric(facts.metric)
+        metric, aggregation = split_metric_name(facts.metric)
         cameras = {
             side: {name: camera for name, camera in zip(items.ids, items.cameras, strict=True) if camera is not None}
             for side, items in (("query", queries), ("gallery", gallery))
@@ -160,22 +161,6 @@ def write_ranking_json(
         json.dump(writer.content, file, indent=1, ensure_ascii=False, allow_nan=False)
 
 
-def split_metric(name: str | None) -> tuple[str | None, str | None]:
-    """``meanMCD50`` as the paper's code names it: ``("MCD", "mean50")``; the second None for a bare distance."""
-    for distance in ("MED", "MCD", "RSCR"):
-        if name and distance in name:
-            return distance, name.replace(distance, "") or None
-    return name, None
-
-
-def join_metric(metric: str | None, aggregation: str | None) -> str | None:
-    """``("MCD", "mean50")`` as ``meanMCD50``."""
-    if metric is None or not aggregation:
-        return metric
-    stem, fifty = aggregation.removesuffix("50"), aggregation.endswith("50")
-    return f"{stem}{metric}{'50' if fifty else ''}"
-
-
 def read_ranking_json(path: Path, label_pattern: str | None = None) -> Ranking:
     """Read a ranking in the paper's JSON.
 
@@ -204,7 +189,7 @@ def read_ranking_json(path: Path, label_pattern: str | None = None) -> Ranking:
                 gallery.setdefault(name, _text(item.get("class")))
                 at = position.setdefault(name, len(position))
                 rows.append((len(queries) - 1, int(rank), at, float(item["distance"])))
-        facts = RankingFacts(metric=join_metric(content.get("metric"), content.get("aggregation")))
+        facts = RankingFacts(metric=join_metric_name(content.get("metric"), content.get("aggregation")))
         cameras: Mapping[str, Mapping[str, str]] = {}
         if own is not None:
             facts, cameras = RankingFacts.from_stored(own), own.get("camera_ids") or {}

@@ -121,7 +121,7 @@ class RunDirectory:
         """The content of ``run.json``.
 
         Raises:
-            StoreError: This is no run directory.
+            StoreError: This is no run directory, or the file is damaged.
         """
         if not self.info_path.is_file():
             raise StoreError(
@@ -129,7 +129,11 @@ class RunDirectory:
                 hint="make one with vreid extract, or name another with --run-dir",
                 file=self.path,
             )
-        return read_json_object(self.info_path)
+        try:
+            return read_json_object(self.info_path)
+        except StoreError as error:
+            hint = "delete it and run vreid extract again: that writes it, and computes no feature twice"
+            raise StoreError(error.message, hint=hint, file=self.info_path) from None
 
     def write_info(self, info: Mapping[str, Any]) -> None:
         """Write ``run.json``; left alone where nothing changed, so that a repeated run changes no file."""

@@ -2,5 +2,5 @@
 
 Every vehicle is a handful of solids (body, cabin, cargo box) covered with flat patches (windows, lights, stripes).
 A camera projects the patches, paints those that face it from back to front, and spoils the image in its own way.
-Several vehicles share each body and paint, so that only the smaller things tell them apart.
+Several vehicles share each body and paint, so that only smaller things distinguish them.
 """

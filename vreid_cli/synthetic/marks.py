@@ -1,4 +1,4 @@
-"""What tells a vehicle from others of its body and paint: stripes, loads, stickers, damage."""
+"""What distinguishes a vehicle from others of its body and paint: stripes, loads, stickers, damage."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def _slanted_band(body: Body, colour: Colour, *, rng: np.random.Generator) -> _M
 
 
 class _Mark(Protocol):
-    """Something that tells a vehicle from its like; ``colour`` contrasts with the paint."""
+    """What distinguishes a vehicle; ``colour`` contrasts with the paint."""
 
     def __call__(self, body: Body, colour: Colour, *, rng: np.random.Generator) -> _Marks:
         """The patches to be added."""

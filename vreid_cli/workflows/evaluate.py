@@ -26,7 +26,7 @@ from vreid_cli.store.query_scores import check_table_path, write_query_scores
 from vreid_cli.store.runs import RunDirectory, owning_run, rankings_in
 from vreid_cli.types.rankings import RankingFacts
 from vreid_cli.types.truth import GroundTruth
-from vreid_cli.workflows.session import Report, RunChoice, Session, read_info
+from vreid_cli.workflows.session import Report, RunChoice, Session
 
 #: How many rankings a plot shows: all that one network has of the paper's two tasks. Of more no name can be read.
 PLOTTED_RANKINGS = 14
@@ -125,7 +125,7 @@ def _ground_truth(path: Path, facts: RankingFacts) -> GroundTruth | None:
     run, layout = owning_run(path), LAYOUTS.get(facts.dataset or "")
     if run is None or layout is None or facts.task is None:
         return None
-    data_dir = read_info(run).get("data_dir")
+    data_dir = run.read_info().get("data_dir")
     truth = layout.read_truth(Path(data_dir)) if data_dir and Path(data_dir).is_dir() else None
     if truth is None or facts.task == "i2i":
         return truth

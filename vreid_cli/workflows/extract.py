@@ -33,7 +33,7 @@ from vreid_cli.workflows.network import (
     settle_architecture,
     weights_name,
 )
-from vreid_cli.workflows.session import Report, RunChoice, Session, read_info
+from vreid_cli.workflows.session import Report, RunChoice, Session
 
 #: What the transform is called by besides where the device decodes: other pixels make other features.
 DEVICE_DECODING = "-nvjpeg"
@@ -175,7 +175,7 @@ def _extract_all(
 
 def _begin(run: RunDirectory, info: dict[str, Any]) -> None:
     """Write what makes the run, and say so where its images were elsewhere before."""
-    before = read_info(run) if run.info_path.is_file() else {}
+    before = run.read_info() if run.info_path.is_file() else {}
     for key in ("data_dir", "query_dir", "gallery_dir"):
         if before.get(key) not in (None, info[key]):
             log.info("%s: its %s was %s; what is not found any more is dropped", run.path, key, before[key])

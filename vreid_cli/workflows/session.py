@@ -8,14 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from vreid_cli import __version__
-from vreid_cli.config import (
-    Layer,
-    Resolved,
-    Settings,
-    resolve,
-)
+from vreid_cli.config import Layer, Resolved, Settings, resolve
 from vreid_cli.errors import StoreError
-from vreid_cli.runtime.files import read_json_object
 from vreid_cli.runtime.progress import log
 from vreid_cli.store.runs import LATEST, RUNS_FOLDER, RunDirectory, latest_run
 from vreid_cli.types.features import RANDOM_WEIGHTS
@@ -34,11 +28,8 @@ _FROM_RUN = {
 #: Compared as paths; the names that weights can have besides are equal only to themselves all the same.
 _PATHS = ("data.data_dir", "data.query_dir", "data.gallery_dir", "model.weights")
 _HINTS = {
-    "data.label_pattern": "give it to vreid extract: that reads the labels anew and computes nothing again",
+    "data.label_pattern": "give it to vreid extract: that reads the labels again and computes nothing",
 }
-
-#: The data set whose protocol draws gallery and queries at random from one split, when they are ranked.
-DRAWN_DATASET = "vehicleid"
 
 
 @dataclass(frozen=True)
@@ -155,21 +146,8 @@ def resolve_session(
     return Session(resolved, run, tuple(command))
 
 
-def read_info(run: RunDirectory) -> dict[str, Any]:
-    """The content of an existing ``run.json``.
-
-    Raises:
-        StoreError: It is damaged; says how to mend it.
-    """
-    try:
-        return read_json_object(run.info_path)
-    except StoreError as error:
-        hint = "delete it and run vreid extract again: it is written anew, and no feature is computed twice"
-        raise StoreError(error.message, hint=hint, file=run.info_path) from None
-
-
 def _run_layer(run: RunDirectory) -> Layer:
-    info = read_info(run)
+    info = run.read_info()
     values: dict[str, dict[str, Any]] = {}
     for key, setting in _FROM_RUN.items():
         if key in info:

@@ -15,7 +15,8 @@ from vreid_cli.extraction.forward import Extractor, choose_batch_size
 from vreid_cli.models.network import Network
 from vreid_cli.models.transforms import Transform
 from vreid_cli.models.weights import LoadedNetwork
-from vreid_cli.ranking.rank import RankingOptions, rank
+from vreid_cli.ranking.options import RankingOptions
+from vreid_cli.ranking.rank import rank
 from vreid_cli.runtime.options import RuntimeOptions
 from vreid_cli.training.images import Images, ReadImages
 from vreid_cli.training.state import Scores
@@ -44,14 +45,9 @@ class Validation:
             source="the vehicles that were held out",
         )
         images = replace(images, image_root="held out")  # an image must not find itself
-        options = RankingOptions(
-            task="i2i",
-            metrics=("MCD",),
-            device=str(self._device),
-            memory_budget_mb=self._settings.memory_budget_mb,
-            product=self._settings.product,
-        )
-        scores = evaluate(rank(images, images, options)["MCD"])
+        options = RankingOptions(task="i2i", metric=("MCD",))
+        runtime = self._settings.model_copy(update={"device": str(self._device)})
+        scores = evaluate(rank(images, images, options, runtime=runtime)["MCD"])
         if scores.mean_ap is None:
             raise DataError("what is left of the vehicles that were held out cannot be found: too few good images")
         return Scores(scores.mean_ap, float(scores.cmc[1] or 0.0))

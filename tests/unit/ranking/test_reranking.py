@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import oracles
@@ -11,12 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from ranked import table, within
 
 from vreid_cli import FeatureSet, RankingOptions, evaluate, rank
-from vreid_cli.ranking import rank as rank_module
 from vreid_cli.ranking import reranking
-from vreid_cli.ranking.reranking import RerankOptions
-from vreid_cli.types.rankings import Ranking
 
 Floats = NDArray[np.floating]
 #: The mixed distances lie between 0 and 1 and come from float32.
@@ -34,13 +31,6 @@ def named(rows: Floats, start: int, kinds: NDArray[np.int64] | None = None) -> F
     labels = None if kinds is None else [str(kind) for kind in kinds]
     cameras = None if kinds is None else [f"c{start + index}" for index in range(len(rows))]
     return FeatureSet.from_arrays(rows, track_id=names, image_id=names, vehicle_id=labels, camera_id=cameras)
-
-
-def table(ranking: Ranking) -> Floats:
-    found = np.full((len(ranking.queries), len(ranking.gallery)), np.nan)
-    for block in ranking.blocks:
-        found[block.query_index, block.gallery_index] = block.distance
-    return found
 
 
 def distances(one: Floats, metric: str) -> Floats:
@@ -62,21 +52,20 @@ def test_images_agree_with_the_oracle(
     seed: int, queries: int, gallery: int, k1: int, k2: int, weight: float, metric: str, budget: int
 ) -> None:
     rows, _ = vehicles(np.random.default_rng(seed), queries + gallery, kinds=5)
-    chosen = RankingOptions(task="i2i", metrics=(metric,), rerank=RerankOptions(k1, k2, weight), device="cpu")
-    with patch.object(rank_module, "memory_budget", return_value=budget):
-        found = rank(named(rows[:queries], 0), named(rows[queries:], queries), chosen)[metric]
+    chosen = RankingOptions(task="i2i", metric=(metric,), rerank=True, k1=k1, k2=k2, lambda_value=weight)
+    found = within(budget, named(rows[:queries], 0), named(rows[queries:], queries), chosen)[metric]
     between = distances(rows, metric)
     np.fill_diagonal(between, 0)
     expected = oracles.rerank(between, queries, k1=k1, k2=k2, lambda_value=weight)
     np.testing.assert_allclose(table(found), expected, atol=TOLERANCE)
 
 
-def test_small_pieces_change_nothing() -> None:
+def test_small_pieces_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     rows, _ = vehicles(np.random.default_rng(1), 90, kinds=6)
-    chosen = RankingOptions(task="i2i", metrics=("MED",), rerank=RerankOptions(), device="cpu")
+    chosen = RankingOptions(task="i2i", metric=("MED",), rerank=True)
     whole = table(rank(named(rows[:20], 0), named(rows[20:], 20), chosen)["MED"])
-    with patch.object(reranking, "_PAIRS", 7):
-        pieces = table(rank(named(rows[:20], 0), named(rows[20:], 20), chosen)["MED"])
+    monkeypatch.setattr(reranking, "_PAIRS", 7)
+    pieces = table(rank(named(rows[:20], 0), named(rows[20:], 20), chosen)["MED"])
     np.testing.assert_allclose(pieces, whole, atol=1e-7)
 
 
@@ -91,7 +80,7 @@ def test_tracks_by_several_metrics_at_once() -> None:
         for part in (slice(0, 8), slice(8, 30))
     ]
     metrics = ("meanMED50", "medMCD")
-    found = rank(*sides, RankingOptions(metrics=metrics, rerank=RerankOptions(6, 3, 0.3), device="cpu"))
+    found = rank(*sides, RankingOptions(metric=metrics, rerank=True, k1=6, k2=3))
     for metric in metrics:
         # Between tracks the distance is not symmetric: row i is from i.
         between = np.array([[oracles.paper_distance(a, b, metric) for b in tracks] for a in tracks])
@@ -105,7 +94,7 @@ def test_items_that_are_all_alike() -> None:
     found = rank(
         named(rows[:3], 0),
         named(rows[3:], 3),
-        RankingOptions(task="i2i", metrics=("MED",), rerank=RerankOptions(), device="cpu"),
+        RankingOptions(task="i2i", metric=("MED",), rerank=True),
     )["MED"]
     assert np.isfinite(table(found)).all()
     assert np.ptp(table(found)) == 0
@@ -113,11 +102,9 @@ def test_items_that_are_all_alike() -> None:
 
 def test_neighbours_help_where_single_distances_do_not() -> None:
     rows, kinds = vehicles(np.random.default_rng(3), 240, kinds=12, width=6)
-    chosen: dict[str, Any] = {"task": "i2i", "metrics": ("MED",), "device": "cpu"}
+    chosen: dict[str, Any] = {"task": "i2i", "metric": ("MED",)}
     sides = named(rows[:40], 0, kinds[:40]), named(rows[40:], 40, kinds[40:])
-    plain, again = (
-        evaluate(rank(*sides, RankingOptions(**chosen, rerank=numbers))["MED"]) for numbers in (None, RerankOptions())
-    )
+    plain, again = (evaluate(rank(*sides, RankingOptions(**chosen, rerank=again))["MED"]) for again in (False, True))
     assert plain.mean_ap is not None
     assert again.mean_ap is not None
     assert again.mean_ap > plain.mean_ap + 0.02
@@ -127,7 +114,7 @@ def test_neighbours_help_where_single_distances_do_not() -> None:
 def test_limits_apply_to_the_new_ranks(limits: dict[str, Any]) -> None:
     rows, _ = vehicles(np.random.default_rng(4), 60, kinds=6)
     sides = named(rows[:10], 0), named(rows[10:], 10)
-    chosen: dict[str, Any] = {"task": "i2i", "metrics": ("MED",), "rerank": RerankOptions(), "device": "cpu"}
+    chosen: dict[str, Any] = {"task": "i2i", "metric": ("MED",), "rerank": True}
     whole = table(rank(*sides, RankingOptions(**chosen))["MED"])
     cut = rank(*sides, RankingOptions(**chosen, **limits))["MED"]
     for block in cut.blocks:

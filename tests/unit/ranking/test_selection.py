@@ -1,4 +1,4 @@
-"""What of the ranked lists is kept, and that keeping it bit by bit is the same as having it all."""
+"""What of the ranked lists is kept, in which order, and that keeping it bit by bit is the same as having it all."""
 
 from __future__ import annotations
 
@@ -13,25 +13,29 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
+from ranked import (
+    DEFINITIONS,
+    Listed,
+    assert_sorted_by_gallery_order,
+    changed,
+    distances,
+    features,
+    images,
+    labelled_sides,
+    lists,
+    options,
+    order,
+    random_tracks,
+    within,
+)
 
 from vreid_cli import FeatureSet, RankingOptions, evaluate, rank
-from vreid_cli.errors import UsageError
-from vreid_cli.ranking import aggregation
-from vreid_cli.ranking import rank as rank_module
-from vreid_cli.ranking.duplicates import Twins
-from vreid_cli.ranking.reranking import RerankOptions
 from vreid_cli.ranking.selection import pack, unpack_items
 from vreid_cli.runtime import products
-from vreid_cli.types.rankings import Ranking
+from vreid_cli.types.arrays import text_array
+from vreid_cli.types.rankings import Definition, Ranking, Task
 
-Row = tuple[int, str, float]
-
-
-@contextmanager
-def a_budget_of(size: int) -> Iterator[None]:
-    with patch.object(rank_module, "memory_budget", return_value=size):
-        yield
+SEEDS = st.integers(0, 2**32 - 1)
 
 
 def side(rng: np.random.Generator, prefix: str, *, tracks: int, labelled: bool = True) -> FeatureSet:
@@ -49,18 +53,7 @@ def side(rng: np.random.Generator, prefix: str, *, tracks: int, labelled: bool =
     )
 
 
-def lists(ranking: Ranking) -> dict[str, list[Row]]:
-    """Each query's rows as (rank, gallery item, distance)."""
-    found: dict[str, list[Row]] = {str(name): [] for name in ranking.queries.ids}
-    for block in ranking.blocks:
-        for query, place, item, distance in zip(
-            block.query_index, block.rank, block.gallery_index, block.distance, strict=True
-        ):
-            found[ranking.queries.ids[query]].append((int(place), ranking.gallery.ids[item], float(distance)))
-    return found
-
-
-def brute_force(full: Ranking, *, other: bool, top_k: int | None, threshold: float | None) -> dict[str, list[Row]]:
+def brute_force(full: Ranking, *, other: bool, top_k: int | None, threshold: float | None) -> dict[str, Listed]:
     """The lists that should be left, from the full ones, row by row."""
     queries, gallery = (
         {name: (vehicle, camera) for name, vehicle, camera in zip(i.ids, i.vehicles, i.cameras, strict=True)}
@@ -69,10 +62,10 @@ def brute_force(full: Ranking, *, other: bool, top_k: int | None, threshold: flo
     expected = {}
     for query, rows in lists(full).items():
         vehicle, camera = queries[query]
-        ranked = [row for row in rows if not other or camera is None or gallery[row[1]][1] != camera]
+        ranked = [row for row in rows if not other or camera is None or gallery[row[0]][1] != camera]
         expected[query] = [
-            (place, item, distance)
-            for place, (_, item, distance) in enumerate(ranked, start=1)
+            (item, place, distance)
+            for place, (item, _, distance) in enumerate(ranked, start=1)
             if (vehicle is not None and gallery[item][0] == vehicle)
             or ((top_k is None or place <= top_k) and (threshold is None or distance <= threshold))
         ]
@@ -96,13 +89,12 @@ def test_limits_and_budgets_leave_true_ranks(
     query, gallery = side(rng, "q", tracks=5, labelled=labelled), side(rng, "g", tracks=40)
     metric = "minMED" if task == "t2t" else "MED"
     definition = definition if task == "t2t" else "paper"
-    chosen = RankingOptions(task=task, metrics=(metric,), definition=definition, device="cpu")
+    chosen = RankingOptions(task=task, metric=(metric,), definition=definition)
     full = rank(query, gallery, chosen)[metric]
-    cut = replace(chosen, top_k=top_k, threshold=threshold, cameras="other" if other else "all")
+    cut = changed(chosen, top_k=top_k, threshold=threshold, cameras="other" if other else "all")
     expected = brute_force(full, other=other, top_k=top_k, threshold=threshold)
     assert lists(rank(query, gallery, cut)[metric]) == expected
-    with a_budget_of(1):
-        assert lists(rank(query, gallery, cut)[metric]) == expected
+    assert lists(within(1, query, gallery, cut)[metric]) == expected
 
 
 def test_small_budgets_merge_and_large_ones_do_not() -> None:
@@ -112,9 +104,8 @@ def test_small_budgets_merge_and_large_ones_do_not() -> None:
         FeatureSet.from_arrays(rng.normal(size=(n, 4)), track_id=[f"{n}-{i}" for i in range(n)]) for n in (5, 200)
     )
     for budget, top_k, blocks in ((1, 3, 1), (1, None, 5), (2**30, 3, 1)):
-        with a_budget_of(budget), patch.object(rank_module, "MergedLists", wraps=rank_module.MergedLists) as merged:
-            ranking = rank(query, gallery, RankingOptions(metrics=("minMED",), top_k=top_k, device="cpu"))["minMED"]
-        assert (len(ranking.blocks), merged.called) == (blocks, budget == 1 and top_k is not None)
+        ranking = within(budget, query, gallery, RankingOptions(metric=("minMED",), top_k=top_k))["minMED"]
+        assert len(ranking.blocks) == blocks
 
 
 def test_equal_items_far_apart_tie_where_lists_are_merged() -> None:
@@ -124,9 +115,8 @@ def test_equal_items_far_apart_tie_where_lists_are_merged() -> None:
     names = [f"g{index:03d}" for index in range(600)]
     gallery = FeatureSet.from_arrays(rows, track_id=names)
     query = FeatureSet.from_arrays(rows[7:8] + 0.1, track_id=["q"])
-    with a_budget_of(1):
-        found = lists(rank(query, gallery, RankingOptions(metrics=("minMCD",), top_k=3, device="cpu"))["minMCD"])
-    assert [item for _, item, _ in found["q"]] == ["g007", "g040", "g310"]
+    found = lists(within(1, query, gallery, RankingOptions(metric=("minMCD",), top_k=3))["minMCD"])
+    assert [item for item, _, _ in found["q"]] == ["g007", "g040", "g310"]
     assert len({distance for _, _, distance in found["q"]}) == 1
 
 
@@ -152,10 +142,10 @@ def test_rounding_gives_no_item_two_ranks_and_no_rank_two_items() -> None:
     )
     vehicles = ["0", "1", "2", None]
     query = FeatureSet.from_arrays(rng.normal(size=(4, 32)), track_id=[f"q{i}" for i in range(4)], vehicle_id=vehicles)
-    with a_budget_of(1), rounding_that_never_repeats():
-        found = lists(rank(query, gallery, RankingOptions(metrics=("minMCD",), top_k=50, device="cpu"))["minMCD"])
+    with rounding_that_never_repeats():
+        found = lists(within(1, query, gallery, RankingOptions(metric=("minMCD",), top_k=50))["minMCD"])
     for listed, vehicle in zip(found.values(), vehicles, strict=True):
-        ranks, items, distances = (list(column) for column in zip(*listed, strict=True))
+        items, ranks, distances = (list(column) for column in zip(*listed, strict=True))
         assert ranks[:50] == list(range(1, 51))
         assert len(set(ranks)) == len(set(items)) == len(listed)
         assert (ranks, distances) == (sorted(ranks), sorted(distances))
@@ -173,48 +163,32 @@ def test_rounding_does_not_part_equal_items(budget: int) -> None:
     gallery = FeatureSet.from_arrays(rows, track_id=[f"g{i:03d}" for i in range(300)])
     query = FeatureSet.from_arrays(rows[50:53], track_id=["a", "b", "c"])
     for top_k in (None, 300, 299):
-        with a_budget_of(budget), rounding_that_never_repeats():
-            ranking = rank(query, gallery, RankingOptions(metrics=("minMCD",), top_k=top_k, device="cpu"))["minMCD"]
+        with rounding_that_never_repeats():
+            ranking = within(budget, query, gallery, RankingOptions(metric=("minMCD",), top_k=top_k))["minMCD"]
         for listed in lists(ranking).values():
-            equal = [(item, distance) for _, item, distance in listed if item in ("g007", "g040", "g210", "g299")]
+            equal = [(item, distance) for item, _, distance in listed if item in ("g007", "g040", "g210", "g299")]
             assert [item for item, _ in equal] == ["g007", "g040", "g210", "g299"][: len(equal)]
             assert len({distance for _, distance in equal}) == 1
-
-
-def test_equal_items_are_given_the_distances_of_the_first() -> None:
-    # Items 2, 5 and 9 are like item 1, and 7 is like 3; they come in blocks whose columns are out of order.
-    twins = Twins(np.array([2, 5, 7, 9]), np.array([1, 1, 3, 1]))
-    values = torch.rand(4, 10)
-    saved: dict[str, torch.Tensor] = {}
-    found = torch.empty(4, 10)
-    for start, items in ((0, [3, 0, 2, 1]), (4, [1, 0, 2]), (7, [2, 0, 1])):
-        positions = start + np.array(items)
-        block = values[:, positions].clone()
-        twins.equalise("MED", block, start, np.array(items), saved=saved)
-        found[:, positions] = block
-    expected = values[:, [0, 1, 1, 3, 4, 1, 6, 3, 8, 1]]
-    assert torch.equal(found, expected)
-    assert twins.saved == 2
 
 
 @pytest.mark.parametrize(
     ("labelled", "top_k", "threshold", "coverage", "told"),
     [
-        (True, None, None, "full", None),
-        (True, None, 1.5, "positives", "only what is no farther than 1.5 and the query's vehicle listed"),
-        (True, 2, 1.5, "positives", "only the 2 nearest of what is no farther than 1.5 and the query's vehicle listed"),
-        (False, None, 1.5, "top-k", "only what is no farther than 1.5 listed"),
-        (False, 2, None, "top-k", "only the 2 nearest listed"),
+        (True, None, None, "full", "every item"),
+        (True, None, 1.5, "positives", "only what is no farther than 1.5 and the query's vehicle"),
+        (True, 2, 1.5, "positives", "only the 2 nearest of what is no farther than 1.5 and the query's vehicle"),
+        (False, None, 1.5, "top-k", "only what is no farther than 1.5"),
+        (False, 2, None, "top-k", "only the 2 nearest"),
     ],
 )
 def test_what_is_listed_is_told(
-    labelled: bool, top_k: int | None, threshold: float | None, coverage: str, told: str | None
+    labelled: bool, top_k: int | None, threshold: float | None, coverage: str, told: str
 ) -> None:
     rng = np.random.default_rng(3)
     query, gallery = side(rng, "q", tracks=3, labelled=labelled), side(rng, "g", tracks=9)
-    chosen = RankingOptions(metrics=("meanMED",), top_k=top_k, threshold=threshold, device="cpu")
+    chosen = RankingOptions(metric=("meanMED",), top_k=top_k, threshold=threshold)
     facts = rank(query, gallery, chosen)["meanMED"].facts
-    assert (facts.coverage, facts.threshold, facts.listed) == (coverage, threshold, told)
+    assert (facts.coverage, facts.threshold, facts.text("coverage")) == (coverage, threshold, told)
 
 
 def test_a_threshold_changes_no_score() -> None:
@@ -223,7 +197,7 @@ def test_a_threshold_changes_no_score() -> None:
     # An unlabelled query that lists nothing is no longer seen; it never counted.
     full, cut = (
         replace(
-            evaluate(rank(query, gallery, RankingOptions(metrics=("meanMED",), threshold=t, device="cpu"))["meanMED"]),
+            evaluate(rank(query, gallery, RankingOptions(metric=("meanMED",), threshold=t))["meanMED"]),
             unlabelled_queries=0,
         )
         for t in (None, 0.5)
@@ -236,39 +210,14 @@ def test_a_threshold_changes_no_score() -> None:
 def test_a_query_with_nothing_near_lists_nothing(top_k: int | None) -> None:
     query = FeatureSet.from_arrays(np.array([[0.0], [100.0]]), track_id=["near", "far"])
     gallery = FeatureSet.from_arrays(np.arange(9.0)[:, None], track_id=[f"g{i}" for i in range(9)])
-    chosen = RankingOptions(metrics=("minMED",), threshold=2, top_k=top_k, device="cpu")
+    chosen = RankingOptions(metric=("minMED",), threshold=2, top_k=top_k)
     for budget in (1, 2**30):
-        with a_budget_of(budget):
-            ranking = rank(query, gallery, chosen)["minMED"]
-        assert {name: [row[1] for row in rows] for name, rows in lists(ranking).items()} == {
+        ranking = within(budget, query, gallery, chosen)["minMED"]
+        assert {name: [row[0] for row in rows] for name, rows in lists(ranking).items()} == {
             "near": ["g0", "g1", "g2"],
             "far": [],
         }
         assert ranking.facts.query_count == 2
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"top_k": 0},
-        {"threshold": -1.0},
-        {"threshold": float("nan")},
-        {"alpha": 0.0},
-        {"cameras": "some"},
-        {"task": "t2i"},
-        {"definition": "Paper"},
-        {"track_unit": "vehicle"},
-        {"product": "fast"},
-        {"metrics": ()},
-        {"rerank": RerankOptions(k1=0)},
-        {"rerank": RerankOptions(lambda_value=2)},
-    ],
-)
-def test_options_that_make_no_sense_are_named(wrong: dict[str, Any]) -> None:
-    rng = np.random.default_rng(5)
-    (name,) = wrong
-    with pytest.raises(UsageError, match=name):
-        rank(side(rng, "q", tracks=2), side(rng, "g", tracks=2), RankingOptions(device="cpu", **wrong))
 
 
 @settings(max_examples=50)
@@ -279,22 +228,119 @@ def test_keys_sort_as_distances_do_with_ties_by_place(values: list[float]) -> No
     assert unpack_items(keys.sort().values).tolist() == np.argsort(distances, kind="stable").tolist()
 
 
-@pytest.mark.parametrize("count", [*range(1, 14), 31, 49, 64, 65, 90])
-def test_a_network_sorts_what_is_asked_for(count: int) -> None:
-    values: NDArray[np.float32] = np.random.default_rng(count).integers(0, 9, size=(count, 500)).astype(np.float32)
-    ordered = np.sort(values, axis=0)
-    half = ordered[: count // 2 + 1]
-    expected = {
-        "min": ordered[0],
-        "mean": values.mean(axis=0),
-        "med": np.median(values, axis=0),
-        "mean50": half.mean(axis=0),
-        "med50": np.median(half, axis=0),
-    }
-    slots = torch.from_numpy(values).unbind(0)
-    together = aggregation.aggregate(slots, expected)  # type: ignore[arg-type]
-    for name, wanted in expected.items():
-        # Alone, only the comparators that this one needs are left.
-        (alone,) = aggregation.aggregate(slots, (name,)).values()  # type: ignore[arg-type]
-        for found in (together[name], alone):  # type: ignore[index]
-            np.testing.assert_allclose(found.numpy(), wanted, rtol=1e-6)
+# -- order ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("metric", ["minMED", "meanMED", "medMCD50", "meanMCD50"])
+@pytest.mark.parametrize("width", [3, 64, 1920])
+@pytest.mark.parametrize("budget", [1, 2**30])
+def test_equal_tracks_tie_in_gallery_order(metric: str, width: int, budget: int) -> None:
+    # Matrix products give equal columns unequal last digits, depending on where in a block they lie.
+    rng = np.random.default_rng(width)
+    copied = rng.normal(size=(5, width)).astype(np.float32)
+    copies = [f"c{i:03d}" for i in range(30)]
+    others = random_tracks(rng, "r", count=33, width=width, longest=5)
+    names = list(rng.permutation([*copies, *others]))
+    gallery = {name: others.get(name, copied) for name in names}
+    found = within(
+        budget, features(random_tracks(rng, "q", count=4, width=width)), features(gallery), options("t2t", metric)
+    )
+    for rows in lists(found[metric]).values():
+        assert len({distance for item, _, distance in rows if item in copies}) == 1
+        assert [item for item, _, _ in rows if item in copies] == [name for name in names if name in copies]
+    assert_sorted_by_gallery_order(found[metric])
+
+
+@pytest.mark.parametrize("task", ["i2i", "t2t"])
+@settings(max_examples=25)
+@given(seed=SEEDS, width=st.integers(1, 4), largest=st.integers(1, 30))
+def test_points_at_equal_distance_tie_in_gallery_order(task: Task, seed: int, width: int, largest: int) -> None:
+    # Between whole numbers the arithmetic of MED is exact, if nothing odd is subtracted first.
+    rng = np.random.default_rng(seed)
+    points = rng.integers(-largest, largest + 1, size=(int(rng.integers(1, 40)), width))
+    query = rng.integers(-largest, largest + 1, size=(2, width))
+    metric = "MED" if task == "i2i" else "meanMED"
+    found = lists(rank(images(query, "q"), images(points, "r"), options(task, metric))[metric])
+    for number, rows in enumerate(found.values()):
+        squares = ((points - query[number]) ** 2).sum(axis=1)
+        assert [item for item, _, _ in rows] == [f"r{i:04d}" for i in np.argsort(squares, kind="stable")]
+
+
+def test_ties_go_by_gallery_order_or_in_the_released_definition_by_name() -> None:
+    near, far = np.ones((1, 3)), np.array([[1.0, 0, 0]])
+    gallery = {"m": near, "z": far, "b": near, "a": far, "y": near, "c": far}
+    query = {"q": np.ones((2, 3))}
+    for definition, expected in (("paper", "mbyzac"), ("released", "bmyacz")):
+        for metric, ranking in rank(features(query), features(gallery), options("t2t", definition=definition)).items():
+            assert "".join(order(ranking, "q")) == expected, metric
+
+
+@pytest.mark.parametrize("definition", DEFINITIONS)
+@settings(max_examples=10)
+@given(seed=SEEDS)
+def test_permuting_the_gallery_changes_nothing_but_ties(definition: Definition, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    query = random_tracks(rng, "q", count=3, width=6, longest=4)
+    gallery = random_tracks(rng, "r", count=9, width=6, longest=4)
+    gallery["copy"] = gallery["r004"].copy()
+    permuted = {name: gallery[name] for name in rng.permutation(list(gallery))}
+    chosen = options("t2t", "meanMCD50", "medMED", definition=definition)
+    one, other = (rank(features(query), features(side), chosen) for side in (gallery, permuted))
+    for metric in one:
+        found, expected = distances(other[metric]), distances(one[metric])
+        assert all(abs(found[pair] - expected[pair]) <= 3e-6 for pair in expected)
+        for q in query:
+            without = [[i for i in order(r[metric], q) if i != "copy"] for r in (one, other)]
+            assert without[0] == without[1]
+            first = order(other[metric], q)
+            expected_first = min(("r004", "copy"), key=list(permuted).index if definition == "paper" else str)
+            assert min(("r004", "copy"), key=first.index) == expected_first
+            assert abs(first.index("r004") - first.index("copy")) == 1
+
+
+@pytest.mark.parametrize("top_k", [1, 5, 29])
+@pytest.mark.parametrize("cameras", ["all", "other"])
+@pytest.mark.parametrize("task", ["t2t", "i2i"])
+def test_top_k_keeps_the_nearest_and_every_same_vehicle_row_at_its_true_rank(
+    top_k: int, cameras: str, task: Task
+) -> None:
+    query, gallery = labelled_sides()
+    metric = "MED" if task == "i2i" else "minMED"
+    full = rank(query, gallery, options(task, metric, cameras=cameras))[metric]
+    some = rank(query, gallery, options(task, metric, cameras=cameras, top_k=top_k))[metric]
+    assert (full.facts.coverage, some.facts.coverage) == ("full", "positives")
+    assert (some.facts.top_k, some.facts.gallery_size) == (top_k, len(gallery))
+    vehicle = dict(zip(gallery.image_id, gallery.vehicle_id, strict=True))
+    for name, own in zip(query.image_id, query.vehicle_id, strict=True):
+        same = {item for item, label in vehicle.items() if own is not None and label == own}
+        expected = [row for row in lists(full)[name] if row[1] <= top_k or row[0] in same]
+        assert lists(some)[name] == expected
+
+
+@pytest.mark.parametrize("task", ["t2t", "i2t", "i2i"])
+def test_other_cameras_only(task: Task) -> None:
+    query, gallery = labelled_sides()
+    metric = "minMED" if task == "t2t" else "MED"
+    full = rank(query, gallery, options(task, metric))[metric]
+    other = rank(query, gallery, options(task, metric, cameras="other"))[metric]
+    assert other.facts.cameras == "other"
+    camera = dict(zip(gallery.image_id, gallery.camera_id, strict=True))
+    for name, own in zip(query.image_id, query.camera_id, strict=True):
+        kept = [row for row in lists(full)[name] if own is None or camera[row[0]] != own]
+        assert len(kept) < len(gallery) or own is None
+        assert lists(other)[name] == [(item, place, d) for place, (item, _, d) in enumerate(kept, start=1)]
+
+
+def test_top_k_of_unlabelled_images_is_the_nearest_only() -> None:
+    query, gallery = labelled_sides()
+    query = replace(query, vehicle_id=text_array([None] * len(query)))
+    full = rank(query, gallery, options("i2i", "MED"))["MED"]
+    some = rank(query, gallery, options("i2i", "MED", top_k=4))["MED"]
+    assert lists(some) == {name: rows[:4] for name, rows in lists(full).items()}
+
+
+def test_top_k_is_the_same_for_any_memory_budget() -> None:
+    query, gallery = labelled_sides()
+    chosen = options("i2i", "MED", top_k=3, cameras="other")
+    whole = lists(rank(query, gallery, chosen)["MED"])
+    assert lists(within(1, query, gallery, chosen)["MED"]) == whole

@@ -22,7 +22,7 @@ from vreid_cli.evaluation.evaluate import Evaluation, Intervals
 from vreid_cli.evaluation.options import EvaluationOptions
 from vreid_cli.evaluation.scores import QueryScores
 from vreid_cli.evaluation.thresholds import ErrorCurve
-from vreid_cli.ranking.metrics import METRIC_ORDER
+from vreid_cli.ranking.metrics import metric_order
 from vreid_cli.reports.grids import grid_tables, make_grids, why_no_grid
 from vreid_cli.reports.names import enumerate_some, names_of, network_labels
 from vreid_cli.reports.tables import comparison_tables, error_table, evaluation_table
@@ -83,7 +83,7 @@ def shown(tables: Table | Iterable[Table], *, width: int = 200) -> str:
 def whole(networks: Sequence[str] = NETWORKS) -> dict[str, Evaluation]:
     """Every ranking of the paper's grid, each with a score of its own."""
     names = [("i2t", "MED"), ("i2t", "MCD"), ("i2t", "RSCR")]
-    names += [("t2t", metric) for metric in METRIC_ORDER if metric not in ("MED", "MCD")]
+    names += [("t2t", metric) for metric in metric_order() if metric not in ("MED", "MCD")]
     return dict(
         row(network, metric, 0.3 + 0.1 * column + 0.001 * line, task=task)
         for column, network in enumerate(networks)
@@ -343,7 +343,7 @@ def test_cells_are_what_a_count_by_hand_gives(
     for seed, network in enumerate(("vgg16", "resnet18")):
         rng = np.random.default_rng(seed)
         query, gallery = made_by(network, rng), made_by(network, rng)
-        rankings = vreid_cli.rank(query, gallery, vreid_cli.RankingOptions(task="i2t", metrics=("MCD", "MED")))
+        rankings = vreid_cli.rank(query, gallery, vreid_cli.RankingOptions(task="i2t", metric=("MCD", "MED")))
         folders.append(folder := Path(network))
         for metric, ranking in rankings.items():
             path = folder / f"i2t-{metric}.parquet"

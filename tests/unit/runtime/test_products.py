@@ -12,6 +12,7 @@ import torch
 
 from vreid_cli import FeatureSet, RankingOptions, rank
 from vreid_cli.runtime import products
+from vreid_cli.runtime.options import RuntimeOptions
 from vreid_cli.runtime.products import ERROR_LIMIT, PATHS, Product, choose_product, measure_products
 
 CPU = torch.device("cpu")
@@ -98,8 +99,8 @@ def test_rankings_agree_whatever_computes_the_products(name: str) -> None:
         for n in (12, 40)
     ]
     metrics = ("meanMED50", "meanMCD50")
-    expected = rank(*sides, RankingOptions(metrics=metrics, device="cpu"))
-    found = rank(*sides, RankingOptions(metrics=metrics, device="cpu", product=name))
+    expected = rank(*sides, RankingOptions(metric=metrics))
+    found = rank(*sides, RankingOptions(metric=metrics), runtime=RuntimeOptions(product=name))
     for metric in metrics:
         for one, other in zip(found[metric].blocks, expected[metric].blocks, strict=True):
             np.testing.assert_allclose(one.distance, other.distance, rtol=1e-5)

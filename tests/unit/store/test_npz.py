@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from vreid_cli.errors import DataError, StoreError, VreidError
-from vreid_cli.ranking.rank import RankingOptions, rank
+from vreid_cli.ranking.options import RankingOptions
+from vreid_cli.ranking.rank import rank
 from vreid_cli.store.formats import read_features, write_features
 from vreid_cli.types.features import FeatureSet
 
@@ -190,4 +191,4 @@ def test_npz_features_beyond_float32_are_not_finite(tmp_path: Path, recwarn: pyt
 def test_features_from_files_have_no_self(tmp_path: Path) -> None:
     path = npz(tmp_path / "f.npz", features=np.eye(3), track_id=np.array(["a", "b", "c"]))
     side = read_features(path)
-    assert not rank(side, side, RankingOptions(metrics=("minMED",), device="cpu"))["minMED"].facts.selves
+    assert not rank(side, side, RankingOptions(metric=("minMED",)))["minMED"].facts.selves

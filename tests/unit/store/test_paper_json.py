@@ -13,7 +13,8 @@ from lists import made_ranking, write_to
 
 from vreid_cli.errors import DataError, StoreError
 from vreid_cli.evaluation.evaluate import Evaluation, evaluate
-from vreid_cli.ranking.rank import RankingOptions, rank
+from vreid_cli.ranking.options import RankingOptions
+from vreid_cli.ranking.rank import rank
 from vreid_cli.store.formats import read_features, read_ranking, write_features
 from vreid_cli.types.features import FeatureSet
 from vreid_cli.types.rankings import Ranking, RankingFacts
@@ -30,7 +31,7 @@ def test_the_json_is_the_papers(tmp_path: Path) -> None:
         np.eye(3), track_id=["0001_c001", "0002_c001", "0001_c002"], vehicle_id=["0001", "0002", "0001"]
     )
     query = FeatureSet.from_arrays(np.ones((2, 3)), track_id=["0001_c003"] * 2, vehicle_id=["0001"] * 2)
-    ranking = rank(query, features, RankingOptions(metrics=("meanMCD50",), device="cpu"))["meanMCD50"]
+    ranking = rank(query, features, RankingOptions(metric=("meanMCD50",)))["meanMCD50"]
     content = json.loads(write_to(tmp_path / "r.json", ranking).read_text())
     assert (content["metric"], content["aggregation"]) == ("MCD", "mean50")
     assert list(content["tracks"]) == ["0001_c003"]

@@ -16,7 +16,8 @@ from lists import entries, made_ranking, split_by_query, write_to
 from vreid_cli.errors import DataError, StoreError
 from vreid_cli.evaluation.evaluate import Evaluation, evaluate
 from vreid_cli.evaluation.options import EvaluationOptions
-from vreid_cli.ranking.rank import RankingOptions, rank
+from vreid_cli.ranking.options import RankingOptions
+from vreid_cli.ranking.rank import rank
 from vreid_cli.store import rankings as rankings_module
 from vreid_cli.store.formats import read_features, read_ranking, read_ranking_facts
 from vreid_cli.types.arrays import text_array
@@ -159,7 +160,7 @@ def test_a_query_without_rows_counts_among_all_queries(tmp_path: Path, ending: s
         np.eye(3), track_id=["a", "b", "c"], vehicle_id=["1", "1", "2"], camera_id=["c1"] * 3
     )
     query = FeatureSet.from_arrays(np.eye(3)[:2], track_id=["p", "q"], vehicle_id=["1", "1"], camera_id=["c2", "c1"])
-    ranking = rank(query, gallery, RankingOptions(metrics=("minMED",), cameras="other", device="cpu"))["minMED"]
+    ranking = rank(query, gallery, RankingOptions(metric=("minMED",), cameras="other"))["minMED"]
     found = evaluated(read_ranking(write_to(tmp_path / f"r.{ending}", ranking)))
     assert (found.valid_queries, found.total_queries) == (1, 2)
 

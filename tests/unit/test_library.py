@@ -1,0 +1,41 @@
+"""The library's face: every name is there, for people and for type checkers, and none is imported before it is used."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import vreid_cli as vreid
+
+
+@pytest.mark.parametrize("name", vreid.__all__)
+def test_every_name_is_there_and_documented(name: str) -> None:
+    assert getattr(vreid, name).__doc__
+    assert name in dir(vreid)
+
+
+def test_type_checkers_see_the_same_names() -> None:
+    tree = ast.parse(Path(vreid.__file__).read_text(encoding="utf-8"))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    seen = {
+        alias.asname: f"{node.module}:{alias.name}"
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert seen == vreid._HOMES
+
+
+def test_importing_it_imports_no_library() -> None:
+    code = "import sys, vreid_cli; print(*{'torch', 'numpy', 'pyarrow', 'pydantic', 'PIL'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+def test_an_unknown_name_is_no_attribute() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'rnk'"):
+        vreid.rnk  # noqa: B018
