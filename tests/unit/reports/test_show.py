@@ -137,6 +137,6 @@ def test_features_of_another_network_are_doubtful(query: FeatureSet, gallery: Fe
 
 def test_single_images_are_shown_for_image_tasks(query: FeatureSet, gallery: FeatureSet) -> None:
     for task, images in (("i2t", 2), ("i2i", 1)):
-        ranking = vreid.rank(query, gallery, vreid.RankingOptions(task=task, metrics=("MCD",)))["MCD"]
+        ranking = vreid.rank(query, gallery, vreid.RankingOptions(task=task, metric=("MCD",)))["MCD"]
         strips = vreid.show(ranking, ["q1/000.png"], query=query, gallery=gallery).strips
         assert [len(strip.images) for strip in strips] == [1, *[images] * (len(strips) - 1)]
