@@ -1,13 +1,20 @@
 """Vehicle re-identification: rank the tracks of other cameras in the latent space of a CNN.
 
-For notebooks::
+In a notebook, with a folder of images per track below ``tracks/query`` and ``tracks/gallery``::
 
     import vreid_cli as vreid
 
-    query = vreid.read_features("feat_query.json")
-    gallery = vreid.read_features("feat_test.json")
-    rankings = vreid.rank(query, gallery, vreid.RankingOptions(metric=("meanMCD50",)))
-    print(vreid.evaluate(rankings["meanMCD50"]).mean_ap)
+    network = vreid.load_network("imagenet", arch="densenet201")
+    query = vreid.extract("tracks/query", network)
+    gallery = vreid.extract("tracks/gallery", network)
+    ranking = vreid.rank(query, gallery, vreid.RankingOptions(metric="minMCD"))["minMCD"]
+    scores = vreid.evaluate(ranking)  # where names tell vehicle and camera, as 0002_c001 does
+    print(scores.mean_ap, scores.warnings)
+    sheet = vreid.show(ranking, query=query, gallery=gallery)
+    sheet  # a notebook displays it; sheet.save("nearest.png") keeps it
+
+Features from elsewhere, rankings from files and their comparison: ``read_features``, ``read_ranking``, ``compare``.
+Each step gives what the command of the same name gives.
 """
 
 from __future__ import annotations
