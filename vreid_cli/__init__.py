@@ -20,15 +20,19 @@ from vreid_cli.types.lazy import load
 _HOMES = {
     "Evaluation": "vreid_cli.evaluation.evaluate:Evaluation",
     "EvaluationOptions": "vreid_cli.evaluation.options:EvaluationOptions",
+    "ExtractionOptions": "vreid_cli.extraction.options:ExtractionOptions",
     "FeatureSet": "vreid_cli.types.features:FeatureSet",
     "GroundTruth": "vreid_cli.types.truth:GroundTruth",
     "Ranking": "vreid_cli.types.rankings:Ranking",
     "RankingOptions": "vreid_cli.ranking.options:RankingOptions",
+    "RuntimeOptions": "vreid_cli.runtime.options:RuntimeOptions",
     "Sheet": "vreid_cli.reports.sheets.sheet:Sheet",
     "ShowOptions": "vreid_cli.reports.options:ShowOptions",
     "compare": "vreid_cli.evaluation.comparison:compare",
     "evaluate": "vreid_cli.evaluation.evaluate:evaluate",
     "evaluate_distances": "vreid_cli.evaluation.matrix:evaluate_distances",
+    "extract": "vreid_cli.extraction.extract:extract",
+    "load_network": "vreid_cli.models.weights:load_network",
     "rank": "vreid_cli.ranking.rank:rank",
     "read_features": "vreid_cli.store.formats:read_features",
     "read_ranking": "vreid_cli.store.formats:read_ranking",
@@ -44,12 +48,16 @@ if TYPE_CHECKING:
     from vreid_cli.evaluation.evaluate import evaluate as evaluate
     from vreid_cli.evaluation.matrix import evaluate_distances as evaluate_distances
     from vreid_cli.evaluation.options import EvaluationOptions as EvaluationOptions
+    from vreid_cli.extraction.extract import extract as extract
+    from vreid_cli.extraction.options import ExtractionOptions as ExtractionOptions
+    from vreid_cli.models.weights import load_network as load_network
     from vreid_cli.ranking.options import RankingOptions as RankingOptions
     from vreid_cli.ranking.rank import rank as rank
     from vreid_cli.ranking.trials import split_trial as split_trial
     from vreid_cli.reports.options import ShowOptions as ShowOptions
     from vreid_cli.reports.sheets.sheet import Sheet as Sheet
     from vreid_cli.reports.show import show as show
+    from vreid_cli.runtime.options import RuntimeOptions as RuntimeOptions
     from vreid_cli.store.formats import read_features as read_features
     from vreid_cli.store.formats import read_ranking as read_ranking
     from vreid_cli.types.features import FeatureSet as FeatureSet
