@@ -54,12 +54,10 @@ def test_modules_that_a_page_names_exist(page: Path) -> None:
 
 
 def test_the_map_shows_every_package() -> None:
-    house = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## The map")[2].partition("\n## ")[0]
-    packages = {path.parent.name for path in ROOT.glob("vreid_cli/*/__init__.py")}
-    assert {name for name in packages if f"{name}/" not in house} == set()
-    assert {name for name in re.findall(r"(?<![\w/.])(\w+)/", house.partition("```")[2].partition("```")[0])} - {
-        "vreid_cli"
-    } == packages
+    map_section = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("\n## The map")[2]
+    house = map_section.partition("```")[2].partition("```")[0]
+    shown = set(re.findall(r"(?<![\w/.])(\w+)/", house)) - {"vreid_cli"}
+    assert shown == {path.parent.name for path in ROOT.glob("vreid_cli/*/__init__.py")}
 
 
 @pytest.mark.xfail(reason="the redesign is under way", strict=False)
