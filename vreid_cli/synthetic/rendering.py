@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from vreid_cli.synthetic.cameras import Camera
 from vreid_cli.synthetic.colours import PAINTS
-from vreid_cli.synthetic.geometry import Floats, Patch, PatchGroup, Point
+from vreid_cli.synthetic.geometry import Floats, Patch, Point
 from vreid_cli.synthetic.vehicles import Vehicle
 
 #: Images are painted this many times larger and then averaged down, which smooths the edges.
@@ -114,17 +114,16 @@ def _shade(patch: Patch, camera: Camera) -> tuple[int, int, int]:
 def _paint_vehicle(
     canvas: Image.Image, vehicle: Vehicle, *, camera: Camera, sight: _Sight, viewport: _Viewport
 ) -> None:
-    """Paint the patches that face the eye, groups from low to high and from far to near."""
+    """Paint the patches that face the eye, solids from low to high and from far to near."""
     pen = ImageDraw.Draw(canvas)
 
-    def order(group: PatchGroup) -> tuple[int, float]:
-        return group.level, -float(np.linalg.norm(group.centre - sight.eye))
+    def order(patch: Patch) -> tuple[int, float]:
+        return patch.solid.level, -float(np.linalg.norm(patch.solid.centre - sight.eye))
 
-    for group in sorted(vehicle.groups, key=order):
-        for patch in group.patches:
-            if patch.facing @ (sight.eye - patch.corners[0]) > 0:
-                outline = viewport.pixels(sight.project(patch.corners), zoom=_OVERSAMPLING)
-                pen.polygon(outline, fill=_shade(patch, camera))
+    for patch in sorted(vehicle.patches, key=order):
+        if patch.facing @ (sight.eye - patch.corners[0]) > 0:
+            outline = viewport.pixels(sight.project(patch.corners), zoom=_OVERSAMPLING)
+            pen.polygon(outline, fill=_shade(patch, camera))
 
 
 def _occlude(canvas: Image.Image, rng: np.random.Generator) -> None:
@@ -160,7 +159,7 @@ def _develop(image: Image.Image, camera: Camera, *, rng: np.random.Generator) ->
 
 def render_vehicle(vehicle: Vehicle, camera: Camera, *, azimuth: float, rng: np.random.Generator) -> Image.Image:
     """One image of the vehicle, seen from about this azimuth in degrees."""
-    corners = np.concatenate([patch.corners for group in vehicle.groups for patch in group.patches])
+    corners = np.concatenate([patch.corners for patch in vehicle.patches])
     length, height = float(np.ptp(corners[:, 0])), float(corners[:, 2].max())
     sight = _Sight.of(camera, azimuth=azimuth, roll=rng.normal(0, 1.5), length=length, height=height / 2)
     viewport = _viewport(sight.project(corners), camera, rng=rng)
@@ -172,11 +171,9 @@ def render_vehicle(vehicle: Vehicle, camera: Camera, *, azimuth: float, rng: np.
     _paint_vehicle(canvas, vehicle, camera=camera, sight=sight, viewport=viewport)
     _occlude(canvas, rng)
     developed = _develop(canvas.reduce(_OVERSAMPLING), camera, rng=rng)
-    return _cut_off(developed, rng) if rng.random() < 0.1 else developed
-
-
-def _cut_off(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """The image without up to a sixth of one side: a vehicle that leaves the view."""
-    width, height = image.size
-    lost = round(width * float(rng.uniform(0.06, 0.16)))
-    return image.crop((lost, 0, width, height) if rng.random() < 0.5 else (0, 0, width - lost, height))
+    if rng.random() >= 0.1:
+        return developed
+    # A vehicle that leaves the view: the image without up to a sixth of one side.
+    lost = round(developed.width * float(rng.uniform(0.06, 0.16)))
+    left, right = (lost, 0) if rng.random() < 0.5 else (0, lost)
+    return developed.crop((left, 0, developed.width - right, developed.height))
