@@ -18,16 +18,24 @@ from vreid_cli.types.lazy import load
 
 #: Where each name of the library stands: a name is added here and, for type checkers, below.
 _HOMES = {
-    "Evaluation": "vreid_cli.evaluation.scores:Evaluation",
+    "Evaluation": "vreid_cli.evaluation.evaluate:Evaluation",
+    "EvaluationOptions": "vreid_cli.evaluation.options:EvaluationOptions",
+    "ExtractionOptions": "vreid_cli.extraction.options:ExtractionOptions",
     "FeatureSet": "vreid_cli.types.features:FeatureSet",
+    "GroundTruth": "vreid_cli.types.truth:GroundTruth",
     "Ranking": "vreid_cli.types.rankings:Ranking",
     "RankingOptions": "vreid_cli.ranking.options:RankingOptions",
+    "RuntimeOptions": "vreid_cli.runtime.options:RuntimeOptions",
     "Sheet": "vreid_cli.reports.sheets.sheet:Sheet",
     "ShowOptions": "vreid_cli.reports.options:ShowOptions",
-    "evaluate": "vreid_cli.evaluation.judge:evaluate_ranking",
+    "compare": "vreid_cli.evaluation.comparison:compare",
+    "evaluate": "vreid_cli.evaluation.evaluate:evaluate",
     "evaluate_distances": "vreid_cli.evaluation.matrix:evaluate_distances",
+    "extract": "vreid_cli.extraction.extract:extract",
+    "load_network": "vreid_cli.models.weights:load_network",
     "rank": "vreid_cli.ranking.rank:rank",
-    "read_features": "vreid_cli.workflows.notebook:read_features",
+    "read_features": "vreid_cli.store.formats:read_features",
+    "read_ranking": "vreid_cli.store.formats:read_ranking",
     "show": "vreid_cli.reports.show:show",
     "split_trial": "vreid_cli.ranking.trials:split_trial",
 }
@@ -35,18 +43,26 @@ _HOMES = {
 __all__ = sorted(_HOMES)
 
 if TYPE_CHECKING:
-    from vreid_cli.evaluation.judge import evaluate_ranking as evaluate  # noqa: F401
+    from vreid_cli.evaluation.comparison import compare as compare
+    from vreid_cli.evaluation.evaluate import Evaluation as Evaluation
+    from vreid_cli.evaluation.evaluate import evaluate as evaluate
     from vreid_cli.evaluation.matrix import evaluate_distances as evaluate_distances
-    from vreid_cli.evaluation.scores import Evaluation as Evaluation
+    from vreid_cli.evaluation.options import EvaluationOptions as EvaluationOptions
+    from vreid_cli.extraction.extract import extract as extract
+    from vreid_cli.extraction.options import ExtractionOptions as ExtractionOptions
+    from vreid_cli.models.weights import load_network as load_network
     from vreid_cli.ranking.options import RankingOptions as RankingOptions
     from vreid_cli.ranking.rank import rank as rank
     from vreid_cli.ranking.trials import split_trial as split_trial
     from vreid_cli.reports.options import ShowOptions as ShowOptions
     from vreid_cli.reports.sheets.sheet import Sheet as Sheet
     from vreid_cli.reports.show import show as show
+    from vreid_cli.runtime.options import RuntimeOptions as RuntimeOptions
+    from vreid_cli.store.formats import read_features as read_features
+    from vreid_cli.store.formats import read_ranking as read_ranking
     from vreid_cli.types.features import FeatureSet as FeatureSet
     from vreid_cli.types.rankings import Ranking as Ranking
-    from vreid_cli.workflows.notebook import read_features as read_features
+    from vreid_cli.types.truth import GroundTruth as GroundTruth
 
 __version__ = "0.1.0"
 

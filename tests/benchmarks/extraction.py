@@ -24,10 +24,10 @@ import numpy as np
 import torch
 from made import machine, median_seconds, watch_memory
 from torch.utils.data import DataLoader
+from vreid_cli.extraction.backends import Backend, OnnxBackend, TorchBackend
 
 from vreid_cli.config import Layer
 from vreid_cli.data.decoding import decode_rgb
-from vreid_cli.extraction.backends import Backend, OnnxBackend, TorchBackend
 from vreid_cli.extraction.loading import ImageDataset
 from vreid_cli.models.backbones import BACKBONES
 from vreid_cli.models.weights import LoadedNetwork, load_network

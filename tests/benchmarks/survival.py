@@ -30,9 +30,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch  # once, here: a fork costs nothing then
 from tiny import TRACKS, draw, draw_tracks, save_weights
+from vreid_cli.extraction.forward import Extractor
 
 from vreid_cli.cli.app import run
-from vreid_cli.extraction.forward import Extractor
 from vreid_cli.store import atomic
 from vreid_cli.store.runs import RunDirectory
 

@@ -14,7 +14,7 @@ from PIL import Image
 from tiny import Vreid, draw, save_weights
 
 from vreid_cli.store.features import FeatureStore
-from vreid_cli.store.rankings import ParquetRanking
+from vreid_cli.store.formats import read_ranking
 
 RESNET = ("--arch", "resnet18")
 #: Vehicle and number of images of a tiny VehicleID.
@@ -76,7 +76,7 @@ def test_each_trial_is_ranked_by_the_distance(vreid: Vreid, extracted: Path) -> 
     galleries = set()
     for number in range(TRIALS):
         path = extracted / f"rankings/i2i-MED-trial{number:02d}.parquet"
-        facts = ParquetRanking(path).facts
+        facts = read_ranking(path).facts
         assert (facts.trial, facts.trial_seed, facts.query_source, facts.dataset) == (number, 0, "gallery", "vehicleid")
         rows = pq.read_table(path).to_pylist()
         gallery, queries = ({row[f"{side}_id"] for row in rows} for side in ("gallery", "query"))
@@ -266,7 +266,7 @@ def test_boxes_are_extracted_ranked_and_shown(vreid: Vreid, tracked: Path, weigh
     told = vreid("rank")
     assert "3 queries against 3 gallery items" in told
     # The query's own crops are in the gallery: the same image file is the same crop of it.
-    assert ParquetRanking(run / "rankings/t2t-meanMCD50.parquet").facts.selves["7"] == ("7",)
+    assert read_ranking(run / "rankings/t2t-meanMCD50.parquet").facts.selves["7"] == ("7",)
     vreid("rank", "--task", "i2i")
     vreid("show", "--ranking", run / "rankings/i2i-MCD.parquet", "--output", "sheet.png")
     assert "not there" not in vreid.err

@@ -30,7 +30,7 @@ def test_intervals_comparisons_and_thresholds_are_told(vreid: Vreid, ranked: Pat
     for result in report["results"]:
         low, high = result["intervals"]["mAP"]
         assert low <= result["mAP"] <= high
-        assert result["intervals"]["draws"] == 200
+        assert result["intervals"]["resamples"] == 200
         errors = result["same_vehicle_errors"]
         assert 0 <= errors["equal_error_rate"] <= 1
         assert set(errors["at_false_match_rate"]) == {"0.1", "0.01", "0.001", "0.0001"}
@@ -39,7 +39,7 @@ def test_intervals_comparisons_and_thresholds_are_told(vreid: Vreid, ranked: Pat
     assert len(report["comparisons"]) == 2
     assert all(0 < comparison["p_value"] <= 1 for comparison in report["comparisons"])
     told = vreid("evaluate", "--set", "evaluate.resamples=200")
-    for text in ("±", "mAP against", "Same vehicle if no farther than d", "vehicles drawn again"):
+    for text in ("±", "mAP against", "Same vehicle if no farther than d", "vehicles resampled"):
         assert text in told
 
 
@@ -264,7 +264,7 @@ def test_without_labels_there_are_lists_but_no_scores(vreid: Vreid, weights: Pat
     told = vreid("show")
     assert "red car" in told
     assert "same vehicle" not in told
-    assert "only the 1 nearest listed" in told
+    assert "lists only the 1 nearest" in told
     vreid("show", "-o", "sheet.png")
     error = vreid.error("rank", "--track-unit", "camera", "-o", "r.json")
     assert "track unit 'camera' is undefined" in error["message"]

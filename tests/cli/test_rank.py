@@ -14,7 +14,7 @@ from tiny import GALLERY, QUERIES, TRACK_METRICS, Vreid, columns
 def test_rank_lists_every_gallery_item_for_every_query(vreid: Vreid, ready: Path) -> None:
     told = vreid("rank")
     for words in (
-        *("task t2t", "definition paper", "track unit passage", "all cameras"),
+        *("task t2t", "definition paper", "track unit passage"),
         "next: vreid evaluate, vreid show",
     ):
         assert words in told
@@ -88,7 +88,7 @@ def test_a_ranking_made_otherwise_is_replaced_only_with_force(vreid: Vreid, read
     assert "is there already and was made otherwise: its coverage is full, not positives" in error["message"]
     assert "--force" in error["hint"]
     assert path.read_bytes() == before
-    assert "only the 2 nearest and the query's vehicle listed" in vreid("rank", "--top-k", "2", "--force")
+    assert "lists only the 2 nearest and the query's vehicle" in vreid("rank", "--top-k", "2", "--force")
     assert len(columns(path)["rank"]) < 28
 
 
@@ -99,7 +99,7 @@ def test_a_threshold_lists_what_is_near_and_the_querys_vehicle(vreid: Vreid, rea
     limit = sorted(full["distance"])[len(full["distance"]) // 2]
     told = vreid("rank", "--threshold", str(limit), "--force")
     assert "only what is no farther than" in told
-    assert "and the query's vehicle listed" in told
+    assert "and the query's vehicle" in told
     rows = zip(
         *(full[name] for name in ("query_id", "rank", "distance", "query_vehicle", "gallery_vehicle")), strict=True
     )
@@ -114,7 +114,7 @@ def test_a_threshold_lists_what_is_near_and_the_querys_vehicle(vreid: Vreid, rea
 def test_re_ranking_has_a_file_and_a_line_of_its_own(vreid: Vreid, ready: Path) -> None:
     vreid("rank", "--metric", "meanMCD50,RSCR")
     told = vreid("rank", "--rerank", "--set", "rank.k1=4", "--set", "rank.k2=2")
-    assert "re-ranked (k1 4 k2 2 lambda_value 0.3)" in told
+    assert "re-ranking k1 4, k2 2, lambda_value 0.3" in told
     assert (ready / "rankings" / "t2t-meanMCD50-rerank.parquet").is_file()
     results = vreid.json("evaluate")["results"]
     assert [(r["metric"], r["rerank"]) for r in results] == [

@@ -9,37 +9,31 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
+from lists import means, write_to
 from numpy.typing import NDArray
 from oracles import MCD_ABSOLUTE, MED_RELATIVE, TRACK_METRICS, image_to_track, track_distance
 
 from vreid_cli.data.veri_truth import read_truth
-from vreid_cli.evaluation.scores import Evaluation, score_queries, summarise
-from vreid_cli.evaluation.truth import StatedTruth, truth_of_tracks
+from vreid_cli.evaluation.evaluate import Evaluation
+from vreid_cli.evaluation.evaluate import evaluate as evaluate_ranking
+from vreid_cli.evaluation.judging import Judge, self_positions
+from vreid_cli.evaluation.options import EvaluationOptions
 from vreid_cli.ranking.options import RankingOptions
 from vreid_cli.ranking.rank import rank
 from vreid_cli.ranking.tracks import group_tracks
 from vreid_cli.runtime.options import RuntimeOptions
-from vreid_cli.store.feature_files import open_ranking
-from vreid_cli.store.paper_json import JsonRankingWriter, read_features_json
-from vreid_cli.store.rankings import ParquetRanking, write_ranking
+from vreid_cli.store.formats import read_features, read_ranking
 from vreid_cli.types.arrays import text_array
 from vreid_cli.types.features import ArrayMatrix, FeatureSet
-from vreid_cli.types.labels import LabelPattern
 from vreid_cli.types.rankings import Definition, Ranking, Task
 from vreid_cli.types.tracks import TrackUnit
-from vreid_cli.types.truth import ImageTruth
+from vreid_cli.types.truth import GroundTruth
 
 pytestmark = pytest.mark.shared
 
 #: Between the released ranking and ours (docs/definitions.md#tolerances).
 SAMPLE_ABSOLUTE = 1e-5
-
-
-def labels(name: str) -> tuple[str | None, str | None]:
-    read = LabelPattern.compile(None).read(name)
-    return read.vehicle_id, read.camera_id
 
 
 # -- the released sample -------------------------------------------------------------------------------------
@@ -65,7 +59,7 @@ def sample(shared: Path) -> Sample:
         query: [(row["id"], row["class"], row["distance"]) for _, row in sorted(entry["ranking"].items(), key=_place)]
         for query, entry in released["tracks"].items()
     }
-    return Sample(*(read_features_json(path, labels) for path in paths), *tracks, rows)
+    return Sample(*(read_features(path) for path in paths), *tracks, rows)
 
 
 def _place(entry: tuple[str, object]) -> int:
@@ -123,26 +117,12 @@ def test_every_query_of_the_sample_is_answered(sample: Sample, shared: Path, tmp
     path = shared / "reference" / "ranking.json" if source == "released" else tmp_path / f"ranking.{source}"
     if source != "released":
         options = RankingOptions(definition="released")
-        write(rank(sample.query, sample.gallery, options)["meanMCD50"], path)
-    ranking = open_ranking(path, labels)
-    blocks = list(ranking.judged())
+        write_to(path, rank(sample.query, sample.gallery, options)["meanMCD50"])
+    ranking = read_ranking(path)
     for rule in ("rectangle", "trapezoid"):
-        scores = [score_queries(rows, same_camera="drop", ap_rule=rule) for rows in blocks]
-        found = summarise(scores, ranks=(1, 4), coverage=ranking.facts.coverage)
+        found = evaluate_ranking(ranking, EvaluationOptions(ap=rule, ranks=(1, 4)))  # type: ignore[arg-type]
         assert (found.mean_ap, found.mean_inp, found.cmc) == (1.0, 1.0, {1: 1.0, 4: 1.0})
         assert (found.valid_queries, found.total_queries, found.positives, found.junk) == (4, 4, 4, 0)
-
-
-def write(ranking: Ranking, path: Path) -> None:
-    if path.suffix == ".json":
-        writer = JsonRankingWriter(ranking.facts, ranking.queries, ranking.gallery)
-        for block in ranking.blocks:
-            writer.append(block)
-        writer.write(path)
-        return
-    with write_ranking(path, ranking.facts, queries=ranking.queries, gallery=ranking.gallery) as parquet:
-        for block in ranking.blocks:
-            parquet.append(block)
 
 
 # -- VeRi's lists --------------------------------------------------------------------------------------------
@@ -196,16 +176,12 @@ TABLE: dict[tuple[Task, TrackUnit], tuple[int, int, int, int]] = {
 }
 
 
-def evaluate(path: Path, stated: StatedTruth | None = None) -> Evaluation:
-    ranking = ParquetRanking(path)
-    judged = ranking.judged(with_ids=stated is not None)
-    lists = map(stated.judge, judged) if stated else judged
-    scores = [score_queries(rows, same_camera="drop", ap_rule="rectangle") for rows in lists]
-    return summarise(scores, ranks=(1, 5), coverage=ranking.facts.coverage)
+def evaluate(path: Path, truth: GroundTruth | None = None) -> Evaluation:
+    return evaluate_ranking(read_ranking(path), EvaluationOptions(ranks=(1, 5)), truth=truth)
 
 
 @pytest.fixture(scope="module")
-def truth(shared: Path) -> ImageTruth:
+def truth(shared: Path) -> GroundTruth:
     found = read_truth(shared / "veri_lists")
     assert found is not None
     return found
@@ -213,13 +189,13 @@ def truth(shared: Path) -> ImageTruth:
 
 @pytest.mark.parametrize(("task", "unit"), [key for key in TABLE if key[0] != "i2i"])
 def test_counts_of_the_tasks_with_tracks(
-    lists: Lists, truth: ImageTruth, tmp_path: Path, task: Task, unit: TrackUnit
+    lists: Lists, truth: GroundTruth, tmp_path: Path, task: Task, unit: TrackUnit
 ) -> None:
     metric = "minMCD" if task == "t2t" else "MCD"
     # Nearest and same-vehicle rows only: at true ranks they say as much as whole lists.
     options = RankingOptions(task=task, metric=(metric,), track_unit=unit, top_k=1)
     ranking = rank(lists.query, lists.gallery, options)[metric]
-    write(ranking, tmp_path / "ranking.parquet")
+    write_to(tmp_path / "ranking.parquet", ranking)
     found = evaluate(tmp_path / "ranking.parquet")
     queries, gallery, positives, junk = TABLE[task, unit]
     assert (found.total_queries, found.valid_queries) == (queries, queries)
@@ -230,8 +206,8 @@ def test_counts_of_the_tasks_with_tracks(
     tracks = group_tracks(lists.gallery, unit)
     names = np.repeat(tracks.items.ids, tracks.lengths)
     track_of = dict(zip(lists.gallery.image_id[tracks.rows], names, strict=True))
-    stated = StatedTruth(truth_of_tracks(truth, track_of, query_tracks=task == "t2t"))
-    assert evaluate(tmp_path / "ranking.parquet", stated) == found
+    stated = evaluate(tmp_path / "ranking.parquet", truth.of_tracks(track_of, query_tracks=task == "t2t"))
+    assert means(stated) == means(found)
     assert stated.warnings == ()
 
 
@@ -241,35 +217,39 @@ def images(lists: Lists, tmp_path_factory: pytest.TempPathFactory) -> Path:
     options = RankingOptions(task="i2i", metric=("MCD",), top_k=1)
     ranking = rank(lists.query, lists.gallery, options, runtime=RuntimeOptions(memory_budget_mb=256))["MCD"]
     path = tmp_path_factory.mktemp("i2i") / "ranking.parquet"
-    write(ranking, path)
+    write_to(path, ranking)
     return path
 
 
-def test_counts_of_single_images(images: Path, truth: ImageTruth) -> None:
+def test_counts_of_single_images(images: Path, truth: GroundTruth) -> None:
     found = evaluate(images)
     queries, gallery, positives, junk = TABLE["i2i", "passage"]
     assert (found.total_queries, found.valid_queries) == (queries, queries)
-    assert ParquetRanking(images).facts.gallery_size == gallery
+    assert read_ranking(images).facts.gallery_size == gallery
     assert (found.positives, found.junk) == (positives, junk)
-    stated = StatedTruth(truth)
-    assert evaluate(images, stated) == found
+    stated = evaluate(images, truth)
+    assert means(stated) == means(found)
     assert stated.warnings == ()
 
 
 def test_positives_and_junk_are_veris_own_row_by_row(lists: Lists, images: Path) -> None:
     place = {name: position for position, name in enumerate(lists.gallery.image_id, start=1)}
-    ranking = ParquetRanking(images)
-    assert ranking.query_ids() == list(lists.query.image_id)
-    column = pq.read_table(images, columns=["gallery_id"]).column("gallery_id")
-    listed = np.array([place[name] for name in column.to_pylist()])
+    ranking = read_ranking(images)
+    assert list(ranking.queries.ids) == list(lists.query.image_id)
+    judge = Judge(
+        ranking.queries,
+        ranking.gallery,
+        selves=self_positions(ranking.facts.selves, ranking.queries, ranking.gallery),
+    )
+    own = np.array([place[name] for name in ranking.gallery.ids])
     found: list[tuple[list[int], list[int]]] = []
-    for rows in ranking.judged():
-        own, listed = listed[: len(rows.query)], listed[len(rows.query) :]
-        left_out = rows.is_self | (rows.same_vehicle & rows.same_camera)
-        for query in range(len(rows.query_ids)):
-            of_query = rows.query == query
-            good = own[of_query & rows.same_vehicle & ~left_out]
-            found.append((sorted(good.tolist()), sorted(own[of_query & left_out].tolist())))
+    for block in ranking.blocks:
+        verdicts = judge(block.query_index, block.gallery_index)
+        listed = own[block.gallery_index]
+        for query in np.unique(block.query_index):
+            of_query = block.query_index == query
+            good, junk = (listed[of_query & part] for part in (verdicts.positive, verdicts.left_out))
+            found.append((sorted(good.tolist()), sorted(junk.tolist())))
     assert found == list(zip(lists.good, lists.junk, strict=True))
 
 
@@ -285,7 +265,7 @@ def test_the_full_lists_score_as_the_positives_alone(lists: Lists, tmp_path: Pat
         options = RankingOptions(task="i2i", metric=("MED",), top_k=top_k)
         path = tmp_path / f"{top_k}.parquet"
         runtime = RuntimeOptions(memory_budget_mb=256)
-        write(rank(query, lists.gallery, options, runtime=runtime)["MED"], path)
+        write_to(path, rank(query, lists.gallery, options, runtime=runtime)["MED"])
         scores.append(evaluate(path))
-    assert scores[0] == scores[1]
+    assert means(scores[0]) == means(scores[1])
     assert scores[0].total_queries == len(few)

@@ -6,7 +6,7 @@ import inspect
 import io
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,57 +19,32 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from vreid_cli.cli.parameters import SettingParameter
-    from vreid_cli.types.options import Presentation
 
 COMMON = "Every command"
 #: Which run a command works on where ``--run-dir`` names none.
 LATEST_RUN = "the run that extract last worked on"
 
 
-@dataclass(frozen=True)
-class Common:
-    """The options of every command that are no settings."""
-
-    config: str | None
-    assignments: Sequence[str] | None
-    show_config: bool
-    quiet: bool
-    verbose: bool
-    json: bool
-
-
-def _common(*names: str, help_text: str, metavar: str = "") -> Any:
-    return typer.Option(*names, help=help_text, metavar=metavar, rich_help_panel=COMMON, show_default=False)
-
-
-_CONFIG = _common("--config", metavar="NAME|FILE.toml", help_text="A preset, or a file instead of ./vreid.toml.")
-_SET = _common("--set", metavar="SECTION.KEY=VALUE", help_text="Any setting of --show-config; may be repeated.")
-_SHOW_CONFIG = _common("--show-config", help_text="Print the settings and where each came from, and stop.")
-_QUIET = _common("--quiet", help_text="No progress and no notes: warnings, errors and results only.")
-_VERBOSE = _common("--verbose", help_text="More about what happens.")
-_JSON = _common("--json", help_text="Print the result, or the error, as one JSON object.")
+def _option(name: str, text: str, metavar: str = "") -> Any:
+    return typer.Option(name, help=text, metavar=metavar, rich_help_panel=COMMON, show_default=False)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wording:
-    """What a command's help says of a setting otherwise than its field does; None for the field's own.
+class Common:
+    """The options of every command that are no settings."""
 
-    Attributes:
-        help: One sentence.
-        flag: The option's names, or an argument's.
-        metavar: How the value is shown.
-        shown: The default in words.
-    """
-
-    help: str | None = None
-    flag: str | None = None
-    metavar: str | None = None
-    shown: str | None = None
-
-    def over(self, field: Presentation) -> Presentation:
-        """The field's presentation with these words in it."""
-        own = {name: getattr(self, name) for name in ("flag", "metavar", "shown")}
-        return replace(field, **{name: words for name, words in own.items() if words is not None})
+    config: Annotated[
+        str | None, _option("--config", "A preset, or a file instead of ./vreid.toml.", "NAME|FILE.toml")
+    ] = None
+    assignments: Annotated[
+        list[str] | None, _option("--set", "Any setting of --show-config; may be repeated.", "SECTION.KEY=VALUE")
+    ] = None
+    show_config: Annotated[bool, _option("--show-config", "Print the settings and where each came from, and stop.")] = (
+        False
+    )
+    quiet: Annotated[bool, _option("--quiet", "No progress and no notes: warnings, errors and results only.")] = False
+    verbose: Annotated[bool, _option("--verbose", "More about what happens.")] = False
+    json: Annotated[bool, _option("--json", "Print the result, or the error, as one JSON object.")] = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +62,7 @@ class Command:
             None for the latest run and its settings.
         resolve: Makes the session of a command that has rules of its own for it, ``"module:function"``.
         default_run: The run without ``--run-dir``, for the help.
-        wording: What its help says otherwise than the settings do: ``{"section.key": Wording(…)}``.
+        wording: What its help says otherwise than the settings do, ``{"section.key": {"help": …, "shown": …}}``.
         prepare: Called before anything heavy is imported.
     """
 
@@ -99,7 +74,7 @@ class Command:
     choose_run: str | None = None
     resolve: str | None = None
     default_run: str = LATEST_RUN
-    wording: Mapping[str, Wording] = field(default_factory=dict)
+    wording: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     prepare: Callable[[], None] | None = None
 
     def function(self, *, with_options: bool = True) -> Callable[..., None]:
@@ -115,19 +90,8 @@ class Command:
             common = Common(**{name: given.pop(name) for name in Common.__dataclass_fields__})
             self._run(common, _by_section(parameters, given))
 
-        common = {
-            "config": (Annotated[str | None, _CONFIG], None),
-            "assignments": (Annotated[list[str] | None, _SET], None),
-            "show_config": (Annotated[bool, _SHOW_CONFIG], False),
-            "quiet": (Annotated[bool, _QUIET], False),
-            "verbose": (Annotated[bool, _VERBOSE], False),
-            "json": (Annotated[bool, _JSON], False),
-        }
         declared = [parameter.declare() for parameter in parameters]
-        declared += [
-            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-            for name, (annotation, default) in common.items()
-        ]
+        declared += inspect.signature(Common, eval_str=True).parameters.values()
         run.__signature__ = inspect.Signature(declared)  # type: ignore[attr-defined]
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in declared}
         return run
@@ -137,7 +101,7 @@ class Command:
 
         names = [(section, key) for section, keys in self.settings.items() for key in keys]
         own = [SettingParameter(section, key, self.wording.get(f"{section}.{key}")) for section, key in names]
-        run_dir = SettingParameter("run", "run_dir", Wording(shown=self.default_run))
+        run_dir = SettingParameter("run", "run_dir", {"shown": self.default_run})
         return [*own, run_dir, SettingParameter("run", "seed")]
 
     def _run(self, common: Common, given: Mapping[str, Mapping[str, Any]]) -> None:

@@ -13,8 +13,11 @@ if TYPE_CHECKING:
 
 
 def _results(report: DemoReport) -> dict[str, object]:
+    from vreid_cli.reports.evaluation_json import evaluation_json
+
     evaluation = report.evaluation
-    return {"evaluation": [result.to_json() for result in evaluation.results] if evaluation else []}
+    results = evaluation.results if evaluation else {}
+    return {"evaluation": [evaluation_json(path, one) for path, one in results.items()]}
 
 
 def _render(report: DemoReport, console: Console) -> None:
@@ -22,7 +25,7 @@ def _render(report: DemoReport, console: Console) -> None:
 
     assert report.evaluation is not None
     assert report.data is not None
-    console.print(evaluation_table([result.to_json() for result in report.evaluation.results]))
+    console.print(evaluation_table(report.evaluation.results))
     run = report.run_dir
     written = {
         "data": f"{report.data.train_images + report.data.test_images:,} synthetic images, in VeRi's layout",

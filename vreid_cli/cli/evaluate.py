@@ -13,38 +13,32 @@ if TYPE_CHECKING:
 
 
 def _results(report: EvaluateReport) -> dict[str, object]:
+    from vreid_cli.reports.evaluation_json import comparisons_json, evaluation_json, trials_json
+
     return {
-        "results": [result.to_json() for result in report.results],
-        "comparisons": [comparison.to_json() for comparison in report.comparisons],
-        "trials": [one.to_json() for one in report.trials],
+        "results": [evaluation_json(path, one) for path, one in report.results.items()],
+        "comparisons": comparisons_json(report.comparisons),
+        "trials": [trials_json(one) for one in report.trials],
     }
 
 
 def _render(report: EvaluateReport, console: Console) -> None:
-    from vreid_cli.reports.grids import grid_tables, why_no_grid
-    from vreid_cli.reports.tables import (
-        breakdown_tables,
-        comparison_tables,
-        error_table,
-        evaluation_table,
-        trials_table,
-    )
+    from vreid_cli.reports import grids, tables
 
-    results = [result.to_json() for result in report.results]
-    console.print(evaluation_table(results, width=console.width))
-    comparisons = [comparison.to_json() for comparison in report.comparisons]
+    results = report.results
+    console.print(tables.evaluation_table(results, width=console.width))
     for table in (
-        *grid_tables(results, report.metrics),
-        *breakdown_tables(results),
-        *comparison_tables(comparisons, results),
+        *grids.grid_tables(results),
+        *tables.breakdown_tables(results),
+        *tables.comparison_tables(report.comparisons, results),
     ):
         console.print(table)
-    no_grid = why_no_grid(results, report.metrics)
+    no_grid = grids.why_no_grid(results)
     if no_grid is not None:
         console.print(no_grid)
     if report.trials:
-        console.print(trials_table([one.to_json() for one in report.trials], results))
-    errors = error_table(results)
+        console.print(tables.trials_table(report.trials, results))
+    errors = tables.error_table(results)
     if errors is not None:
         console.print(errors)
     for path in report.extras:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vreid_cli.cli.command import LATEST_RUN, Command, Wording
+from vreid_cli.cli.command import LATEST_RUN, Command
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -41,7 +41,7 @@ COMMAND = Command(
       vreid info --json
     """,
     settings={"run": ("run_dir",)},
-    wording={"run.run_dir": Wording(flag="RUN", shown=LATEST_RUN)},
+    wording={"run.run_dir": {"flag": "RUN", "shown": LATEST_RUN}},
     workflow="vreid_cli.workflows.info:info",
     choose_run="vreid_cli.workflows.info:choose_run",
     render=_render,

@@ -15,16 +15,13 @@ if TYPE_CHECKING:
 
 
 def _render(report: RankReport, console: Console) -> None:
-    facts = report.facts[0]
-    unit = f", track unit {facts.track_unit}" if facts.track_unit else ""
-    listed = "".join(f", {text}" for text in (*facts.recipe, *([facts.listed] if facts.listed else [])))
-    console.print(
-        f"{report.queries:,} queries against {report.gallery:,} gallery items: task {facts.task}, "
-        f"definition {facts.definition}{unit}, {facts.cameras} cameras{listed}"
-    )
+    from vreid_cli.types.rankings import said_of
+
+    facts = ", ".join(said_of(report.facts))
+    console.print(f"{report.queries:,} queries against {report.gallery:,} gallery items: {facts}", soft_wrap=True)
     for one, path in zip(report.facts, report.outputs, strict=True):
-        trial = f", trial {one.trial} (seed {one.trial_seed})" if one.trial is not None else ""
-        console.print(f"{one.metric}{trial}: {path}", soft_wrap=True)
+        trial = f", trial {one.text('trial')}" if one.trial is not None else ""
+        console.print(f"{one.metric_name}{trial}: {path}", soft_wrap=True)
     if not report.outputs[0].lower().endswith(".txt"):  # a submission is for others to look at
         console.print(f"next: {_next_commands(report)}", soft_wrap=True)
 

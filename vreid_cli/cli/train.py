@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from vreid_cli.cli.command import Command, Wording
+from vreid_cli.cli.command import Command
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -57,12 +57,10 @@ COMMAND = Command(
         "extract": ("workers", "strict"),
     },
     wording={
-        "model.weights": Wording(
-            help="What to start from: ImageNet's weights, those of the paper's authors, nothing, or a .pth, .pt or "
-            ".safetensors file.",
-            metavar="imagenet|veri|random|FILE",
-            shown="imagenet",
-        )
+        "model.weights": {
+            "help": "What to start from: named weights, or a .pth, .pt or .safetensors file.",
+            "shown": "imagenet",
+        }
     },
     workflow="vreid_cli.workflows.train:train",
     resolve="vreid_cli.workflows.train:resolve_training",

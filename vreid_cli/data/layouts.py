@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from vreid_cli.data.listing import DataFolders, Listing
     from vreid_cli.types.features import QueryProtocol
     from vreid_cli.types.images import Split
-    from vreid_cli.types.truth import ImageTruth
+    from vreid_cli.types.truth import GroundTruth
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Layout:
         subsets: The usual sizes of its test lists, where it has several; ``--subset`` chooses one.
         default_dir: Folder that is taken where none is named.
         own_folders: Whether ``--query-dir`` and ``--gallery-dir`` may name the folders of the splits.
-        truth: ``"module:function"`` that reads ground truth beside the images: ``(Path) -> ImageTruth | None``.
+        truth: ``"module:function"`` that reads ground truth beside the images: ``(Path) -> GroundTruth | None``.
     """
 
     name: str
@@ -109,7 +109,7 @@ class Layout:
             raise type(error)(error.message, hint=hint, file=error.file) from None
         return listing
 
-    def read_truth(self, data_dir: Path) -> ImageTruth | None:
+    def read_truth(self, data_dir: Path) -> GroundTruth | None:
         """The ground truth that lies beside the images; None where there is none.
 
         Raises:
@@ -117,7 +117,7 @@ class Layout:
         """
         if self.truth is None:
             return None
-        truth: ImageTruth | None = load(self.truth)(data_dir)
+        truth: GroundTruth | None = load(self.truth)(data_dir)
         return truth
 
 

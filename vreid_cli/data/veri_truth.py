@@ -6,14 +6,14 @@ from pathlib import Path
 
 from vreid_cli.data.lists import read_words
 from vreid_cli.errors import DataError
-from vreid_cli.types.truth import ImageTruth
+from vreid_cli.types.truth import GroundTruth
 
 #: The files are met under these names: those of the release and two of its copies.
 _GOOD = ("gt_index.txt", "gt_image.txt", "gt_index_776.txt")
 _JUNK = ("jk_index.txt", "jk_image.txt", "jk_index_776.txt")
 
 
-def read_truth(data_dir: Path) -> ImageTruth | None:
+def read_truth(data_dir: Path) -> GroundTruth | None:
     """The index files beside VeRi's images; None where they, or the lists that they count in, are not there.
 
     Row k is about query k of ``name_query.txt``; its numbers are 1-based positions in ``name_test.txt``.
@@ -34,7 +34,7 @@ def read_truth(data_dir: Path) -> ImageTruth | None:
     if good is None or junk is None or not queries.is_file() or not gallery.is_file():
         return None
     query_names, gallery_names = (_names(path) for path in (queries, gallery))
-    return ImageTruth(
+    return GroundTruth(
         source=f"{good.name} and {junk.name}",
         gallery=frozenset(gallery_names),
         good=_rows(good, query_names, gallery_names),

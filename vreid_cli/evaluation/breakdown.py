@@ -3,78 +3,77 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 
 import numpy as np
 
-from vreid_cli.evaluation.scores import Evaluation, QueryScores, score_queries, summarise
-from vreid_cli.types.truth import ApRule, JudgedRows, SameCamera
+from vreid_cli.evaluation.judging import Verdicts
+from vreid_cli.evaluation.scores import MeanScores, QueryScores, score_lists, summarise
+from vreid_cli.types.arrays import shared_codes
+from vreid_cli.types.rankings import RankingBlock
+from vreid_cli.types.tracks import Items
+from vreid_cli.types.truth import ApRule
 
-
-@dataclass(frozen=True)
-class CameraPair:
-    """Queries of one camera against what another saw, all others left out."""
-
-    query: str
-    gallery: str
-    scores: Evaluation
+#: A camera of queries, and one of gallery items.
+CameraPair = tuple[str, str]
 
 
 class CameraPairs:
-    """Collects the scores of each pair of cameras, block by block.
+    """Collects the scores of each pair of cameras, block by block: all that other cameras saw is left out.
 
     Args:
-        same_camera: As for the whole.
+        queries: The ranking's queries.
+        gallery: Its gallery items.
         ap_rule: As for the whole.
     """
 
-    def __init__(self, *, same_camera: SameCamera, ap_rule: ApRule) -> None:
-        self._same_camera, self._ap_rule = same_camera, ap_rule
-        self._found: dict[tuple[str, str], list[QueryScores]] = {}
+    def __init__(self, queries: Items, gallery: Items, *, ap_rule: ApRule) -> None:
+        self._queries, self._gallery, self._ap_rule = queries, gallery, ap_rule
+        self._codes = shared_codes(queries.cameras, gallery.cameras)
+        self._names = {
+            int(code): str(name)
+            for names, codes in zip((queries.cameras, gallery.cameras), self._codes, strict=True)
+            for name, code in zip(names, codes, strict=True)
+            if name is not None
+        }
+        self._position = {name: index for index, name in enumerate(queries.ids)}
+        self._found: dict[CameraPair, list[QueryScores]] = {}
 
-    def add(self, rows: JudgedRows) -> None:
+    def add(self, block: RankingBlock, verdicts: Verdicts) -> None:
         """Take whole lists; where cameras are unknown there is nothing to take."""
-        if rows.cameras is None or rows.gallery_cameras is None:
-            return
-        for camera in sorted({camera for camera in rows.gallery_cameras if camera is not None}):
-            part = seen_by(rows, camera)
-            scores = score_queries(part, same_camera=self._same_camera, ap_rule=self._ap_rule)
-            for own in sorted({camera for camera in rows.cameras if camera is not None}):
-                chosen = (rows.cameras == own) & (scores.positives > 0)
-                if chosen.any():
-                    self._found.setdefault((own, camera), []).append(scores.select(chosen))
+        camera = self._codes[1][block.gallery_index]
+        for code in np.unique(camera[camera >= 0]).tolist():
+            keep = camera == code
+            part = _ranked_again(block.select(keep))
+            scores = score_lists(part, verdicts.select(keep), self._queries, ap_rule=self._ap_rule)
+            own = self._codes[0][[self._position[name] for name in scores.query_ids]]
+            for other in np.unique(own[(own >= 0) & (scores.positives > 0)]).tolist():
+                chosen = (own == other) & (scores.positives > 0)
+                self._found.setdefault((self._names[other], self._names[code]), []).append(scores.select(chosen))
 
-    def summarise(self, ranks: Sequence[int]) -> list[CameraPair]:
-        """One for each pair that has a valid query, by name."""
-        return [
-            CameraPair(own, camera, summarise(scores, ranks=ranks, coverage="full"))
-            for (own, camera), scores in sorted(self._found.items())
-        ]
+    def summarise(self, ranks: Sequence[int]) -> dict[CameraPair, MeanScores]:
+        """The scores of each pair that has a valid query, by the names of the cameras."""
+        return {pair: summarise(QueryScores.joined(self._found[pair]), ranks=ranks) for pair in sorted(self._found)}
 
 
-def seen_by(rows: JudgedRows, camera: str) -> JudgedRows:
-    """Whole lists with only what one camera saw, ranked anew."""
-    assert rows.gallery_cameras is not None
-    keep = rows.gallery_cameras == camera
-    query = rows.query[keep]
-    starts = np.searchsorted(query, np.arange(len(rows.query_ids)))
-    return replace(
-        rows,
-        query=query,
-        rank=(np.arange(len(query)) - starts[query] + 1).astype(np.int32),
-        same_vehicle=rows.same_vehicle[keep],
-        same_camera=rows.same_camera[keep],
-        is_self=rows.is_self[keep],
-        distance=None if rows.distance is None else rows.distance[keep],
-        gallery_cameras=rows.gallery_cameras[keep],
-    )
+def _ranked_again(block: RankingBlock) -> RankingBlock:
+    """Lists of which only some rows are left, with ranks from 1 without gaps."""
+    starts = np.flatnonzero(np.diff(block.query_index, prepend=-1))
+    first = np.repeat(starts, np.diff(starts, append=len(block.rank)))
+    rank = (np.arange(len(block.rank)) - first + 1).astype(np.int32)
+    return RankingBlock(block.query_index, rank, block.gallery_index, block.distance)
 
 
-def by_track_length(scores: QueryScores, lengths: Mapping[str, int], *, ranks: Sequence[int]) -> dict[int, Evaluation]:
-    """Scores of the queries of each length that has a valid one; lengths of queries that are unknown are left out."""
+def score_lengths(scores: QueryScores, lengths: Mapping[str, int], *, ranks: Sequence[int]) -> dict[int, MeanScores]:
+    """Scores of the queries of each length that has a valid one; queries of unknown length are left out.
+
+    Args:
+        scores: Queries of one ranking.
+        lengths: Number of images of each query track.
+        ranks: Ranks at which CMC is wanted.
+    """
     own = np.array([lengths.get(query, 0) for query in scores.query_ids])
     valid = scores.positives > 0
     return {
-        int(length): summarise(scores.select(own == length), ranks=ranks, coverage="full")
+        int(length): summarise(scores.select(own == length), ranks=ranks)
         for length in np.unique(own[valid & (own > 0)])
     }

@@ -9,30 +9,23 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vreid_cli.errors import DataError
-from vreid_cli.evaluation.scores import Evaluation, QueryScores, score_queries, summarise
+from vreid_cli.evaluation.evaluate import Evaluation, conclude
+from vreid_cli.evaluation.judging import Judge
+from vreid_cli.evaluation.options import EvaluationOptions
+from vreid_cli.evaluation.scores import QueryScores, score_lists
 from vreid_cli.types.arrays import BoolArray, Int64Array, TextArray, shared_codes, text_array
-from vreid_cli.types.truth import ApRule, JudgedRows, SameCamera
+from vreid_cli.types.rankings import RankingBlock, RankingFacts
+from vreid_cli.types.tracks import Items
 
 #: Bins a row: more are slower to add up, fewer leave more to sort.
 _BINS = 2048
 #: Distances at a time: the arrays of a block stay in the caches, and the system does not take them back each time.
 _BLOCK = 1 << 18
-
-
-@dataclass(frozen=True)
-class _Labels:
-    """Labels of both sides as numbers, -1 where unknown, and the gallery ordered by vehicle."""
-
-    vehicles: tuple[Int64Array, Int64Array]
-    cameras: tuple[Int64Array, Int64Array]
-    by_vehicle: Int64Array
-    selves: Int64Array
 
 
 def evaluate_distances(
@@ -43,9 +36,8 @@ def evaluate_distances(
     query_cameras: Sequence[str | None] | None = None,
     gallery_cameras: Sequence[str | None] | None = None,
     selves: Sequence[int] | None = None,
-    same_camera: SameCamera = "drop",
-    ap_rule: ApRule = "rectangle",
-    ranks: Sequence[int] = (1, 5, 10, 20),
+    options: EvaluationOptions | None = None,
+    seed: int = 0,
 ) -> Evaluation:
     """Score a matrix of distances of any origin. Ties are broken by gallery order.
 
@@ -56,70 +48,84 @@ def evaluate_distances(
         query_cameras: (Q,) cameras; left out: unknown, so nothing is junk.
         gallery_cameras: (G,) cameras.
         selves: (Q,) gallery position of the query itself, -1 where it is not there.
-        same_camera: ``drop`` leaves out items of the query's vehicle by the query's camera; ``keep`` counts them.
-        ap_rule: ``rectangle`` or ``trapezoid``.
-        ranks: Ranks at which CMC is wanted.
+        options: How to count; there are no scores of thresholds and parts.
+        seed: Of the resamples.
 
     Returns:
         mAP, mINP and CMC as fractions over the valid queries, with the counts behind them.
 
     Raises:
         DataError: The shapes do not fit each other, or a distance is NaN.
+
+    Examples:
+        >>> found = evaluate_distances(
+        ...     np.array([[0.3, 0.1, 0.2], [0.1, 0.2, 0.3]]),
+        ...     query_vehicles=["a", "b"],
+        ...     gallery_vehicles=["a", "b", "a"],
+        ... )
+        >>> found.mean_ap, found.cmc[1]
+        (0.5416666666666666, 0.0)
     """
-    queries, items = (text_array(list(names)) for names in (query_vehicles, gallery_vehicles))
-    unknown = [None] * max(distances.shape)
-    cameras = [
-        text_array(list(given) if given is not None else unknown[: len(side)])
-        for given, side in ((query_cameras, queries), (gallery_cameras, items))
-    ]
+    options = options or EvaluationOptions()
+    queries = _items(query_vehicles, query_cameras)
+    gallery = _items(gallery_vehicles, gallery_cameras)
     own = np.asarray(selves if selves is not None else np.full(len(queries), -1), dtype=np.int64)
-    expected = {"query": (len(queries), len(cameras[0]), len(own)), "gallery": (len(items), len(cameras[1]))}
-    for axis, (side, sizes) in enumerate(expected.items()):
+    expected = {"query": (queries, len(own)), "gallery": (gallery, len(gallery))}
+    for axis, (side, (items, positions)) in enumerate(expected.items()):
+        sizes = (len(items.vehicles), len(items.cameras), positions)
         if any(size != distances.shape[axis] for size in sizes):
             raise DataError(f"{distances.shape[axis]} rows of distances for labels of {sizes} {side} items")
-    vehicles = shared_codes(queries, items)
-    labels = _Labels(vehicles, shared_codes(*cameras), np.argsort(vehicles[1], kind="stable"), own)
+    there = np.flatnonzero(own >= 0)
+    pairs = np.stack([there, own[there]], axis=1)
+    judge = Judge(queries, gallery, selves=pairs, same_camera=options.same_camera)
+    candidates = _Candidates(queries.vehicles, gallery.vehicles, own)
 
     def score(start: int) -> QueryScores:
-        rows = _judge_block(distances[start : start + step], start, labels, queries)
-        return score_queries(rows, same_camera=same_camera, ap_rule=ap_rule)
+        block = _list_candidates(distances[start : start + step], start, candidates)
+        verdicts = judge(block.query_index, block.gallery_index)
+        return score_lists(block, verdicts, queries, ap_rule=options.ap)
 
-    step = max(1, _BLOCK // max(1, len(items)))
+    step = max(1, _BLOCK // max(1, len(gallery)))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        scores = list(pool.map(score, range(0, len(queries), step)))
-    return summarise(scores, ranks=ranks, coverage="positives", query_count=len(queries))
+        scores = QueryScores.joined(pool.map(score, range(0, len(queries), step)))
+    facts = RankingFacts(coverage="positives", gallery_size=len(gallery), query_count=len(queries))
+    return conclude(scores, facts, options, total=len(queries), seed=seed)
 
 
-def _judge_block(block: NDArray[np.floating], start: int, labels: _Labels, names: TextArray) -> JudgedRows:
+def _items(vehicles: Sequence[str | None], cameras: Sequence[str | None] | None) -> Items:
+    names = text_array([str(position) for position in range(len(vehicles))])
+    return Items(names, text_array(vehicles), text_array(cameras if cameras is not None else [None] * len(vehicles)))
+
+
+def _list_candidates(block: NDArray[np.floating], start: int, candidates: _Candidates) -> RankingBlock:
     """The items of each query's vehicle, and the query itself, at their true ranks."""
-    query, item = _pairs(labels, start, len(block))
+    query, item = candidates.of(start, len(block))
     rank = _ranks(block, query, item)
     order = np.lexsort((rank, query))
     query, item, rank = query[order], item[order], rank[order]
-    own, others = labels.vehicles[0][start + query], labels.vehicles[1][item]
-    seen, by = labels.cameras[0][start + query], labels.cameras[1][item]
-    return JudgedRows(
-        query_ids=text_array([str(start + i) for i in range(len(block))]),
-        vehicles=names[start : start + len(block)],
-        query=query.astype(np.int32),
-        rank=rank.astype(np.int32),
-        same_vehicle=(own == others) & (own >= 0),
-        same_camera=(seen == by) & (seen >= 0),
-        is_self=labels.selves[start + query] == item,
-    )
+    near = block[query, item].astype(np.float32)
+    return RankingBlock((start + query).astype(np.int32), rank.astype(np.int32), item.astype(np.int32), near)
 
 
-def _pairs(labels: _Labels, start: int, count: int) -> tuple[Int64Array, Int64Array]:
-    """Each query of the block with the items of its vehicle, and with itself where it has another label."""
-    own = labels.vehicles[0][start : start + count]
-    ordered = labels.vehicles[1][labels.by_vehicle]
-    low, high = np.searchsorted(ordered, own), np.searchsorted(ordered, own, side="right")
-    counts = np.where(own >= 0, high - low, 0)
-    query = np.repeat(np.arange(count), counts)
-    item = labels.by_vehicle[np.arange(len(query)) + np.repeat(low - (np.cumsum(counts) - counts), counts)]
-    selves = labels.selves[start : start + count]
-    apart = np.flatnonzero((selves >= 0) & ((own < 0) | (labels.vehicles[1][selves] != own)))
-    return np.concatenate([query, apart]), np.concatenate([item, selves[apart]])
+class _Candidates:
+    """The gallery items whose rank can matter to a query: those of its vehicle, and the query itself."""
+
+    def __init__(self, vehicles: TextArray, gallery_vehicles: TextArray, selves: Int64Array) -> None:
+        self._own, self._others = shared_codes(vehicles, gallery_vehicles)
+        self._by_vehicle = np.argsort(self._others, kind="stable")
+        self._ordered = self._others[self._by_vehicle]
+        self._selves = selves
+
+    def of(self, start: int, count: int) -> tuple[Int64Array, Int64Array]:
+        """Positions of queries from ``start`` on, counted from it, and of the items of each."""
+        own = self._own[start : start + count]
+        low, high = np.searchsorted(self._ordered, own), np.searchsorted(self._ordered, own, side="right")
+        counts = np.where(own >= 0, high - low, 0)
+        query = np.repeat(np.arange(count), counts)
+        item = self._by_vehicle[np.arange(len(query)) + np.repeat(low - (np.cumsum(counts) - counts), counts)]
+        selves = self._selves[start : start + count]
+        apart = np.flatnonzero((selves >= 0) & ((own < 0) | (self._others[selves] != own)))
+        return np.concatenate([query, apart]), np.concatenate([item, selves[apart]])
 
 
 def _ranks(block: NDArray[np.floating], query: Int64Array, item: Int64Array) -> Int64Array:

@@ -1,12 +1,12 @@
 """Average precision, CMC and mINP from ranked lists.
 
 Only the ranks of the positives matter, counted without junk and self, so a list may leave out other items
-as long as the ranks are true. Source of the definitions: DESIGN section 2.
+as long as the ranks are true. Source of the definitions: docs/definitions.md#average-precision and #cmc-and-minp.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -14,9 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vreid_cli.errors import DataError
+from vreid_cli.evaluation.judging import Verdicts
 from vreid_cli.types.arrays import BoolArray, Int64Array, TextArray
-from vreid_cli.types.rankings import Coverage
-from vreid_cli.types.truth import ApRule, JudgedRows, SameCamera, WithoutPositive
+from vreid_cli.types.rankings import Coverage, RankingBlock
+from vreid_cli.types.tracks import Items
+from vreid_cli.types.truth import ApRule, WithoutPositive
 
 FloatArray = NDArray[np.float64]
 
@@ -54,9 +56,19 @@ class QueryScores:
         """Some of the queries."""
         return QueryScores(**{field.name: getattr(self, field.name)[chosen] for field in fields(self)})
 
+    @classmethod
+    def joined(cls, blocks: Iterable[QueryScores]) -> QueryScores:
+        """The scores of several blocks of queries as one."""
+        parts = list(blocks)
+        nothing: NDArray[Any] = np.empty(0)
+        names = [field.name for field in fields(cls)]
+        return cls(
+            **{name: np.concatenate([getattr(part, name) for part in parts]) if parts else nothing for name in names}
+        )
 
-@dataclass(frozen=True)
-class Evaluation:
+
+@dataclass(frozen=True, kw_only=True)
+class MeanScores:
     """Means over the valid queries, as fractions; None where nothing can be said.
 
     Attributes:
@@ -80,65 +92,58 @@ class Evaluation:
     junk: int
 
 
-def score_queries(rows: JudgedRows, *, same_camera: SameCamera, ap_rule: ApRule) -> QueryScores:
+def score_lists(block: RankingBlock, verdicts: Verdicts, queries: Items, *, ap_rule: ApRule) -> QueryScores:
     """Score every query of some ranked lists.
 
     Args:
-        rows: Ranked lists; all positives of a query must be among its rows for AP and INP to be exact.
-        same_camera: ``drop`` leaves out junk (same vehicle, same camera); ``keep`` counts it as positive.
-            The query itself is left out under both.
+        block: The lists; all positives of a query must be among them for AP and INP to be exact.
+        verdicts: What each of their rows counts as.
+        queries: The ranking's queries.
         ap_rule: ``rectangle`` or ``trapezoid``.
 
     Raises:
         DataError: Ranks do not rise from 1 within a query.
     """
-    count = len(rows.query_ids)
-    _check_order(rows)
-    removed = rows.is_self | (rows.same_vehicle & rows.same_camera) if same_camera == "drop" else rows.is_self
-    starts = np.searchsorted(rows.query, np.arange(count + 1))
-    positive = np.flatnonzero(rows.same_vehicle & ~removed)
-    query = rows.query[positive].astype(np.int64)
-    total_removed = np.concatenate([[0], np.cumsum(removed)])
-    rank = rows.rank[positive] - (total_removed[positive] - total_removed[starts[query]])
+    starts = np.flatnonzero(np.diff(block.query_index, prepend=-1))
+    who, count = block.query_index[starts], len(starts)
+    lengths = np.diff(starts, append=len(block.rank))
+    own = np.repeat(np.arange(count), lengths)
+    _check_order(block.rank, starts, queries.ids[who])
+    positive = np.flatnonzero(verdicts.positive)
+    query = own[positive]
+    removed = np.concatenate([[0], np.cumsum(verdicts.left_out)])
+    rank = block.rank[positive] - (removed[positive] - removed[starts[query]])
     positives = np.bincount(query, minlength=count)
     ordinal = np.arange(len(query)) - (np.cumsum(positives) - positives)[query] + 1
-    gains = _precision_gains(ordinal, rank, ap_rule=ap_rule)
     first, last = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
     first[query[::-1]] = rank[::-1]
     last[query] = rank
+    # Ranks rise, so a rank that equals its place in the list has no gap before it.
+    in_place = block.rank == np.arange(len(own)) - starts[own] + 1
     with np.errstate(invalid="ignore", divide="ignore"):
-        average_precision = np.bincount(query, weights=gains, minlength=count) / positives
-        inverse_penalty = positives / last
-    valid = positives > 0
-    return QueryScores(
-        query_ids=rows.query_ids,
-        vehicles=rows.vehicles,
-        average_precision=np.where(valid, average_precision, np.nan),
-        inverse_penalty=np.where(valid, inverse_penalty, np.nan),
-        first_positive=first,
-        positives=positives,
-        junk=np.diff(total_removed[starts]),
-        listed=_unbroken(rows, starts, removed=removed),
-    )
+        gains = np.bincount(query, weights=_precision_gains(ordinal, rank, ap_rule), minlength=count)
+        return QueryScores(
+            query_ids=queries.ids[who],
+            vehicles=queries.vehicles[who],
+            average_precision=np.where(positives > 0, gains / positives, np.nan),
+            inverse_penalty=np.where(positives > 0, positives / last, np.nan),
+            first_positive=first,
+            positives=positives,
+            junk=removed[starts + lengths] - removed[starts],
+            listed=np.bincount(own[in_place & ~verdicts.left_out], minlength=count),
+        )
 
 
-def _check_order(rows: JudgedRows) -> None:
-    before = np.concatenate([[0], rows.rank[:-1]])
-    before[1:][rows.query[1:] != rows.query[:-1]] = 0
-    wrong = np.flatnonzero(rows.rank <= before[: len(rows.rank)])
+def _check_order(rank: NDArray[np.signedinteger], starts: Int64Array, names: TextArray) -> None:
+    before = np.concatenate([[0], rank[:-1]])
+    before[starts] = 0
+    wrong = np.flatnonzero(rank <= before[: len(rank)])
     if len(wrong):
-        name = rows.query_ids[rows.query[wrong[0]]]
+        name = names[np.searchsorted(starts, wrong[0], side="right") - 1]
         raise DataError(f"the ranks of query {name} do not rise from 1", hint="make the ranking again with vreid rank")
 
 
-def _unbroken(rows: JudgedRows, starts: Int64Array, *, removed: BoolArray) -> Int64Array:
-    """Items that count before the first gap of each list: as far as it is known what stands at a rank."""
-    # Ranks rise, so a rank that equals its place in the list has no gap before it.
-    in_place = rows.rank == np.arange(len(rows.rank)) - starts[rows.query] + 1
-    return np.bincount(rows.query[in_place & ~removed], minlength=len(rows.query_ids))
-
-
-def _precision_gains(ordinal: Int64Array, rank: Int64Array, *, ap_rule: ApRule) -> FloatArray:
+def _precision_gains(ordinal: Int64Array, rank: Int64Array, ap_rule: ApRule) -> FloatArray:
     """What each positive adds to the sum whose mean is AP: the i-th positive, at its counted rank."""
     precision: FloatArray = ordinal / rank
     if ap_rule == "rectangle":
@@ -149,58 +154,53 @@ def _precision_gains(ordinal: Int64Array, rank: Int64Array, *, ap_rule: ApRule) 
     return gains
 
 
-def join_scores(blocks: Sequence[QueryScores]) -> QueryScores:
-    """The scores of several blocks of queries as one."""
-    names = [field.name for field in fields(QueryScores)]
-    if not blocks:
-        nothing: NDArray[Any] = np.empty(0)
-        return QueryScores(**dict.fromkeys(names, nothing))
-    return QueryScores(**{name: np.concatenate([getattr(block, name) for block in blocks]) for name in names})
+def counted_queries(scores: QueryScores, *, coverage: Coverage, without_positive: WithoutPositive) -> BoolArray:
+    """(n,) which queries the means are over."""
+    # Where lists are cut, the positives of a labelled query may be beyond their end.
+    if coverage == "top-k" or without_positive == "zero":
+        return scores.labelled
+    return scores.positives > 0
 
 
 def summarise(
-    scores: QueryScores | Sequence[QueryScores],
+    scores: QueryScores,
     *,
     ranks: Sequence[int],
-    coverage: Coverage,
-    query_count: int | None = None,
+    coverage: Coverage = "full",
+    total: int = 0,
     without_positive: WithoutPositive = "skip",
-) -> Evaluation:
+) -> MeanScores:
     """Means over the valid queries.
 
     Args:
-        scores: Queries of one ranking, or blocks of them.
+        scores: Queries of one ranking.
         ranks: Ranks at which CMC is wanted.
         coverage: With ``top-k`` mAP and mINP are refused (None), and CMC beyond the shortest list; every
             labelled query then counts as valid, because its positives may be beyond the list's end.
-        query_count: Number of queries, where some may list nothing; None for those of the blocks.
+        total: Number of queries, where some may list nothing and have no scores.
         without_positive: ``skip`` averages over the queries that have a positive; ``zero`` counts labelled
             queries without one as 0.
     """
-    joined = scores if isinstance(scores, QueryScores) else join_scores(scores)
     partial = coverage == "top-k"
-    valid = joined.labelled if partial else joined.positives > 0
-    counted = joined.labelled if without_positive == "zero" else valid
-    safe_rank = int(joined.listed[valid].min(initial=np.iinfo(np.int64).max)) if partial else None
-    return Evaluation(
-        mean_ap=None if partial else _mean(np.nan_to_num(joined.average_precision[counted])),
-        mean_inp=None if partial else _mean(np.nan_to_num(joined.inverse_penalty[counted])),
-        cmc={rank: _cmc(joined.first_positive[counted], rank, safe_rank=safe_rank) for rank in ranks},
+    valid = scores.labelled if partial else scores.positives > 0
+    counted = counted_queries(scores, coverage=coverage, without_positive=without_positive)
+    safe_rank = int(scores.listed[valid].min(initial=np.iinfo(np.int64).max)) if partial else None
+    first = scores.first_positive[counted]
+
+    def cmc(rank: int) -> float | None:
+        return None if safe_rank is not None and rank > safe_rank else _mean((first > 0) & (first <= rank))
+
+    return MeanScores(
+        mean_ap=None if partial else _mean(np.nan_to_num(scores.average_precision[counted])),
+        mean_inp=None if partial else _mean(np.nan_to_num(scores.inverse_penalty[counted])),
+        cmc={rank: cmc(rank) for rank in ranks},
         valid_queries=int(valid.sum()),
-        # A query whose whole gallery was left out lists nothing and is in no block.
-        total_queries=max(len(valid), query_count or 0),
-        unlabelled_queries=int((~joined.labelled).sum()),
-        positives=int(joined.positives.sum()),
-        junk=int(joined.junk.sum()),
+        total_queries=max(len(valid), total),
+        unlabelled_queries=int((~scores.labelled).sum()),
+        positives=int(scores.positives.sum()),
+        junk=int(scores.junk.sum()),
     )
 
 
 def _mean(values: NDArray[Any]) -> float | None:
     return float(np.mean(values.astype(np.float64))) if len(values) else None
-
-
-def _cmc(first_positive: NDArray[Any], rank: int, *, safe_rank: int | None) -> float | None:
-    if safe_rank is not None and rank > safe_rank:
-        return None
-    hits = (first_positive > 0) & (first_positive <= rank)
-    return _mean(hits)

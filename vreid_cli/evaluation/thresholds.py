@@ -12,13 +12,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from vreid_cli.evaluation.judging import Verdicts
 from vreid_cli.types.arrays import Float32Array, Int64Array
-from vreid_cli.types.truth import JudgedRows, SameCamera
 
 #: Bits of a float32 that are left out: what remains rises with a distance that is not negative.
 _DROPPED_BITS = 10
 _BINS = (0x7F800000 >> _DROPPED_BITS) + 1
-#: False-match rates at which the miss rate is told.
+#: Most bins stay empty: only pages of them that hold something are looked at in the end.
+_PAGE = 2048
+_PAGES = -(-_BINS // _PAGE)
+#: False-match rates at which the miss rate is given.
 FALSE_MATCH_RATES = (0.1, 0.01, 0.001, 0.0001)
 
 
@@ -66,7 +69,7 @@ class ErrorCurve:
     def at_false_match_rate(self, rate: float) -> OperatingPoint | None:
         """The largest threshold with no more false matches than this.
 
-        None where there are too few pairs to tell such a rate, or no threshold keeps it.
+        None where there are too few pairs for such a rate, or no threshold keeps it.
         """
         at = int(np.searchsorted(self.false_match_rate, rate, side="right")) - 1
         if at < 0 or self.negatives * rate < 1:
@@ -79,30 +82,25 @@ class ErrorCurve:
 
 
 class PairCounter:
-    """Counts the distances of same-vehicle and other pairs, block by block.
+    """Counts the distances of same-vehicle and other pairs, block by block."""
 
-    Args:
-        same_camera: ``drop`` leaves out pairs of one vehicle by one camera, as scores do.
-    """
+    def __init__(self) -> None:
+        self._positive = np.zeros(_PAGES * _PAGE, dtype=np.int64)
+        self._negative = np.zeros(_PAGES * _PAGE, dtype=np.int64)
+        self._used = np.zeros(_PAGES, dtype=bool)
 
-    def __init__(self, same_camera: SameCamera) -> None:
-        self._same_camera = same_camera
-        self._positive = np.zeros(_BINS, dtype=np.int64)
-        self._negative = np.zeros(_BINS, dtype=np.int64)
-
-    def add(self, rows: JudgedRows) -> None:
-        """Count the pairs of some queries; those with an unknown vehicle say nothing."""
-        if rows.distance is None:
-            return
-        known = np.array([vehicle is not None for vehicle in rows.vehicles], dtype=bool)[rows.query]
-        left_out = rows.is_self | (rows.same_vehicle & rows.same_camera & (self._same_camera == "drop"))
-        bins = _bins(rows.distance)
-        np.add.at(self._positive, bins[rows.same_vehicle & ~left_out], 1)
-        np.add.at(self._negative, bins[known & ~rows.same_vehicle & ~left_out], 1)
+    def add(self, distance: Float32Array, verdicts: Verdicts) -> None:
+        """Count some pairs; those whose query's vehicle is unknown say nothing."""
+        bins = _bins(distance)
+        self._used[bins // _PAGE] = True
+        np.add.at(self._positive, bins[verdicts.positive], 1)
+        np.add.at(self._negative, bins[verdicts.negative], 1)
 
     def curve(self) -> ErrorCurve | None:
         """The errors; None where one kind of pairs is missing."""
-        used = np.flatnonzero(self._positive + self._negative)
+        pages = np.flatnonzero(self._used)
+        bins = (pages[:, None] * _PAGE + np.arange(_PAGE)).reshape(-1)
+        used = bins[self._positive[bins] + self._negative[bins] > 0]
         positive, negative = self._positive[used], self._negative[used]
         positives, negatives = int(positive.sum()), int(negative.sum())
         if not positives or not negatives:

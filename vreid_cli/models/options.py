@@ -22,10 +22,10 @@ class DownloadOptions(Options):
         None, "Folder that downloads are kept in.", metavar="DIR", panel=NETWORK, shown="the user's cache folder"
     )
     weights_url: str | None = option(
-        None, "Where else to download the weights veri from.", metavar="URL", panel=NETWORK, shown=""
+        None, "Where else to download the weights veri from.", metavar="URL", panel=NETWORK
     )
     weights_blob: str | None = option(
-        None, "The git blob id that the download must have.", metavar="SHA1", panel=NETWORK, shown=""
+        None, "The git blob id that the download must have.", metavar="SHA1", panel=NETWORK
     )
     download_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = option(
         30.0, "Seconds to wait for a server.", metavar="SECONDS", panel=NETWORK

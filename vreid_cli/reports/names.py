@@ -1,11 +1,15 @@
-"""What to call networks and rankings where several are told of side by side."""
+"""What to call networks and rankings where several stand side by side."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import PurePath
-from typing import Any
 
+from vreid_cli.evaluation.evaluate import Evaluation
+from vreid_cli.types.rankings import RankingFacts
+
+#: Evaluations by the path of their ranking, in the order in which they are shown; all counted by the same options.
+Evaluations = Mapping[str, Evaluation]
 #: What made the features of a ranking, so that two networks are one where all of it is equal; None where unknown.
 Network = tuple[tuple[str, str], ...]
 
@@ -14,27 +18,31 @@ _DETAILS = ("weights", "precision", "backend", "weights_digest", "transform")
 _DIGITS = 8
 
 
-def network_of(result: Mapping[str, Any]) -> Network | None:
-    """What made the features of one result of ``vreid evaluate``; None where the ranking does not say."""
-    identity = result["identity"]
-    return tuple(sorted(identity.items())) if identity and result["architecture"] else None
+def network_of(facts: RankingFacts) -> Network | None:
+    """What made the features of a ranking; None where it does not say."""
+    return tuple(sorted(facts.identity.items())) if facts.identity and facts.architecture else None
 
 
-def network_labels(results: Sequence[Mapping[str, Any]]) -> dict[Network, tuple[str, ...]]:
+def network_labels(rankings: Iterable[RankingFacts]) -> dict[Network, tuple[str, ...]]:
     """Labels of the networks in the order in which they appear, each in as many parts as it takes.
 
     Args:
-        results: Objects as ``vreid evaluate --json`` prints them.
+        rankings: How the rankings were made.
 
     Returns:
         The architecture; then the weights, where not all networks have weights of one name; then what else tells
         two apart that would be called the same.
+
+    Examples:
+        >>> one, other = ({"architecture": "vgg16", "weights_digest": digest} for digest in ("a1", "b2"))
+        >>> list(network_labels([RankingFacts(gallery_identity=one), RankingFacts(gallery_identity=other)]).values())
+        [('vgg16', 'a1'), ('vgg16', 'b2')]
     """
     found: dict[Network, dict[str, str]] = {}
-    for result in results:
-        network = network_of(result)
+    for facts in rankings:
+        network = network_of(facts)
         if network is not None:
-            found.setdefault(network, {**dict(network), "weights": str(result["weights"] or "unknown weights")})
+            found.setdefault(network, {**dict(network), "weights": str(facts.weights or "unknown weights")})
     labels: dict[Network, tuple[str, ...]] = {network: (parts["architecture"],) for network, parts in found.items()}
     for detail in _DETAILS:
         values = {network: parts.get(detail, "unknown") for network, parts in found.items()}
@@ -46,39 +54,40 @@ def network_labels(results: Sequence[Mapping[str, Any]]) -> dict[Network, tuple[
     return labels
 
 
-def ranking_names(results: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+def ranking_names(rankings: Mapping[str, RankingFacts]) -> dict[str, str]:
     """A short name for each ranking, by its path.
 
     The metric, or the file's name where that is not enough, with the network before it where there are several;
     the path where even that would name two.
+
+    Examples:
+        >>> ranking_names({"r/a.json": RankingFacts(metric="minMED"), "r/b.json": RankingFacts(metric="RSCR", alpha=1)})
+        {'r/a.json': 'minMED', 'r/b.json': 'RSCR, α 1'}
     """
-    labels = network_labels(results)
-    heads = [_join(labels.get(network_of(result) or (), ())) if len(labels) > 1 else "" for result in results]
-    metrics = [metric_name(result) for result in results]
-    stems = [PurePath(result["ranking"]).stem for result in results]
-    forms = [
-        *([f"{head} {name}".strip() for head, name in zip(heads, own, strict=True)] for own in (metrics, stems)),
-        [result["ranking"] for result in results],
-    ]
-    names = {}
-    for place, result in enumerate(results):
-        unique = (form[place] for form in forms if form.count(form[place]) == 1)
-        names[result["ranking"]] = next(unique, result["ranking"])
-    return names
+    labels = network_labels(rankings.values())
+    forms: list[list[str]] = [[], [], list(rankings)]
+    for path, facts in rankings.items():
+        head = " ".join(labels.get(network_of(facts) or (), ())) if len(labels) > 1 else ""
+        for form, name in zip(forms, (facts.text("metric"), PurePath(path).stem), strict=False):
+            form.append(f"{head} {name}".strip())
+    return {
+        path: next((form[place] for form in forms if form.count(form[place]) == 1), path)
+        for place, path in enumerate(rankings)
+    }
 
 
-def metric_name(result: Mapping[str, Any]) -> str:
-    """The metric, with the number that belongs to it."""
-    name = "unknown" if result["metric"] is None else str(result["metric"])
-    return name if result["alpha"] is None else f"{name}, α {result['alpha']:g}"
+def names_of(results: Evaluations) -> dict[str, str]:
+    """A short name for each evaluated ranking, by its path."""
+    return ranking_names({path: one.facts for path, one in results.items()})
 
 
 def enumerate_some(names: Iterable[str], *, most: int = 3) -> str:
-    """Names in a row; of many the first, and how many more."""
+    """Names in a row; of many the first, and how many more.
+
+    Examples:
+        >>> enumerate_some(["a", "b", "c", "d"])
+        'a, b, c and 1 more'
+    """
     listed = list(names)
     more = len(listed) - most
     return ", ".join(listed[:most]) + (f" and {more} more" if more > 0 else "")
-
-
-def _join(parts: Iterable[str]) -> str:
-    return " ".join(parts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vreid_cli.errors import UsageError
+from vreid_cli.evaluation.evaluate import Evaluation
 from vreid_cli.runtime.extras import require_extra
 from vreid_cli.runtime.files import atomic_path
 
@@ -19,48 +20,8 @@ if TYPE_CHECKING:
 
 ENDINGS = (".png", ".pdf", ".svg")
 _HISTOGRAM_BINS = 80
-
-
-@dataclass(frozen=True, eq=False)
-class ErrorFigures:
-    """What is drawn of the errors of a threshold; all columns (n,), by rising threshold.
-
-    Attributes:
-        thresholds: Distances.
-        false_match_rate: Fraction of different pairs within each.
-        miss_rate: Fraction of same pairs beyond each.
-        same: Pairs of the same vehicle between one threshold and the next.
-        different: The same of different vehicles.
-        equal_threshold: Where both errors are equal.
-        equal_rate: How large they are there.
-    """
-
-    thresholds: NDArray[np.float64]
-    false_match_rate: NDArray[np.float64]
-    miss_rate: NDArray[np.float64]
-    same: NDArray[np.int64]
-    different: NDArray[np.int64]
-    equal_threshold: float
-    equal_rate: float
-
-
-@dataclass(frozen=True, eq=False)
-class RankingFigures:
-    """What is drawn of one ranking.
-
-    Attributes:
-        name: As the legend calls it.
-        cmc: (k,) fraction of queries with a positive among the 1, 2, … k nearest; empty if unknown.
-        mean_ap: mAP; None if refused.
-        interval: Its ends.
-        errors: Of a threshold; None if unknown.
-    """
-
-    name: str
-    cmc: NDArray[np.float64]
-    mean_ap: float | None
-    interval: tuple[float, float] | None
-    errors: ErrorFigures | None
+#: How far the CMC curve goes.
+_RANKS = 50
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,8 +94,12 @@ def check_plot_path(path: Path) -> None:
     require_extra("plot", ["matplotlib"], needed_by="--plot")
 
 
-def draw_evaluation(path: Path, rankings: Sequence[RankingFigures]) -> None:
+def draw_evaluation(path: Path, rankings: Mapping[str, Evaluation]) -> None:
     """Four panels: CMC, mAP with its interval, distances of pairs, and errors of a threshold.
+
+    Args:
+        path: Where it goes; the ending decides the format.
+        rankings: The evaluations by the names that legends give them.
 
     Raises:
         StoreError: The file cannot be written.
@@ -152,53 +117,52 @@ def draw_evaluation(path: Path, rankings: Sequence[RankingFigures]) -> None:
         figure.savefig(temporary, format=path.suffix.lower().removeprefix("."), dpi=120)
 
 
-def _draw_cmc(axes: Axes, rankings: Sequence[RankingFigures]) -> None:
-    for ranking in rankings:
-        if len(ranking.cmc):
-            axes.plot(np.arange(1, len(ranking.cmc) + 1), 100 * ranking.cmc, label=ranking.name)
+def _draw_cmc(axes: Axes, rankings: Mapping[str, Evaluation]) -> None:
+    ranks = np.arange(1, _RANKS + 1)
+    for name, one in rankings.items():
+        first = one.queries.first_positive[one.queries.positives > 0]
+        # Of cut lists nothing is known beyond their shortest.
+        if len(first) and one.facts.coverage != "top-k":
+            axes.plot(ranks, 100 * (first[:, None] <= ranks).mean(axis=0), label=name)
     axes.set(title="CMC: a positive among the k nearest", xlabel="k", ylabel="queries, %")
     axes.grid(alpha=0.3)
     _legend(axes)
 
 
-def _draw_means(axes: Axes, rankings: Sequence[RankingFigures]) -> None:
-    told = [(ranking.name, ranking.mean_ap, ranking.interval) for ranking in reversed(rankings)]
-    known = [(name, mean, interval) for name, mean, interval in told if mean is not None]
-    for place, (_, mean, interval) in enumerate(known):
-        axes.plot(100 * mean, place, "o", color="tab:blue")
+def _draw_means(axes: Axes, rankings: Mapping[str, Evaluation]) -> None:
+    known = [(name, one) for name, one in reversed(list(rankings.items())) if one.mean_ap is not None]
+    for place, (_, one) in enumerate(known):
+        mean, interval = 100 * (one.mean_ap or 0), one.intervals.mean_ap
+        axes.plot(mean, place, "o", color="tab:blue")
         if interval is not None:
-            axes.plot([100 * end for end in interval], [place, place], color="tab:blue")
-        axes.annotate(f"{100 * mean:.1f}", (100 * mean, place), textcoords="offset points", xytext=(0, 6), ha="center")
-    axes.set_yticks(range(len(known)), [name for name, *_ in known])
-    axes.set(title="mAP with its 95% interval (vehicles drawn again)", xlabel="%", ylim=(-0.6, len(known) - 0.2))
+            axes.plot([100 * interval.low, 100 * interval.high], [place, place], color="tab:blue")
+        axes.annotate(f"{mean:.1f}", (mean, place), textcoords="offset points", xytext=(0, 6), ha="center")
+    axes.set_yticks(range(len(known)), [name for name, _ in known])
+    axes.set(title="mAP with its 95% interval (vehicles resampled)", xlabel="%", ylim=(-0.6, len(known) - 0.2))
     axes.grid(alpha=0.3, axis="x")
 
 
-def _draw_pairs(axes: Axes, rankings: Sequence[RankingFigures]) -> None:
+def _draw_pairs(axes: Axes, rankings: Mapping[str, Evaluation]) -> None:
     """Of the first ranking that has them: distances of different metrics share no axis."""
-    ranking = next((ranking for ranking in rankings if ranking.errors is not None), None)
     axes.set(title="Distances of pairs")
-    if ranking is None or ranking.errors is None:
+    name, curve = next(((name, one.curve) for name, one in rankings.items() if one.curve), ("", None))
+    if curve is None:
         axes.text(0.5, 0.5, "no full lists with labels", ha="center", transform=axes.transAxes)
         return
-    errors = ranking.errors
-    edges = np.linspace(errors.thresholds[0], errors.thresholds[-1], _HISTOGRAM_BINS + 1)
-    for label, counts in (("same vehicle", errors.same), ("different vehicles", errors.different)):
-        axes.hist(errors.thresholds, edges.tolist(), weights=counts / counts.sum(), alpha=0.6, label=label)
-    equal = f"equal errors at {errors.equal_threshold:.3g}"
-    axes.axvline(errors.equal_threshold, color="black", linestyle="--", label=equal)
-    axes.set(title=f"Distances of pairs: {ranking.name}", xlabel="distance", ylabel="share of pairs")
+    edges = np.linspace(curve.thresholds[0], curve.thresholds[-1], _HISTOGRAM_BINS + 1)
+    for label, counts in (("same vehicle", curve.positive_counts), ("different vehicles", curve.negative_counts)):
+        axes.hist(curve.thresholds, edges.tolist(), weights=counts / counts.sum(), alpha=0.6, label=label)
+    threshold = curve.equal_error().threshold
+    axes.axvline(threshold, color="black", linestyle="--", label=f"equal errors at {threshold:.3g}")
+    axes.set(title=f"Distances of pairs: {name}", xlabel="distance", ylabel="share of pairs")
     _legend(axes)
 
 
-def _draw_errors(axes: Axes, rankings: Sequence[RankingFigures]) -> None:
-    for ranking in rankings:
-        if ranking.errors is None:
-            continue
-        shown = ranking.errors.false_match_rate > 0
-        label = f"{ranking.name} (equal errors {100 * ranking.errors.equal_rate:.1f} %)"
-        rates = (ranking.errors.false_match_rate, ranking.errors.miss_rate)
-        axes.plot(*(100 * rate[shown] for rate in rates), label=label)
+def _draw_errors(axes: Axes, rankings: Mapping[str, Evaluation]) -> None:
+    for name, curve in ((name, one.curve) for name, one in rankings.items() if one.curve):
+        shown = curve.false_match_rate > 0
+        label = f"{name} (equal errors {100 * curve.equal_error().miss_rate:.1f} %)"
+        axes.plot(100 * curve.false_match_rate[shown], 100 * curve.miss_rate[shown], label=label)
     axes.set(title="Same vehicle if no farther than a threshold", xscale="log")
     axes.set(xlabel="false matches, % of different pairs", ylabel="missed, % of same pairs")
     axes.grid(alpha=0.3)

@@ -9,14 +9,14 @@ from pathlib import Path
 from vreid_cli.data.boxes import Crop, locate_image
 from vreid_cli.data.decoding import is_image
 from vreid_cli.errors import DataError, UsageError, did_you_mean
+from vreid_cli.evaluation.nearest import nearest
 from vreid_cli.ranking.tracks import group_tracks, image_items
 from vreid_cli.reports.options import ShowOptions
 from vreid_cli.reports.sheets.layout import SheetItem, SheetRow, Verdict
 from vreid_cli.reports.sheets.sheet import Sheet, render_sheet
-from vreid_cli.store.feature_files import RankingFile
 from vreid_cli.types.arrays import TextArray
 from vreid_cli.types.features import MEANINGLESS, FeatureSet
-from vreid_cli.types.rankings import RankedItem, RankingFacts
+from vreid_cli.types.rankings import RankedItem, Ranking, RankingFacts
 from vreid_cli.types.truth import SameCamera
 
 #: Letters of a caption that the narrowest strip of a sheet has room for.
@@ -28,7 +28,7 @@ _LEFT_OUT = {
 
 
 def show(
-    ranking: RankingFile,
+    ranking: Ranking,
     queries: str | Sequence[str] | None = None,
     *,
     gallery: FeatureSet | str | Path,
@@ -57,7 +57,7 @@ def show(
     options = options or ShowOptions()
     facts = ranking.facts
     chosen = choose_queries(ranking, queries, most=options.max_queries)
-    lists = ranking.nearest(chosen, top=options.top, same_camera=same_camera)
+    lists = nearest(ranking, chosen, top=options.top, same_camera=same_camera)
     gallery_images = _ItemImages(gallery, facts, single=facts.task == "i2i")
     query_images = _ItemImages(
         gallery if query is None or facts.query_source == "gallery" else query,
@@ -78,20 +78,19 @@ def show(
     return Sheet(sheet.image, sheet.strips, nearest=lists, warnings=(*doubts, *sheet.warnings))
 
 
-def choose_queries(ranking: RankingFile, names: str | Sequence[str] | None, *, most: int) -> list[str]:
+def choose_queries(ranking: Ranking, names: str | Sequence[str] | None, *, most: int) -> list[str]:
     """Queries of a ranking by their names, in which ``*`` and ``?`` stand for anything; without names the first.
 
     Raises:
         UsageError: A name fits no query.
         DataError: The ranking lists nothing for any query.
     """
-    known = ranking.query_ids()
+    known = list(ranking.queries.ids)
     if not known:
-        limits = ranking.facts.listed
         raise DataError(
-            f"{ranking.path} lists nothing for any query{f' ({limits})' if limits else ''}",
+            f"{ranking.source} lists nothing for any query (lists {ranking.facts.text('coverage')})",
             hint="choose a larger --threshold" if ranking.facts.threshold is not None else "make it again",
-            file=ranking.path,
+            file=ranking.source,
         )
     if not names:
         return known[:most]
@@ -99,7 +98,7 @@ def choose_queries(ranking: RankingFile, names: str | Sequence[str] | None, *, m
     for name in [names] if isinstance(names, str) else names:
         matches = [name] if name in known else fnmatch.filter(known, name)
         if not matches:
-            raise UsageError(f"{ranking.path} has no query '{name}'", hint=_similar(name, known))
+            raise UsageError(f"{ranking.source} has no query '{name}'", hint=_similar(name, known))
         chosen |= dict.fromkeys(matches)
     return list(chosen)
 
@@ -115,26 +114,15 @@ def explain_ranks(facts: RankingFacts, same_camera: SameCamera) -> str:
     """How a ranking was made, and what its ranks leave out, in one line.
 
     Examples:
-        >>> explain_ranks(RankingFacts(dataset="veri", task="i2i"), "keep")
-        'dataset veri; task i2i; definition unknown; all cameras; ranks leave out the query itself only \
-(--same-camera keep)'
+        >>> explain_ranks(RankingFacts(dataset="veri", task="i2i", definition="paper"), "keep")
+        'dataset veri; task i2i; definition paper; ranks leave out the query itself only (--same-camera keep)'
     """
-    parts = [
-        f"dataset {facts.dataset or 'unknown'}",
-        f"task {facts.task or 'unknown'}",
-        f"definition {facts.definition or 'unknown'}",
-        *([f"track unit {facts.track_unit}"] if facts.track_unit else []),
-        *facts.recipe,
-        *([f"trial {facts.trial} (seed {facts.trial_seed})"] if facts.trial is not None else []),
-        f"{facts.cameras} cameras",
-        *([facts.listed] if facts.listed else []),
-        f"ranks leave out {_LEFT_OUT[same_camera]} (--same-camera {same_camera})",
-    ]
-    return "; ".join(parts)
+    left_out = f"ranks leave out {_LEFT_OUT[same_camera]} (--same-camera {same_camera})"
+    return "; ".join((*facts.in_words(), left_out))
 
 
 def _title(facts: RankingFacts, top: int) -> str:
-    return f"{facts.metric or 'unknown metric'} - {'the nearest' if top == 1 else f'the {top} nearest'}"
+    return f"{facts.metric_name or 'unknown metric'} - {'the nearest' if top == 1 else f'the {top} nearest'}"
 
 
 def _subtitle(facts: RankingFacts, same_camera: SameCamera) -> str:
@@ -163,7 +151,7 @@ def _caption(item: RankedItem, side: str) -> str:
     return full if len(full) <= _CAPTION else " · ".join(label for label in labels.values() if label)
 
 
-def _check_images(ranking: RankingFile, query: _ItemImages, gallery: _ItemImages) -> list[str]:
+def _check_images(ranking: Ranking, query: _ItemImages, gallery: _ItemImages) -> list[str]:
     """Signs that the images are not those that the ranking was made from.
 
     Raises:
@@ -172,12 +160,12 @@ def _check_images(ranking: RankingFile, query: _ItemImages, gallery: _ItemImages
     hint = "show it with the features that it was made from; vreid show takes them from --run-dir"
     sources = " and ".join(dict.fromkeys([query.source, gallery.source]))
     if not (query.known or gallery.known):
-        raise DataError(f"nothing that {ranking.path} names is in {sources}", hint=hint, file=ranking.path)
+        raise DataError(f"nothing that {ranking.source} names is in {sources}", hint=hint, file=ranking.source)
     unknown = sorted(query.unknown | gallery.unknown)
     doubts = [f"{sources}: no images of {len(unknown)} names, such as {unknown[0]}; {hint}"] if unknown else []
     made_from = ranking.facts.gallery_identity
     if None not in (gallery.identity, made_from) and gallery.identity != made_from:
-        doubts.append(f"{ranking.path} was not made from {gallery.source}: the images may be others")
+        doubts.append(f"{ranking.source} was not made from {gallery.source}: the images may be others")
     return [*([MEANINGLESS] if ranking.facts.meaningless else []), *doubts]
 
 

@@ -3,66 +3,59 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
-from vreid_cli.reports.names import metric_name, network_of, ranking_names
-from vreid_cli.types.rankings import RankedItem
+from vreid_cli.evaluation.comparison import Comparison, Spread, TrialScores
+from vreid_cli.evaluation.evaluate import LABELS, Evaluation
+from vreid_cli.evaluation.scores import MeanScores
+from vreid_cli.evaluation.thresholds import FALSE_MATCH_RATES, OperatingPoint
+from vreid_cli.reports.names import Evaluations, names_of, network_of
+from vreid_cli.types.rankings import RankedItem, RankingFacts, said_of
 
-#: Facts of a ranking that everything a person reads must name: key, and heading.
-_FACTS = {
-    "dataset": "dataset",
-    "task": "task",
-    "track_unit": "track unit",
-    "definition": "definition",
-    "cameras": "cameras",
-    "architecture": "architecture",
-    "weights": "weights",
-    "rerank": "re-ranking",
-    "trial": "trial",
-}
-_BREAKDOWNS = {
-    "by_camera": {"query_camera": "query by", "gallery_camera": "gallery by"},
-    "by_length": {"images": "images of the query track"},
-}
-#: Said beside a table only where a ranking differs from what is usual.
-_UNUSUAL = {"cameras": "all", "rerank": "none"}
 #: Facts are folded to this width before a score is left out.
 _FOLDED = 12
 _WIDEST = 10_000
 #: The last to go of a narrow terminal: the first two ranks, which are the paper's.
 _RANKS_KEPT = 2
-#: Rows that a table may have before it tells the most telling ones only; --json always holds all.
+#: Rows that a table may have before it shows those that say most; --json always holds all.
 _LONG = 20
 #: A false-match rate that nobody would choose a threshold by.
 _COARSE = 0.05
-_COMPARED = "the same queries paired, vehicles drawn again; p by flipping signs of vehicles, not corrected for many"
+_COMPARED = "the same queries paired, vehicles resampled; p by flipping signs of vehicles, not corrected for many"
 _JUNK = {
     "drop": "the query itself and junk (its vehicle by its own camera) left out (--same-camera drop)",
     "keep": "only the query itself left out (--same-camera keep)",
 }
 
+# -- scores --------------------------------------------------------------------------------------------------
 
-def evaluation_table(results: Sequence[Mapping[str, Any]], *, width: int | None = None) -> Table:
+
+def evaluation_table(results: Evaluations, *, width: int | None = None) -> Table:
     """Scores of several rankings in percent, a row each.
-
-    Args:
-        results: Objects as ``vreid evaluate --json`` prints them, all counted by the same rules.
-        width: Characters in a line; scores that are needed least are left out, and named, where it is too small.
 
     Facts that all rows share stand below the table once; the others get a column. Rankings that no fact tells
     apart are named by their files.
+
+    Args:
+        results: The evaluations by the path of their ranking.
+        width: Characters in a line; scores that are needed least are left out, and named, where it is too small.
     """
-    shared = {key for key in _FACTS if len({_fact(result, key) for result in results}) == 1}
-    keys = ["metric", *(key for key in _FACTS if key not in shared)]
-    if len({tuple(_fact(result, key) for key in keys) for result in results}) < len(results):
-        keys.append("ranking")
-    facts = {_FACTS.get(key, key): [_fact(result, key) for result in results] for key in keys}
-    scores = _score_columns(results)
+    every = [one.facts for one in results.values()]
+    texts = {
+        name: [facts.text(name) for facts in every]
+        for name, one in RankingFacts.declared().items()
+        if one.heading is not None
+    }
+    shared = [name for name in texts if name != "metric" and len(set(texts[name])) == 1]
+    names = ["metric", *(name for name in texts if name not in (*shared, "metric"))]
+    facts = {str(RankingFacts.declared()[name].heading): texts[name] for name in names}
+    if len(set(zip(*facts.values(), strict=True))) < len(results):
+        facts["ranking"] = list(results)
+    scores = _score_columns(list(results.values()))
     left_out = _too_wide(facts, scores, width)
-    table = Table(caption=_caption(results, shared, left_out=left_out), caption_justify="left")
+    table = _table(None, _caption(results, said_of(every, shared), left_out=left_out))
     for heading in facts:
         table.add_column(heading, overflow="fold", min_width=min(_FOLDED, *map(len, facts[heading])))
     kept = [heading for heading in scores if heading not in left_out]
@@ -73,13 +66,13 @@ def evaluation_table(results: Sequence[Mapping[str, Any]], *, width: int | None 
     return table
 
 
-def _score_columns(results: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """What is told of each ranking, by heading."""
+def _score_columns(results: Sequence[Evaluation]) -> dict[str, list[str]]:
+    """The scores of each ranking, by heading."""
     return {
-        "mAP": [_mean_with_interval(result) for result in results],
-        "mINP": [percent(result["mINP"]) for result in results],
-        **{f"rank-{rank}": [percent(result["cmc"][rank]) for result in results] for rank in results[0]["cmc"]},
-        "valid/total": [f"{result['valid_queries']:,}/{result['total_queries']:,}" for result in results],
+        "mAP": [_mean_with_interval(one) for one in results],
+        "mINP": [percent(one.mean_inp) for one in results],
+        **{f"rank-{rank}": [percent(one.cmc[rank]) for one in results] for rank in results[0].cmc},
+        "valid/total": [f"{one.valid_queries:,}/{one.total_queries:,}" for one in results],
     }
 
 
@@ -102,217 +95,176 @@ def _too_wide(
     return [heading for heading in scores if heading in left_out]
 
 
-def _caption(results: Sequence[Mapping[str, Any]], shared: Iterable[str], *, left_out: Sequence[str]) -> Text:
+def _caption(results: Evaluations, facts: Iterable[str], *, left_out: Sequence[str]) -> Text:
     """What all rows have in common, and the rules that they were counted by."""
-    result = results[0]
-    # Only one protocol has trials; of all others there is nothing to say.
-    told = [key for key in _FACTS if key in shared and not (key == "trial" and result[key] is None)]
-    facts = [f"{_FACTS[key]} {_fact(result, key)}" for key in told]
-    rules = [f"AP rule {result['ap_rule']}", _JUNK[result["same_camera"]]]
-    rules += _truths(results)
-    counted = "all labelled queries" if result["without_positive"] == "zero" else "the valid queries"
-    vehicles = "/".join(_unique(f"{one['intervals']['vehicles']:,}" for one in results))
-    sure = f"± half of the 95% interval, {vehicles} vehicles drawn again"
+    options = next(iter(results.values())).options
+    rules = [f"AP rule {options.ap}", _JUNK[options.same_camera], *_truths(results)]
+    counted = "all labelled queries" if options.without_positive == "zero" else "the valid queries"
+    vehicles = "/".join(_unique(f"{one.intervals.vehicles:,}" for one in results.values()))
+    sure = f"± half of the 95% interval, {vehicles} vehicles resampled"
     narrow = [f"no room for {', '.join(left_out)} (--json holds all)"] if left_out else []
     return Text("; ".join([*facts, *rules, f"scores in %, over {counted}", sure, *narrow]))
 
 
-def counted(results: Sequence[Mapping[str, Any]], note: str) -> Text:
-    """What a table beside the main one must say too: how its rankings were made and counted."""
-    facts = [
-        f"{_FACTS[key]} {'/'.join(_unique(_fact(result, key) for result in results))}"
-        for key in ("dataset", "task", "track_unit", "definition", *_UNUSUAL)
-        if key not in _UNUSUAL or {_fact(result, key) for result in results} != {_UNUSUAL[key]}
-    ]
-    valid = "/".join(_unique(f"{result['valid_queries']:,} of {result['total_queries']:,}" for result in results))
-    rules = [f"AP rule {results[0]['ap_rule']}", f"--same-camera {results[0]['same_camera']}", *_exceptions(results)]
+def counted(results: Evaluations, note: str) -> Text:
+    """What a table beside the main one has to say too: how its rankings were made and counted."""
+    evaluations = list(results.values())
+    options = evaluations[0].options
+    valid = "/".join(_unique(f"{one.valid_queries:,} of {one.total_queries:,}" for one in evaluations))
+    zero = ["queries without a positive count 0"] if options.without_positive == "zero" else []
+    facts = said_of(one.facts for one in evaluations)
+    rules = [f"AP rule {options.ap}", f"--same-camera {options.same_camera}", *_truths(results), *zero]
     return Text("; ".join([note, *facts, *rules, f"valid queries {valid}"]))
 
 
-def _exceptions(results: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Rules that are seldom asked for, where they were."""
-    zero = ["queries without a positive count 0"] if results[0]["without_positive"] == "zero" else []
-    return [*_truths(results), *zero]
-
-
-def _truths(results: Sequence[Mapping[str, Any]]) -> list[str]:
+def _truths(results: Evaluations) -> list[str]:
     """What decided what is right, where that is not the labels alone."""
-    truths = _unique(result["ground_truth"] for result in results)
-    return [] if truths == ["labels"] else [f"ground truth from {' or '.join(truths)}"]
+    truths = _unique(one.ground_truth for one in results.values())
+    return [] if truths == [LABELS] else [f"ground truth from {' or '.join(truths)}"]
 
 
-def _unique(values: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(values))
+def _mean_with_interval(one: Evaluation) -> str:
+    interval = one.intervals.mean_ap
+    return percent(one.mean_ap) + (f" ±{50 * (interval.high - interval.low):.1f}" if interval else "")
 
 
-def _mean_with_interval(result: Mapping[str, Any]) -> str:
-    ends = result["intervals"]["mAP"]
-    return percent(result["mAP"]) + (f" ±{50 * (ends[1] - ends[0]):.1f}" if ends else "")
+# -- beside the scores ---------------------------------------------------------------------------------------
 
 
-def breakdown_tables(results: Sequence[Mapping[str, Any]]) -> Iterator[Table]:
+def breakdown_tables(results: Evaluations) -> Iterator[Table]:
     """Scores of the parts of each ranking, where they were asked for."""
-    names = ranking_names(results)
-    for result in results:
-        for key, heads in _BREAKDOWNS.items():
-            parts = result[key]
-            if parts is None:
-                continue
-            table = Table(
-                title=Text(f"{names[result['ranking']]} by {key[3:]}"),
-                title_justify="left",
-                caption=counted([result], "scores in %"),
-                caption_justify="left",
-            )
-            for head in heads.values():
+    names = names_of(results)
+    for path, one in results.items():
+        parts: dict[tuple[str, ...], Mapping[tuple[str, ...], MeanScores]] = {}
+        if one.camera_pairs is not None:
+            parts["camera", "query by", "gallery by"] = {tuple(pair): part for pair, part in one.camera_pairs.items()}
+        if one.lengths is not None:
+            parts["length", "images of the query track"] = {(str(n),): part for n, part in one.lengths.items()}
+        for (by, *heads), rows in parts.items():
+            table = _table(f"{names[path]} by {by}", counted({path: one}, "scores in %"))
+            for head in heads:
                 table.add_column(head)
-            for head in ("mAP", *(f"rank-{rank}" for rank in result["cmc"]), "queries"):
-                table.add_column(head, justify="right")
-            for part in parts:
-                scores = [part["mAP"], *part["cmc"].values()]
-                labels = [Text(str(part[name])) for name in heads]
-                table.add_row(*labels, *(percent(score) for score in scores), f"{part['queries']:,}")
+            _add_numbers(table, "mAP", *(f"rank-{rank}" for rank in one.cmc), "queries")
+            for labels, part in rows.items():
+                scores = [percent(score) for score in (part.mean_ap, *part.cmc.values())]
+                table.add_row(*map(Text, labels), *scores, f"{part.valid_queries:,}")
             yield table
 
 
 def comparison_tables(
-    comparisons: Sequence[Mapping[str, Any]], results: Sequence[Mapping[str, Any]]
+    comparisons: Mapping[str, Mapping[str, Comparison | None]], results: Evaluations
 ) -> Iterator[Table]:
     """Differences of mAP in percentage points, with interval and p-value: a table for each ranking compared with.
 
-    Args:
-        comparisons: Objects as ``vreid evaluate --json`` prints them.
-        results: The rankings that they are about.
+    Of many rankings those of the same network and those by the same metric are shown.
 
-    Of many rankings those of the same network and those by the same metric are told.
+    Args:
+        comparisons: By the path of the ranking that is compared with, then by that of the other.
+        results: The rankings that they are about.
     """
-    names = ranking_names(results)
-    by_path = {result["ranking"]: result for result in results}
-    for against in _unique(comparison["against"] for comparison in comparisons):
-        own = [comparison for comparison in comparisons if comparison["against"] == against]
-        shown = own
-        caption = (
-            "the same queries paired, vehicles drawn again; p by flipping signs of vehicles, not corrected for many"
-        )
+    names = names_of(results)
+    for against, own in comparisons.items():
+        shown, caption = own, _COMPARED
         if len(own) > _LONG:
-            shown = [one for one in own if _akin(by_path[one["ranking"]], by_path[against])]
+            shown = {path: one for path, one in own.items() if _akin(results[path].facts, results[against].facts)}
             caption += f"; {len(shown)} of {len(own)}: of its network, or by its metric (--json holds all)"
-        told = [by_path[against], *(by_path[one["ranking"]] for one in shown)]
-        table = Table(
-            title=Text(f"mAP against {names[against]}"),
-            title_justify="left",
-            caption=counted(told, caption),
-            caption_justify="left",
-        )
+        about = {path: results[path] for path in (against, *shown)}
+        table = _table(f"mAP against {names[against]}", counted(about, caption))
         table.add_column("ranking", overflow="fold")
-        for head in ("difference", "95% interval", "p", "queries", "vehicles"):
-            table.add_column(head, justify="right")
-        for one in shown:
-            table.add_row(Text(names[one["ranking"]]), *_difference(one))
+        _add_numbers(table, "difference", "95% interval", "p", "queries", "vehicles")
+        for path, one in shown.items():
+            table.add_row(Text(names[path]), *_difference(one))
         yield table
 
 
-def _difference(comparison: Mapping[str, Any]) -> tuple[str, ...]:
-    difference, ends, p = comparison["difference"], comparison["interval"], comparison["p_value"]
+def _difference(one: Comparison | None) -> tuple[str, ...]:
+    if one is None:
+        return ("-", "-", "-", "0", "0")
+    ends = one.interval
     return (
-        "-" if difference is None else f"{100 * difference:+.1f}",
-        "-" if ends is None else f"{100 * ends[0]:+.1f} to {100 * ends[1]:+.1f}",
-        "-" if p is None else "<0.001" if p < 0.001 else f"{p:.3f}",
-        f"{comparison['queries']:,}",
-        f"{comparison['vehicles']:,}",
+        f"{100 * one.difference:+.1f}",
+        "-" if ends is None else f"{100 * ends.low:+.1f} to {100 * ends.high:+.1f}",
+        "<0.001" if one.p_value < 0.001 else f"{one.p_value:.3f}",
+        f"{one.queries:,}",
+        f"{one.vehicles:,}",
     )
 
 
-def _akin(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+def _akin(one: RankingFacts, other: RankingFacts) -> bool:
     """Whether two rankings of one task differ in the network only, or in the metric only."""
-    same = network_of(one) == network_of(other) or metric_name(one) == metric_name(other)
-    return same and one["task"] == other["task"]
+    same = network_of(one) == network_of(other) or one.metric_name == other.metric_name
+    return same and one.task == other.task
 
 
-def trials_table(trials: Sequence[Mapping[str, Any]], results: Sequence[Mapping[str, Any]]) -> Table:
+def trials_table(trials: Sequence[TrialScores], results: Evaluations) -> Table:
     """Means over random trials, with their standard deviation, in percent; facts that differ get a column."""
-    table = Table(
-        title="Mean over trials with random galleries",
-        title_justify="left",
-        caption=counted(results, "± the standard deviation between trials; scores in %"),
-        caption_justify="left",
-    )
-    differing = [key for key in ("architecture", "weights", "rerank") if len({_fact(one, key) for one in trials}) > 1]
-    for head in ("metric", *(_FACTS[key] for key in differing)):
-        table.add_column(head, overflow="fold")
-    for head in ("seed", "trials", "mAP", "mINP", *(f"rank-{rank}" for rank in trials[0]["cmc"])):
-        table.add_column(head, justify="right")
+    caption = counted(results, "± the standard deviation between trials; scores in %")
+    table = _table("Mean over trials with random galleries", caption)
+    facts = [one.facts for one in trials]
+    declared = RankingFacts.declared("metric", "setting", "network")
+    differing = [
+        name
+        for name, fact in declared.items()
+        if fact.heading is not None and (name == "metric" or len({one.text(name) for one in facts}) > 1)
+    ]
+    for name in sorted(differing, key=lambda name: name != "metric"):
+        table.add_column(declared[name].heading or name, overflow="fold")
+    _add_numbers(table, "seed", "trials", "mAP", "mINP", *(f"rank-{rank}" for rank in trials[0].cmc))
     for one in trials:
-        facts = [Text(_fact(one, key)) for key in ("metric", *differing)]
-        cells = [one["mAP"], one["mINP"], *one["cmc"].values()]
-        table.add_row(*facts, str(one["trial_seed"]), str(one["trials"]), *map(_with_spread, cells))
+        cells = [Text(one.facts.text(name)) for name in sorted(differing, key=lambda name: name != "metric")]
+        scores = [_with_spread(spread) for spread in (one.mean_ap, one.mean_inp, *one.cmc.values())]
+        table.add_row(*cells, str(one.facts.trial_seed), str(one.trials), *scores)
     return table
 
 
-def _with_spread(spread: Mapping[str, float | None] | None) -> str:
+def _with_spread(spread: Spread | None) -> str:
     if spread is None:
         return "-"
-    deviation = spread["deviation"]
-    return percent(spread["mean"]) + (f" ±{100 * deviation:.1f}" if deviation is not None else "")
+    return percent(spread.mean) + (f" ±{100 * spread.deviation:.1f}" if spread.deviation is not None else "")
 
 
-def error_table(results: Sequence[Mapping[str, Any]]) -> Table | None:
-    """Which distance means the same vehicle; None where no ranking tells."""
-    told = [result for result in results if result["same_vehicle_errors"] is not None]
-    if not told:
+def error_table(results: Evaluations) -> Table | None:
+    """Which distance means the same vehicle; None where no ranking says that."""
+    shown: Evaluations = {path: one for path, one in results.items() if one.curve is not None}
+    if not shown:
         return None
-    names = ranking_names(results)
+    names = names_of(results)
     caption = "d: give it to vreid rank --threshold; missed: pairs of the same vehicle that are farther"
-    if len(told) > _LONG:
-        every, told = told, _around_the_best(told)
-        caption += f"; {len(told)} of {len(every)}: of the best's network, or by its metric (--json holds all)"
-    table = Table(
-        title="Same vehicle if no farther than d",
-        title_justify="left",
-        caption=counted(told, caption),
-        caption_justify="left",
-    )
-    rates = [rate for rate in told[0]["same_vehicle_errors"]["at_false_match_rate"] if float(rate) < _COARSE]
+    if len(shown) > _LONG:
+        every, shown = shown, _around_the_best(shown)
+        caption += f"; {len(shown)} of {len(every)}: of the best's network, or by its metric (--json holds all)"
+    table = _table("Same vehicle if no farther than d", counted(shown, caption))
+    rates = [rate for rate in FALSE_MATCH_RATES if rate < _COARSE]
     table.add_column("ranking", overflow="fold")
-    for head in ("equal errors", *(f"{100 * float(rate):g}% false matches" for rate in rates)):
-        table.add_column(head, justify="right")
-    for result in told:
-        errors = result["same_vehicle_errors"]
-        equal = f"{percent(errors['equal_error_rate'])}% at d={errors['equal_error_threshold']:.4g}"
-        points = [errors["at_false_match_rate"][rate] for rate in rates]
-        cells = ["-" if p is None else f"d={p['threshold']:.4g}, {percent(p['miss_rate'])}% missed" for p in points]
-        table.add_row(Text(names[result["ranking"]]), equal, *cells)
+    _add_numbers(table, "equal errors", *(f"{100 * rate:g}% false matches" for rate in rates))
+    for path, one in shown.items():
+        assert one.curve is not None
+        equal, points = one.curve.equal_error(), one.curve.points()
+        errors = f"{percent(equal.miss_rate)}% at d={equal.threshold:.4g}"
+        table.add_row(Text(names[path]), errors, *(_missed(points[rate]) for rate in rates))
     return table
 
 
-def _around_the_best(results: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def _missed(point: OperatingPoint | None) -> str:
+    return "-" if point is None else f"d={point.threshold:.4g}, {percent(point.miss_rate)}% missed"
+
+
+def _around_the_best(results: Evaluations) -> Evaluations:
     """Of each task what has the network or the metric of its best ranking."""
-    best: dict[str | None, Mapping[str, Any]] = {}
-    for result in sorted(results, key=lambda result: -(result["mAP"] or 0)):
-        best.setdefault(result["task"], result)
-    return [result for result in results if _akin(result, best[result["task"]])]
+    best: dict[str | None, RankingFacts] = {}
+    for one in sorted(results.values(), key=lambda one: -(one.mean_ap or 0)):
+        best.setdefault(one.facts.task, one.facts)
+    return {path: one for path, one in results.items() if _akin(one.facts, best[one.facts.task])}
 
 
-def _fact(result: Mapping[str, Any], key: str) -> str:
-    # Single images have no track unit, which is not the same as not knowing it.
-    if key == "track_unit" and result["task"] == "i2i":
-        return "none"
-    if key == "trial":
-        return "none" if result[key] is None else str(result[key])
-    if key == "rerank":
-        return ", ".join(f"{name} {value:g}" for name, value in (result[key] or {}).items()) or "none"
-    if key == "metric":
-        return metric_name(result)
-    return _text(result[key])
+# -- what was found ------------------------------------------------------------------------------------------
 
 
 def nearest_table(query: str, items: Sequence[RankedItem]) -> Table:
     """The nearest items of one query, in rank order; labels and a mark where they are known."""
     labelled = any(item.gallery_vehicle is not None for item in items)
-    # Names are Text, so that a [b] in one is shown and no markup.
-    table = Table(title=Text(query), title_justify="left")
-    table.add_column("rank", justify="right")
-    table.add_column("distance", justify="right")
+    table = _table(query, None)
+    _add_numbers(table, "rank", "distance")
     table.add_column("name", overflow="fold")
     if labelled:
         for heading in ("vehicle", "camera", "same vehicle"):
@@ -320,14 +272,10 @@ def nearest_table(query: str, items: Sequence[RankedItem]) -> Table:
     for item in items:
         row = [Text(str(item.rank)), Text(f"{item.distance:.4f}"), Text(item.gallery_id)]
         if labelled:
-            row += [Text(_text(item.gallery_vehicle)), Text(_text(item.gallery_camera)), _mark(item)]
+            labels = (item.gallery_vehicle, item.gallery_camera)
+            row += [*(Text("unknown" if label is None else label) for label in labels), _mark(item)]
         table.add_row(*row)
     return table
-
-
-def percent(fraction: float | None) -> str:
-    """A fraction in percent with one decimal; a dash where there is none."""
-    return "-" if fraction is None else f"{100 * fraction:.1f}"
 
 
 def _mark(item: RankedItem) -> Text:
@@ -337,5 +285,26 @@ def _mark(item: RankedItem) -> Text:
     return Text("✓ yes", style="green") if same else Text("✗ no", style="red")
 
 
-def _text(value: object) -> str:
-    return "unknown" if value is None else str(value)
+def percent(fraction: float | None) -> str:
+    """A fraction in percent with one decimal; a dash where there is none.
+
+    Examples:
+        >>> percent(0.4567), percent(None)
+        ('45.7', '-')
+    """
+    return "-" if fraction is None else f"{100 * fraction:.1f}"
+
+
+def _table(title: str | None, caption: Text | None) -> Table:
+    # Names are Text, so that a [b] in one is shown and no markup.
+    named = None if title is None else Text(title)
+    return Table(title=named, title_justify="left", caption=caption, caption_justify="left")
+
+
+def _add_numbers(table: Table, *headings: str) -> None:
+    for heading in headings:
+        table.add_column(heading, justify="right")
+
+
+def _unique(values: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(values))

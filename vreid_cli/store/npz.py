@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,9 @@ import numpy as np
 
 from vreid_cli.errors import DataError
 from vreid_cli.runtime.files import atomic_path
-from vreid_cli.store.paper_json import LabelReader
 from vreid_cli.types.arrays import TextArray, text_array
 from vreid_cli.types.features import ArrayMatrix, FeatureSet, number_images
+from vreid_cli.types.labels import LabelPattern
 
 #: What zipfile, zlib and NumPy raise over damaged, encrypted or foreign archives.
 _DAMAGE = (
@@ -30,7 +29,7 @@ _DAMAGE = (
 _LABELS = ("track_id", "image_id", "vehicle_id", "camera_id")
 
 
-def read_features_npz(path: Path, labels: LabelReader) -> FeatureSet:
+def read_features_npz(path: Path, label_pattern: str | None = None) -> FeatureSet:
     """Features (N, D) of any model, with the labels that the file holds; an empty text is an absent label.
 
     Only ``features`` must be there. Vehicles and cameras that are left out are read from the names of the
@@ -54,7 +53,7 @@ def read_features_npz(path: Path, labels: LabelReader) -> FeatureSet:
     if not finite.all():
         raise DataError(f"{path}: row {int(np.argmin(finite))} of 'features' is not finite", file=path)
     columns = {name: _column(arrays[name], name, path=path, rows=len(features)) for name in _LABELS if name in arrays}
-    return _assemble(path, features, columns, labels=labels)
+    return _assemble(path, features, columns, LabelPattern.compile(label_pattern))
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -86,23 +85,28 @@ def _text(value: object, name: str, path: Path) -> str:
         raise DataError(f"{path}: '{name}' holds bytes that are no text: {value!r}", file=path) from None
 
 
-def _assemble(path: Path, features: Any, columns: dict[str, TextArray], *, labels: LabelReader) -> FeatureSet:
+def _assemble(path: Path, features: Any, columns: dict[str, TextArray], labels: LabelPattern) -> FeatureSet:
     absent = text_array([None] * len(features))
     track_id = columns.get("track_id", absent)
     image_id = columns.get("image_id")
     if image_id is None:
         image_id = text_array(number_images(list(track_id)))
     names = [track if track is not None else image for track, image in zip(track_id, image_id, strict=True)]
-    read = [labels(name) for name in names]
+    read = [labels.vehicle_and_camera(name) for name in names]
     vehicle_id = columns.get("vehicle_id", text_array([vehicle for vehicle, _ in read]))
     camera_id = columns.get("camera_id", text_array([camera for _, camera in read]))
     return FeatureSet(ArrayMatrix(features), image_id, track_id, vehicle_id, camera_id, source=str(path))
 
 
-def write_features_npz(path: Path, features: FeatureSet, *, facts: Mapping[str, str]) -> None:
-    """Write all features with their labels; ``facts`` (what made them) become further text arrays."""
+def write_features_npz(path: Path, features: FeatureSet) -> None:
+    """Write all features with their labels; what made them becomes further text arrays.
+
+    Raises:
+        StoreError: The file cannot be written.
+    """
     rows = np.arange(len(features), dtype=np.int64)
     columns = {name: np.array([value or "" for value in getattr(features, name)], dtype=np.str_) for name in _LABELS}
+    facts = {**(features.identity or {}), "weights": features.weights or ""}
     extra = {name: np.array(value) for name, value in facts.items()}
     arrays: dict[str, Any] = {"features": features.matrix.take(rows), **columns, **extra}
     with atomic_path(path) as temporary, temporary.open("wb") as file:

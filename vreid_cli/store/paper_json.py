@@ -1,10 +1,11 @@
-"""The JSON of the paper's code: features by track, and rankings by query track."""
+"""The JSON of the paper's code: features by track, and rankings by query track (docs/definitions.md#paper-json)."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +14,25 @@ from numpy.typing import NDArray
 
 from vreid_cli.errors import DataError, StoreError
 from vreid_cli.runtime.files import atomic_path, read_json_object
-from vreid_cli.store.rankings import count_ranks, facts_from_dict, facts_to_dict
+from vreid_cli.store.rankings import measure_coverage
 from vreid_cli.types.arrays import text_array
 from vreid_cli.types.features import ArrayMatrix, FeatureSet, number_images
+from vreid_cli.types.labels import LabelPattern
 from vreid_cli.types.metric_names import join_metric_name, split_metric_name
-from vreid_cli.types.rankings import RankedItem, RankingBlock, RankingFacts
+from vreid_cli.types.rankings import Ranking, RankingBlock, RankingFacts
 from vreid_cli.types.tracks import Items
-from vreid_cli.types.truth import JudgedRows, SameCamera
-
-#: Reads vehicle and camera from a name; each None where the name does not say it.
-LabelReader = Callable[[str], tuple[str | None, str | None]]
 
 OWN_KEY = "vreid"
 
+# -- features ------------------------------------------------------------------------------------------------
 
-def read_features_json(path: Path, labels: LabelReader) -> FeatureSet:
+
+def read_features_json(path: Path, label_pattern: str | None = None) -> FeatureSet:
     """Features ``{track_id: [[float, …], …]}`` in the order of the keys.
 
     Args:
         path: The file.
-        labels: Reads vehicle and camera from a track's name.
+        label_pattern: Reads vehicle and camera from a track's name; None: names like ``0002_c002_…``.
 
     Returns:
         Features (N, D) in float32, images named ``<track>#<position>``.
@@ -52,6 +52,7 @@ def read_features_json(path: Path, labels: LabelReader) -> FeatureSet:
         found = "; ".join(f"{width} in track {track}" for width, track in sorted(widths.items())[:3])
         raise DataError(f"{path}: features of different width: {found}", file=path)
     track_ids = [track for track, matrix in zip(tracks, matrices, strict=True) for _ in matrix]
+    labels = LabelPattern.compile(label_pattern).vehicle_and_camera
     known = {track: labels(track) for track in tracks}
     return FeatureSet(
         matrix=ArrayMatrix(np.concatenate(matrices)),
@@ -92,18 +93,29 @@ def _matrix(track: str, rows: Any, path: Path) -> NDArray[np.float32]:
     return single
 
 
-def write_features_json(path: Path, tracks: Iterable[tuple[str, NDArray[np.float32]]]) -> None:
-    """Write tracks, each a name and its (N, D) features, one track a line, without holding them all."""
+def write_features_json(path: Path, features: FeatureSet) -> None:
+    """Write the images of each track together, one track a line, without holding them all.
+
+    Raises:
+        StoreError: The file cannot be written.
+    """
+    rows_of: dict[str, list[int]] = {}
+    for row, track in enumerate(features.track_id):
+        rows_of.setdefault(str(track), []).append(row)
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.write("{")
-        for index, (track, rows) in enumerate(tracks):
+        for index, (track, rows) in enumerate(rows_of.items()):
+            values = features.matrix.take(np.array(rows, dtype=np.int64)).astype(float).tolist()
             file.write(",\n" if index else "\n")
-            file.write(f"{json.dumps(track, ensure_ascii=False)}: {json.dumps(rows.astype(float).tolist())}")
+            file.write(f"{json.dumps(track, ensure_ascii=False)}: {json.dumps(values)}")
         file.write("\n}\n")
 
 
+# -- rankings ------------------------------------------------------------------------------------------------
+
+
 class JsonRankingWriter:
-    """Collects the lists of the paper's JSON; the file is written at the end."""
+    """Collects the lists of the paper's JSON."""
 
     def __init__(self, facts: RankingFacts, queries: Items, gallery: Items) -> None:
         self._queries, self._gallery = queries, gallery
@@ -113,22 +125,18 @@ class JsonRankingWriter:
             for side, items in (("query", queries), ("gallery", gallery))
         }
         self._tracks: dict[str, Any] = {}
-        self._content = {
+        #: What the file holds.
+        self.content = {
             "metric": metric,
             "aggregation": aggregation,
             "tracks": self._tracks,
-            OWN_KEY: {**facts_to_dict(facts), "camera_ids": cameras},
+            OWN_KEY: {**facts.to_stored(), "camera_ids": cameras},
         }
 
     def append(self, block: RankingBlock) -> None:
         """Add the lists of a block."""
-        for query, rank, item, distance in zip(
-            block.query_index.tolist(),
-            block.rank.tolist(),
-            block.gallery_index.tolist(),
-            block.distance.tolist(),
-            strict=True,
-        ):
+        columns = (block.query_index, block.rank, block.gallery_index, block.distance)
+        for query, rank, item, distance in zip(*(column.tolist() for column in columns), strict=True):
             name = self._queries.ids[query]
             entry = self._tracks.setdefault(name, {"class": self._queries.vehicles[query], "ranking": {}})
             entry["ranking"][str(rank)] = {
@@ -137,119 +145,77 @@ class JsonRankingWriter:
                 "distance": distance,
             }
 
-    def write(self, path: Path) -> None:
-        """Write the file, atomically."""
-        with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-            json.dump(self._content, file, indent=1, ensure_ascii=False, allow_nan=False)
+
+@contextmanager
+def write_ranking_json(
+    path: Path, facts: RankingFacts, *, queries: Items, gallery: Items
+) -> Iterator[JsonRankingWriter]:
+    """Collect a ranking; the file is written at the end.
+
+    Raises:
+        StoreError: The file cannot be written.
+    """
+    writer = JsonRankingWriter(facts, queries, gallery)
+    yield writer
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        json.dump(writer.content, file, indent=1, ensure_ascii=False, allow_nan=False)
 
 
-@dataclass(frozen=True)
-class _Entry:
-    query: str
-    vehicle: str | None
-    items: tuple[tuple[int, str, str | None, float], ...]
-
-
-class JsonRanking:
-    """A ranking in the paper's JSON.
+def read_ranking_json(path: Path, label_pattern: str | None = None) -> Ranking:
+    """Read a ranking in the paper's JSON.
 
     Args:
         path: The file.
-        labels: Reads a camera from a name where the file does not say it.
+        label_pattern: Reads a camera from a name where the file does not say it; None: names like ``0002_c002_…``.
 
     Raises:
         StoreError: The file is missing or damaged, or holds no ranking.
     """
-
-    def __init__(self, path: Path, labels: LabelReader) -> None:
-        self.path = path
-        content = read_json_object(path)
-        tracks = content.get("tracks")
-        if not isinstance(tracks, Mapping):
-            raise StoreError(f"{path} is no ranking: it has no object 'tracks'", file=path)
-        try:
-            self._entries = [_read_entry(query, entry) for query, entry in tracks.items()]
-            self.facts, cameras = _read_facts(content, self._entries)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise StoreError(f"{path} is no ranking: {type(error).__name__} {error}", file=path) from None
-        self._query_camera = _CameraReader(cameras.get("query"), labels)
-        self._gallery_camera = _CameraReader(cameras.get("gallery"), labels)
-
-    def query_ids(self) -> list[str]:
-        """Names of the queries, in their order."""
-        return [entry.query for entry in self._entries]
-
-    def judged(self, *, with_ids: bool = False) -> Iterator[JudgedRows]:
-        """The ranked lists, with what evaluation must know of each row."""
-        for entry in self._entries:
-            camera = self._query_camera(entry.query)
-            selves = self.facts.selves.get(entry.query, ())
-            names = [name for _, name, _, _ in entry.items]
-            cameras = [self._gallery_camera(name) for name in names]
-            yield JudgedRows(
-                query_ids=text_array([entry.query]),
-                vehicles=text_array([entry.vehicle]),
-                query=np.zeros(len(names), dtype=np.int32),
-                rank=np.array([rank for rank, *_ in entry.items], dtype=np.int32),
-                same_vehicle=_flags(v == entry.vehicle and v is not None for _, _, v, _ in entry.items),
-                same_camera=_flags(camera is not None and other == camera for other in cameras),
-                is_self=_flags(name in selves for name in names),
-                distance=np.array([distance for *_, distance in entry.items], dtype=np.float32),
-                cameras=text_array([camera]),
-                gallery_cameras=text_array(cameras),
-                gallery_ids=text_array(names) if with_ids else None,
-            )
-
-    def nearest(self, queries: Sequence[str], *, top: int, same_camera: SameCamera) -> dict[str, list[RankedItem]]:
-        """The nearest items of some queries, without self and (under ``drop``) junk: by query id, in rank order.
-
-        Ranks are counted without what was left out.
-        """
-        entries = {entry.query: entry for entry in self._entries}
-        lists = {query: self._ranked_items(entries[query]) if query in entries else [] for query in queries}
-        return {query: count_ranks(items, self.facts, same_camera=same_camera)[:top] for query, items in lists.items()}
-
-    def _ranked_items(self, entry: _Entry) -> list[RankedItem]:
-        camera = self._query_camera(entry.query)
-        return [
-            RankedItem(entry.query, entry.vehicle, camera, rank, name, vehicle, self._gallery_camera(name), distance)
-            for rank, name, vehicle, distance in entry.items
-        ]
-
-
-class _CameraReader:
-    """A name's camera: as the file says, else as the name does."""
-
-    def __init__(self, known: Mapping[str, str] | None, labels: LabelReader) -> None:
-        self._known = known
-        self._labels = labels
-
-    def __call__(self, name: str) -> str | None:
-        return self._known.get(name) if self._known is not None else self._labels(name)[1]
-
-
-def _flags(values: Iterable[bool]) -> NDArray[np.bool_]:
-    return np.fromiter(values, dtype=bool)
-
-
-def _read_entry(query: str, entry: Mapping[str, Any]) -> _Entry:
-    rows = []
-    for rank, item in entry["ranking"].items():
-        vehicle = item.get("class")
-        rows.append((int(rank), str(item["id"]), None if vehicle is None else str(vehicle), float(item["distance"])))
-    own = entry.get("class")
-    return _Entry(query, None if own is None else str(own), tuple(sorted(rows, key=lambda row: row[0])))
-
-
-def _read_facts(
-    content: Mapping[str, Any], entries: Sequence[_Entry]
-) -> tuple[RankingFacts, Mapping[str, Mapping[str, str]]]:
+    labels = LabelPattern.compile(label_pattern).vehicle_and_camera
+    content = read_json_object(path)
+    tracks = content.get("tracks")
+    if not isinstance(tracks, Mapping):
+        raise StoreError(f"{path} is no ranking: it has no object 'tracks'", file=path)
     own = content.get(OWN_KEY)
-    if own is not None:
-        return facts_from_dict(own), own.get("camera_ids") or {}
-    # The paper's own files do not say how they were made: full only if every query lists the same items.
-    listed = {frozenset(name for _, name, _, _ in entry.items) for entry in entries}
-    coverage = "full" if len(listed) <= 1 else "top-k"
-    size = max((len(names) for names in listed), default=0)
-    metric = join_metric_name(content.get("metric"), content.get("aggregation"))
-    return RankingFacts(metric=metric, coverage=coverage, gallery_size=size), {}  # type: ignore[arg-type]
+    queries: dict[str, str | None] = {}
+    gallery: dict[str, str | None] = {}
+    position: dict[str, int] = {}
+    rows: list[tuple[int, int, int, float]] = []
+    try:
+        for query, entry in tracks.items():
+            queries[query] = _text(entry.get("class"))
+            for rank, item in entry["ranking"].items():
+                name = str(item["id"])
+                gallery.setdefault(name, _text(item.get("class")))
+                at = position.setdefault(name, len(position))
+                rows.append((len(queries) - 1, int(rank), at, float(item["distance"])))
+        facts = RankingFacts(metric=join_metric_name(content.get("metric"), content.get("aggregation")))
+        cameras: Mapping[str, Mapping[str, str]] = {}
+        if own is not None:
+            facts, cameras = RankingFacts.from_stored(own), own.get("camera_ids") or {}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise StoreError(f"{path} is no ranking: {type(error).__name__} {error}", file=path) from None
+
+    def items(side: str, vehicles: Mapping[str, str | None]) -> Items:
+        known = cameras.get(side)
+        found = [labels(name)[1] if known is None else known.get(name) for name in vehicles]
+        return Items(text_array(list(vehicles)), text_array(list(vehicles.values())), text_array(found))
+
+    block = _block(rows)
+    if own is None:
+        # The paper's own files do not say how they were made.
+        coverage = measure_coverage([block], len(queries), len(gallery))
+        facts = replace(facts, coverage=coverage, gallery_size=len(gallery))
+    return Ranking(facts, items("query", queries), items("gallery", gallery), blocks=(block,), source=str(path))
+
+
+def _block(rows: list[tuple[int, int, int, float]]) -> RankingBlock:
+    """The lists in the order of their ranks, whatever that of the keys is."""
+    table = np.array(rows, dtype=np.float64).reshape(-1, 4)
+    query, rank, item = table[:, :3].astype(np.int32).T
+    order = np.lexsort((rank, query))
+    return RankingBlock(query[order], rank[order], item[order], table[order, 3].astype(np.float32))
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)

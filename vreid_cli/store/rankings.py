@@ -2,58 +2,42 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from vreid_cli.errors import StoreError
 from vreid_cli.runtime.files import atomic_path
-from vreid_cli.types.arrays import TextArray, text_array
-from vreid_cli.types.rankings import RankedItem, RankingBlock, RankingFacts
+from vreid_cli.types.arrays import Int64Array, TextArray, text_array
+from vreid_cli.types.rankings import Coverage, Ranking, RankingBlock, RankingFacts
 from vreid_cli.types.tracks import Items
-from vreid_cli.types.truth import JudgedRows, SameCamera
 
-_TEXT_COLUMNS = (
-    "query_id",
-    "query_vehicle",
-    "query_camera",
-    "gallery_id",
-    "gallery_vehicle",
-    "gallery_camera",
-)
+_QUERY = ("query_id", "query_vehicle", "query_camera")
+_GALLERY = ("gallery_id", "gallery_vehicle", "gallery_camera")
+_LISTS = ("query_id", "rank", "gallery_id", "distance")
 _DICTIONARY = pa.dictionary(pa.int32(), pa.utf8())
 RANKING_SCHEMA = pa.schema(
     [
-        ("query_id", _DICTIONARY),
-        ("query_vehicle", _DICTIONARY),
-        ("query_camera", _DICTIONARY),
+        *((name, _DICTIONARY) for name in _QUERY),
         ("rank", pa.int32()),
-        ("gallery_id", _DICTIONARY),
-        ("gallery_vehicle", _DICTIONARY),
-        ("gallery_camera", _DICTIONARY),
+        *((name, _DICTIONARY) for name in _GALLERY),
         ("distance", pa.float32()),
     ]
-)
-#: Facts that are no text, kept as JSON.
-_NO_TEXT = (
-    *("query_identity", "gallery_identity", "selves", "rerank", "query_lengths"),
-    *("gallery_size", "query_count", "top_k", "threshold", "alpha"),
-    *("trial", "trial_seed"),
 )
 _READ_ROWS = 1 << 20
 #: What Arrow raises over damaged bytes, depending on where they are.
 _DAMAGE = (pa.ArrowException, OSError, ValueError, IndexError, KeyError)
-#: Rows read beyond those that are asked for, because junk among them is left out.
-_WINDOW = 32
 #: Names of a gallery of millions still fit one dictionary page, instead of being written out row by row.
 _DICTIONARY_BYTES = 256 << 20
+
+# -- writing -------------------------------------------------------------------------------------------------
 
 
 class RankingWriter:
@@ -61,8 +45,8 @@ class RankingWriter:
 
     def __init__(self, writer: pq.ParquetWriter, queries: Items, gallery: Items) -> None:
         self._writer = writer
-        self._query_columns = [_encode(column) for column in (queries.ids, queries.vehicles, queries.cameras)]
-        self._gallery_columns = [_encode(column) for column in (gallery.ids, gallery.vehicles, gallery.cameras)]
+        self._query_columns = _encode(queries)
+        self._gallery_columns = _encode(gallery)
 
     def append(self, block: RankingBlock) -> None:
         """Write one block as one row group."""
@@ -78,14 +62,16 @@ class RankingWriter:
 
 
 @contextmanager
-def write_ranking(path: Path, facts: RankingFacts, *, queries: Items, gallery: Items) -> Iterator[RankingWriter]:
+def write_ranking_parquet(
+    path: Path, facts: RankingFacts, *, queries: Items, gallery: Items
+) -> Iterator[RankingWriter]:
     """Write a ranking block by block; the file appears when the last one is there.
 
     Raises:
         StoreError: The file cannot be written.
     """
-    schema = RANKING_SCHEMA.with_metadata(facts_to_metadata(facts))
-    options = {"compression": "zstd", "use_dictionary": list(_TEXT_COLUMNS)}
+    schema = RANKING_SCHEMA.with_metadata(facts.to_metadata())
+    options = {"compression": "zstd", "use_dictionary": [*_QUERY, *_GALLERY]}
     with (
         atomic_path(path) as temporary,
         pq.ParquetWriter(temporary, schema, dictionary_pagesize_limit=_DICTIONARY_BYTES, **options) as writer,
@@ -93,134 +79,204 @@ def write_ranking(path: Path, facts: RankingFacts, *, queries: Items, gallery: I
         yield RankingWriter(writer, queries, gallery)
 
 
-def _encode(column: TextArray) -> pa.DictionaryArray:
-    return pa.array(column, pa.utf8()).dictionary_encode()
+def _encode(items: Items) -> list[pa.DictionaryArray]:
+    return [pa.array(column, pa.utf8()).dictionary_encode() for column in (items.ids, items.vehicles, items.cameras)]
 
 
-def facts_to_dict(facts: RankingFacts) -> dict[str, Any]:
-    """Facts by name, fit for JSON; those that are not known are left out."""
-    return {name: value for name, value in asdict(facts).items() if value is not None}
+# -- reading -------------------------------------------------------------------------------------------------
 
 
-def facts_from_dict(values: Mapping[str, Any]) -> RankingFacts:
-    """Read back what :func:`facts_to_dict` wrote; unknown names are left out.
-
-    Raises:
-        ValueError, TypeError: A value is not what it should be.
-    """
-    known = {field.name: values[field.name] for field in fields(RankingFacts) if field.name in values}
-    known["selves"] = {query: tuple(items) for query, items in known.get("selves", {}).items()}
-    return RankingFacts(**known)
-
-
-def facts_to_metadata(facts: RankingFacts) -> dict[str, str]:
-    """Facts as a schema's metadata: text as it is, everything else as JSON."""
-    values = facts_to_dict(facts)
-    return {
-        name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        for name, value in values.items()
-    }
-
-
-def facts_from_metadata(metadata: Mapping[str, str]) -> RankingFacts:
-    """Read back what :func:`facts_to_metadata` wrote.
-
-    Raises:
-        ValueError, TypeError: A value is not what it should be.
-    """
-    return facts_from_dict({name: json.loads(text) if name in _NO_TEXT else text for name, text in metadata.items()})
-
-
-class ParquetRanking:
-    """A ranking on disk, read in pieces.
+def read_ranking_parquet(path: Path, label_pattern: str | None = None) -> Ranking:
+    """Open a ranking; its lists stay on disk and are read in pieces.
 
     Args:
         path: The Parquet file.
+        label_pattern: Not needed: the file holds its labels.
 
     Raises:
         StoreError: The file is missing, damaged, or holds no ranking.
     """
+    file, facts = _open(path)
+    table = _Table(path, file)
+    queries = table.items(_QUERY)
+    # A full ranking's first lists name the whole gallery; what follows need not be looked at.
+    described = b"coverage" in (file.schema_arrow.metadata or {})
+    enough = facts.gallery_size if described and facts.coverage == "full" else None
+    gallery = table.items(_GALLERY, enough=enough)
+    lists = _Lists(table, pa.array(queries.ids, pa.utf8()), pa.array(gallery.ids, pa.utf8()))
+    if not described:
+        facts = replace(
+            facts,
+            coverage=measure_coverage(lists, len(queries), len(gallery)),
+            gallery_size=len(gallery),
+            query_count=len(queries),
+        )
+    return _StoredRanking(facts, queries, gallery, blocks=lists, source=str(path))
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        if not path.is_file():
-            raise StoreError(f"there is no ranking {path}", hint="make one with vreid rank", file=path)
-        try:
-            schema = pq.read_schema(path)
-            metadata = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
-            facts = facts_from_metadata(metadata)
-            missing = [name for name in RANKING_SCHEMA.names if name not in schema.names]
-            if missing:
-                raise StoreError(f"{path} is no ranking: it has no column {', '.join(missing)}", file=path)
-            self._file = pq.ParquetFile(path, read_dictionary=list(_TEXT_COLUMNS))
-        except (*_DAMAGE, TypeError) as error:
-            raise StoreError(f"{path} is no ranking: {error}", file=path) from None
-        self.facts = facts if "coverage" in metadata else replace(facts, **self._measure_coverage())
 
-    def _measure_coverage(self) -> dict[str, Any]:
-        """What a file that we did not write covers: all, only if every query lists every item that any lists."""
-        queries: dict[str, int] = {}
-        items: dict[str, int] = {}
-        listed = np.zeros(0, dtype=np.int64)
-        for table in self._tables(["query_id", "gallery_id"]):
-            counts = np.bincount(_codes(table, "query_id", queries), minlength=len(listed))
-            counts[: len(listed)] += listed
-            listed = counts
-            _codes(table, "gallery_id", items)
-        full = bool((listed == len(items)).all())
-        return {"coverage": "full" if full else "top-k", "gallery_size": len(items), "query_count": len(queries)}
+def read_facts_parquet(path: Path) -> RankingFacts:
+    """How a ranking was made, without a look at its lists.
 
-    def judged(self, *, with_ids: bool = False) -> Iterator[JudgedRows]:
-        """Whole ranked lists, a number of queries at a time, with what evaluation must know of each row."""
-        rest: pa.Table | None = None
-        for table in self._tables(RANKING_SCHEMA.names):
-            table = table if rest is None else pa.concat_tables([rest, table], promote_options="permissive")
-            last = _last_query_start(table)
-            rest = table.slice(last)
-            if last:
-                yield _judge(table.slice(0, last), self.facts, with_ids=with_ids)
-        if rest is not None and len(rest):
-            yield _judge(rest, self.facts, with_ids=with_ids)
+    Raises:
+        StoreError: The file is missing, damaged, or holds no ranking.
+    """
+    return _open(path)[1]
 
-    def query_ids(self) -> list[str]:
-        """Names of the queries, in their order."""
-        names: dict[str, None] = {}
-        for table in self._tables(["query_id"]):
-            names |= dict.fromkeys(table.column("query_id").unique().to_pylist())
-        return list(names)
 
-    def nearest(self, queries: Sequence[str], *, top: int, same_camera: SameCamera) -> dict[str, list[RankedItem]]:
-        """The nearest items of some queries, without self and (under ``drop``) junk: by query id, in rank order.
+def _open(path: Path) -> tuple[pq.ParquetFile, RankingFacts]:
+    if not path.is_file():
+        raise StoreError(f"there is no ranking {path}", hint="make one with vreid rank", file=path)
+    try:
+        schema = pq.read_schema(path)
+        metadata = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
+        facts = RankingFacts.from_metadata(metadata)
+        missing = [name for name in RANKING_SCHEMA.names if name not in schema.names]
+        if missing:
+            raise StoreError(f"{path} is no ranking: it has no column {', '.join(missing)}", file=path)
+        file = pq.ParquetFile(path, read_dictionary=[*_QUERY, *_GALLERY])
+    except _DAMAGE as error:
+        raise StoreError(f"{path} is no ranking: {error}", file=path) from None
+    return file, facts
 
-        Ranks are counted without what was left out.
-        """
-        window = top + _WINDOW
-        while True:
-            condition = [("query_id", "in", list(queries)), ("rank", "<=", window)]
-            rows = [RankedItem(**row) for row in self._rows_where(condition)]
-            lists = {query: [row for row in rows if row.query_id == query] for query in queries}
-            counted = {query: count_ranks(items, self.facts, same_camera=same_camera) for query, items in lists.items()}
-            # A query whose first rows are mostly junk needs more of them.
-            if all(len(counted[query]) >= top or len(lists[query]) < window for query in queries):
-                return {query: items[:top] for query, items in counted.items()}
-            window *= 4
 
-    def _rows_where(self, condition: Any) -> list[dict[str, Any]]:
-        with _telling_of_damage(self.path):
-            rows: list[dict[str, Any]] = pq.read_table(
-                self.path, columns=RANKING_SCHEMA.names, filters=condition
-            ).to_pylist()
-        return rows
+def measure_coverage(blocks: Iterable[RankingBlock], queries: int, gallery: int) -> Coverage:
+    """What a file covers that does not say so: all, only if every query lists every item that any lists."""
+    listed = np.zeros(queries, dtype=np.int64)
+    for block in blocks:
+        pairs = np.unique(block.query_index.astype(np.int64) * max(1, gallery) + block.gallery_index)
+        listed += np.bincount(pairs // max(1, gallery), minlength=queries)
+    return "full" if bool((listed == gallery).all()) else "top-k"
 
-    def _tables(self, columns: Sequence[str]) -> Iterator[pa.Table]:
-        batches = self._file.iter_batches(batch_size=_READ_ROWS, columns=list(columns))
+
+class _StoredRanking(Ranking):
+    def lists_of(self, queries: Int64Array) -> Iterator[RankingBlock]:
+        assert isinstance(self.blocks, _Lists)
+        return self.blocks.of(queries)
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A Parquet file whose damage is told as our own error."""
+
+    path: Path
+    file: pq.ParquetFile
+
+    def batches(self, columns: Sequence[str], groups: Sequence[int] | None = None) -> Iterator[pa.RecordBatch]:
+        chosen = range(self.file.num_row_groups) if groups is None else groups
+        batches = self.file.iter_batches(batch_size=_READ_ROWS, columns=list(columns), row_groups=list(chosen))
         while True:
             with _telling_of_damage(self.path):
                 batch = next(batches, None)
                 if batch is None:
                     return
                 batch.validate(full=True)
-            yield pa.Table.from_batches([batch])
+            yield batch
+
+    def items(self, columns: Sequence[str], *, enough: int | None = None) -> Items:
+        """The queries or gallery items in the order in which they first come; ``enough``: how many there are."""
+        parts: list[list[TextArray]] = [[text_array([])] for _ in columns]
+        known = pa.array([], pa.utf8())
+        for batch in self.batches(columns):
+            ids = _dictionary_of(batch, columns[0])
+            if ids.null_count:
+                raise StoreError(f"{self.path} is no ranking: some rows have no {columns[0]}", file=self.path)
+            codes = ids.indices.to_numpy()
+            first = np.full(len(ids.dictionary), len(codes))
+            first[codes[::-1]] = np.arange(len(codes))[::-1]  # the first place of each name is written last
+            fresh = pc.index_in(ids.dictionary, value_set=known).is_null().to_numpy(zero_copy_only=False)
+            rows = pa.array(np.sort(first[fresh & (first < len(codes))]))
+            for part, name in zip(parts, columns, strict=True):
+                part.append(text_array(batch.column(name).take(rows).to_pylist()))
+            known = pa.concat_arrays([known, ids.take(rows).cast(pa.utf8())])
+            if enough is not None and len(known) >= enough:
+                break
+        return Items(*(np.concatenate(part) for part in parts))
+
+
+class _Lists:
+    """The ranked lists of a file, read in pieces each time that they are gone through."""
+
+    def __init__(self, table: _Table, queries: pa.Array, gallery: pa.Array) -> None:
+        self._table, self._queries, self._gallery = table, queries, gallery
+
+    def __iter__(self) -> Iterator[RankingBlock]:
+        return self._whole_lists(None)
+
+    def of(self, queries: Int64Array) -> Iterator[RankingBlock]:
+        """The lists of some queries, from the row groups that hold them."""
+        for block in self._whole_lists(self._groups_with(queries)):
+            part = block.select(np.isin(block.query_index, queries))
+            if len(part.rank):
+                yield part
+
+    def _groups_with(self, queries: Int64Array) -> list[int]:
+        groups = range(self._table.file.num_row_groups)
+        return [
+            group
+            for group in groups
+            if any(
+                np.isin(_positions(batch, "query_id", self._queries), queries).any()
+                for batch in self._table.batches(["query_id"], [group])
+            )
+        ]
+
+    def _whole_lists(self, groups: Sequence[int] | None) -> Iterator[RankingBlock]:
+        """A number of queries at a time: the last list of a piece may go on in the next."""
+        rest = _EMPTY
+        seen = -1
+        for batch in self._table.batches(_LISTS, groups):
+            with _telling_of_damage(self._table.path):
+                block = _join(rest, self._block(batch))
+            steps = np.diff(block.query_index, prepend=seen)
+            if (steps < 0).any():
+                query = self._queries[int(block.query_index[np.argmax(steps < 0)])]
+                raise StoreError(
+                    f"{self._table.path} lists query {query} in several places",
+                    hint="make it again with vreid rank",
+                    file=self._table.path,
+                )
+            last = int(np.flatnonzero(np.diff(block.query_index, prepend=-1))[-1]) if len(steps) else 0
+            rest = block.select(slice(last, None))
+            if last:
+                seen = int(block.query_index[last - 1])
+                yield block.select(slice(0, last))
+        if len(rest.rank):
+            yield rest
+
+    def _block(self, batch: pa.RecordBatch) -> RankingBlock:
+        return RankingBlock(
+            query_index=_positions(batch, "query_id", self._queries),
+            rank=batch.column("rank").to_numpy(),
+            gallery_index=_positions(batch, "gallery_id", self._gallery),
+            distance=batch.column("distance").to_numpy(),
+        )
+
+
+_EMPTY = RankingBlock(np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.float32))
+
+
+def _join(one: RankingBlock, other: RankingBlock) -> RankingBlock:
+    return (
+        other
+        if not len(one.rank)
+        else RankingBlock(
+            *(np.concatenate(pair) for pair in zip(vars(one).values(), vars(other).values(), strict=True))
+        )
+    )
+
+
+def _dictionary_of(batch: pa.RecordBatch, name: str) -> pa.DictionaryArray:
+    column = batch.column(name)
+    return column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+
+
+def _positions(batch: pa.RecordBatch, name: str, names: pa.Array) -> NDArray[np.int32]:
+    """(R,) position of each row's name among all names."""
+    column = _dictionary_of(batch, name)
+    found: NDArray[np.int32] = (
+        pc.index_in(column.dictionary.cast(pa.utf8()), value_set=names).take(column.indices).to_numpy()
+    )
+    return found
 
 
 @contextmanager
@@ -230,79 +286,3 @@ def _telling_of_damage(path: Path) -> Iterator[None]:
         yield
     except _DAMAGE as error:
         raise StoreError(f"{path} is damaged: {error}", hint="make it again with vreid rank", file=path) from None
-
-
-def count_ranks(items: Sequence[RankedItem], facts: RankingFacts, *, same_camera: SameCamera) -> list[RankedItem]:
-    """One query's items in rank order without self and (under ``drop``) junk, ranked anew."""
-    kept = []
-    removed = 0
-    for item in sorted(items, key=lambda item: item.rank):
-        same_vehicle = item.query_vehicle is not None and item.query_vehicle == item.gallery_vehicle
-        seen = item.query_camera is not None and item.query_camera == item.gallery_camera
-        if item.gallery_id in facts.selves.get(item.query_id, ()) or (same_camera == "drop" and same_vehicle and seen):
-            removed += 1
-        else:
-            kept.append(replace(item, rank=item.rank - removed))
-    return kept
-
-
-def _last_query_start(table: pa.Table) -> int:
-    """First row of the last query, whose list may go on in the next piece."""
-    codes = _codes(table, "query_id", {})
-    changes = np.flatnonzero(codes[1:] != codes[:-1])
-    return int(changes[-1]) + 1 if len(changes) else 0
-
-
-def _judge(table: pa.Table, facts: RankingFacts, *, with_ids: bool) -> JudgedRows:
-    shared: dict[str, dict[str, int]] = {"ids": {}, "vehicles": {}, "cameras": {}}
-    query_id = _codes(table, "query_id", shared["ids"])
-    starts = np.flatnonzero(np.concatenate([[True], query_id[1:] != query_id[:-1]]))
-    query = np.repeat(np.arange(len(starts), dtype=np.int32), np.diff([*starts, len(query_id)]))
-    gallery_id = _codes(table, "gallery_id", shared["ids"])
-    vehicles = [_codes(table, name, shared["vehicles"]) for name in ("query_vehicle", "gallery_vehicle")]
-    cameras = [_codes(table, name, shared["cameras"]) for name in ("query_camera", "gallery_camera")]
-    names = list(shared["ids"])
-    return JudgedRows(
-        query_ids=text_array([names[code] for code in query_id[starts]]),
-        vehicles=_names(table, "query_vehicle", starts),
-        query=query,
-        rank=table.column("rank").to_numpy(),
-        same_vehicle=(vehicles[0] == vehicles[1]) & (vehicles[0] >= 0),
-        same_camera=(cameras[0] == cameras[1]) & (cameras[0] >= 0),
-        is_self=_is_self(query_id, gallery_id, shared["ids"], selves=facts.selves),
-        distance=table.column("distance").to_numpy(),
-        cameras=_names(table, "query_camera", starts),
-        gallery_cameras=_names(table, "gallery_camera"),
-        gallery_ids=_names(table, "gallery_id") if with_ids else None,
-    )
-
-
-def _names(table: pa.Table, name: str, rows: np.ndarray | None = None) -> TextArray:
-    """A text column, or some of its rows; None where there is no value."""
-    column = table.column(name)
-    chosen = column if rows is None else column.take(pa.array(rows))
-    codes: dict[str, int] = {}
-    numbers = _codes(pa.table({name: chosen}), name, codes)
-    named: TextArray = text_array([*codes, None])[numbers]
-    return named
-
-
-def _is_self(
-    query_id: np.ndarray, gallery_id: np.ndarray, codes: Mapping[str, int], *, selves: Mapping[str, tuple[str, ...]]
-) -> np.ndarray:
-    """Rows whose gallery item is the query itself."""
-    size = len(codes) + 1
-    pairs = [codes[q] * size + codes[g] for q, items in selves.items() for g in items if q in codes and g in codes]
-    found: np.ndarray = np.isin(query_id.astype(np.int64) * size + gallery_id, np.array(pairs, dtype=np.int64))
-    return found
-
-
-def _codes(table: pa.Table, name: str, known: dict[str, int]) -> np.ndarray:
-    """A text column as numbers, the same number for the same text in every column that shares ``known``."""
-    pieces = []
-    for chunk in table.column(name).chunks:
-        encoded = chunk if pa.types.is_dictionary(chunk.type) else chunk.dictionary_encode()
-        values = encoded.dictionary.to_pylist()
-        numbers = np.array([known.setdefault(value, len(known)) for value in values] + [-1], dtype=np.int64)
-        pieces.append(numbers[encoded.indices.fill_null(len(values)).to_numpy(zero_copy_only=False)])
-    return np.concatenate(pieces) if pieces else np.empty(0, dtype=np.int64)

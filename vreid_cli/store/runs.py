@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 from vreid_cli.errors import StoreError
 from vreid_cli.runtime.files import read_json_object, write_json, write_text
 from vreid_cli.store.features import FeatureStore
+from vreid_cli.store.formats import RANKING_FORMATS, endings
 from vreid_cli.types.images import SPLITS, Split
 
 RUNS_FOLDER = Path("runs")
@@ -221,7 +222,8 @@ def owning_run(path: Path) -> RunDirectory | None:
 
 def rankings_in(folder: Path) -> list[Path]:
     """The rankings that lie directly in a folder, by name."""
-    return sorted(path for path in folder.glob("*") if path.suffix.lower() in (".parquet", ".json"))
+    known = endings(RANKING_FORMATS, read=True)
+    return sorted(path for path in folder.glob("*") if path.suffix.lower() in known)
 
 
 def _history_entry(line: str) -> HistoryEntry | None:

@@ -12,7 +12,7 @@ import numpy as np
 from vreid_cli.errors import DataError
 from vreid_cli.runtime.files import atomic_path
 from vreid_cli.types.arrays import Int64Array
-from vreid_cli.types.rankings import RankingBlock
+from vreid_cli.types.rankings import RankingBlock, RankingFacts
 from vreid_cli.types.tracks import Items
 
 #: How many of the nearest images the challenge looks at.
@@ -55,8 +55,14 @@ class SubmissionWriter:
 
 
 @contextmanager
-def write_submission(path: Path, *, queries: Items, gallery: Items) -> Iterator[SubmissionWriter]:
+def write_submission(path: Path, facts: RankingFacts, *, queries: Items, gallery: Items) -> Iterator[SubmissionWriter]:
     """Write a submission block by block; the file appears when the last one is there.
+
+    Args:
+        path: The file.
+        facts: How the ranking is made, which a submission does not say.
+        queries: The queries.
+        gallery: The gallery images, named by numbers.
 
     Raises:
         DataError: The name of a gallery image is no number, or two have the same.

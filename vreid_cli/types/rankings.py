@@ -2,96 +2,286 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from types import UnionType
+from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
-from vreid_cli.types.arrays import Float32Array, Int32Array
+import numpy as np
+from pydantic import TypeAdapter, ValidationError
+
+from vreid_cli.types.arrays import BoolArray, Float32Array, Int32Array, Int64Array
 from vreid_cli.types.features import RANDOM_WEIGHTS
 from vreid_cli.types.tracks import Items, TrackUnit
 
 Task = Literal["t2t", "i2t", "i2i"]
-
-
 Definition = Literal["paper", "released"]
-
-
 Coverage = Literal["full", "positives", "top-k"]
+#: What a fact tells of. Rankings of one table of metrics by networks share settings and sizes. What is said of each
+#: query is kept in files and shown nowhere else.
+About = Literal["setting", "size", "network", "metric", "trial", "query"]
+
+
+@dataclass(frozen=True)
+class Fact:
+    """How one fact of a ranking is shown.
+
+    Attributes:
+        heading: Its name in tables and sentences; None where they leave it out.
+        usual: The text that goes without saying; None where every text is said.
+        about: What it tells of.
+        text: Makes the text from all the facts; None: the value itself.
+    """
+
+    heading: str | None
+    usual: str | None
+    about: About
+    text: Callable[[RankingFacts], object] | None
+
+
+def fact(
+    default: Any,
+    heading: str | None = None,
+    *,
+    usual: str | None = None,
+    about: About = "setting",
+    text: Callable[[RankingFacts], object] | None = None,
+) -> Any:
+    """A field of :class:`RankingFacts`: all that files, tables, sentences, comparisons and JSON need of it.
+
+    Args:
+        default: The value where the fact is not known; a function makes one for each ranking.
+        heading: As :class:`Fact` says.
+        usual: As :class:`Fact` says.
+        about: As :class:`Fact` says.
+        text: As :class:`Fact` says.
+    """
+    metadata = {"fact": Fact(heading, usual, about, text)}
+    if callable(default):
+        return field(default_factory=default, metadata=metadata)
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
 class RankingFacts:
     """How a ranking was made; a fact that is not known is None.
 
+    A new fact is one more field here, and the place that fills it: files keep it by its type, and tables, pages,
+    comparisons and ``--json`` show it as :func:`fact` says.
+
     Attributes:
         dataset: Name of the data set's layout.
         task: ``t2t``, ``i2t`` or ``i2i``.
-        metric: One of the paper's names, as ``meanMCD50``.
-        definition: ``paper`` or ``released``.
         track_unit: ``passage`` or ``camera``.
+        definition: ``paper`` or ``released``.
+        metric: One of the paper's names, as ``meanMCD50``.
+        alpha: RSCR's weight of the codes' absolute values.
+        cameras: ``all``, or ``other`` where items of the query's own camera were never ranked.
+        rerank: The numbers of k-reciprocal re-ranking, ``k1``, ``k2`` and ``lambda_value``, where that was done.
         query_source: The split that the query items were taken from.
         query_identity: What made the query's features.
         gallery_identity: What made the gallery's features.
         weights: What the network's weights were called.
+        trial: Number of the trial that chose gallery and queries at random, from 0; None where nothing was random.
+        trial_seed: The seed of the trials.
         coverage: ``full``: every gallery item is listed; ``positives``: at least every same-vehicle item,
             at its true rank; ``top-k``: the nearest only.
-        gallery_size: Number of gallery items, listed or not.
-        query_count: Number of queries, also those that list nothing.
-        trial: Number of the random split into gallery and queries, from 0; None where nothing was split.
-        trial_seed: The seed of that split.
-        cameras: ``all``, or ``other`` where items of the query's own camera were never ranked.
         top_k: How many of the nearest are listed, where that was limited.
         threshold: Largest distance that is listed, where that was limited.
-        alpha: RSCR's weight of the codes' absolute values.
-        rerank: The numbers of k-reciprocal re-ranking, ``k1``, ``k2`` and ``lambda_value``, where that was done.
+        gallery_size: Number of gallery items, listed or not.
+        query_count: Number of queries, also those that list nothing.
         query_lengths: Number of images of each query track.
         selves: For each query, the gallery items that are the query itself.
+
+    Examples:
+        >>> facts = RankingFacts(dataset="veri", task="t2t", track_unit="passage", definition="paper", cameras="other")
+        >>> facts.in_words()
+        ('dataset veri', 'task t2t', 'track unit passage', 'definition paper', 'cameras other')
+        >>> facts.difference(RankingFacts(dataset="veri", task="i2t"))
+        'its task is t2t, not i2t'
     """
 
-    dataset: str | None = None
-    task: Task | None = None
-    metric: str | None = None
-    definition: Definition | None = None
-    track_unit: TrackUnit | None = None
-    query_source: str | None = None
-    query_identity: Mapping[str, str] | None = None
-    gallery_identity: Mapping[str, str] | None = None
-    weights: str | None = None
-    coverage: Coverage = "full"
-    gallery_size: int = 0
-    query_count: int | None = None
-    trial: int | None = None
-    trial_seed: int | None = None
-    cameras: str = "all"
-    top_k: int | None = None
-    threshold: float | None = None
-    alpha: float | None = None
-    rerank: Mapping[str, float] | None = None
-    query_lengths: Mapping[str, int] = field(default_factory=dict)
-    selves: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    dataset: str | None = fact(None, "dataset")
+    task: Task | None = fact(None, "task")
+    track_unit: TrackUnit | None = fact(
+        None, "track unit", usual="none", text=lambda facts: "none" if facts.task == "i2i" else facts.track_unit
+    )
+    definition: Definition | None = fact(None, "definition")
+    metric: str | None = fact(None, "metric", about="metric", text=lambda facts: facts.metric_name)
+    alpha: float | None = fact(None, about="metric")
+    cameras: str = fact("all", "cameras", usual="all")
+    rerank: Mapping[str, int | float] | None = fact(
+        None, "re-ranking", usual="none", text=lambda facts: _numbers(facts.rerank)
+    )
+    query_source: str | None = fact(None)
+    query_identity: Mapping[str, str] | None = fact(None, about="network")
+    gallery_identity: Mapping[str, str] | None = fact(
+        None, "architecture", about="network", text=lambda facts: facts.architecture
+    )
+    weights: str | None = fact(None, "weights", about="network")
+    trial: int | None = fact(None, "trial", usual="none", about="trial", text=lambda facts: _trial(facts))
+    trial_seed: int | None = fact(None)
+    coverage: Coverage = fact("full", "lists", usual="every item", text=lambda facts: _listed(facts))
+    top_k: int | None = fact(None)
+    threshold: float | None = fact(None)
+    gallery_size: int = fact(0, about="size")
+    query_count: int | None = fact(None, about="size")
+    query_lengths: Mapping[str, int] = fact(dict, about="query")
+    selves: Mapping[str, tuple[str, ...]] = fact(dict, about="query")
+
+    @classmethod
+    def declared(cls, *about: About) -> dict[str, Fact]:
+        """The facts by name; only those about some things, where they are named."""
+        found = {one.name: one.metadata["fact"] for one in fields(cls)}
+        return {name: one for name, one in found.items() if not about or one.about in about}
+
+    def text(self, name: str) -> str:
+        """One fact in words, ``unknown`` where it is not known."""
+        one = self.declared()[name]
+        value = getattr(self, name) if one.text is None else one.text(self)
+        return "unknown" if value is None else str(value)
+
+    def in_words(self) -> tuple[str, ...]:
+        """How the ranking was made, but for network and metric: what every page and sheet has to say."""
+        return said_of([self], self.declared("setting", "trial"))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The facts about the ranking as a whole, fit for JSON; None where one is not known."""
+        return {name: _plain(getattr(self, name)) for name, one in self.declared().items() if one.about != "query"}
+
+    def to_stored(self) -> dict[str, Any]:
+        """All facts that are known, fit for JSON, as files keep them."""
+        values = {name: _plain(getattr(self, name)) for name in self.declared()}
+        return {name: value for name, value in values.items() if value is not None}
+
+    @classmethod
+    def from_stored(cls, values: Mapping[str, Any]) -> Self:
+        """Read back what :meth:`to_stored` gave; unknown names are left out.
+
+        Raises:
+            ValueError: A value is not what it should be; the message names the fact.
+        """
+        known = {name: values[name] for name in cls.declared() if name in values}
+        try:
+            facts: Self = TypeAdapter(cls).validate_python(known)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        return facts
+
+    def to_metadata(self) -> dict[str, str]:
+        """The known facts as metadata of a table: text as it is, everything else as JSON."""
+        text = _text_names(type(self))
+        values = self.to_stored().items()
+        return {
+            name: value if name in text else json.dumps(value, ensure_ascii=False, default=dict)
+            for name, value in values
+        }
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str]) -> Self:
+        """Read back what :meth:`to_metadata` gave.
+
+        Raises:
+            ValueError: A value is not what it should be.
+        """
+        text, declared = _text_names(cls), cls.declared()
+        return cls.from_stored(
+            {name: value if name in text else json.loads(value) for name, value in metadata.items() if name in declared}
+        )
+
+    def difference(self, wanted: RankingFacts) -> str | None:
+        """The first fact by which this ranking differs from another, in words; None if there is none."""
+        for name in self.declared("setting", "size", "network", "metric", "trial"):
+            there, here = getattr(self, name), getattr(wanted, name)
+            if there == here:
+                continue
+            words = name.replace("_", " ")
+            # Identities are long tables of digests: that they differ says enough.
+            if isinstance(there, Mapping) or isinstance(here, Mapping):
+                return f"its {words} is another"
+            return f"its {words} is {_or_none(there)}, not {_or_none(here)}"
+        return None
 
     @property
-    def listed(self) -> str | None:
-        """What is listed, in words; None where that is every item."""
-        if self.coverage == "full":
-            return None
-        nearest = [f"the {self.top_k:,} nearest"] if self.top_k is not None else []
-        within = [f"what is no farther than {self.threshold:g}"] if self.threshold is not None else []
-        limits = " of ".join([*nearest, *within]) or "some items"
-        vehicle = " and the query's vehicle" if self.coverage == "positives" else ""
-        return f"only {limits}{vehicle} listed"
+    def metric_name(self) -> str | None:
+        """The metric with the number that belongs to it, as ``RSCR, α 1``."""
+        return self.metric if self.metric is None or self.alpha is None else f"{self.metric}, α {self.alpha:g}"
 
     @property
-    def recipe(self) -> tuple[str, ...]:
-        """The numbers that belong to the metric, in words."""
-        alpha = (f"α {self.alpha:g}",) if self.alpha is not None else ()
-        numbers = " ".join(f"{name} {value:g}" for name, value in (self.rerank or {}).items())
-        return (*alpha, *((f"re-ranked ({numbers})",) if self.rerank else ()))
+    def identity(self) -> Mapping[str, str] | None:
+        """What made the features; None where that is unknown."""
+        return self.gallery_identity or self.query_identity
+
+    @property
+    def architecture(self) -> str | None:
+        """The network's architecture."""
+        return (self.identity or {}).get("architecture")
 
     @property
     def meaningless(self) -> bool:
         """Whether random weights made the features, so that nothing follows from the ranking."""
         return self.weights == RANDOM_WEIGHTS
+
+
+def said_of(rankings: Iterable[RankingFacts], names: Iterable[str] | None = None) -> tuple[str, ...]:
+    """What is to be said of some rankings together: each fact with all its texts, unless they are the usual one.
+
+    Args:
+        rankings: How they were made.
+        names: The facts; by default the settings.
+
+    Examples:
+        >>> said_of([RankingFacts(task="t2t"), RankingFacts(task="i2t")], ["dataset", "task", "cameras"])
+        ('dataset unknown', 'task t2t/i2t')
+    """
+    listed, said = list(rankings), []
+    declared = type(listed[0]).declared()
+    for name in names if names is not None else type(listed[0]).declared("setting"):
+        texts = list(dict.fromkeys(facts.text(name) for facts in listed))
+        if declared[name].heading is not None and texts != [declared[name].usual]:
+            said.append(f"{declared[name].heading} {'/'.join(texts)}")
+    return tuple(said)
+
+
+def _text_names(cls: type[RankingFacts]) -> frozenset[str]:
+    """Fields that hold text and nothing else."""
+
+    def is_text(hint: Any) -> bool:
+        if get_origin(hint) is Literal:
+            return all(isinstance(value, str) for value in get_args(hint))
+        if get_origin(hint) in (Union, UnionType):
+            return all(map(is_text, get_args(hint)))
+        return hint in (str, type(None))
+
+    hints = get_type_hints(cls)
+    return frozenset(one.name for one in fields(cls) if is_text(hints[one.name]))
+
+
+def _plain(value: Any) -> Any:
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def _or_none(value: object) -> str:
+    return "none" if value is None else str(value)
+
+
+def _numbers(values: Mapping[str, int | float] | None) -> str:
+    return ", ".join(f"{name} {value:g}" for name, value in (values or {}).items()) or "none"
+
+
+def _trial(facts: RankingFacts) -> str:
+    return "none" if facts.trial is None else f"{facts.trial} (seed {facts.trial_seed})"
+
+
+def _listed(facts: RankingFacts) -> str:
+    if facts.coverage == "full":
+        return "every item"
+    nearest = [f"the {facts.top_k:,} nearest"] if facts.top_k is not None else []
+    within = [f"what is no farther than {facts.threshold:g}"] if facts.threshold is not None else []
+    vehicle = " and the query's vehicle" if facts.coverage == "positives" else ""
+    return f"only {' of '.join([*nearest, *within]) or 'some items'}{vehicle}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,16 +300,37 @@ class RankingBlock:
     gallery_index: Int32Array
     distance: Float32Array
 
+    def select(self, rows: BoolArray | Int64Array | slice) -> RankingBlock:
+        """Some of the rows."""
+        return RankingBlock(self.query_index[rows], self.rank[rows], self.gallery_index[rows], self.distance[rows])
+
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """A whole ranking in memory: facts, the labelled items of both sides, and the ranked lists in blocks."""
+    """A ranking in memory or in a file: facts, the labelled items of both sides, and the ranked lists in blocks.
+
+    Attributes:
+        facts: How it was made.
+        queries: The queries. A file holds only those that list something.
+        gallery: The gallery items, in any order. A file holds only those that are listed.
+        blocks: The lists. They can be gone through any number of times; from a file they come piece by piece.
+        warnings: What is doubtful about it.
+        source: Where it comes from, for messages.
+    """
 
     facts: RankingFacts
     queries: Items
     gallery: Items
-    blocks: tuple[RankingBlock, ...]
+    blocks: Iterable[RankingBlock]
     warnings: tuple[str, ...] = ()
+    source: str = "memory"
+
+    def lists_of(self, queries: Int64Array) -> Iterator[RankingBlock]:
+        """The lists of the queries at these positions, in the ranking's order."""
+        for block in self.blocks:
+            part = block.select(np.isin(block.query_index, queries))
+            if len(part.rank):
+                yield part
 
 
 @dataclass(frozen=True, slots=True)

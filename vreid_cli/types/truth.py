@@ -1,4 +1,4 @@
-"""What evaluation must know of ranked lists."""
+"""How rankings are counted, and ground truth that a data set states itself."""
 
 from __future__ import annotations
 
@@ -6,63 +6,46 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from vreid_cli.types.arrays import BoolArray, Float32Array, TextArray
-
 SameCamera = Literal["drop", "keep"]
-
-
 ApRule = Literal["rectangle", "trapezoid"]
-
-
 WithoutPositive = Literal["skip", "zero"]
 
 
-@dataclass(frozen=True, eq=False)
-class JudgedRows:
-    """Whole ranked lists of some queries, with what evaluation must know of each listed item.
-
-    Attributes:
-        query_ids: (n,) the queries.
-        vehicles: (n,) vehicle of each query; None where unknown.
-        query: (R,) int32 position of the row's query among the n, rising.
-        rank: (R,) int32 true rank, 1-based, rising within a query.
-        same_vehicle: (R,) whether the item shows the query's vehicle; False where unlabelled.
-        same_camera: (R,) whether the query's camera saw it; False where a camera is unknown.
-        is_self: (R,) whether the item is the query itself.
-        distance: (R,) float32; None where only ranks are known.
-        cameras: (n,) camera of each query, None where unknown; None where cameras were not read.
-        gallery_cameras: (R,) camera of each item, likewise.
-        gallery_ids: (R,) name of each item; None where they were not asked for.
-    """
-
-    query_ids: TextArray
-    vehicles: TextArray
-    query: NDArray[np.int32]
-    rank: NDArray[np.int32]
-    same_vehicle: BoolArray
-    same_camera: BoolArray
-    is_self: BoolArray
-    distance: Float32Array | None = None
-    cameras: TextArray | None = None
-    gallery_cameras: TextArray | None = None
-    gallery_ids: TextArray | None = None
-
-
 @dataclass(frozen=True)
-class ImageTruth:
-    """What a data set says of each query image.
+class GroundTruth:
+    """What a data set says of each query, in the place of what labels say.
 
     Attributes:
         source: The files that say it.
-        gallery: The images that they are about.
-        good: For each query image, those of its vehicle by other cameras.
-        junk: For each query image, those that are left out.
+        gallery: The gallery items that they are about.
+        good: For each query, those of its vehicle by other cameras.
+        junk: For each query, those that are left out.
+
+    Examples:
+        >>> truth = GroundTruth("gt.txt", frozenset({"a.jpg", "b.jpg"}), {"a.jpg": {"b.jpg"}}, {"a.jpg": {"a.jpg"}})
+        >>> dict(truth.of_tracks({"a.jpg": "t1", "b.jpg": "t2"}, query_tracks=True).good)
+        {'t1': frozenset({'t2'})}
     """
 
     source: str
     gallery: frozenset[str]
     good: Mapping[str, frozenset[str]]
     junk: Mapping[str, frozenset[str]]
+
+    def of_tracks(self, track_of: Mapping[str, str], *, query_tracks: bool) -> GroundTruth:
+        """What is said of images, said of the tracks that hold them: a track is right if any of its images is.
+
+        Args:
+            track_of: Track of each gallery image.
+            query_tracks: Whether the queries are tracks too; else they stay images.
+        """
+
+        def lift(rows: Mapping[str, frozenset[str]]) -> dict[str, frozenset[str]]:
+            lifted: dict[str, set[str]] = {}
+            for image, names in rows.items():
+                query = track_of.get(image) if query_tracks else image
+                if query is not None:
+                    lifted.setdefault(query, set()).update(track_of[name] for name in names if name in track_of)
+            return {query: frozenset(names) for query, names in lifted.items()}
+
+        return GroundTruth(self.source, frozenset(track_of.values()), lift(self.good), lift(self.junk))

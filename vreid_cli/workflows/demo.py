@@ -25,7 +25,7 @@ from vreid_cli.runtime.files import write_json
 from vreid_cli.runtime.memory import free_memory
 from vreid_cli.runtime.progress import log
 from vreid_cli.runtime.workers import choose_workers
-from vreid_cli.store.rankings import ParquetRanking
+from vreid_cli.store.formats import read_ranking
 from vreid_cli.store.runs import RUNS_FOLDER, RunDirectory
 from vreid_cli.synthetic.veri_set import SyntheticSet, render_veri
 from vreid_cli.training.distributed import LocalExecutor
@@ -122,7 +122,7 @@ def demo(session: Session) -> DemoReport:
 
 def _spread_queries(run: RunDirectory) -> list[str]:
     """A few queries of different vehicles, for a sheet that shows more than the first of them."""
-    queries = ParquetRanking(run.rankings / "t2t-meanMCD50.parquet").query_ids()
+    queries = list(read_ranking(run.rankings / "t2t-meanMCD50.parquet").queries.ids)
     step = max(1, len(queries) // _SHOWN_QUERIES)
     return queries[::step][:_SHOWN_QUERIES]
 

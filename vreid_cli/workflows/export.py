@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vreid_cli.errors import StoreError
 from vreid_cli.ranking.tracks import group_tracks, query_tracks_in
 from vreid_cli.runtime.progress import log
-from vreid_cli.store.npz import write_features_npz
-from vreid_cli.store.paper_json import write_features_json
+from vreid_cli.store.formats import write_features
 from vreid_cli.types.features import MEANINGLESS, FeatureSet
 from vreid_cli.types.tracks import Tracks
 from vreid_cli.workflows.session import Report, Session
@@ -50,7 +47,7 @@ def export_features(session: Session) -> Report:
                 f"{path} is there already", hint="use --force to replace it, or another --output", file=path
             )
     for name, (features, side) in sides.items():
-        _write(outputs[name], features, side)
+        write_features(outputs[name], _by_track(features, side))
     warnings = [f"{len(lost)} query images are in no gallery track and were left out"] if lost else []
     warnings += [MEANINGLESS] if gallery.meaningless else []
     for warning in warnings:
@@ -59,28 +56,7 @@ def export_features(session: Session) -> Report:
     return Report(outputs=tuple(str(path) for path in outputs.values()), warnings=tuple(warnings))
 
 
-def _write(path: Path, features: FeatureSet, tracks: Tracks) -> None:
-    if path.suffix == ".json":
-        write_features_json(path, _rows_by_track(features, tracks))
-        return
-    facts = {**(features.identity or {}), "weights": features.weights or ""}
-    write_features_npz(path, _gather(features, tracks), facts=facts)
-
-
-def _rows_by_track(features: FeatureSet, tracks: Tracks) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    for index, track in enumerate(tracks.items.ids):
-        rows = tracks.rows[tracks.offsets[index] : tracks.offsets[index + 1]]
-        yield track, features.matrix.take(rows)
-
-
-def _gather(features: FeatureSet, tracks: Tracks) -> FeatureSet:
+def _by_track(features: FeatureSet, tracks: Tracks) -> FeatureSet:
     """The tracks' images in order, each naming its track by the unit that was grouped by."""
     owners = np.repeat(np.arange(len(tracks)), tracks.lengths)
-    return FeatureSet.from_arrays(
-        features.matrix.take(tracks.rows),
-        track_id=list(tracks.items.ids[owners]),
-        image_id=list(features.image_id[tracks.rows]),
-        vehicle_id=list(features.vehicle_id[tracks.rows]),
-        camera_id=list(features.camera_id[tracks.rows]),
-        source=features.source,
-    )
+    return replace(features.select(tracks.rows), track_id=tracks.items.ids[owners])

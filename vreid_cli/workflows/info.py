@@ -14,13 +14,12 @@ from vreid_cli.config import Settings
 from vreid_cli.data.layouts import LAYOUTS
 from vreid_cli.data.options import DataOptions
 from vreid_cli.errors import StoreError, VreidError
-from vreid_cli.extraction.survey import Survey, survey
 from vreid_cli.reports.overview import CheckpointOverview, MadeBy, RankingOverview, RunOverview, TrainingOverview
 from vreid_cli.runtime.files import read_json_object
-from vreid_cli.store.feature_files import open_ranking
+from vreid_cli.store.formats import read_ranking_facts
 from vreid_cli.store.metadata import read_metadata
-from vreid_cli.store.rankings import facts_to_dict
 from vreid_cli.store.runs import HistoryEntry, RunDirectory, rankings_in
+from vreid_cli.store.state import StoreState, read_state
 from vreid_cli.types.rankings import RankingFacts
 from vreid_cli.workflows.session import Report, RunChoice, Session
 
@@ -33,8 +32,6 @@ _TEXTS = (
     *("dataset", "subset", "label_pattern", *_FOLDERS, "architecture", "weights", "weights_digest"),
     *("transform", "precision", "backend", "note"),
 )
-#: What an evaluation says of the ranking that it scored: where one differs, it was another ranking.
-_SCORED = ("task", "metric", "definition", "track_unit", "coverage", "cameras", "gallery_size", "alpha", "threshold")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +68,7 @@ def info(session: Session) -> InfoReport:
 def inspect_run(run: RunDirectory) -> RunOverview:
     """All that is in a run; what is damaged is reported, not raised."""
     made, problem = _try(read_json_object, run.info_path) if run.info_path.is_file() else ({}, None)
-    splits = {split: survey(run.features(split)) for split in run.extracted_splits()}
+    splits = {split: read_state(run.features(split)) for split in run.extracted_splits()}
     history, history_error = _history(run)
     overview = RunOverview(
         run_dir=run.path,
@@ -137,24 +134,20 @@ def _size_and_time(path: Path | None) -> tuple[int | None, str | None]:
 # -- rankings and their scores ------------------------------------------------------------------------------
 
 
-def _rankings(run: RunDirectory, gallery: Survey | None) -> Iterator[RankingOverview]:
+def _rankings(run: RunDirectory, gallery: StoreState | None) -> Iterator[RankingOverview]:
     """Every ranking with its scores, then every evaluation whose ranking is gone."""
     rankings = {path.stem: path for path in rankings_in(run.rankings)}
     evaluations = {path.stem: path for path in sorted(run.evaluations.glob("*.json"))}
     for name in dict.fromkeys([*rankings, *evaluations]):
         path = rankings.get(name)
-        facts, error = (None, None) if path is None else _try(_read_facts, path)
+        facts, error = (None, None) if path is None else _try(read_ranking_facts, path)
         size, written = _size_and_time(path)
         file = None if path is None else f"rankings/{path.name}"
         row = RankingOverview(name, file, size, written, facts, error, _same_features(facts, gallery))
         yield _with_scores(row, evaluations[name]) if name in evaluations else row
 
 
-def _read_facts(path: Path) -> RankingFacts:
-    return open_ranking(path, lambda _: (None, None)).facts
-
-
-def _same_features(facts: RankingFacts | None, gallery: Survey | None) -> bool | None:
+def _same_features(facts: RankingFacts | None, gallery: StoreState | None) -> bool | None:
     """Whether a ranking was made from features of the kind that the run holds now."""
     if facts is None or facts.gallery_identity is None or gallery is None or gallery.identity is None:
         return None
@@ -167,11 +160,11 @@ def _with_scores(row: RankingOverview, path: Path) -> RankingOverview:
     result = _table(results[0]) if isinstance(results, list) and results else {}
     if not result:
         return replace(row, evaluation_error=error or f"{path} holds no evaluation")
-    own = facts_to_dict(row.facts) if row.facts else {}
+    facts = row.facts.to_dict().items() if row.facts else ()
     return replace(
         row,
         evaluated=True,
-        outdated=None if row.facts is None else any(result.get(key) != own.get(key) for key in _SCORED),
+        outdated=None if row.facts is None else any(result.get(key, own) != own for key, own in facts),
         mean_ap=_number(result.get("mAP")),
         ap_rule=_text(result.get("ap_rule")),
         same_camera=_text(result.get("same_camera")),

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from vreid_cli.config import RankSettings, Settings
 from vreid_cli.data.layouts import LAYOUTS
@@ -16,16 +15,11 @@ from vreid_cli.ranking.metrics import parse_metrics
 from vreid_cli.ranking.rank import RankingJob, plan_ranking, rank_blocks
 from vreid_cli.ranking.trials import split_trial
 from vreid_cli.runtime.progress import log, progress
-from vreid_cli.store.feature_files import open_ranking, read_feature_file
-from vreid_cli.store.paper_json import JsonRankingWriter
-from vreid_cli.store.rankings import write_ranking
-from vreid_cli.store.submission import write_submission
+from vreid_cli.store.formats import RANKING_FORMATS, endings, read_features, read_ranking_facts, write_ranking
 from vreid_cli.types.features import FeatureSet
 from vreid_cli.types.images import Split
-from vreid_cli.types.rankings import RankingBlock, RankingFacts
+from vreid_cli.types.rankings import RankingFacts
 from vreid_cli.workflows.session import Report, RunChoice, Session
-
-_FILES = (".parquet", ".json", ".txt")
 
 
 @dataclass(frozen=True)
@@ -45,10 +39,6 @@ class RankReport(Report):
     facts: tuple[RankingFacts, ...] = ()
     run_dir: Path | None = None
     run_named: bool = False
-
-
-class _Writer(Protocol):
-    def append(self, block: RankingBlock) -> None: ...
 
 
 def choose_run(settings: Settings) -> RunChoice:
@@ -73,7 +63,7 @@ def rank(session: Session) -> RankReport:
         # All are looked at before the first is made.
         for path, facts in outputs.items():
             if path.exists():
-                _refuse_another(path, facts, session=session)
+                _refuse_another(path, facts)
     paths = iter(outputs)
     warnings = _warn_of_gaps(session)
     for job in jobs:
@@ -107,20 +97,21 @@ def _check_options(session: Session) -> None:
     for key in ("k1", "k2", "lambda_value"):
         if resolved.typed(f"rank.{key}") and not chosen.rerank:
             raise UsageError(f"{resolved.name(f'rank.{key}')}: only --rerank uses it", hint="add --rerank")
-    output = chosen.output
+    output, known = chosen.output, ", ".join(endings(RANKING_FORMATS, read=False))
     if output is None:
         if not _uses_run(chosen):
             raise UsageError(
                 "--query-features and --gallery-features: where should the ranking go?",
-                hint="give --output FILE.parquet, .json or .txt, or a folder for several metrics",
+                hint=f"give --output FILE with an ending of {known}, or a folder for several metrics",
             )
-    elif output.suffix.lower() == ".txt" and chosen.task != "i2i":
-        raise UsageError(
-            f"--output {output}: a submission (.txt) lists images for images, not task {chosen.task}",
-            hint="use --task i2i, or .parquet or .json",
-        )
-    elif output.suffix and output.suffix.lower() not in _FILES and not output.is_dir():
-        hint = f"known: {', '.join(_FILES)}, or a folder; make the folder first where its name has an ending"
+    elif (one := RANKING_FORMATS.get(output.suffix.lower())) is not None:
+        if one.task not in (None, chosen.task):
+            raise UsageError(
+                f"--output {output}: {one.what} holds rankings of task {one.task}, not of {chosen.task}",
+                hint=f"use --task {one.task}, or another ending of {known}",
+            )
+    elif output.suffix and not output.is_dir():
+        hint = f"known: {known}, or a folder; make the folder first where its name has an ending"
         raise UsageError(f"--output {output}: unknown ending '{output.suffix}'", hint=hint)
 
 
@@ -150,16 +141,17 @@ def _read_side(session: Session, split: Split) -> FeatureSet:
     chosen = session.settings.rank
     path = chosen.query_features if split == "query" else chosen.gallery_features
     if path is not None:
-        return read_feature_file(path, session.labels())
+        return read_features(path, label_pattern=session.settings.data.label_pattern)
     return session.need_run().features(split).read()
 
 
 def _write(job: RankingJob, outputs: Mapping[str, Path]) -> list[str]:
     """Rank and write by the metrics' names; returns the warnings."""
     diagnostics = Diagnostics()
+    sides = {"queries": job.query.items.items, "gallery": job.gallery.items.items}
     with ExitStack() as stack:
         writers = {
-            metric.name: stack.enter_context(_open_writer(outputs[metric.name], job, job.facts_by(metric)))
+            metric.name: stack.enter_context(write_ranking(outputs[metric.name], job.facts_by(metric), **sides))
             for metric in job.metrics
         }
         what = "ranking" if job.facts.trial is None else f"ranking trial {job.facts.trial}"
@@ -192,7 +184,7 @@ def _output_paths(session: Session, jobs: Sequence[RankingJob]) -> dict[Path, Ra
     """Where each ranking goes: job by job, and metric by metric."""
     output = session.settings.rank.output
     facts = [job.facts_by(metric) for job in jobs for metric in job.metrics]
-    if output is not None and output.suffix.lower() in _FILES:
+    if output is not None and output.suffix.lower() in RANKING_FORMATS:
         for count, what in ((len(jobs[0].metrics), "metrics"), (len(jobs), "trials")):
             if count > 1:
                 hint = "give a name without an ending" + (", or --set rank.trials=1" if what == "trials" else "")
@@ -216,13 +208,13 @@ def _warn_of_gaps(session: Session) -> list[str]:
     ]
 
 
-def _refuse_another(path: Path, facts: RankingFacts, *, session: Session) -> None:
+def _refuse_another(path: Path, facts: RankingFacts) -> None:
     """An existing file may be replaced by one of the same recipe only."""
-    if path.suffix.lower() == ".txt":
-        message = f"{path} is there already, and a submission does not say how it was made"
+    if path.suffix.lower() not in endings(RANKING_FORMATS, read=True):
+        message = f"{path} is there already, and does not say how it was made"
         raise StoreError(message, hint="use --force to replace it, or --output to keep both", file=path)
     try:
-        difference = _difference(open_ranking(path, session.labels()).facts, facts)
+        difference = read_ranking_facts(path).difference(facts)
     except (StoreError, DataError):
         difference = "it is no readable ranking"
     if difference:
@@ -231,36 +223,3 @@ def _refuse_another(path: Path, facts: RankingFacts, *, session: Session) -> Non
             hint="use --force to replace it, or --output to keep both",
             file=path,
         )
-
-
-def _difference(found: RankingFacts, wanted: RankingFacts) -> str | None:
-    """The first fact by which two recipes differ, in words; None if there is none."""
-    for field in fields(RankingFacts):
-        there, here = getattr(found, field.name), getattr(wanted, field.name)
-        if field.name in ("selves", "query_lengths") or there == here:
-            continue
-        name = field.name.replace("_", " ")
-        # Identities are long tables of digests: that they differ says enough.
-        short = all(isinstance(value, str | int | float | None) for value in (there, here))
-        return f"its {name} is {_or_none(there)}, not {_or_none(here)}" if short else f"its {name} is another"
-    return None
-
-
-def _or_none(value: object) -> str:
-    return "none" if value is None else str(value)
-
-
-@contextmanager
-def _open_writer(path: Path, job: RankingJob, facts: RankingFacts) -> Iterator[_Writer]:
-    queries, gallery = job.query.items.items, job.gallery.items.items
-    if path.suffix.lower() == ".txt":
-        with write_submission(path, queries=queries, gallery=gallery) as submission:
-            yield submission
-        return
-    if path.suffix.lower() == ".json":
-        writer = JsonRankingWriter(facts, queries, gallery)
-        yield writer
-        writer.write(path)
-        return
-    with write_ranking(path, facts, queries=queries, gallery=gallery) as parquet:
-        yield parquet

@@ -8,14 +8,15 @@ from pathlib import Path
 
 from vreid_cli.config import Settings
 from vreid_cli.errors import StoreError
+from vreid_cli.evaluation.nearest import nearest
 from vreid_cli.reports.sheets.sheet import Sheet, check_ending
 from vreid_cli.reports.show import choose_queries, explain_ranks
 from vreid_cli.reports.show import show as make_sheet
 from vreid_cli.runtime.progress import log
-from vreid_cli.store.feature_files import RankingFile, open_ranking
+from vreid_cli.store.formats import read_ranking
 from vreid_cli.store.runs import RunDirectory, owning_run, rankings_in
 from vreid_cli.types.features import MEANINGLESS
-from vreid_cli.types.rankings import RankedItem, RankingFacts
+from vreid_cli.types.rankings import RankedItem, Ranking, RankingFacts
 from vreid_cli.workflows.session import Report, RunChoice, Session
 
 _DEFAULT_RANKING = "t2t-meanMCD50.parquet"
@@ -60,16 +61,16 @@ def show(session: Session) -> ShowReport:
     if chosen.output is not None:
         check_ending(chosen.output)
     path = chosen.ranking or _find_ranking(session)
-    ranking = open_ranking(path, session.labels())
+    ranking = read_ranking(path, label_pattern=session.settings.data.label_pattern)
     warnings: tuple[str, ...] = (MEANINGLESS,) if ranking.facts.meaningless else ()
-    nearest: Mapping[str, Sequence[RankedItem]]
+    lists: Mapping[str, Sequence[RankedItem]]
     if chosen.output is None:
         queries = choose_queries(ranking, chosen.queries, most=chosen.max_queries)
-        nearest = ranking.nearest(queries, top=chosen.top, same_camera=same_camera)
+        lists = nearest(ranking, queries, top=chosen.top, same_camera=same_camera)
     else:
         sheet = _make_sheet(session, ranking)
         sheet.save(chosen.output)
-        nearest, warnings = sheet.nearest, sheet.warnings
+        lists, warnings = sheet.nearest, sheet.warnings
     for warning in warnings:
         log.warning("%s", warning)
     if chosen.ranking is None:
@@ -80,8 +81,8 @@ def show(session: Session) -> ShowReport:
         ranking=path,
         facts=ranking.facts,
         notes=explain_ranks(ranking.facts, same_camera),
-        nearest=nearest,
-        hidden=0 if chosen.queries else len(ranking.query_ids()) - len(nearest),
+        nearest=lists,
+        hidden=0 if chosen.queries else len(ranking.queries) - len(lists),
     )
 
 
@@ -100,9 +101,9 @@ def _find_ranking(session: Session) -> Path:
     raise StoreError(f"{run.path} has several rankings", hint=f"choose one with --ranking: {names}", file=run.rankings)
 
 
-def _make_sheet(session: Session, ranking: RankingFile) -> Sheet:
+def _make_sheet(session: Session, ranking: Ranking) -> Sheet:
     settings = session.settings
-    run = _run_with_images(session, ranking.path)
+    run = _run_with_images(session, Path(ranking.source))
     gallery = run.features("gallery").read()
     query = None if ranking.facts.query_source == "gallery" else run.features("query").read()
     return make_sheet(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 
 import numpy as np
@@ -10,8 +9,9 @@ import torch
 from numpy.typing import NDArray
 
 from vreid_cli.errors import DataError
-from vreid_cli.evaluation.judge import evaluate_ranking
-from vreid_cli.extraction.forward import Extractor, choose_batch_size
+from vreid_cli.evaluation.evaluate import evaluate
+from vreid_cli.extraction.options import ExtractionOptions
+from vreid_cli.extraction.resolve import resolve_inference
 from vreid_cli.models.network import Network
 from vreid_cli.models.transforms import Transform
 from vreid_cli.models.weights import LoadedNetwork
@@ -47,18 +47,18 @@ class Validation:
         images = replace(images, image_root="held out")  # an image must not find itself
         options = RankingOptions(task="i2i", metric=("MCD",))
         runtime = self._settings.model_copy(update={"device": str(self._device)})
-        scores = evaluate_ranking(rank(images, images, options, runtime=runtime)["MCD"])
+        scores = evaluate(rank(images, images, options, runtime=runtime)["MCD"])
         if scores.mean_ap is None:
             raise DataError("what is left of the vehicles that were held out cannot be found: too few good images")
         return Scores(scores.mean_ap, float(scores.cmc[1] or 0.0))
 
     def _features(self, network: Network) -> NDArray[np.float32]:
-        # A copy: extraction lays the weights out as it likes, and training must not notice.
-        loaded = LoadedNetwork(copy.deepcopy(network), self._transform, weights="", digest="")
-        extractor = Extractor(loaded, self._device, batch_size=choose_batch_size("auto", loaded, device=self._device))
-        images, size = self._read.images, extractor.batch_size
+        loaded = LoadedNetwork(network, self._transform, weights="", digest="")
+        options = ExtractionOptions(backend="torch")
+        inference = resolve_inference(loaded, options, device=self._device, images=len(self._read.records))
+        images, size = self._read.images, inference.batch_size
         batches = [
-            extractor.compute(_centre(images, range(start, min(start + size, len(images))), self._transform))
+            inference.compute(_centre(images, range(start, min(start + size, len(images))), self._transform))
             for start in range(0, len(images), size)
         ]
         return torch.cat(batches).numpy()

@@ -12,15 +12,16 @@ import oracles
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
+from lists import means, ranking_of, split_by_query
 from oracles import Entry
 from sklearn.metrics import average_precision_score
 
 from vreid_cli.errors import DataError
-from vreid_cli.evaluation.scores import Evaluation, QueryScores, score_queries, summarise
+from vreid_cli.evaluation.evaluate import Evaluation, evaluate
+from vreid_cli.evaluation.options import EvaluationOptions
 from vreid_cli.types.arrays import text_array
-from vreid_cli.types.rankings import Coverage
-from vreid_cli.types.truth import ApRule, JudgedRows, SameCamera
+from vreid_cli.types.rankings import Ranking
+from vreid_cli.types.truth import ApRule, SameCamera
 
 TOLERANCE = 1e-9
 RANKS = (1, 2, 3, 5, 10, 50)
@@ -32,42 +33,15 @@ SEEDS = st.integers(0, 2**32 - 1)
 # -- building ------------------------------------------------------------------------------------------------
 
 
-def judged(lists: Sequence[Sequence[Entry]], labelled: Sequence[bool] | None = None) -> JudgedRows:
-    """Whole lists, nearest first."""
-    entries = [entry for rows in lists for entry in rows]
-
-    def flags(name: str) -> NDArray[np.bool_]:
-        return np.array([getattr(entry, name) for entry in entries], dtype=bool)
-
-    ranks = [np.arange(1, len(rows) + 1) for rows in lists]
-    return JudgedRows(
-        query_ids=text_array([f"q{i}" for i in range(len(lists))]),
-        vehicles=text_array(["v" if known else None for known in labelled or [True] * len(lists)]),
-        query=np.repeat(np.arange(len(lists)), [len(rows) for rows in lists]).astype(np.int32),
-        rank=np.concatenate([np.empty(0, dtype=np.int64), *ranks]).astype(np.int32),
-        same_vehicle=flags("same_vehicle"),
-        same_camera=flags("same_camera"),
-        is_self=flags("is_self"),
-    )
-
-
-def listed_only(rows: JudgedRows, keep: NDArray[np.bool_]) -> JudgedRows:
-    """Some of the rows, at their true ranks."""
-    names = ("query", "rank", "same_vehicle", "same_camera", "is_self")
-    return replace(rows, **{name: getattr(rows, name)[keep] for name in names})
-
-
 def scored(
-    rows: JudgedRows | Sequence[JudgedRows],
+    ranking: Ranking,
     *,
     same_camera: SameCamera = "drop",
     ap_rule: ApRule = "rectangle",
-    coverage: Coverage = "full",
     ranks: Sequence[int] = RANKS,
 ) -> Evaluation:
-    blocks = [rows] if isinstance(rows, JudgedRows) else rows
-    scores = [score_queries(block, same_camera=same_camera, ap_rule=ap_rule) for block in blocks]
-    return summarise(scores, ranks=ranks, coverage=coverage)
+    options = EvaluationOptions(same_camera=same_camera, ap=ap_rule, ranks=tuple(ranks), resamples=100)
+    return evaluate(ranking, options)
 
 
 def items(text: str) -> list[Entry]:
@@ -142,7 +116,7 @@ WORLDS = st.builds(world, seed=SEEDS, queries=st.integers(1, 8), gallery=st.inte
 @settings(max_examples=60)
 @given(made=WORLDS)
 def test_agrees_with_the_oracle(ap_rule: ApRule, same_camera: SameCamera, made: World) -> None:
-    found = scored(judged(made.lists, made.labelled), same_camera=same_camera, ap_rule=ap_rule)
+    found = scored(ranking_of(made.lists, made.labelled), same_camera=same_camera, ap_rule=ap_rule)
     expected = oracles.evaluate(made.lists, same_camera=same_camera, ap_rule=ap_rule, ranks=RANKS)
     assert_agrees(found, expected)
     assert found.total_queries == len(made.lists)
@@ -150,14 +124,10 @@ def test_agrees_with_the_oracle(ap_rule: ApRule, same_camera: SameCamera, made: 
 
 
 @settings(max_examples=60)
-@given(made=WORLDS, cut=st.integers(0, 8))
-def test_blocks_of_queries_score_as_one(made: World, cut: int) -> None:
-    cut = min(cut, len(made.lists))
-    blocks = [judged(made.lists[:cut], made.labelled[:cut]), judged(made.lists[cut:], made.labelled[cut:])]
-    whole, parted = scored(judged(made.lists, made.labelled)), scored(blocks)
-    assert same(whole.mean_ap, parted.mean_ap)
-    assert same(whole.mean_inp, parted.mean_inp)
-    assert replace(whole, mean_ap=None, mean_inp=None) == replace(parted, mean_ap=None, mean_inp=None)
+@given(made=WORLDS)
+def test_blocks_of_queries_score_as_one(made: World) -> None:
+    ranking = ranking_of(made.lists, made.labelled)
+    assert means(scored(ranking)) == means(scored(split_by_query(ranking)))
 
 
 @settings(max_examples=60)
@@ -168,7 +138,7 @@ def test_rectangle_is_scikit_learns_average_precision_without_ties(seed: int, si
     assume(positive.any())
     entries = [Entry(bool(hit), False, False) for hit in positive]
     expected = average_precision_score(positive, -np.arange(size))
-    assert same(scored(judged([entries])).mean_ap, float(expected))
+    assert same(scored(ranking_of([entries])).mean_ap, float(expected))
 
 
 @pytest.mark.parametrize("ap_rule", RULES)
@@ -187,17 +157,18 @@ def test_moving_what_is_left_out_changes_no_metric(
                 stays.insert(int(rng.integers(len(stays) + 1)), entry)
         moved.append(stays)
     one, other = (
-        scored(judged(lists, made.labelled), same_camera=same_camera, ap_rule=ap_rule) for lists in (made.lists, moved)
+        scored(ranking_of(lists, made.labelled), same_camera=same_camera, ap_rule=ap_rule)
+        for lists in (made.lists, moved)
     )
-    assert one == other
+    assert means(one) == means(other)
 
 
 @settings(max_examples=40)
 @given(made=WORLDS, seed=SEEDS)
 def test_the_order_of_items_behind_the_last_positive_changes_nothing(made: World, seed: int) -> None:
     longer = [[*entries, *items("-c-")[: seed % 4]] for entries in made.lists]
-    one, other = (scored(judged(lists, made.labelled)) for lists in (made.lists, longer))
-    assert one == other
+    one, other = (scored(ranking_of(lists, made.labelled)) for lists in (made.lists, longer))
+    assert means(one) == means(other)
 
 
 # -- by hand -------------------------------------------------------------------------------------------------
@@ -219,7 +190,7 @@ def test_the_order_of_items_behind_the_last_positive_changes_nothing(made: World
 )
 def test_one_query_by_hand(text: str, rectangle: float, trapezoid: float, inp: float, first: int) -> None:
     for rule, expected in (("rectangle", rectangle), ("trapezoid", trapezoid)):
-        (scores,) = [score_queries(judged([items(text)]), same_camera="drop", ap_rule=rule)]  # type: ignore[arg-type]
+        scores = scored(ranking_of([items(text)]), ap_rule=rule).queries  # type: ignore[arg-type]
         assert scores.average_precision == pytest.approx([expected], abs=TOLERANCE)
         assert scores.inverse_penalty == pytest.approx([inp], abs=TOLERANCE)
         assert scores.first_positive.tolist() == [first]
@@ -228,7 +199,7 @@ def test_one_query_by_hand(text: str, rectangle: float, trapezoid: float, inp: f
 
 
 def test_keep_counts_junk_as_positive_but_never_the_query_itself() -> None:
-    found = scored(judged([items("sj-+")]), same_camera="keep")
+    found = scored(ranking_of([items("sj-+")]), same_camera="keep")
     assert (found.mean_ap, found.mean_inp, found.cmc[1]) == (pytest.approx((1 + 2 / 3) / 2), pytest.approx(2 / 3), 1)
     assert (found.positives, found.junk) == (2, 1)
 
@@ -236,22 +207,25 @@ def test_keep_counts_junk_as_positive_but_never_the_query_itself() -> None:
 def test_a_self_of_another_label_is_left_out_too() -> None:
     stranger = Entry(False, False, True)
     for policy in POLICIES:
-        assert scored(judged([[stranger, *items("+")]]), same_camera=policy).mean_ap == 1
+        assert scored(ranking_of([[stranger, *items("+")]]), same_camera=policy).mean_ap == 1
 
 
 def test_a_missing_camera_is_never_junk() -> None:
-    # What a missing camera is to evaluation: no same camera.
-    assert scored(judged([[Entry(True, False, False)]])).junk == 0
+    ranking = ranking_of([items("j+")])
+    assert scored(ranking).junk == 1
+    for side in ("queries", "gallery"):
+        unknown = replace(getattr(ranking, side), cameras=text_array([None] * len(getattr(ranking, side))))
+        assert scored(replace(ranking, **{side: unknown})).junk == 0
 
 
 def test_queries_without_a_positive_are_counted_but_not_averaged() -> None:
-    found = scored(judged([items("-+"), items("--"), items("sj-"), items("-c")]))
+    found = scored(ranking_of([items("-+"), items("--"), items("sj-"), items("-c")]))
     assert (found.valid_queries, found.total_queries, found.unlabelled_queries) == (1, 4, 0)
     assert (found.mean_ap, found.cmc[1], found.cmc[2]) == (0.5, 0, 1)
 
 
 def test_a_query_without_any_row_is_counted() -> None:
-    rows = judged([items("+"), [], items("-+"), []])
+    rows = ranking_of([items("+"), [], items("-+"), []])
     found = scored(rows)
     assert (found.valid_queries, found.total_queries) == (2, 4)
     assert found.mean_ap == 0.75
@@ -259,21 +233,21 @@ def test_a_query_without_any_row_is_counted() -> None:
 
 def test_nothing_to_average_is_none_and_not_a_number() -> None:
     for lists in ([], [items("--j")], [[]]):
-        found = scored(judged(lists))
+        found = scored(ranking_of(lists))
         assert (found.mean_ap, found.mean_inp, found.valid_queries) == (None, None, 0)
         assert set(found.cmc.values()) == {None}
         assert found.total_queries == len(lists)
-    assert scored([]).total_queries == 0
+    assert scored(ranking_of([])).total_queries == 0
 
 
 def test_nothing_warns_of_divisions(recwarn: pytest.WarningsRecorder) -> None:
     for rule in RULES:
-        scored(judged([items("--"), items("+-"), []]), ap_rule=rule)
+        scored(ranking_of([items("--"), items("+-"), []]), ap_rule=rule)
     assert not recwarn.list
 
 
 def test_scores_of_queries_without_positives_are_nan() -> None:
-    scores = score_queries(judged([items("-"), items("+")]), same_camera="drop", ap_rule="trapezoid")
+    scores = scored(ranking_of([items("-"), items("+")]), ap_rule="trapezoid").queries
     assert np.isnan(scores.average_precision).tolist() == [True, False]
     assert np.isnan(scores.inverse_penalty).tolist() == [True, False]
 
@@ -290,21 +264,24 @@ def test_positives_give_exactly_the_numbers_of_full_lists(
 ) -> None:
     # A self of another vehicle than its query is a contradiction of labels, and not what rank lists.
     lists = [[replace(e, is_self=e.is_self and e.same_vehicle) for e in entries] for entries in made.lists]
-    full = judged(lists, made.labelled)
-    some = listed_only(full, (full.rank <= top_k) | full.same_vehicle)
-    one, other = (
-        scored(rows, same_camera=same_camera, ap_rule=ap_rule, coverage=coverage)  # type: ignore[arg-type]
-        for rows, coverage in ((full, "full"), (some, "positives"))
-    )
-    assert one == other
+    place = np.array([place for entries in lists for place in range(1, len(entries) + 1)])
+    keep = (place <= top_k) | np.array([entry.same_vehicle for entries in lists for entry in entries])
+    full = ranking_of(lists, made.labelled)
+    some = ranking_of(lists, made.labelled, coverage="positives", keep=keep, query_count=len(lists))
+    one, other = (scored(ranking, same_camera=same_camera, ap_rule=ap_rule) for ranking in (full, some))
+    # Queries of which nothing is listed are in no block, so their labels are not known.
+    some_have = {field: value for field, value in means(other).items() if field != "unlabelled_queries"}
+    assert some_have.items() <= means(one).items()
 
 
 @pytest.mark.parametrize("same_camera", POLICIES)
 @settings(max_examples=60)
 @given(made=WORLDS, top_k=st.integers(1, 10))
 def test_top_k_refuses_what_it_cannot_know(same_camera: SameCamera, made: World, top_k: int) -> None:
-    full = judged(made.lists, [True] * len(made.lists))
-    cut = scored(listed_only(full, full.rank <= top_k), same_camera=same_camera, coverage="top-k", ranks=range(1, 15))
+    place = np.array([place for entries in made.lists for place in range(1, len(entries) + 1)])
+    cut = scored(
+        ranking_of(made.lists, coverage="top-k", keep=place <= top_k), same_camera=same_camera, ranks=range(1, 15)
+    )
     assert cut.mean_ap is cut.mean_inp is None
     counts = [len(oracles.counted(entries[:top_k], same_camera)) for entries in made.lists]
     hits = [oracles.counted(entries, same_camera) for entries in made.lists]
@@ -317,20 +294,16 @@ def test_top_k_refuses_what_it_cannot_know(same_camera: SameCamera, made: World,
 
 def test_the_safe_rank_ends_at_the_first_gap() -> None:
     # Ranks 1, 2, 3 and 9 are listed: what stands at 4 is unknown, though four items are known.
-    full = judged([items("---------+")])
-    some = listed_only(full, np.isin(full.rank, [1, 2, 3, 9]))
-    assert scored(some, coverage="top-k", ranks=(3, 4)).cmc == {3: 0, 4: None}
+    keep = np.isin(np.arange(1, 11), [1, 2, 3, 9])
+    some = ranking_of([items("---------+")], coverage="top-k", keep=keep)
+    assert scored(some, ranks=(3, 4)).cmc == {3: 0, 4: None}
 
 
 def test_unlabelled_queries_say_nothing_about_the_safe_rank() -> None:
-    full = judged([items("-+-"), items("-")], labelled=[True, False])
-    found = scored(full, coverage="top-k", ranks=(1, 2, 3, 4))
+    full = ranking_of([items("-+-"), items("-")], labelled=[True, False], coverage="top-k")
+    found = scored(full, ranks=(1, 2, 3, 4))
     assert found.cmc == {1: 0, 2: 1, 3: 1, 4: None}
     assert (found.valid_queries, found.total_queries, found.unlabelled_queries) == (1, 2, 1)
-
-
-def test_a_labelled_query_without_rows_leaves_no_safe_rank() -> None:
-    assert scored(judged([items("+"), []]), coverage="top-k", ranks=(1,)).cmc == {1: None}
 
 
 # -- lists that are not what they should be ------------------------------------------------------------------
@@ -338,44 +311,42 @@ def test_a_labelled_query_without_rows_leaves_no_safe_rank() -> None:
 
 @pytest.mark.parametrize("ranks", [[1, 3, 2], [1, 1, 2], [2, 1, 3], [1, 2, 2], [0, 1, 2], [-1, 1, 2]])
 def test_ranks_that_do_not_rise_from_1_are_an_error_that_names_the_query(ranks: list[int]) -> None:
-    good = judged([items("-+"), items("+-+"), items("+")])
-    wrong = replace(good, rank=np.array([1, 2, *ranks, 1], dtype=np.int32))
+    wrong = ranking_of([items("-+"), items("+-+"), items("+")], ranks=[1, 2, *ranks, 1])
     with pytest.raises(DataError, match=r"\bq1\b"):
-        score_queries(wrong, same_camera="drop", ap_rule="rectangle")
+        scored(wrong)
 
 
 def test_ranks_fall_between_queries_only() -> None:
     lists = [items("+-"), items("-+"), items("+")]
-    assert scored(judged(lists)).valid_queries == 3
+    assert scored(ranking_of(lists)).valid_queries == 3
 
 
 def test_scoring_changes_no_input() -> None:
-    rows = judged([items("s-j+"), items("+--")])
-    before = {name: getattr(rows, name).copy() for name in ("query", "rank", "same_vehicle", "same_camera", "is_self")}
-    for name in before:
-        getattr(rows, name).flags.writeable = False
+    ranking = ranking_of([items("s-j+"), items("+--")])
+    (block,) = ranking.blocks
+    before = {name: array.copy() for name, array in vars(block).items()}
+    for array in vars(block).values():
+        array.flags.writeable = False
     for policy in POLICIES:
         for rule in RULES:
-            scored(rows, same_camera=policy, ap_rule=rule)
-    assert all(np.array_equal(getattr(rows, name), array) for name, array in before.items())
+            scored(ranking, same_camera=policy, ap_rule=rule)
+    assert all(np.array_equal(getattr(block, name), array) for name, array in before.items())
 
 
 def test_ranks_of_a_large_gallery_do_not_overflow() -> None:
     last = 2**31 - 1
-    rows = judged([items("-+")])
-    rows = replace(rows, rank=np.array([1, last], dtype=np.int32))
-    found = scored(rows, coverage="positives")
+    found = scored(ranking_of([items("-+")], ranks=[1, last], coverage="positives"))
     assert found.mean_ap == found.mean_inp == pytest.approx(1 / last)
 
 
 def test_cmc_never_falls_with_the_rank() -> None:
     made = world(3, queries=40, gallery=60)
-    cmc: dict[int, Any] = dict(scored(judged(made.lists, made.labelled), ranks=range(1, 61)).cmc)
+    cmc: dict[int, Any] = dict(scored(ranking_of(made.lists, made.labelled), ranks=range(1, 61)).cmc)
     assert list(cmc.values()) == sorted(cmc.values())
     assert cmc[60] == 1
 
 
 def test_scores_are_by_query_in_their_order() -> None:
-    scores: QueryScores = score_queries(judged([items("-+"), items("+")]), same_camera="drop", ap_rule="rectangle")
+    scores = scored(ranking_of([items("-+"), items("+")])).queries
     assert list(scores.query_ids) == ["q0", "q1"]
     assert scores.average_precision.tolist() == [0.5, 1]

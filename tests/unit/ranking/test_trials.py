@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from vreid_cli.errors import DataError
 from vreid_cli.ranking.trials import split_trial
-from vreid_cli.store.rankings import facts_from_metadata, facts_to_metadata
 from vreid_cli.types.features import FeatureSet
 from vreid_cli.types.rankings import RankingFacts
 
@@ -68,5 +67,5 @@ def test_an_image_without_a_vehicle_cannot_be_chosen() -> None:
 
 def test_facts_keep_the_trial() -> None:
     facts = RankingFacts(trial=0, trial_seed=2**62)
-    assert facts_from_metadata(facts_to_metadata(facts)) == facts
-    assert facts_from_metadata(facts_to_metadata(RankingFacts())).trial is None
+    assert RankingFacts.from_metadata(facts.to_metadata()) == facts
+    assert RankingFacts.from_metadata(RankingFacts().to_metadata()).trial is None

@@ -11,41 +11,65 @@ from typing import Any
 
 import numpy as np
 import pytest
+from lists import write_to
 from rich.console import Console
 from rich.table import Table
 from tiny import Vreid, read_grid
 
 import vreid_cli
+from vreid_cli.evaluation.comparison import Comparison
+from vreid_cli.evaluation.evaluate import Evaluation, Intervals
+from vreid_cli.evaluation.options import EvaluationOptions
+from vreid_cli.evaluation.scores import QueryScores
+from vreid_cli.evaluation.thresholds import ErrorCurve
 from vreid_cli.ranking.metrics import metric_order
 from vreid_cli.reports.grids import grid_tables, make_grids, why_no_grid
-from vreid_cli.reports.names import enumerate_some, network_labels, ranking_names
+from vreid_cli.reports.names import enumerate_some, names_of, network_labels
 from vreid_cli.reports.tables import comparison_tables, error_table, evaluation_table
-from vreid_cli.store.rankings import write_ranking
 from vreid_cli.types.features import FeatureSet
+from vreid_cli.types.rankings import RankingFacts
 
 NETWORKS = ("densenet201", "resnet18", "alexnet", "vgg16", "inception_v3")
 TITLE = "Track to track: metrics by networks"
 
 
-def row(network: str = "resnet18", metric: str = "minMED", mean_ap: float | None = 0.5, **more: Any) -> dict[str, Any]:
-    """One result as ``--json`` prints it; what is not said is usual."""
+def row(
+    network: str | None = "resnet18",
+    metric: str | None = "minMED",
+    mean_ap: float | None = 0.5,
+    *,
+    path: str | None = None,
+    **more: Any,
+) -> tuple[str, Evaluation]:
+    """An evaluation and the path of its ranking; what is not said is usual."""
     task = more.get("task", "t2t")
     digest = more.pop("digest", f"{network}00112233")
     identity = {"architecture": network, "weights_digest": digest, "precision": "fp32", "backend": "torch"}
-    cmc = {rank: None if mean_ap is None else mean_ap + gain for rank, gain in (("1", 0.05), ("5", 0.06), ("10", 0.07))}
-    curve = {"equal_error_rate": 0.1, "equal_error_threshold": 0.2, "at_false_match_rate": {"0.01": None}}
-    return {
-        "ranking": f"runs/paper-{network}/rankings/{task}-{metric}.parquet",
+    usual = {
         **{"dataset": "veri", "task": task, "metric": metric, "definition": "paper", "track_unit": "passage"},
-        **{"query_source": "gallery", "coverage": "full", "cameras": "all", "threshold": None, "rerank": None},
-        **{"ap_rule": "rectangle", "same_camera": "drop", "without_positive": "skip", "ground_truth": "labels"},
-        **{"mAP": mean_ap, "mINP": mean_ap, "cmc": cmc},
-        **{"valid_queries": 1677, "total_queries": 1678, "positives": 90, "junk": 9, "gallery_size": 2021},
-        **{"weights": "last.safetensors", "architecture": network, "identity": identity},
-        **{"alpha": 1.0 if metric == "RSCR" else None, "trial": None, "trial_seed": None},
-        **{"intervals": {"vehicles": 200, "mAP": None}, "same_vehicle_errors": curve},
-        **more,
+        **{"query_source": "gallery", "gallery_size": 2021, "weights": "last.safetensors"},
+        **{"alpha": 1.0 if metric == "RSCR" else None, "gallery_identity": identity if network else None},
     }
+    declared = RankingFacts.declared()
+    facts = RankingFacts(**{**usual, **{name: value for name, value in more.items() if name in declared}})
+    counts = {"valid_queries": 1677, "total_queries": 1678, "positives": 90, "junk": 9}
+    given = {name: value for name, value in more.items() if name not in declared}
+    curve = ErrorCurve(
+        *(np.array(column) for column in ([0.2, 0.4], [0.1, 1.0], [0.1, 0.0])),
+        positives=10,
+        negatives=10,
+        positive_counts=np.array([9, 1]),
+        negative_counts=np.array([1, 9]),
+    )
+    cmc = {rank: None if mean_ap is None else mean_ap + gain for rank, gain in ((1, 0.05), (5, 0.06), (10, 0.07))}
+    found = Evaluation(
+        **{"mean_ap": mean_ap, "mean_inp": mean_ap, "cmc": cmc, "unlabelled_queries": 0},
+        **{"facts": facts, "options": EvaluationOptions(), "seed": 0, "curve": curve},
+        queries=QueryScores.joined([]),
+        intervals=Intervals(200, None, None, {}),
+        **{**counts, **given},
+    )
+    return path or f"runs/paper-{network}/rankings/{task}-{metric}.parquet", found
 
 
 def shown(tables: Table | Iterable[Table], *, width: int = 200) -> str:
@@ -56,55 +80,58 @@ def shown(tables: Table | Iterable[Table], *, width: int = 200) -> str:
     return console.file.getvalue()
 
 
-def whole(networks: Sequence[str] = NETWORKS) -> list[dict[str, Any]]:
+def whole(networks: Sequence[str] = NETWORKS) -> dict[str, Evaluation]:
     """Every ranking of the paper's grid, each with a score of its own."""
     names = [("i2t", "MED"), ("i2t", "MCD"), ("i2t", "RSCR")]
     names += [("t2t", metric) for metric in metric_order() if metric not in ("MED", "MCD")]
-    return [
+    return dict(
         row(network, metric, 0.3 + 0.1 * column + 0.001 * line, task=task)
         for column, network in enumerate(networks)
         for line, (task, metric) in enumerate(names)
-    ]
+    )
 
 
 # -- what stands where -----------------------------------------------------------------------------------------
 
 
 def test_rows_are_metrics_in_the_papers_order_and_columns_networks_as_they_come() -> None:
-    results = whole()
-    results.sort(key=lambda result: (NETWORKS.index(result["architecture"]), result["ranking"]))
-    first, second = make_grids(results, metric_order())[0]
+    results = dict(
+        sorted(whole().items(), key=lambda item: (NETWORKS.index(item[1].facts.architecture or ""), item[0]))
+    )
+    first, second = make_grids(results)[0]
     assert first.metrics == ("MED", "MCD", "RSCR, α 1")
     assert second.metrics == (
         *("minMED", "meanMED", "medMED", "meanMED50", "medMED50"),
         *("minMCD", "meanMCD", "medMCD", "meanMCD50", "medMCD50", "RSCR, α 1"),
     )
-    grid = read_grid(shown(grid_tables(results, metric_order())), TITLE)
+    grid = read_grid(shown(grid_tables(results)), TITLE)
     assert tuple(dict.fromkeys(network for *_, network in grid)) == NETWORKS
     assert tuple(dict.fromkeys(score for score, *_ in grid)) == ("mAP", "rank-1", "rank-5")
 
 
 def test_every_cell_is_its_own_rankings_score_in_whatever_order_they_come() -> None:
-    results = whole()
-    random.Random(3).shuffle(results)
-    told = shown(grid_tables(results, metric_order()))
+    items = list(whole().items())
+    random.Random(3).shuffle(items)
+    results = dict(items)
+    told = shown(grid_tables(results))
     for title, task in ((TITLE, "t2t"), ("Image to track", "i2t")):
         grid = {place: cell.removesuffix("*") for place, cell in read_grid(told, title).items()}
-        own = [result for result in results if result["task"] == task]
+        own = [one for one in results.values() if one.facts.task == task]
         assert len(grid) == 3 * len(own)
-        for result in own:
-            metric = result["metric"] + (", α 1" if result["metric"] == "RSCR" else "")
-            scores = (result["mAP"], result["cmc"]["1"], result["cmc"]["5"])
+        for one in own:
+            metric = str(one.facts.metric) + (", α 1" if one.facts.metric == "RSCR" else "")
+            scores = (one.mean_ap, one.cmc[1], one.cmc[5])
             for head, score in zip(("mAP", "rank-1", "rank-5"), scores, strict=True):
-                assert grid[head, metric, result["architecture"]] == f"{100 * score:.1f}"
+                assert score is not None
+                assert grid[head, metric, one.facts.architecture] == f"{100 * score:.1f}"
 
 
 def test_the_best_metric_of_each_network_is_marked_and_ties_are_all_best() -> None:
-    results = [
+    rows = [
         *(row("resnet18", metric, score) for metric, score in (("minMED", 0.5), ("meanMED", 0.5), ("medMED", 0.4999))),
         *(row("vgg16", metric, score) for metric, score in (("minMED", 0.2), ("meanMED", None))),
     ]
-    grid = read_grid(shown(grid_tables(results, metric_order())), TITLE)
+    grid = read_grid(shown(grid_tables(dict(rows))), TITLE)
     assert [grid["mAP", metric, "resnet18"] for metric in ("minMED", "meanMED", "medMED")] == ["50.0*", "50.0*", "50.0"]
     # Of one score there is no best; what was never ranked, or is refused, is a dash.
     assert [grid["mAP", metric, "vgg16"] for metric in ("minMED", "meanMED", "medMED")] == ["20.0", "-", "-"]
@@ -126,23 +153,27 @@ def test_the_best_metric_of_each_network_is_marked_and_ties_are_all_best() -> No
         {"junk": 8},
         {"ground_truth": "gt_index.txt and jk_index.txt"},
         {"trial": 0, "trial_seed": 0},
-        {"architecture": None, "identity": None},
+        {"network": None},
         {"metric": None},
     ],
 )
 def test_what_was_made_or_counted_otherwise_is_left_out_and_named(other: dict[str, Any]) -> None:
-    results = [row("resnet18"), row("vgg16"), row("alexnet", **other)]
-    grids, left = make_grids(results, metric_order())
-    assert [result["architecture"] for result in grids[0].cells.values()] == ["resnet18", "vgg16"]
-    assert left == results[2:]
-    told = " ".join(shown(grid_tables(results, metric_order())).split())
-    assert f"in no grid: {ranking_names(results)[results[2]['ranking']]}" in told
+    results = dict([row("resnet18"), row("vgg16"), row(**{"network": "alexnet", **other})])
+    grids, left = make_grids(results)
+    assert list(grids[0].cells.values()) == list(results)[:2]
+    assert left == list(results)[2:]
+    told = " ".join(shown(grid_tables(results)).split())
+    assert f"in no grid: {names_of(results)[left[0]]}" in told
 
 
 def test_two_ways_of_ranking_that_several_networks_share_make_two_grids() -> None:
     rerank = {"k1": 20.0, "k2": 6.0, "lambda_value": 0.3}
-    results = [row(network, rerank=way) for way in (None, rerank) for network in ("resnet18", "vgg16")]
-    first, second = (" ".join(shown(table).split()) for table in grid_tables(results, metric_order()))
+    results = dict(
+        row(network, rerank=way, path=f"{network}-{bool(way)}.parquet")
+        for way in (None, rerank)
+        for network in ("resnet18", "vgg16")
+    )
+    first, second = (" ".join(shown(table).split()) for table in grid_tables(results))
     assert "re-ranking" not in first
     assert "re-ranking k1 20, k2 6, lambda_value 0.3" in second
     for told in (first, second):
@@ -152,27 +183,28 @@ def test_two_ways_of_ranking_that_several_networks_share_make_two_grids() -> Non
         assert "valid queries 1,677 of 1,678" in told
 
 
-def test_another_alpha_is_another_row_and_a_twin_takes_no_cell() -> None:
-    results = [row("resnet18", "RSCR", 0.4), row("vgg16", "RSCR", 0.3), row("vgg16", "RSCR", 0.2, alpha=0.5)]
-    twin = row("vgg16", "RSCR", 0.9, ranking="copy.parquet")
-    (grid,), left = make_grids([*results, twin], metric_order())
+def test_another_alpha_is_another_row_and_a_duplicate_takes_no_cell() -> None:
+    rows = [row("resnet18", "RSCR", 0.4), row("vgg16", "RSCR", 0.3)]
+    rows += [row("vgg16", "RSCR", 0.2, alpha=0.5, path="other.parquet"), row("vgg16", "RSCR", 0.9, path="copy.parquet")]
+    results = dict(rows)
+    (grid,), left = make_grids(results)
     assert grid.metrics == ("RSCR, α 0.5", "RSCR, α 1")
-    assert left == [twin]
-    assert "90.0" not in shown(grid_tables([*results, twin], metric_order()))
+    assert left == ["copy.parquet"]
+    assert "90.0" not in shown(grid_tables(results))
 
 
 def test_one_network_makes_no_grid() -> None:
-    assert list(grid_tables(whole(["resnet18"]), metric_order())) == []
-    assert list(grid_tables([], metric_order())) == []
+    assert list(grid_tables(whole(["resnet18"]))) == []
+    assert list(grid_tables({})) == []
 
 
 def test_where_no_two_networks_were_counted_alike_it_is_said_why() -> None:
-    results = [row("resnet18"), row("vgg16", positives=89)]
-    told = why_no_grid(results, metric_order())
+    told = why_no_grid(dict([row("resnet18"), row("vgg16", positives=89)]))
     assert told is not None
     assert told.endswith(": resnet18 minMED and vgg16 minMED differ in positives: 90 and 89")
-    for nothing in (whole(), [row()], [row(), row(positives=89)], [row(), row("vgg16", "MED", task="i2t")]):
-        assert why_no_grid(nothing, metric_order()) is None
+    for rows in ([row()], [row(), row(positives=89, path="other")], [row(), row("vgg16", "MED", task="i2t")]):
+        assert why_no_grid(dict(rows)) is None
+    assert why_no_grid(whole()) is None
 
 
 # -- names -----------------------------------------------------------------------------------------------------
@@ -195,21 +227,21 @@ def test_where_no_two_networks_were_counted_alike_it_is_said_why() -> None:
     ],
 )
 def test_networks_are_told_apart_by_as_much_as_it_takes(
-    results: list[dict[str, Any]], labels: list[tuple[str, ...]]
+    results: list[tuple[str, Evaluation]], labels: list[tuple[str, ...]]
 ) -> None:
-    assert list(network_labels(results).values()) == labels
+    assert list(network_labels(one.facts for _, one in results).values()) == labels
 
 
 def test_rankings_of_several_networks_never_share_a_name() -> None:
     results = whole()
-    names = ranking_names(results)
+    names = names_of(results)
     assert len(set(names.values())) == len(results)
     assert names["runs/paper-vgg16/rankings/t2t-minMED.parquet"] == "vgg16 minMED"
     assert names["runs/paper-vgg16/rankings/t2t-RSCR.parquet"] == "vgg16 t2t-RSCR"  # i2t has one too
-    alone = ranking_names(whole(["vgg16"]))
+    alone = names_of(whole(["vgg16"]))
     assert alone["runs/paper-vgg16/rankings/t2t-minMED.parquet"] == "minMED"
-    twins = [row(ranking="a/t2t-minMED.parquet"), row(ranking="b/t2t-minMED.parquet")]
-    assert ranking_names(twins) == {result["ranking"]: result["ranking"] for result in twins}
+    alike = dict([row(path="a/t2t-minMED.parquet"), row(path="b/t2t-minMED.parquet")])
+    assert names_of(alike) == {path: path for path in alike}
 
 
 def test_of_many_names_the_first_are_told() -> None:
@@ -223,7 +255,7 @@ def test_of_many_names_the_first_are_told() -> None:
 @pytest.mark.parametrize("width", [80, 100, 120, 200])
 def test_tables_of_the_whole_grid_fit_the_terminal_and_lose_no_name(width: int) -> None:
     results = whole()
-    grids = shown(grid_tables(results, metric_order()), width=width)
+    grids = shown(grid_tables(results), width=width)
     scores = shown(evaluation_table(results, width=width), width=width)
     for told in (grids, scores):
         assert max(map(len, told.splitlines())) <= width
@@ -238,24 +270,17 @@ def test_tables_of_the_whole_grid_fit_the_terminal_and_lose_no_name(width: int) 
 
 
 def test_of_many_comparisons_those_of_the_network_or_the_metric_are_shown() -> None:
-    results = [result for result in whole() if result["task"] == "t2t"]
-    against = next(r for r in results if (r["architecture"], r["metric"]) == ("vgg16", "meanMCD50"))
-    comparisons = [
-        {
-            **{"ranking": result["ranking"], "against": against["ranking"], "difference": 0.01, "interval": None},
-            **{"p_value": 0.5, "queries": 9, "vehicles": 3},
-        }
-        for result in results
-        if result is not against
-    ]
-    told = shown(comparison_tables(comparisons, results))
+    results = {path: one for path, one in whole().items() if one.facts.task == "t2t"}
+    against = "runs/paper-vgg16/rankings/t2t-meanMCD50.parquet"
+    comparisons = {path: Comparison(0.01, None, 0.5, 9, 3) for path in results if path != against}
+    told = shown(comparison_tables({against: comparisons}, results))
     rows = [line.split("│")[1].strip() for line in told.splitlines() if line.startswith("│")]
     expected = {f"{network} meanMCD50" for network in NETWORKS} | {
-        name for path, name in ranking_names(results).items() if "paper-vgg16" in path
+        name for path, name in names_of(results).items() if "paper-vgg16" in path
     }
     assert set(rows) == expected - {"vgg16 meanMCD50"}
     assert "14 of 54" in told
-    few = shown(comparison_tables(comparisons[:5], results))
+    few = shown(comparison_tables({against: dict(list(comparisons.items())[:5])}, results))
     assert sum(line.startswith("│") for line in few.splitlines()) == 5
     assert " of 5" not in few
 
@@ -322,9 +347,7 @@ def test_cells_are_what_a_count_by_hand_gives(
         folders.append(folder := Path(network))
         for metric, ranking in rankings.items():
             path = folder / f"i2t-{metric}.parquet"
-            with write_ranking(path, ranking.facts, queries=ranking.queries, gallery=ranking.gallery) as writer:
-                for block in ranking.blocks:
-                    writer.append(block)
+            write_to(path, ranking)
             sides = [side.matrix.take(np.arange(len(side))) for side in (query, gallery)]
             expected[metric, f"{network} {network}.pth"] = mean_ap_by_hand(sides[0], sides[1], metric)
     grid = read_grid(vreid("evaluate", *folders), "Image to track")

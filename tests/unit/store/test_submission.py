@@ -10,7 +10,7 @@ import pytest
 from vreid_cli.errors import DataError
 from vreid_cli.store.submission import LISTED, write_submission
 from vreid_cli.types.arrays import text_array
-from vreid_cli.types.rankings import RankingBlock
+from vreid_cli.types.rankings import RankingBlock, RankingFacts
 from vreid_cli.types.tracks import Items
 
 
@@ -27,7 +27,7 @@ def block(rows: list[tuple[int, int, int]]) -> RankingBlock:
 def test_a_line_a_query(tmp_path: Path) -> None:
     path = tmp_path / "track2.txt"
     gallery = items(["000010.jpg", "a/000007.png", "3"])
-    with write_submission(path, queries=items(list("qrstu")), gallery=gallery) as writer:
+    with write_submission(path, RankingFacts(), queries=items(list("qrstu")), gallery=gallery) as writer:
         writer.append(block([(1, 1, 2), (1, 2, 0), (2, 1, 1)]))
         writer.append(block([(3, 1, 0)]))
         assert not path.exists()
@@ -40,7 +40,7 @@ def test_no_more_than_the_challenge_looks_at(tmp_path: Path) -> None:
     gallery = items([f"{number}.jpg" for number in range(1, 151)])
     # A same-vehicle item that is listed at its true rank beyond the nearest is ground truth.
     lists = [(query, rank, 150 - rank) for query in (0, 1) for rank in (*range(1, 100), 130)]
-    with write_submission(path, queries=items(["q", "r"]), gallery=gallery) as writer:
+    with write_submission(path, RankingFacts(), queries=items(["q", "r"]), gallery=gallery) as writer:
         writer.append(block([(0, rank + 1, rank) for rank in range(150)]))
         writer.append(block([row for row in lists if row[0] == 1]))
     first, second = path.read_text().splitlines()
@@ -52,7 +52,7 @@ def test_a_name_that_is_no_number(tmp_path: Path) -> None:
     path = tmp_path / "track2.txt"
     with (
         pytest.raises(DataError, match=r"the gallery image c001_1\.jpg has no number"),
-        write_submission(path, queries=items(["q"]), gallery=items(["1.jpg", "c001_1.jpg"])),
+        write_submission(path, RankingFacts(), queries=items(["q"]), gallery=items(["1.jpg", "c001_1.jpg"])),
     ):
         pass
     assert list(tmp_path.iterdir()) == []

@@ -14,7 +14,7 @@ from torch import nn
 from toys import CLASSES, PLAIN, SMALL, STRONG, TINY, toy
 
 from vreid_cli.errors import DataError, StoreError, UsageError
-from vreid_cli.extraction.forward import Extractor
+from vreid_cli.extraction.inference import Inference, InferenceConfig
 from vreid_cli.models.backbones import BACKBONES, Backbone
 from vreid_cli.models.checkpoint import network_state, save_checkpoint
 from vreid_cli.models.network import Network, build_random
@@ -289,7 +289,7 @@ def test_every_architecture_learns_a_step_and_comes_back_from_its_file(tmp_path:
     pixels = lessons.images.pixels
     with torch.inference_mode():
         expected = one.result.latent(transform.normalise(pixels)).numpy()
-    latent = Extractor(loaded, CPU, batch_size=4).compute(pixels).numpy()
+    latent = Inference(loaded, InferenceConfig(CPU, "torch", "as asked", "fp32", 4)).compute(pixels).numpy()
     assert latent.shape == (CLASSES, BACKBONES[arch].dimension)
     assert np.abs(latent - expected).max() <= 1e-5 * np.abs(expected).max()
 

@@ -1,0 +1,272 @@
+"""Rankings against ground truth: scores, how sure they are, and what is doubtful."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from vreid_cli.errors import DataError
+from vreid_cli.evaluation.breakdown import CameraPair, CameraPairs, score_lengths
+from vreid_cli.evaluation.judging import Judge, Verdicts, self_positions
+from vreid_cli.evaluation.options import EvaluationOptions
+from vreid_cli.evaluation.scores import MeanScores, QueryScores, counted_queries, score_lists, summarise
+from vreid_cli.evaluation.thresholds import ErrorCurve, PairCounter
+from vreid_cli.evaluation.uncertainty import Interval, mean_intervals
+from vreid_cli.types.features import MEANINGLESS
+from vreid_cli.types.rankings import Ranking, RankingBlock, RankingFacts
+from vreid_cli.types.truth import GroundTruth
+
+#: What decides what is right, where a data set states no ground truth.
+LABELS = "labels"
+_EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """95% intervals of the means; None where there is no mean or a single vehicle.
+
+    Attributes:
+        vehicles: How many vehicles the averaged queries show.
+        mean_ap: Of mAP.
+        mean_inp: Of mINP.
+        cmc: Of CMC at each rank.
+    """
+
+    vehicles: int
+    mean_ap: Interval | None
+    mean_inp: Interval | None
+    cmc: Mapping[int, Interval | None]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Evaluation(MeanScores):
+    """One ranking's scores, how sure they are, and all that has to be said beside them.
+
+    Attributes:
+        facts: How the ranking was made.
+        options: How it was counted.
+        seed: Of the resamples.
+        queries: What the means are the means of, query by query.
+        intervals: How sure the means are.
+        curve: Errors of a threshold on the distance; None where lists are cut or labels are missing.
+        camera_pairs: Scores of each pair of cameras; None if not wanted, or lists are cut.
+        lengths: Scores of each length of query tracks; None if not wanted or unknown.
+        ground_truth: What decided what is right: ``labels``, or the data set's own files.
+        warnings: What is doubtful.
+    """
+
+    facts: RankingFacts
+    options: EvaluationOptions
+    seed: int
+    queries: QueryScores
+    intervals: Intervals
+    curve: ErrorCurve | None = None
+    camera_pairs: Mapping[CameraPair, MeanScores] | None = None
+    lengths: Mapping[int, MeanScores] | None = None
+    ground_truth: str = LABELS
+    warnings: tuple[str, ...] = ()
+
+
+def evaluate(
+    ranking: Ranking, options: EvaluationOptions | None = None, *, truth: GroundTruth | None = None, seed: int = 0
+) -> Evaluation:
+    """Score a ranking.
+
+    Args:
+        ranking: From :func:`vreid_cli.rank` or :func:`vreid_cli.read_ranking`. Its lists are read once, in blocks.
+        options: How to count; by default without junk, mean precision at the positives, ranks 1, 5, 10 and 20.
+        truth: What the data set itself says; without it labels decide.
+        seed: Of the resamples; the same seed gives the same intervals.
+
+    Returns:
+        mAP, mINP and CMC as fractions over the valid queries, with the counts behind them.
+
+    Raises:
+        DataError: Ranks do not rise from 1 within a query.
+
+    Examples:
+        >>> import numpy as np
+        >>> import vreid_cli as vreid
+        >>> labels = {"track_id": ["a", "b", "c"], "vehicle_id": ["1", "2", "1"], "camera_id": ["x", "x", "y"]}
+        >>> gallery = vreid.FeatureSet.from_arrays(np.array([[1.0, 0], [0, 1], [1, 1]]), **labels)
+        >>> found = vreid.evaluate(vreid.rank(gallery, gallery)["meanMCD50"])
+        >>> found.mean_ap, found.valid_queries, found.total_queries
+        (1.0, 2, 3)
+    """
+    options, facts = options or EvaluationOptions(), ranking.facts
+    judge = Judge(
+        ranking.queries,
+        ranking.gallery,
+        selves=self_positions(facts.selves, ranking.queries, ranking.gallery),
+        same_camera=options.same_camera,
+        truth=truth,
+    )
+    whole = facts.coverage == "full"
+    pairs = PairCounter()
+    cameras = CameraPairs(ranking.queries, ranking.gallery, ap_rule=options.ap) if "camera" in options.by else None
+    contradictions = _Contradictions(ranking, judge)
+    scores = []
+    for block in ranking.blocks:
+        verdicts = judge(block.query_index, block.gallery_index)
+        try:
+            scores.append(score_lists(block, verdicts, ranking.queries, ap_rule=options.ap))
+        except DataError as error:
+            raise DataError(f"{ranking.source}: {error.message}", hint=error.hint, file=ranking.source) from None
+        contradictions.add(block, verdicts)
+        if whole:
+            pairs.add(block.distance, verdicts)
+        if whole and cameras is not None:
+            cameras.add(block, verdicts)
+    return conclude(
+        QueryScores.joined(scores),
+        facts,
+        options,
+        total=len(ranking.queries),
+        seed=seed,
+        curve=pairs.curve() if whole else None,
+        camera_pairs=cameras.summarise(sorted(set(options.ranks))) if whole and cameras is not None else None,
+        ground_truth=truth.source if truth is not None else LABELS,
+        doubts=contradictions.warnings(truth.source) if truth is not None else (),
+    )
+
+
+def conclude(
+    queries: QueryScores,
+    facts: RankingFacts,
+    options: EvaluationOptions,
+    *,
+    total: int,
+    seed: int,
+    curve: ErrorCurve | None = None,
+    camera_pairs: Mapping[CameraPair, MeanScores] | None = None,
+    ground_truth: str = LABELS,
+    doubts: tuple[str, ...] = (),
+) -> Evaluation:
+    """From the scores of queries to those of the ranking.
+
+    Args:
+        queries: Scores of the queries that have a list.
+        facts: How the ranking was made: what its lists cover decides what can be said.
+        options: How to count.
+        total: Number of queries, also those without a list.
+        seed: Of the resamples.
+        curve: Errors of a threshold.
+        camera_pairs: Scores of pairs of cameras.
+        ground_truth: What decided what is right.
+        doubts: What is doubtful about ground truth.
+    """
+    ranks = sorted(set(options.ranks))
+    means = summarise(
+        queries,
+        ranks=ranks,
+        coverage=facts.coverage,
+        # A query whose whole gallery was left out lists nothing.
+        total=max(total, facts.query_count or 0),
+        without_positive=options.without_positive,
+    )
+    lengths = None
+    if "length" in options.by and facts.query_lengths and facts.coverage != "top-k":
+        lengths = score_lengths(queries, facts.query_lengths, ranks=ranks)
+    return Evaluation(
+        **vars(means),
+        facts=facts,
+        options=options,
+        seed=seed,
+        queries=queries,
+        intervals=_intervals(queries, means, facts, options=options, seed=seed),
+        curve=curve,
+        camera_pairs=camera_pairs,
+        lengths=lengths,
+        ground_truth=ground_truth,
+        warnings=(*((MEANINGLESS,) if facts.meaningless else ()), *doubts, *_warnings(means, facts, options)),
+    )
+
+
+def _intervals(
+    queries: QueryScores, means: MeanScores, facts: RankingFacts, *, options: EvaluationOptions, seed: int
+) -> Intervals:
+    counted = counted_queries(queries, coverage=facts.coverage, without_positive=options.without_positive)
+    chosen = queries.select(counted)
+    first, ranks = chosen.first_positive, list(means.cmc)
+    columns = [np.nan_to_num(chosen.average_precision), np.nan_to_num(chosen.inverse_penalty)]
+    columns += [((first > 0) & (first <= rank)).astype(np.float64) for rank in ranks]
+    values = np.stack(columns, axis=1).astype(np.float64)
+    found = mean_intervals(values, chosen.vehicles, resamples=options.resamples, seed=seed)
+    of = [means.mean_ap, means.mean_inp, *means.cmc.values()]
+    known = [interval if mean is not None else None for interval, mean in zip(found, of, strict=True)]
+    return Intervals(
+        vehicles=len(set(chosen.vehicles)),
+        mean_ap=known[0],
+        mean_inp=known[1],
+        cmc=dict(zip(ranks, known[2:], strict=True)),
+    )
+
+
+class _Contradictions:
+    """Counts where ground truth and labels, or ground truth and lists, do not agree."""
+
+    def __init__(self, ranking: Ranking, judge: Judge) -> None:
+        self._ranking, self._judge = ranking, judge
+        self._count = self._missing = 0
+        self._examples: list[str] = []
+
+    def add(self, block: RankingBlock, verdicts: Verdicts) -> None:
+        """Look at whole lists."""
+        if verdicts.contradicted is None or verdicts.stated_good is None:
+            return
+        rows = np.flatnonzero(verdicts.contradicted)
+        self._count += len(rows)
+        for row in rows[: _EXAMPLES - len(self._examples)]:
+            query, item = block.query_index[row], block.gallery_index[row]
+            self._examples.append(f"{self._ranking.queries.ids[query]} and {self._ranking.gallery.ids[item]}")
+        self._missing += self._judge.missing(np.unique(block.query_index), int(verdicts.stated_good.sum()))
+
+    def warnings(self, source: str) -> tuple[str, ...]:
+        """What is to be said of them."""
+        found = []
+        if self._count:
+            found.append(
+                f"{source} contradict the labels about {self._count:,} pairs, "
+                f"and were followed: {', '.join(self._examples)}"
+            )
+        if self._missing:
+            found.append(
+                f"{self._missing:,} items that {source} call right are not listed, so the scores leave "
+                "them out: rank without --top-k, --threshold and --cameras other"
+            )
+        return tuple(found)
+
+
+def _warnings(means: MeanScores, facts: RankingFacts, options: EvaluationOptions) -> tuple[str, ...]:
+    warnings = []
+    if not means.valid_queries:
+        reason = _why_invalid(means, options)
+        warnings.append(f"no query has a positive, so there is nothing to average. {reason}")
+    elif means.unlabelled_queries:
+        warnings.append(f"{means.unlabelled_queries} of {means.total_queries} queries have no vehicle label")
+    if facts.coverage == "top-k":
+        warnings.append(
+            "only the nearest items are listed: mAP and mINP would not be exact and are refused, "
+            "as is CMC beyond the shortest list"
+        )
+    if facts.cameras == "other" and options.same_camera == "keep":
+        warnings.append("what the query's own camera saw was never ranked, so --same-camera keep cannot count it")
+    return tuple(warnings)
+
+
+def _why_invalid(means: MeanScores, options: EvaluationOptions) -> str:
+    if means.unlabelled_queries == means.total_queries:
+        return (
+            "The queries are unlabelled: if their names tell vehicle and camera, say how with --label-pattern, "
+            "of vreid extract for images, of vreid rank for features from elsewhere."
+        )
+    if options.same_camera == "drop" and means.junk:
+        return (
+            "All that shows a query's vehicle was seen by the query's own camera and is left out as junk: "
+            "check the camera labels, or count them with --same-camera keep."
+        )
+    if means.junk:
+        return "All that shows a query's vehicle is the query itself: is the gallery the same folder as the queries?"
+    return "No gallery item has the vehicle of any query: check that both sides are labelled alike."
