@@ -29,11 +29,11 @@ def _render(report: InfoReport, console: Console) -> None:
 
 
 COMMAND = Command(
-    help="""Tell what is in a run, how it was made, and whether it is complete.
+    help="""Show what is in a run, how it was made, and whether it is complete.
 
-    Shows its data, network and versions; for each split what is extracted and
+    Prints its data, network and versions; for each split what is extracted and
     what is left to do; its rankings with their scores, its training, and the
-    last commands. What is damaged is told in its row. Nothing is changed.
+    last commands. Says what is damaged, and changes nothing.
 
     Examples:
       vreid info

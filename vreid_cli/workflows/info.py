@@ -42,7 +42,7 @@ class InfoReport(Report):
 
 
 def choose_run(_: Settings) -> RunChoice:
-    """The run that is meant. Nothing is taken from it: it may be damaged, and is told as it is."""
+    """The run that is meant. Nothing is taken from it: it may be damaged."""
     return RunChoice(take_settings=False)
 
 
