@@ -66,7 +66,7 @@ class Judge:
         self._cameras = shared_codes(queries.cameras, gallery.cameras)
         self._size = max(1, len(gallery))
         self._drop = same_camera == "drop"
-        self._selves = _Pairs(selves[:, 0] * self._size + selves[:, 1], self._size)
+        self._selves = _PairSet(selves[:, 0] * self._size + selves[:, 1], self._size)
         self._truth = None if truth is None else _TruthByPosition(truth, queries, gallery)
 
     def __call__(self, query: IndexArray, item: IndexArray) -> Verdicts:
@@ -106,7 +106,7 @@ class Judge:
         return 0 if self._truth is None else int(self._truth.stated[listed].sum()) - found
 
 
-class _Pairs:
+class _PairSet:
     """Pairs of positions, each ``query * size + item``."""
 
     def __init__(self, pairs: Int64Array, size: int) -> None:
@@ -133,14 +133,14 @@ class _TruthByPosition:
         self._said = np.array(said, dtype=bool)
         self._about = np.fromiter((name in truth.gallery for name in gallery.ids), bool, len(gallery))
 
-        def pairs(side: Mapping[str, frozenset[str]]) -> _Pairs:
+        def pairs(side: Mapping[str, frozenset[str]]) -> _PairSet:
             found = [
                 query * size + position[item]
                 for query in np.flatnonzero(self._said).tolist()
                 for item in side[queries.ids[query]]
                 if item in position
             ]
-            return _Pairs(np.array(found, dtype=np.int64), size)
+            return _PairSet(np.array(found, dtype=np.int64), size)
 
         self.good, self.junk = pairs(truth.good), pairs(truth.junk)
         #: How many items are right for each query, listed or not.
