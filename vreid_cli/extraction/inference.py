@@ -149,6 +149,16 @@ class Inference:
 
         return fetch
 
+    def latent(self, images: torch.Tensor) -> torch.Tensor:
+        """LRs (B, D) of normalised float32 images (B, 3, S, S), both on the device, in one forward pass.
+
+        Raises:
+            MemoryError, RuntimeError: The memory of the device does not suffice; torch only says so.
+        """
+        self.prepare()
+        assert self._latent is not None
+        return self._latent(images)
+
     def _forward(self, pixels: torch.Tensor) -> torch.Tensor:
         features = self._try(pixels)
         if features is None and len(pixels) == 1:
@@ -161,12 +171,11 @@ class Inference:
 
     def _try(self, pixels: torch.Tensor) -> torch.Tensor | None:
         """LRs on the device; None where its memory does not suffice."""
-        assert self._latent is not None
         try:
             # Beside the threads of ONNX Runtime those of torch would take its cores away.
             with one_torch_thread() if self.config.backend == "onnx" else nullcontext():
                 images = self.transform.normalise(pixels.to(self.config.device, non_blocking=True))
-            return self._latent(images)
+            return self.latent(images)
         except (MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
                 raise
