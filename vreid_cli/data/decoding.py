@@ -70,7 +70,7 @@ def _in_words(path: Path) -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             # The size is checked against our own limit, in our own words; what else PIL grumbles about (damaged
-            # EXIF and the like) it either mends or refuses.
+            # EXIF and the like) it either repairs or refuses.
             warnings.simplefilter("ignore")
             yield
     except UnidentifiedImageError:
