@@ -156,7 +156,7 @@ class _StoredRanking(Ranking):
 
 @dataclass(frozen=True)
 class _Table:
-    """A Parquet file whose damage is told as our own error."""
+    """A Parquet file whose damage is raised as our own error."""
 
     path: Path
     file: pq.ParquetFile
