@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from vreid_cli.data.options import DataOptions
@@ -29,7 +28,7 @@ from vreid_cli.reports.options import ShowOptions
 from vreid_cli.runtime.options import RuntimeOptions
 from vreid_cli.synthetic.options import DemoOptions
 from vreid_cli.training.options import RECIPE, TrainingOptions
-from vreid_cli.types.options import COMMON, COMPUTING, FILES, Options, Positive, option, presentation_of
+from vreid_cli.types.options import COMMON, COMPUTING, FILES, Options, Positive, option
 
 PROJECT_FILE = "vreid.toml"
 COMMAND_LINE = "command line"
@@ -74,7 +73,6 @@ class RankSettings(RankingOptions):
     query_features: Path | None = option(
         None,
         "Features from elsewhere: a folder of some run's features/, the paper's .json, or .npz.",
-        metavar="PATH",
         panel=FILES,
         shown="those of the run",
     )
@@ -82,7 +80,6 @@ class RankSettings(RankingOptions):
         None,
         "The same for the gallery.",
         flag="--gallery-features --test-features",
-        metavar="PATH",
         panel=FILES,
         shown="those of the run",
     )
@@ -91,7 +88,6 @@ class RankSettings(RankingOptions):
         "FILE.parquet, FILE.json, FILE.txt (AI City submission: the 100 nearest of task i2i) or a folder "
         "for several metrics.",
         flag="--output -o",
-        metavar="PATH",
         panel=FILES,
         shown="rankings/ of the run",
     )
@@ -104,12 +100,8 @@ class EvaluateSettings(EvaluationOptions):
     rankings: tuple[Path, ...] = option(
         (), "Rankings, .parquet or .json, or folders of them.", flag="RANKING", shown="all of the run"
     )
-    per_query: Path | None = option(
-        None, "Write each query's scores as a table, .csv or .parquet.", metavar="FILE", shown=""
-    )
-    plot: Path | None = option(
-        None, "Draw CMC, intervals, distances and errors, .png, .pdf or .svg.", metavar="FILE", shown=""
-    )
+    per_query: Path | None = option(None, "Write each query's scores as a table, .csv or .parquet.", metavar="FILE")
+    plot: Path | None = option(None, "Plot CMC, intervals, distances and errors, .png, .pdf or .svg.", metavar="FILE")
 
 
 class ShowSettings(ShowOptions):
@@ -119,17 +111,10 @@ class ShowSettings(ShowOptions):
         (), "Queries by name; * and ? stand for anything.", flag="QUERY", shown="the first eight"
     )
     ranking: Path | None = option(
-        None,
-        "The ranking, .parquet or .json.",
-        metavar="FILE",
-        shown="t2t meanMCD50 of the run, else its only one",
+        None, "The ranking, .parquet or .json.", metavar="FILE", shown="t2t meanMCD50 of the run, else its only one"
     )
     output: Path | None = option(
-        None,
-        "Draw a contact sheet instead.",
-        flag="--output -o",
-        metavar="FILE.png",
-        shown="a table in the terminal",
+        None, "Write a contact sheet instead.", flag="--output -o", metavar="FILE.png", shown="a table in the terminal"
     )
 
 
@@ -151,7 +136,6 @@ class TrainSettings(TrainingOptions):
         "Go on with the training of this run, after its last finished epoch; all settings are its own.",
         metavar="RUN",
         panel=RECIPE,
-        shown="",
     )
     restart: bool = option(False, "Throw away an earlier training in the folder.", panel=RECIPE)
 
@@ -174,18 +158,12 @@ class Settings(BaseModel):
     demo: DemoOptions = DemoOptions()
 
 
-def section_fields(section: str) -> dict[str, FieldInfo]:
-    """The fields of a section's class, by key."""
+def section_class(section: str) -> type[Options]:
+    """The class of a section of the settings."""
     model = Settings.model_fields[section].annotation
     assert isinstance(model, type)
     assert issubclass(model, Options)
-    return model.model_fields
-
-
-def option_names(section: str, key: str) -> list[str]:
-    """What the command line calls a setting: ``--gallery-dir`` and its other names, or an argument's ``QUERY``."""
-    flag = presentation_of(section_fields(section)[key]).flag
-    return flag.split() if flag else [f"--{key.replace('_', '-')}"]
+    return model
 
 
 @dataclass(frozen=True)
@@ -371,7 +349,7 @@ def _explain(error: ValidationError, sources: Mapping[str, str]) -> ConfigError 
     name = f"{section}.{key}"
     source = sources.get(name, DEFAULT)
     if problems[0]["type"] == "extra_forbidden":
-        hint = did_you_mean(key, section_fields(section))
+        hint = did_you_mean(key, section_class(section).model_fields)
         return _bad_value(source, f"{source}: unknown key '{name}'", hint=hint)
     # A union such as "auto" | integer reports each branch that failed; a list that lost its bad entry is "too short".
     own = [problem for problem in problems if problem["loc"][:2] == (section, key)]
@@ -396,7 +374,8 @@ def _needed(problem: ErrorDetails) -> str:
 def _name_setting(name: str, source: str) -> str:
     """``--task`` for an option, ``--set rank.task``, or ``vreid.toml: rank.task`` for a line of a file."""
     if source == COMMAND_LINE:
-        return option_names(*name.split("."))[0]
+        section, _, key = name.partition(".")
+        return section_class(section).presentation(key).names[0]
     return f"--set {name}" if source == ASSIGNMENT else f"{source}: {name}"
 
 

@@ -1,11 +1,10 @@
 """``vreid extract`` on a CPU, by torch and by ONNX Runtime, against the bare forward pass and the released code's way.
 
-    python tests/benchmarks/extraction.py FOLDER [--images 600] [--rounds 3] [--arch densenet201] [--memory] [--gains]
+    python tests/benchmarks/extraction.py FOLDER [--images 600] [--rounds 3] [--arch densenet201] [--memory]
 
 FOLDER holds JPEGs. The command's workflow is called in this process; what is timed goes from the plan to the
 complete store, without loading the network and, for ONNX Runtime, without the export, which is made once before.
-All sides of a comparison are measured in turns, and medians over the rounds are told. ``--gains`` measures
-instead what exports cost and save for each architecture: the table that ``--backend auto`` decides by.
+All sides of a comparison are measured in turns; medians over the rounds are printed.
 """
 
 from __future__ import annotations
@@ -27,9 +26,10 @@ from torch.utils.data import DataLoader
 
 from vreid_cli.config import Layer
 from vreid_cli.data.decoding import decode_rgb
-from vreid_cli.extraction.backends import Backend, OnnxBackend, TorchBackend
+from vreid_cli.data.listing import make_listing
+from vreid_cli.extraction.inference import Inference, InferenceConfig
 from vreid_cli.extraction.loading import ImageDataset
-from vreid_cli.models.backbones import BACKBONES
+from vreid_cli.extraction.options import BackendName
 from vreid_cli.models.weights import LoadedNetwork, load_network
 from vreid_cli.runtime.devices import exact_float32
 from vreid_cli.store.runs import RunDirectory
@@ -39,7 +39,7 @@ from vreid_cli.workflows.session import resolve_session
 
 CPU = torch.device("cpu")
 BATCH = 8
-BACKENDS = ("torch", "onnx")
+BACKENDS: tuple[BackendName, ...] = ("torch", "onnx")
 #: Batches of a measurement of the bare forward pass, and images of one of the released way.
 FORWARD_BATCHES, RELEASED_IMAGES = 5, 48
 
@@ -79,19 +79,21 @@ class Bench:
 
     def dataset(self, loaded: LoadedNetwork, count: int) -> ImageDataset:
         """The first images, as extraction decodes them."""
-        records = [ImageRecord(path.name, path, path.name, None, None, None) for path in self.images[:count]]
-        return ImageDataset(records, loaded.transform, max_pixels=10**8)
+        records = [ImageRecord(path.name, path) for path in self.images[:count]]
+        listing = make_listing(records, self.images[0].parent)
+        return ImageDataset(listing.records, loaded.transform, max_pixels=10**8)
 
     def time_opening(self) -> None:
         """Note how long a kept export takes to be checked and opened: a start-up, as loading the network is."""
-        prepare, opening = OnnxBackend.prepare, self.opening
+        prepare, opening = Inference.prepare, self.opening
 
-        def timed(backend: OnnxBackend) -> None:
+        def timed(inference: Inference) -> None:
             start = time.perf_counter()
-            prepare(backend)
-            opening.append(time.perf_counter() - start)
+            prepare(inference)
+            if inference.config.backend == "onnx":
+                opening.append(time.perf_counter() - start)
 
-        OnnxBackend.prepare = timed  # type: ignore[method-assign]
+        Inference.prepare = timed  # type: ignore[method-assign]
 
 
 def load(arch: str) -> LoadedNetwork:
@@ -118,13 +120,13 @@ def product_rate() -> float:
     return best
 
 
-def forward_seconds(backend: Backend, images: torch.Tensor) -> float:
+def forward_seconds(inference: Inference, images: torch.Tensor) -> float:
     """Seconds an image of bare forward passes on ready tensors."""
 
     def passes() -> None:
         with torch.inference_mode():
             for _ in range(FORWARD_BATCHES):
-                backend.latent(images)
+                inference.latent(images)
 
     return seconds_of(passes) / (FORWARD_BATCHES * len(images))
 
@@ -177,13 +179,16 @@ def compare(bench: Bench, rounds: int) -> None:
     """Print images per second and ratios."""
     count, cores = len(bench.images), len(os.sched_getaffinity(0))
     contiguous, loaded = load(bench.arch), load(bench.arch)
-    bare: dict[str, Backend] = {"onnx": OnnxBackend(load(bench.arch), CPU, folder=bench.cache)}
+    bare = {
+        name: Inference(loaded, InferenceConfig(CPU, name, "measured", "fp32", BATCH), cache_dir=bench.cache)
+        for name in BACKENDS
+    }
     print(f"export and check: {seconds_of(bare['onnx'].prepare):.1f} s")
-    bare["torch"] = TorchBackend(loaded.network, CPU)
+    bare["torch"].prepare()
     sample = bench.dataset(loaded, BATCH)
-    images = loaded.transform.normalise(torch.stack([sample[index].content for index in range(BATCH)]))  # type: ignore[misc]
-    for backend in bare.values():
-        forward_seconds(backend, images)
+    images = loaded.transform.normalise(torch.stack([sample[index][1] for index in range(BATCH)]))  # type: ignore[misc]
+    for inference in bare.values():
+        forward_seconds(inference, images)
     bench.time_opening()
     times: dict[str, list[float]] = {}
     runs = {}
@@ -219,33 +224,12 @@ def compare(bench: Bench, rounds: int) -> None:
     print(f"LRs of torch and ONNX Runtime differ by {np.abs(one - two).max() / np.abs(one).max():.1e} (target 1e-5)")
 
 
-def tell_memory(bench: Bench) -> None:
+def print_memory(bench: Bench) -> None:
     """Peaks of a whole extraction; apart from the clocks, which the watch would disturb."""
     for name in BACKENDS:
         with watch_memory() as memory:
             bench.extract(name)
         print(f"{name}: peak RssAnon {memory['anonymous']:.2f} GB")
-
-
-def tell_gains(cache: Path) -> None:
-    """What an export costs and saves, for each architecture at its usual input."""
-    for arch in BACKBONES:
-        by_onnx = OnnxBackend(load(arch), CPU, folder=cache)
-        export = seconds_of(by_onnx.prepare)
-        loaded = load(arch)
-        by_torch = TorchBackend(loaded.network, CPU)
-        side = loaded.transform.crop
-        images = torch.randn(BATCH, 3, side, side, generator=torch.Generator().manual_seed(0))
-        seconds = {}
-        for name, backend in (("torch", by_torch), ("onnx", by_onnx)):
-            with torch.inference_mode():
-                seconds[name] = median_seconds(lambda b=backend, i=images: b.latent(i), runs=7) / BATCH  # type: ignore[misc]
-        saved = torch.get_num_threads() * (seconds["torch"] - seconds["onnx"])
-        print(
-            f"{arch}: export {export:.1f} s; torch {1 / seconds['torch']:.1f} img/s, "
-            f"onnx {1 / seconds['onnx']:.1f} img/s; saved {1e3 * saved:.1f} core-ms an image",
-            flush=True,
-        )
 
 
 def main() -> None:
@@ -256,7 +240,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--arch", default="densenet201")
     parser.add_argument("--cache", type=lambda text: Path(text).resolve(), help="keep exports here between runs")
-    parser.add_argument("--gains", action="store_true")
     parser.add_argument("--memory", action="store_true", help="measure memory too")
     options = parser.parse_args()
     print(f"{machine()}; fastest float32 product {product_rate():.0f} GFLOP/s")
@@ -265,14 +248,11 @@ def main() -> None:
         parser.error(f"{options.folder} holds {len(images)} JPEGs only")
     with tempfile.TemporaryDirectory() as name:
         bench = Bench(images[: options.images], Path(name), options.arch, options.cache or Path(name))
-        if options.gains:
-            tell_gains(bench.cache)
-            return
         os.chdir(name)  # runs/latest goes there too
         bench.write_manifest()
         compare(bench, options.rounds)
         if options.memory:
-            tell_memory(bench)
+            print_memory(bench)
 
 
 if __name__ == "__main__":

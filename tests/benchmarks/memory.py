@@ -1,6 +1,6 @@
 """Does ``vreid extract`` need more memory for more images? Peaks of RssAnon for few and for many (Linux).
 
-    python tests/benchmarks/memory.py
+    PYTHONPATH=tests/support python tests/benchmarks/memory.py
 
 The images are small and drawn here, as is the network (ResNet18 at 32 pixels, never trained): what is
 measured is what the number of images costs, not what a network does. Each extraction is a process of its own;
@@ -16,8 +16,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from made import machine
 from tiny import draw, save_weights

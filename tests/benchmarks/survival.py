@@ -1,6 +1,6 @@
 """Kills ``vreid extract`` at random places and lets it go on: it must end with the bytes of a run left alone.
 
-    python tests/benchmarks/survival.py --kills 100 --seed 0
+    PYTHONPATH=tests/support python tests/benchmarks/survival.py --kills 100 --seed 0
 
 Each kill is a SIGKILL that a real process sends itself at a named seam: between two images' batches, with
 half of a file written, with a file whole but not in its place, before and after every removal. The seam comes
@@ -26,14 +26,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 import torch  # once, here: a fork costs nothing then
 from tiny import TRACKS, draw, draw_tracks, save_weights
 
 from vreid_cli.cli.app import run
-from vreid_cli.extraction.forward import Extractor
-from vreid_cli.store import atomic
+from vreid_cli.extraction.inference import Inference, Pending
+from vreid_cli.runtime import files
 from vreid_cli.store.runs import RunDirectory
 
 #: A run that was killed is killed again with this probability, before it may finish.
@@ -69,7 +67,7 @@ class Seams:
 
     def install(self) -> None:
         """Put the seams where something is written, removed or computed."""
-        put_in_place, unlink, compute = atomic.put_in_place, Path.unlink, Extractor.compute
+        put_in_place, unlink, submit = files.put_in_place, Path.unlink, Inference.submit
 
         def put(temporary: Path, path: Path) -> None:
             if self.reach(f"half of {path.name} written"):
@@ -87,12 +85,17 @@ class Seams:
             unlink(path, missing_ok=missing_ok)
             self.pass_through(f"after removing {path.name}")
 
-        def forward(extractor: Extractor, pixels: torch.Tensor) -> torch.Tensor:
-            features = compute(extractor, pixels)
-            self.pass_through("a batch computed")
-            return features
+        def compute(inference: Inference, pixels: torch.Tensor) -> Pending:
+            pending = submit(inference, pixels)
 
-        atomic.put_in_place, Path.unlink, Extractor.compute = put, remove, forward  # type: ignore[method-assign]
+            def fetch() -> torch.Tensor:
+                features = pending()
+                self.pass_through("a batch computed")
+                return features
+
+            return fetch
+
+        files.put_in_place, Path.unlink, Inference.submit = put, remove, compute  # type: ignore[method-assign]
 
 
 def die() -> None:

@@ -168,7 +168,7 @@ def test_a_track_without_a_readable_image_is_named_and_left_out(
     (data / "gallery/0003_c003/bad.jpg").write_text("no image")
     (data / "gallery/0004_c003").mkdir()
     vreid(*extract, "--data-dir", data)
-    warning = "gallery: tracks without a readable image, left out: 0003_c003"
+    warning = f"tracks of {(data / 'gallery').resolve()} without a readable image, left out: 0003_c003"
     assert warning in vreid.err
     assert "hold no image: 0004_c003" in vreid.err
     assert warning in vreid.json(*extract, "--data-dir", data)["warnings"]

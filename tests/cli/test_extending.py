@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,6 +21,8 @@ from vreid_cli.models.backbones import BACKBONES
 from vreid_cli.models.sources import SOURCES
 from vreid_cli.ranking.metrics import AGGREGATIONS, DISTANCES
 from vreid_cli.store.features import FeatureStore
+from vreid_cli.store.formats import FEATURE_FORMATS, RANKING_FORMATS
+from vreid_cli.types.rankings import RankingFacts
 
 GUIDE = Path(__file__).resolve().parents[2] / "CONTRIBUTING.md"
 TOY = "a_toy_module"
@@ -53,7 +56,7 @@ EXTRACT = ("extract", "--dataset", "tracks", "--data-dir", "data", "--split", "g
 def test_backbone(toy: Any, vreid: Vreid, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(BACKBONES, toy.backbone.name, toy.backbone)
     draw_tracks(Path("data"), {"gallery/0001_c001": 1})
-    vreid(*EXTRACT, "--arch", toy.backbone.name, "--weights", "random", "--backend", "torch")
+    vreid(*EXTRACT, "--arch", toy.backbone.name, "--weights", "random")
     features = FeatureStore(Path("run/features/gallery")).read()
     assert features.dimension == toy.backbone.dimension
     assert features.identity["architecture"] == toy.backbone.name
@@ -120,6 +123,46 @@ def test_aggregation(toy: Any, vreid: Vreid, ready: Path, monkeypatch: pytest.Mo
     # A track of one image has one distance; of several, the largest is above the smallest.
     assert all(pairs[0][pair] >= pairs[1][pair] for pair in pairs[1])
     assert sum(pairs[0][pair] > pairs[1][pair] for pair in pairs[1]) > len(pairs[1]) / 2
+
+
+@guide("Add a feature format")
+def test_feature_format(toy: Any, vreid: Vreid, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(FEATURE_FORMATS, toy.ending, toy.entry)
+    Path("query.csv").write_text("a,0001,c001,0,1\nb,0002,c001,1,0\n")
+    Path("gallery.csv").write_text("c,0001,c002,0,2\nd,0002,c002,3,1\nd,0002,c002,2,0\n")
+    vreid("rank", "--query-features", "query.csv", "--gallery-features", "gallery.csv", "--output", "r.parquet")
+    assert vreid.json("evaluate", "r.parquet")["results"][0]["mAP"] == 1.0
+    error = vreid.error("rank", "--query-features", "query.xls", "--gallery-features", "gallery.csv", "-o", "r.parquet")
+    assert "query.xls" in error["message"]
+
+
+@guide("Add a ranking format")
+def test_ranking_format(toy: Any, vreid: Vreid, ready: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(RANKING_FORMATS, toy.ending, toy.entry)
+    vreid("rank", "--output", "r.tsv")
+    vreid("rank", "--output", "r.parquet")
+    rows = columns("r.parquet")
+    expected = zip(rows["query_id"], rows["rank"], rows["gallery_id"], strict=True)
+    written = [line.split("\t")[:3] for line in Path("r.tsv").read_text().splitlines()]
+    assert written == [[query, str(rank), item] for query, rank, item in expected]
+
+
+@guide("Add an option")
+def test_option(toy: Any) -> None:
+    assert toy.ShowOptions(columns=3).columns == 3
+    with pytest.raises(ValueError, match="columns"):
+        toy.ShowOptions(columns=0)
+
+
+@guide("Add a fact of a ranking")
+def test_fact(toy: Any) -> None:
+    fields = {"__annotations__": {"weather": str | None}, "weather": toy.weather}
+    facts = dataclass(frozen=True)(type("Facts", (RankingFacts,), fields))
+    rain = facts(task="t2t", weather="rain")
+    assert "weather rain" in rain.in_words()
+    assert rain.to_dict()["weather"] == "rain"
+    assert facts.from_metadata(rain.to_metadata()) == rain
+    assert rain.difference(facts(task="t2t")) == "its weather is rain, not none"
 
 
 #: What an author of the example's entry writes into the table.

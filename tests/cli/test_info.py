@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import torch
 from tiny import EXTRACT, TRACKS, Vreid, draw, draw_tracks
@@ -15,6 +16,7 @@ from vreid_cli.models.checkpoint import save_checkpoint
 from vreid_cli.models.network import build_random
 from vreid_cli.models.transforms import Transform
 from vreid_cli.store.features import FeatureStore
+from vreid_cli.store.plan import PLAN_SCHEMA, Plan
 from vreid_cli.training.state import EpochResult, Scores, TrainingState, save_state
 
 IMAGES = {split: sum(n for name, n in TRACKS.items() if name.startswith(split)) for split in ("query", "gallery")}
@@ -51,7 +53,7 @@ def test_a_run_with_everything(vreid: Vreid, ready: Path) -> None:
         tracks = [name for name in TRACKS if name.startswith(split)]
         assert (one["state"], one["images"], one["tracks"]) == ("complete", IMAGES[split], len(tracks))
         assert one["vehicles"] == len({name.split("/")[1][:4] for name in tracks})
-        assert (one["cameras"], one["width"], one["parts"], one["skipped"]) == (cameras, 512, 1, 0)
+        assert (one["cameras"], one["dimension"], one["parts"], one["skipped"]) == (cameras, 512, 1, 0)
         assert (one["done_images"], one["planned_images"]) == (IMAGES[split], IMAGES[split])
         assert one["identity"]["weights_digest"] == found["weights_digest"]
     rankings = {row["name"]: row for row in found["rankings"]}
@@ -99,7 +101,7 @@ def test_half_a_run_says_how_much_is_done_and_how_to_go_on(vreid: Vreid, tmp_pat
     vreid(*EXTRACT, "--data-dir", "data", "--weights", weights, "--set", "extract.part_images=4")
     run = Path("runs/tracks-resnet18-tiny")
     gallery = FeatureStore(run / "features" / "gallery")
-    lost = gallery.summarise_part(1).images
+    lost = len(gallery.read_part(1))
     gallery.complete_path.unlink()
     gallery.part_path(1).unlink()
     found = vreid.json("info")
@@ -117,7 +119,8 @@ def test_half_a_run_says_how_much_is_done_and_how_to_go_on(vreid: Vreid, tmp_pat
     draw(tmp_path / "data" / "gallery" / "0001_c002" / "0.png", hue=9, seed=99)
     plan = gallery.read_plan()
     assert plan is not None
-    gallery.write_plan([row.__class__(*(row.image_id, row.track_id, 1, 1, "other", row.part)) for row in plan[:1]])
+    rows = [{**plan.table.to_pylist()[0], "sha256": "other"}]
+    gallery.write_plan(Plan(pa.Table.from_pylist(rows, schema=PLAN_SCHEMA)))
     gallery.complete_path.unlink()
     assert vreid.json("info")["splits"]["gallery"]["done_images"] == 0
 
@@ -137,7 +140,7 @@ def test_skipped_images_are_counted_and_the_first_named(vreid: Vreid, tmp_path: 
     assert bad[4] not in told
 
 
-#: A file of the run, and what then is told of it.
+#: A file of the run, and what is then reported.
 DAMAGE = {
     "run.json": "not valid JSON",
     "features/gallery/plan.parquet": "plan.parquet is damaged",

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).resolve().parent.parent / "benchmarks" / "survival.py"
+TESTS = Path(__file__).resolve().parent.parent
+SCRIPT, SUPPORT = TESTS / "benchmarks" / "survival.py", TESTS / "support"
 
 
 @pytest.mark.slow
@@ -18,9 +19,9 @@ SCRIPT = Path(__file__).resolve().parent.parent / "benchmarks" / "survival.py"
 def test_killed_extractions_end_with_the_bytes_of_one_left_alone() -> None:
     # In a process that forks before anything was computed: threads of torch do not survive a fork.
     command = [sys.executable, str(SCRIPT), "--kills", "5", "--seed", "1", "--json"]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
+    path = os.pathsep.join([str(SUPPORT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert told["kills"] >= 5

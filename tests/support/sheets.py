@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from vreid_cli.reports.sheets.layout import Area, SheetRow
+from vreid_cli.reports.sheets.layout import Area, Row, SheetItem
 from vreid_cli.reports.sheets.sheet import Sheet, render_sheet
 
 Pixel = tuple[int, int, int]
@@ -23,7 +25,17 @@ def paint(folder: Path, count: int, *, size: tuple[int, int] = (60, 60), colour:
     return paths
 
 
-def render(*rows: SheetRow, max_images: int = 4, title: str = "Title", subtitle: str = "Rules") -> Sheet:
+def item(name: str, images: Sequence[Path], **facts: Any) -> SheetItem:
+    """A query or a gallery item."""
+    return SheetItem(name=name, images=images, **facts)
+
+
+def row(query: SheetItem, nearest: Sequence[SheetItem]) -> Row:
+    """A query and its nearest."""
+    return [query, *nearest]
+
+
+def render(*rows: Row, max_images: int = 4, title: str = "Title", subtitle: str = "Rules") -> Sheet:
     """A sheet of these rows."""
     return render_sheet(rows, title=title, subtitle=subtitle, max_images=max_images)
 
@@ -48,7 +60,7 @@ def centre(area: Area) -> tuple[int, int]:
 
 
 def placed_texts(
-    monkeypatch: pytest.MonkeyPatch, *rows: SheetRow, max_images: int = 4
+    monkeypatch: pytest.MonkeyPatch, *rows: Row, max_images: int = 4
 ) -> list[tuple[tuple[int, int], str, float]]:
     """The texts of a sheet in the order in which PIL draws them, with their places and widths."""
     calls: list[tuple[tuple[int, int], str, float]] = []
@@ -66,6 +78,6 @@ def placed_texts(
     return calls
 
 
-def texts_of(monkeypatch: pytest.MonkeyPatch, *rows: SheetRow, max_images: int = 4) -> list[str]:
+def texts_of(monkeypatch: pytest.MonkeyPatch, *rows: Row, max_images: int = 4) -> list[str]:
     """The texts of a sheet."""
     return [text for _, text, _ in placed_texts(monkeypatch, *rows, max_images=max_images)]

@@ -6,8 +6,10 @@ import ast
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tiny import TRACKS, draw_tracks
 
 import vreid_cli as vreid
 
@@ -39,3 +41,15 @@ def test_importing_it_imports_no_library() -> None:
 def test_an_unknown_name_is_no_attribute() -> None:
     with pytest.raises(AttributeError, match="has no attribute 'rnk'"):
         vreid.rnk  # noqa: B018
+
+
+def test_the_whole_way_of_the_docstring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    draw_tracks(Path("tracks"), TRACKS)
+    assert vreid.__doc__
+    lines = [line.removeprefix("    ") for line in vreid.__doc__.splitlines() if line.startswith("    ")]
+    code = "\n".join(lines).replace('"imagenet", arch="densenet201"', '"random", arch="resnet18"')
+    found: dict[str, Any] = {}
+    exec(code, found)
+    assert found["scores"].valid_queries == 4
+    assert found["sheet"]._repr_png_().startswith(b"\x89PNG")

@@ -6,7 +6,7 @@ import inspect
 import io
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from vreid_cli.cli.parameters import SettingParameter
-    from vreid_cli.types.options import Presentation
 
 COMMON = "Every command"
 #: Which run a command works on where ``--run-dir`` names none.
@@ -49,28 +48,6 @@ class Common:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wording:
-    """What a command's help says of a setting otherwise than its field does; None for the field's own.
-
-    Attributes:
-        help: One sentence.
-        flag: The option's names, or an argument's.
-        metavar: How the value is shown.
-        shown: The default in words.
-    """
-
-    help: str | None = None
-    flag: str | None = None
-    metavar: str | None = None
-    shown: str | None = None
-
-    def over(self, field: Presentation) -> Presentation:
-        """The field's presentation with these words in it."""
-        own = {name: getattr(self, name) for name in ("flag", "metavar", "shown")}
-        return replace(field, **{name: words for name, words in own.items() if words is not None})
-
-
-@dataclass(frozen=True, kw_only=True)
 class Command:
     """A command of the program.
 
@@ -85,7 +62,7 @@ class Command:
             None for the latest run and its settings.
         resolve: Makes the session of a command that has rules of its own for it, ``"module:function"``.
         default_run: The run without ``--run-dir``, for the help.
-        wording: What its help says otherwise than the settings do: ``{"section.key": Wording(…)}``.
+        wording: What its help says otherwise than the settings do, ``{"section.key": {"help": …, "shown": …}}``.
         prepare: Called before anything heavy is imported.
     """
 
@@ -97,7 +74,7 @@ class Command:
     choose_run: str | None = None
     resolve: str | None = None
     default_run: str = LATEST_RUN
-    wording: Mapping[str, Wording] = field(default_factory=dict)
+    wording: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     prepare: Callable[[], None] | None = None
 
     def function(self, *, with_options: bool = True) -> Callable[..., None]:
@@ -124,7 +101,7 @@ class Command:
 
         names = [(section, key) for section, keys in self.settings.items() for key in keys]
         own = [SettingParameter(section, key, self.wording.get(f"{section}.{key}")) for section, key in names]
-        run_dir = SettingParameter("run", "run_dir", Wording(shown=self.default_run))
+        run_dir = SettingParameter("run", "run_dir", {"shown": self.default_run})
         return [*own, run_dir, SettingParameter("run", "seed")]
 
     def _run(self, common: Common, given: Mapping[str, Mapping[str, Any]]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vreid_cli.cli.command import Command, Wording
+from vreid_cli.cli.command import Command
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -49,7 +49,7 @@ FEATURES = Command(
       vreid export features --format npz --output exported
     """,
     settings={"export": ("format", "output", "force"), "rank": ("track_unit",)},
-    wording={"export.output": Wording(help="Folder to write to.", metavar="DIR")},
+    wording={"export.output": {"help": "Folder to write to.", "metavar": "DIR"}},
     workflow="vreid_cli.workflows.export:export_features",
     render=_render,
 )
@@ -68,11 +68,11 @@ MODEL = Command(
     """,
     settings={"model": ("arch", "weights"), "export": ("output", "force")},
     wording={
-        "export.output": Wording(
-            help="File to write.",
-            metavar="FILE.onnx",
-            shown="<arch>-<weights>.onnx in exports/ of the run; of no run: here",
-        )
+        "export.output": {
+            "help": "File to write.",
+            "metavar": "FILE.onnx",
+            "shown": "<arch>-<weights>.onnx in exports/ of the run; of no run: here",
+        }
     },
     workflow="vreid_cli.workflows.export_model:export_model",
     choose_run="vreid_cli.workflows.export_model:choose_run",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING
 
 from vreid_cli.cli.command import Command
@@ -11,7 +10,6 @@ from vreid_cli.runtime.arrow import share_memory
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from vreid_cli.extraction.extract import SplitSummary
     from vreid_cli.workflows.extract import ExtractReport
 
 
@@ -25,33 +23,24 @@ def _splits(report: ExtractReport) -> dict[str, object]:
                 "computed": summary.computed,
                 "tracks": summary.tracks,
                 "skipped": len(summary.skipped),
-                "workers": summary.effort.workers,
-                "seconds": {name: getattr(summary.effort, name) for name in ("wait", "compute", "write", "decode")},
-                "decoding": _decoding(summary),
+                "workers": summary.timings.workers,
+                "seconds": {name: getattr(summary.timings, name) for name in ("wait", "compute", "write", "decode")},
             }
             for split, summary in (report.splits or {}).items()
         },
     }
 
 
-def _decoding(summary: SplitSummary) -> dict[str, object] | None:
-    """What the device decoded, and how far that is from PIL; None where PIL decoded everything."""
-    if summary.decoding is None:
-        return None
-    return {**dataclasses.asdict(summary.decoding), "seconds": summary.effort.decode_on_device}
-
-
 def _rate(report: ExtractReport) -> str:
     """How fast it went, and where the time went."""
     summaries = list((report.splits or {}).values())
     computed = sum(summary.computed for summary in summaries)
-    effort = sum((summary.effort for summary in summaries[1:]), summaries[0].effort)
-    device = f"{effort.decode_on_device:.1f} s decoding on the device, " if effort.decode_on_device else ""
-    by = f"{effort.workers} worker{'s' if effort.workers > 1 else ''}" if effort.workers else "the same process"
+    timings = sum((summary.timings for summary in summaries[1:]), summaries[0].timings)
+    by = f"{timings.workers} worker{'s' if timings.workers > 1 else ''}" if timings.workers else "the same process"
     return (
-        f"{computed / effort.main:.1f} images per second: {effort.wait:.1f} s waiting for images, "
-        f"{device}{effort.compute:.1f} s computing, {effort.write:.1f} s writing "
-        f"({effort.decode:.1f} s of decoding in {by}); {report.seconds:.1f} s in all"
+        f"{computed / timings.main:.1f} images per second: {timings.wait:.1f} s waiting for images, "
+        f"{timings.compute:.1f} s computing, {timings.write:.1f} s writing "
+        f"({timings.decode:.1f} s of decoding in {by}); {report.seconds:.1f} s in all"
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vreid_cli.cli.command import LATEST_RUN, Command, Wording
+from vreid_cli.cli.command import LATEST_RUN, Command
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,11 +29,11 @@ def _render(report: InfoReport, console: Console) -> None:
 
 
 COMMAND = Command(
-    help="""Tell what is in a run, how it was made, and whether it is complete.
+    help="""Show what is in a run, how it was made, and whether it is complete.
 
-    Shows its data, network and versions; for each split what is extracted and
+    Prints its data, network and versions; for each split what is extracted and
     what is left to do; its rankings with their scores, its training, and the
-    last commands. What is damaged is told in its row. Nothing is changed.
+    last commands. Says what is damaged, and changes nothing.
 
     Examples:
       vreid info
@@ -41,7 +41,7 @@ COMMAND = Command(
       vreid info --json
     """,
     settings={"run": ("run_dir",)},
-    wording={"run.run_dir": Wording(flag="RUN", shown=LATEST_RUN)},
+    wording={"run.run_dir": {"flag": "RUN", "shown": LATEST_RUN}},
     workflow="vreid_cli.workflows.info:info",
     choose_run="vreid_cli.workflows.info:choose_run",
     render=_render,

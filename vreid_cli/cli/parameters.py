@@ -4,61 +4,53 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 from annotated_types import Ge
 
-from vreid_cli.config import option_names, section_fields
+from vreid_cli.config import section_class
 from vreid_cli.errors import UsageError
-from vreid_cli.types.options import Choice, Presentation, presentation_of
-
-if TYPE_CHECKING:
-    from pydantic.fields import FieldInfo
-
-    from vreid_cli.cli.command import Wording
+from vreid_cli.types.options import Choice
 
 _METAVARS: dict[type, str] = {int: "N", float: "X", Path: "PATH", str: "TEXT"}
 
 
-@dataclass(frozen=True)
 class SettingParameter:
     """A setting as an option or argument of a command.
 
-    Attributes:
+    Args:
         section: The section that the setting stands in.
         key: Its key.
-        wording: What the help of this command says instead of the field; None to say what the field does.
+        wording: What the help of this command says instead of the field: values of a
+            :class:`~vreid_cli.types.options.Presentation` by name.
     """
 
-    section: str
-    key: str
-    wording: Wording | None = None
-
-    @property
-    def name(self) -> str:
-        """How the command's function calls the parameter."""
-        return self._names[0].strip("-").replace("-", "_").lower()
-
-    @property
-    def flag(self) -> str:
-        """How it is typed: ``--task``."""
-        return self._names[0]
+    def __init__(self, section: str, key: str, wording: Mapping[str, str] | None = None) -> None:
+        options = section_class(section)
+        self.section, self.key = section, key
+        self._field = options.model_fields[key]
+        self._shown = replace(options.presentation(key), **(wording or {}))
+        self.flag = self._shown.names[0]
+        self.name = self.flag.strip("-").replace("-", "_").lower()
+        self._is_argument = not self.flag.startswith("-")
+        self._is_list = get_origin(self._field.annotation) is tuple
+        self._values = list(_alternatives(self._field.annotation, self._field.metadata))
 
     def declare(self) -> inspect.Parameter:
         """The parameter as Typer reads it; its default is always None, for "not given"."""
-        given: Any = bool if self._is_flag else list[str] if self._is_list else Path if self._is_path else str
-        metavar, text = self._metavar(), self._help()
+        kind: Any = list[str] if self._is_list else next((one for one in (bool, Path) if one in self._values), str)
         declared: Any
         if self._is_argument:
-            declared = typer.Argument(metavar=metavar, help=text, show_default=False)
+            declared = typer.Argument(metavar=self.flag, help=self._help(), show_default=False)
         else:
-            declared = typer.Option(*self._names, metavar=metavar, help=text, rich_help_panel=self._presentation.panel)
-        annotation = Annotated[given | None, declared]
+            names, panel = self._shown.names, self._shown.panel
+            declared = typer.Option(*names, metavar=self._metavar(), help=self._help(), rich_help_panel=panel)
+        annotation = Annotated[kind | None, declared]
         return inspect.Parameter(self.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
     def read(self, given: Any) -> Any:
@@ -79,72 +71,31 @@ class SettingParameter:
             raise UsageError(f"{self.flag} '{','.join(given)}' names nothing", hint=hint)
         return [self._number(part) for part in parts] or None
 
-    @property
-    def _field(self) -> FieldInfo:
-        return section_fields(self.section)[self.key]
-
-    @property
-    def _presentation(self) -> Presentation:
-        own = presentation_of(self._field)
-        return self.wording.over(own) if self.wording else own
-
-    @property
-    def _names(self) -> list[str]:
-        flag = self._presentation.flag
-        return flag.split() if flag else option_names(self.section, self.key)
-
-    @property
-    def _alternatives(self) -> list[str | type]:
-        return list(_alternatives(self._field.annotation, self._field.metadata))
-
-    @property
-    def _is_argument(self) -> bool:
-        return not self.flag.startswith("-")
-
-    @property
-    def _is_flag(self) -> bool:
-        return self._field.annotation is bool
-
-    @property
-    def _is_list(self) -> bool:
-        return get_origin(self._field.annotation) is tuple
-
-    @property
-    def _is_path(self) -> bool:
-        return Path in self._alternatives
-
     def _number(self, text: str) -> int | float | str:
-        if int in self._alternatives and re.fullmatch(r"-?\d+", text, flags=re.ASCII):
+        if int in self._values and re.fullmatch(r"-?\d+", text, flags=re.ASCII):
             return int(text)
-        if float in self._alternatives:
-            try:
-                return float(text)
-            except ValueError:
-                return text
-        return text
+        try:
+            return float(text) if float in self._values else text
+        except ValueError:
+            return text
 
     def _metavar(self) -> str:
-        if self._is_flag:
-            return ""  # without it the help would show a type
-        if self._is_argument:
-            return self.flag
-        if self._presentation.metavar is not None:
-            return self._presentation.metavar
-        metavar = "|".join(one if isinstance(one, str) else _METAVARS[one] for one in self._alternatives)
-        return f"{metavar},…" if self._is_list else metavar
+        if bool in self._values:
+            return ""  # a flag; without this the help would show a type
+        values = "|".join(value if isinstance(value, str) else _METAVARS[value] for value in self._values)
+        return self._shown.metavar or (f"{values},…" if self._is_list else values)
 
     def _help(self) -> str:
-        text = (self.wording and self.wording.help) or str(self._field.description)
         bounds = [mark.ge for mark in self._field.metadata if isinstance(mark, Ge)]
-        least = [f"at least {bound}" for bound in bounds if bound not in (0, 1)]
-        told = "; ".join(filter(None, [self._default_in_words(), *least]))
-        text = f"{text} [{told}]" if told else text
+        notes = [self._default_in_words(), *(f"at least {bound}" for bound in bounds if bound not in (0, 1))]
+        note = "; ".join(filter(None, notes))
+        text = f"{self._shown.help} [{note}]" if note else self._shown.help
         return text.replace("[", "\\[")  # else rich takes it for a style
 
     def _default_in_words(self) -> str:
-        if self._presentation.shown is not None:
-            return self._presentation.shown
         default = self._field.default
+        if self._shown.shown is not None:
+            return self._shown.shown
         if default is None or default is False:
             return ""
         return ",".join(map(str, default)) if isinstance(default, tuple) else str(default)

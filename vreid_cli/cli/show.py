@@ -13,14 +13,12 @@ if TYPE_CHECKING:
     from vreid_cli.workflows.show import ShowReport
 
 
-def _nearest(report: ShowReport) -> dict[str, object]:
-    nearest = report.nearest or {}
+def _results(report: ShowReport) -> dict[str, object]:
+    lists = report.nearest.items()
     return {
         "ranking": str(report.ranking),
         "notes": report.notes,
-        "queries": [
-            {"query_id": query, "nearest": [asdict(item) for item in items]} for query, items in nearest.items()
-        ],
+        "queries": [{"query_id": query, "nearest": [asdict(item) for item in items]} for query, items in lists],
         "hidden_queries": report.hidden,
     }
 
@@ -31,7 +29,7 @@ def _render(report: ShowReport, console: Console) -> None:
     if report.outputs:
         console.print(f"sheet: {report.outputs[0]}", soft_wrap=True)
     else:
-        for query, items in (report.nearest or {}).items():
+        for query, items in report.nearest.items():
             console.print(nearest_table(query, items))
         console.print(f"{report.facts.metric_name or 'unknown metric'}; {report.notes}", soft_wrap=True)
     if report.hidden:
@@ -42,8 +40,8 @@ def _render(report: ShowReport, console: Console) -> None:
 COMMAND = Command(
     help="""Show the nearest tracks (or images) of some queries, as a table or as a sheet of images.
 
-    In a sheet each query stands before its nearest, in the order of their rank;
-    where labels are known, a frame and a mark tell which show its vehicle.
+    In a sheet each query stands before its nearest, in the order of their ranks;
+    where labels are known, frames and marks say which show its vehicle.
 
     Examples:
       vreid show
@@ -58,5 +56,5 @@ COMMAND = Command(
     workflow="vreid_cli.workflows.show:show",
     choose_run="vreid_cli.workflows.show:choose_run",
     render=_render,
-    to_json=_nearest,
+    to_json=_results,
 )

@@ -7,12 +7,10 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
-from PIL.JpegImagePlugin import JpegImageFile
 
 from vreid_cli.data.boxes import name_crop, pixels_of
 from vreid_cli.types.images import Box
@@ -22,9 +20,6 @@ IMAGE_ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".t
 
 #: A crop longer than this many times its width is no vehicle; resizing its short side would fill the memory.
 MAX_ASPECT_RATIO = 50
-
-#: The marker that every whole JPEG file ends with.
-_END_OF_JPEG = b"\xff\xd9"
 
 _DECODER_ERRORS = (
     OSError,
@@ -40,23 +35,6 @@ _DECODER_ERRORS = (
 
 class BadImageError(Exception):
     """An image that cannot be used; the text is the reason, in words for the user."""
-
-
-@dataclass(frozen=True)
-class Jpeg:
-    """A JPEG file that was read and is still to be decoded.
-
-    Attributes:
-        path: The file.
-        width: Pixels across, as its header says.
-        height: Pixels down.
-        content: The whole file.
-    """
-
-    path: Path
-    width: int
-    height: int
-    content: bytes
 
 
 def is_image(name: str) -> bool:
@@ -86,42 +64,13 @@ def decode_rgb(path: Path, *, max_pixels: int, box: Box | None = None) -> Image.
         return _to_rgb(part)
 
 
-def read_jpeg(path: Path, *, max_pixels: int) -> Jpeg | None:
-    """Read a JPEG file of the plain kind, which all decoders take alike, and look at its header only.
-
-    Returns:
-        The file; None for every other image, which is left to :func:`decode_rgb`: other formats, CMYK, RGB that was
-        not turned into YCbCr, and files without a JPEG's end, from which some decoders make half an image.
-
-    Raises:
-        BadImageError: The header says what :func:`decode_rgb` refuses too, or there is none.
-    """
-    with _in_words(path), path.open("rb") as file, Image.open(file) as image:
-        _check_size(image.size, max_pixels)
-        _check_shape(image.size)
-        if not _is_plain_jpeg(image):
-            return None
-        file.seek(0)
-        content = file.read()
-        return Jpeg(path, *image.size, content) if content.endswith(_END_OF_JPEG) else None
-
-
-def _is_plain_jpeg(image: Image.Image) -> bool:
-    if not isinstance(image, JpegImageFile) or image.format != "JPEG":
-        return False
-    # Two ways of saying that the components are red, green and blue: Adobe's marker, and their names.
-    names = bytes(layer[0] for layer in getattr(image, "layer", ()))
-    as_rgb = image.info.get("adobe_transform") == 0 or names == b"RGB"
-    return image.mode == "L" or (image.mode == "RGB" and not as_rgb)
-
-
 @contextmanager
 def _in_words(path: Path) -> Iterator[None]:
     """Turn what PIL and the system raise about a file into reasons for the user."""
     try:
         with warnings.catch_warnings():
             # The size is checked against our own limit, in our own words; what else PIL grumbles about (damaged
-            # EXIF and the like) it either mends or refuses.
+            # EXIF and the like) it either repairs or refuses.
             warnings.simplefilter("ignore")
             yield
     except UnidentifiedImageError:

@@ -36,7 +36,7 @@ class DataOptions(Options):
         shown=f"$VREID_DATA_DIR, else {LAYOUTS['veri'].default_dir}",
     )
     query_dir: Path | None = option(
-        None, f"Folder of the query tracks, of --dataset {_OWN_FOLDERS}.", metavar="DIR", panel=DATA, shown=""
+        None, f"Folder of the query tracks, of --dataset {_OWN_FOLDERS}.", metavar="DIR", panel=DATA
     )
     gallery_dir: Path | None = option(
         None,
@@ -44,7 +44,6 @@ class DataOptions(Options):
         flag="--gallery-dir --test-dir",
         metavar="DIR",
         panel=DATA,
-        shown="",
     )
     subset: Positive | None = option(
         None,

@@ -10,8 +10,6 @@ from vreid_cli.runtime.options import Precision
 from vreid_cli.types.options import COMPUTING, Auto, Options, Positive, option
 
 BackendName = Literal["torch", "onnx"]
-#: torch.compile's own names; ``reduce-overhead`` records CUDA graphs on a GPU.
-CompileMode = Literal["off", "default", "reduce-overhead", "max-autotune"]
 
 
 class ExtractionOptions(Options):
@@ -19,13 +17,9 @@ class ExtractionOptions(Options):
 
     precision: Precision = option("fp32", "Arithmetic of the forward pass.", panel=COMPUTING)
     backend: Literal["auto", "torch", "onnx"] = option("auto", "What computes it; onnx: ONNX Runtime.", panel=COMPUTING)
-    compile: CompileMode = option("off", "How torch.compile compiles the network.", panel=COMPUTING)
     batch_size: Auto | Positive = option("auto", "Images a forward pass.", panel=COMPUTING)
     workers: Auto | Annotated[int, Field(ge=0, le=1024)] = option(
         "auto", "Processes that decode images ahead; 0: none.", panel=COMPUTING
-    )
-    decode: Literal["pil", "device"] = option(
-        "pil", "Decode and resize by PIL, exactly, or by the GPU's own decoder.", panel=COMPUTING
     )
     part_images: Positive = option(512, "Images a part of the store.", panel=COMPUTING)
     max_pixels: Positive = option(178_956_970, "Larger images are skipped.", panel=COMPUTING)

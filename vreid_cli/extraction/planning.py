@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import pyarrow.compute as pc
 from vreid_cli.data.records import Records
 from vreid_cli.runtime.progress import progress
 from vreid_cli.store.plan import PLAN_SCHEMA, Plan
-from vreid_cli.types.arrays import BoolArray, Int32Array, Int64Array
+from vreid_cli.types.arrays import Int32Array, Int64Array
 
 _HASH_THREADS = 8
 #: Files handed to the threads at a time: each that waits for its turn takes memory.
@@ -26,25 +25,6 @@ _AT_ONCE = 1024
 _DIGEST = 64
 #: Bytes of text that an array with offsets of 32 bits can hold.
 _MOST_TEXT = 2**31 - 1
-
-
-@dataclass(frozen=True, eq=False)
-class PartPlan:
-    """One part to be: its records in gallery order, and two digests that say whether it must be made.
-
-    Attributes:
-        part: Its number.
-        rows: (N,) int64 positions of its images in the plan.
-        records: Its images.
-        contents: Digest over ids and contents of its images, whatever their order.
-        labels: Digest over ids and labels in order.
-    """
-
-    part: int
-    rows: Int64Array
-    records: Records
-    contents: str
-    labels: str
 
 
 def make_plan(records: Records, earlier: Plan | None, *, part_images: int) -> Plan:
@@ -58,7 +38,7 @@ def make_plan(records: Records, earlier: Plan | None, *, part_images: int) -> Pl
         earlier: Plan of the run before, if there was one.
         part_images: A new part is closed once it holds this many images and its vehicle's camera ends.
     """
-    before = Plan.of([]) if earlier is None else earlier
+    before = Plan() if earlier is None else earlier
     image_ids = as_utf8(records.image_ids())
     rows = before.find(image_ids)
     names, owner = records.files()
@@ -74,38 +54,10 @@ def make_plan(records: Records, earlier: Plan | None, *, part_images: int) -> Pl
     return Plan(pa.table(columns, schema=PLAN_SCHEMA))
 
 
-def split_plan(records: Records, plan: Plan) -> list[PartPlan]:
-    """The parts of a plan, by number, each with its digests."""
-    parts = []
-    for part, rows in plan.members():
-        own = records.select(rows)
-        parts.append(PartPlan(part, rows, own, _digest(sorted(plan.contents(rows))), _digest(own.label_rows())))
-    return parts
-
-
-def locate_contents(plan: Plan, others: Iterable[Plan], digests: Mapping[int, str]) -> Int32Array:
-    """(N,) int32 part on disk in which the LR of each image of a plan lies; -1 where it lies in none.
-
-    A plan is believed about a part only as far as the part confirms it: after an interruption the plan is
-    new already and some parts are still old.
-
-    Args:
-        plan: The plan whose images are looked for.
-        others: Other plans that the parts may have been made by; what the later ones say counts.
-        digests: For each part on disk, the digest over its images that it was written with.
-    """
-    located = np.full(len(plan), -1, dtype=np.int32)
-    for other in (*others, plan):
-        confirmed = _confirmed(other, digests)
-        if not confirmed.any():
-            continue
-        rows = np.arange(len(plan), dtype=np.int64) if other is plan else other.find(plan.table.column("image_id"))
-        here = np.flatnonzero(rows >= 0)
-        here = here[confirmed[rows[here]]]
-        if other is not plan:
-            here = here[_same_digest(plan, other, rows=here, other_rows=rows[here])]
-        located[here] = other.parts[rows[here]]
-    return located
+def assign_parts(records: Records, *, part_images: int) -> Int32Array:
+    """(N,) int32 number of the part of each record, as :func:`make_plan` chooses it where nothing was there."""
+    nowhere = np.full(len(records), -1, dtype=np.int64)
+    return _assign_parts(records, Plan(), nowhere, part_images=part_images)
 
 
 def as_utf8(column: pa.Array, *, most: int = _MOST_TEXT) -> pa.ChunkedArray:
@@ -116,29 +68,6 @@ def as_utf8(column: pa.Array, *, most: int = _MOST_TEXT) -> pa.ChunkedArray:
     # Taken, not sliced: a slice keeps its place in the long text.
     halves = (column.take(pa.array(np.arange(*ends))) for ends in ((0, half), (half, len(column))))
     return pa.chunked_array([chunk for part in halves for chunk in as_utf8(part, most=most).chunks])
-
-
-def _confirmed(plan: Plan, digests: Mapping[int, str]) -> BoolArray:
-    """(N,) whether the part that holds an image was written with the images that the plan says."""
-    confirmed = np.zeros(len(plan), dtype=np.bool_)
-    for part, rows in plan.members() if digests else ():
-        confirmed[rows] = part in digests and digests[part] == _digest(sorted(plan.contents(rows)))
-    return confirmed
-
-
-def _same_digest(one: Plan, other: Plan, *, rows: Int64Array, other_rows: Int64Array) -> BoolArray:
-    here, there = (
-        plan.table.column("sha256").take(pa.array(positions)) for plan, positions in ((one, rows), (other, other_rows))
-    )
-    same: BoolArray = pc.equal(here, there).to_numpy()
-    return same
-
-
-def _digest(rows: Iterable[tuple[object, ...]]) -> str:
-    digest = hashlib.sha256()
-    for row in rows:
-        digest.update(repr(row).encode())
-    return digest.hexdigest()
 
 
 def _texts(column: pa.Array) -> Iterator[str]:
@@ -172,7 +101,7 @@ def _unchanged(before: Plan, rows: Int64Array, *, size: Int64Array, mtime: Int64
     old = rows[known]
     same = readable[old]
     for name, column in (("size", size), ("mtime", mtime)):
-        same &= before.table.column(name).to_numpy()[old] == column[known]
+        same &= before.numbers(name)[old] == column[known]
     unchanged = np.full(len(rows), -1, dtype=np.int64)
     unchanged[known[same]] = old[same]
     return unchanged

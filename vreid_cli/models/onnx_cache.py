@@ -23,7 +23,7 @@ _NONE = "none"
 def cached_path(loaded: LoadedNetwork, folder: Path) -> Path:
     """Where a network's export is kept; whatever may change the graph is in the name."""
     backbone, side = loaded.network.backbone.name, loaded.transform.crop
-    exporter = f"torch{_version('torch')}-onnxscript{_version('onnxscript')}-form{_FORM}"
+    exporter = f"torch{installed_version('torch')}-onnxscript{installed_version('onnxscript')}-form{_FORM}"
     return folder / _FOLDER / f"{backbone}-{loaded.digest[:_DIGITS]}-{side}-{exporter}.onnx"
 
 
@@ -68,18 +68,19 @@ def _reopen(path: Path, loaded: LoadedNetwork) -> OnnxNetwork | None:
             raise ExportError(f"{path} is of other weights", file=path)
         check_parity(kept, loaded, name=path, batches=(1,))
     except ExportError as error:
-        log.warning("%s; it is made anew", error.message)
+        log.warning("%s; it is made again", error.message)
         return None
     return kept
 
 
 def runtime_version() -> str:
     """The version of ONNX Runtime, whichever of its builds is installed; ``none`` where there is none."""
-    found = (_version(package) for package in ("onnxruntime", "onnxruntime-gpu"))
+    found = (installed_version(package) for package in ("onnxruntime", "onnxruntime-gpu"))
     return next((number for number in found if number != _NONE), _NONE)
 
 
-def _version(package: str) -> str:
+def installed_version(package: str) -> str:
+    """The version of a package; ``none`` where it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:

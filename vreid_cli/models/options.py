@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
 from vreid_cli.models.backbones import BACKBONES
 from vreid_cli.models.sources import SOURCES, default_weights
+from vreid_cli.store.formats import FEATURE_FORMATS, endings
 from vreid_cli.types.options import FILES, NETWORK, Choice, Options, option
 
 _DEFAULT = "densenet201"
@@ -22,10 +24,10 @@ class DownloadOptions(Options):
         None, "Folder that downloads are kept in.", metavar="DIR", panel=NETWORK, shown="the user's cache folder"
     )
     weights_url: str | None = option(
-        None, "Where else to download the weights veri from.", metavar="URL", panel=NETWORK, shown=""
+        None, "Where else to download the weights veri from.", metavar="URL", panel=NETWORK
     )
     weights_blob: str | None = option(
-        None, "The git blob id that the download must have.", metavar="SHA1", panel=NETWORK, shown=""
+        None, "The git blob id that the download must have.", metavar="SHA1", panel=NETWORK
     )
     download_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = option(
         30.0, "Seconds to wait for a server.", metavar="SECONDS", panel=NETWORK
@@ -47,11 +49,27 @@ class ModelOptions(DownloadOptions):
     )
 
 
+class _WrittenForms(Collection[str]):
+    """Names of the feature formats that can be written: their endings without the dot."""
+
+    def _now(self) -> list[str]:
+        return [ending.removeprefix(".") for ending in endings(FEATURE_FORMATS, read=False)]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._now())
+
+    def __len__(self) -> int:
+        return len(self._now())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._now()
+
+
 class ExportOptions(Options):
     """``[export]``: where features or the model go, and in which form."""
 
     output: Path | None = option(
         None, "Where to write.", flag="--output -o", metavar="PATH", panel=FILES, shown="exports/ of the run"
     )
-    format: Literal["json", "npz"] = option("json", "The JSON of the paper's code, or NumPy arrays.")
+    format: Annotated[str, Choice(_WrittenForms())] = option("json", "The JSON of the paper's code, or NumPy arrays.")
     force: bool = option(False, "Replace a file that is there and was made otherwise.", panel=FILES)

@@ -81,24 +81,6 @@ class Transform:
         pixels: torch.Tensor = functional.pil_to_tensor(functional.center_crop(resized, [self.crop]))
         return pixels
 
-    def crop_decoded(self, image: torch.Tensor) -> torch.Tensor:
-        """:meth:`crop_uint8` of a decoded image, (3, H, W) uint8 on any device, by torch instead of PIL.
-
-        It resizes across, then down, and rounds halves up each time, as PIL does. Now and then a value differs by
-        1 of 255: float32 and PIL's fixed-point weights fall on other sides of a half.
-        """
-        import torch
-        from torchvision.transforms import InterpolationMode, functional
-
-        height, width = image.shape[-2:]
-        tall, wide = (int(self.resize * side / min(height, width)) for side in (height, width))
-        resized = image.to(torch.float32)
-        for size in ([height, wide], [tall, wide]):
-            resized = functional.resize(resized, size, interpolation=InterpolationMode.BILINEAR, antialias=True)
-            resized = resized.add(0.5).floor_()
-        cropped: torch.Tensor = functional.center_crop(resized, [self.crop])
-        return cropped.to(torch.uint8)
-
     def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
         """Normalised float32 values of (B, 3, H, W) uint8 pixels, on the same device."""
         mean, std = _channels(self.mean, pixels.device), _channels(self.std, pixels.device)

@@ -11,10 +11,10 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from vreid_cli.extraction.survey import Survey
 from vreid_cli.reports.names import enumerate_some
 from vreid_cli.reports.tables import percent
 from vreid_cli.store.runs import HistoryEntry
+from vreid_cli.store.state import StoreState
 from vreid_cli.types.images import Split
 from vreid_cli.types.rankings import RankingFacts
 
@@ -148,7 +148,7 @@ class RunOverview:
 
     run_dir: Path
     made_by: MadeBy
-    splits: Mapping[Split, Survey]
+    splits: Mapping[Split, StoreState]
     rankings: tuple[RankingOverview, ...]
     training: TrainingOverview | None
     reports: tuple[str, ...]
@@ -282,10 +282,10 @@ def _when(written: str | None) -> str:
     return "–" if written is None else written[:16].replace("T", " ")
 
 
-def _features(splits: Mapping[Split, Survey]) -> Iterator[RenderableType]:
+def _features(splits: Mapping[Split, StoreState]) -> Iterator[RenderableType]:
     if not splits:
         return
-    numbers = ("images", "tracks", "vehicles", "cameras", "parts", "width")
+    numbers = ("images", "tracks", "vehicles", "cameras", "parts", "dimension")
     columns = {name: [_number(getattr(one, name)) for one in splits.values()] for name in numbers}
     columns["skipped"] = [_number(len(one.skipped)) for one in splits.values()]
     columns["state"] = [one.state for one in splits.values()]
@@ -302,7 +302,7 @@ def _features(splits: Mapping[Split, Survey]) -> Iterator[RenderableType]:
             yield Text(f"{split}: {problem}")
 
 
-def _progress(one: Survey) -> str:
+def _progress(one: StoreState) -> str:
     if one.planned_images is None:
         return "how much is done is unknown" if one.parts else "nothing is done yet"
     share = 100 * one.done_images // max(1, one.planned_images)

@@ -12,7 +12,7 @@ from vreid_cli.errors import DataError, UsageError, did_you_mean
 from vreid_cli.evaluation.nearest import nearest
 from vreid_cli.ranking.tracks import group_tracks, image_items
 from vreid_cli.reports.options import ShowOptions
-from vreid_cli.reports.sheets.layout import SheetItem, SheetRow, Verdict
+from vreid_cli.reports.sheets.layout import SheetItem, Verdict
 from vreid_cli.reports.sheets.sheet import Sheet, render_sheet
 from vreid_cli.types.arrays import TextArray
 from vreid_cli.types.features import MEANINGLESS, FeatureSet
@@ -53,6 +53,20 @@ def show(
     Raises:
         UsageError: A query is not in the ranking.
         DataError: The ranking lists nothing, or there is no image of anything that it names.
+
+    Examples:
+        >>> import numpy as np
+        >>> from PIL import Image
+        >>> import vreid_cli as vreid
+        >>> for track in ("red", "blue"):
+        ...     Path(track).mkdir()
+        ...     Image.new("RGB", (64, 48), track).save(f"{track}/0.png")
+        >>> features = vreid.FeatureSet.from_arrays(np.eye(2), track_id=["red", "blue"])
+        >>> ranking = vreid.rank(features, features)["meanMCD50"]
+        >>> sheet = vreid.show(ranking, "red", gallery=".")
+        >>> [(item.rank, item.gallery_id) for item in sheet.nearest["red"]]
+        [(1, 'red'), (2, 'blue')]
+        >>> sheet.save("nearest.png")
     """
     options = options or ShowOptions()
     facts = ranking.facts
@@ -65,16 +79,15 @@ def show(
         single=facts.task in ("i2i", "i2t"),
     )
     rows = [
-        SheetRow(
-            SheetItem(name, query_images.of(name), caption=_caption(items[0], "query") if items else ""),
-            [_sheet_item(item, gallery_images) for item in items],
-        )
+        [_query_item(name, items, query_images), *(_gallery_item(item, gallery_images) for item in items)]
         for name, items in lists.items()
     ]
     doubts = _check_images(ranking, query_images, gallery_images)
-    sheet = render_sheet(
-        rows, title=_title(facts, options.top), subtitle=_subtitle(facts, same_camera), max_images=options.max_images
+    title = (
+        f"{facts.metric or 'unknown metric'} - {'the nearest' if options.top == 1 else f'the {options.top} nearest'}"
     )
+    subtitle = explain_ranks(facts, same_camera) + (f".\n{MEANINGLESS.upper()}" if facts.meaningless else ".")
+    sheet = render_sheet(rows, title=title, subtitle=subtitle, max_images=options.max_images)
     return Sheet(sheet.image, sheet.strips, nearest=lists, warnings=(*doubts, *sheet.warnings))
 
 
@@ -121,22 +134,18 @@ def explain_ranks(facts: RankingFacts, same_camera: SameCamera) -> str:
     return "; ".join((*facts.in_words(), left_out))
 
 
-def _title(facts: RankingFacts, top: int) -> str:
-    return f"{facts.metric_name or 'unknown metric'} - {'the nearest' if top == 1 else f'the {top} nearest'}"
+def _query_item(name: str, items: Sequence[RankedItem], images: _ItemImages) -> SheetItem:
+    return SheetItem(name=name, images=images.of(name), caption=_caption(items[0], "query") if items else "")
 
 
-def _subtitle(facts: RankingFacts, same_camera: SameCamera) -> str:
-    return explain_ranks(facts, same_camera) + (f".\n{MEANINGLESS.upper()}" if facts.meaningless else ".")
-
-
-def _sheet_item(item: RankedItem, images: _ItemImages) -> SheetItem:
+def _gallery_item(item: RankedItem, images: _ItemImages) -> SheetItem:
     if item.query_vehicle is None or item.gallery_vehicle is None:
         verdict = Verdict.UNLABELLED
     else:
         verdict = Verdict.MATCH if item.query_vehicle == item.gallery_vehicle else Verdict.DIFFERENT
     return SheetItem(
-        item.gallery_id,
-        images.of(item.gallery_id),
+        name=item.gallery_id,
+        images=images.of(item.gallery_id),
         caption=_caption(item, "gallery"),
         verdict=verdict,
         rank=item.rank,

@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -22,14 +22,16 @@ from numpy.typing import NDArray
 
 from vreid_cli.errors import StoreError
 from vreid_cli.runtime.files import atomic_path, read_json_object, write_json
-from vreid_cli.store.plan import Plan, PlanRow
+from vreid_cli.store.plan import Plan
 from vreid_cli.types.arrays import Float32Array, Int64Array, TextArray
-from vreid_cli.types.features import FeatureSet
+from vreid_cli.types.features import FeatureSet, QueryProtocol
 from vreid_cli.types.images import ImageRecord
 
 _LABEL_COLUMNS = ("image_id", "track_id", "vehicle_id", "camera_id")
 _PART_COLUMNS = (*_LABEL_COLUMNS, "frame", "feature")
-_RESTART = "use --restart to make the features anew, or another --run-dir"
+_RESTART = "use --restart to make the features again, or another --run-dir"
+#: Of ``complete.json``: 2 since it says the protocol of the data set.
+_SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -79,42 +81,58 @@ class PartFacts:
         return cls(identity, recorded, texts["contents"], texts["labels"], skipped)
 
 
-@dataclass(frozen=True)
-class PartSummary:
-    """What a part holds, read without its features.
-
-    Attributes:
-        images: Number of rows.
-        width: Numbers in a feature.
-        labels: The values of each label column, absent ones left out.
-    """
-
-    images: int
-    width: int
-    labels: Mapping[str, frozenset[str]]
-
-
-@dataclass(frozen=True, eq=False)
-class PartRows:
+class StoredPart:
     """The rows of a part, memory-mapped: they can be read even after its file was replaced.
 
-    Attributes:
+    Args:
         batch: The part.
+        facts: What it says about itself.
     """
 
-    batch: pa.RecordBatch
+    def __init__(self, batch: pa.RecordBatch, facts: PartFacts) -> None:
+        self.batch = batch
+        self.facts = facts
+
+    def __len__(self) -> int:
+        return int(self.batch.num_rows)
+
+    @property
+    def dimension(self) -> int:
+        """Length D of a feature."""
+        return int(self.batch.schema.types[-1].list_size)
 
     @property
     def image_id(self) -> TextArray:
         """(N,) ids of its images."""
-        return _text(self.batch, "image_id")
+        return self.labels("image_id")
+
+    def labels(self, name: str) -> TextArray:
+        """(N,) ``image_id``, ``track_id``, ``vehicle_id`` or ``camera_id`` of its images; None where absent."""
+        # Through a dictionary, equal labels share one str: a million rows then cost 8 bytes a label.
+        column = self.batch.column(name).dictionary_encode()
+        values = np.array([*column.dictionary.to_pylist(), None], dtype=object)
+        codes = column.indices.fill_null(len(values) - 1).to_numpy(zero_copy_only=False)
+        taken: TextArray = values[codes]
+        return taken
+
+    def distinct(self, name: str) -> set[str]:
+        """The values of a label, without absent ones."""
+        return {value for value in self.batch.column(name).unique().to_pylist() if value is not None}
+
+    @property
+    def frames(self) -> Int64Array:
+        """(N,) int64 frame numbers; -1 where absent."""
+        frames: Int64Array = self.batch.column("frame").fill_null(-1).to_numpy(zero_copy_only=False)
+        return frames
 
     @property
     def features(self) -> Float32Array:
         """(N, D) read-only."""
-        return _features(self.batch)
+        # flatten() respects slices and copies nothing; .values would ignore them.
+        flat: Float32Array = self.batch.column("feature").flatten().to_numpy(zero_copy_only=True)
+        return flat.reshape(len(self), self.dimension)
 
-    def find(self, image_ids: Sequence[str]) -> Int64Array:
+    def find(self, image_ids: Sequence[str] | TextArray) -> Int64Array:
         """(M,) int64 row of each image; -1 where the part does not hold it."""
         found = pc.index_in(pa.array(image_ids, pa.utf8()), value_set=self.batch.column("image_id"))
         rows: Int64Array = found.fill_null(-1).cast(pa.int64()).to_numpy()
@@ -124,22 +142,22 @@ class PartRows:
 class PartedMatrix:
     """Features in memory-mapped parts; ``order`` maps gallery order to rows as the parts hold them."""
 
-    def __init__(self, parts: Sequence[NDArray[np.floating]], *, order: Int64Array, width: int) -> None:
+    def __init__(self, parts: Sequence[NDArray[np.floating]], *, order: Int64Array, dimension: int) -> None:
         self._parts = list(parts)
         self._starts = np.cumsum([0, *(len(part) for part in parts)])
         self._order = order
-        self._width = width
+        self._dimension = dimension
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Number of rows N and width D."""
-        return len(self._order), self._width
+        """Number of rows N and dimension D."""
+        return len(self._order), self._dimension
 
     def take(self, rows: Int64Array) -> Float32Array:
         """Copy the rows at these positions of gallery order, in this order, as float32."""
         stored = self._order[rows]
         part_index = np.searchsorted(self._starts, stored, side="right") - 1
-        taken = np.empty((len(rows), self._width), dtype=np.float32)
+        taken = np.empty((len(rows), self._dimension), dtype=np.float32)
         for index in np.unique(part_index):
             here = part_index == index
             taken[here] = self._parts[index][stored[here] - self._starts[index]]
@@ -225,9 +243,9 @@ class FeatureStore:
         """Remove it, once every part follows the plan."""
         self.replaced_plan_path.unlink(missing_ok=True)
 
-    def write_plan(self, plan: Sequence[PlanRow]) -> None:
+    def write_plan(self, plan: Plan) -> None:
         """Write the plan, atomically."""
-        (plan if isinstance(plan, Plan) else Plan.of(plan)).write(self.plan_path)
+        plan.write(self.plan_path)
 
     # -- the parts --------------------------------------------------------------------------------------
 
@@ -235,13 +253,12 @@ class FeatureStore:
         self, part: int, records: Sequence[ImageRecord], *, features: Float32Array, facts: PartFacts
     ) -> None:
         """Write one part: a row a record, features (len(records), D) float32; whole or not at all."""
-        width = features.shape[1]
         flat = pa.array(np.ascontiguousarray(features).reshape(-1))
         columns: dict[str, Any] = {
             name: pa.array([getattr(record, name) for record in records], pa.utf8()) for name in _LABEL_COLUMNS
         }
         columns["frame"] = pa.array([record.frame for record in records], pa.int64())
-        columns["feature"] = pa.FixedSizeListArray.from_arrays(flat, width)
+        columns["feature"] = pa.FixedSizeListArray.from_arrays(flat, features.shape[1])
         batch = pa.record_batch(columns).replace_schema_metadata(facts.to_metadata())
         with (
             atomic_path(self.part_path(part)) as temporary,
@@ -258,28 +275,12 @@ class FeatureStore:
         except (OSError, pa.ArrowException, KeyError, ValueError, TypeError):
             return None
 
-    def read_part(self, part: int) -> PartRows:
+    def read_part(self, part: int) -> StoredPart:
         """The rows of a part.
 
         Raises:
             StoreError: It is missing or damaged.
         """
-        return PartRows(self._open_part(part))
-
-    def summarise_part(self, part: int) -> PartSummary:
-        """What a part holds.
-
-        Raises:
-            StoreError: It is missing or damaged.
-        """
-        batch = self._open_part(part)
-        labels = {
-            name: frozenset(value for value in batch.column(name).unique().to_pylist() if value is not None)
-            for name in _LABEL_COLUMNS
-        }
-        return PartSummary(batch.num_rows, batch.schema.types[-1].list_size, labels)
-
-    def _open_part(self, part: int) -> pa.RecordBatch:
         path = self.part_path(part)
         try:
             # The batch keeps the map alive for as long as any array looks into it.
@@ -291,7 +292,10 @@ class FeatureStore:
             raise _damaged(path, error) from None
         if names != ", ".join(_PART_COLUMNS) or not pa.types.is_fixed_size_list(batch.schema.types[-1]):
             raise _damaged(path, f"its columns are {names}; {', '.join(_PART_COLUMNS)} are expected")
-        return batch
+        facts = self.read_facts(part)
+        if facts is None:
+            raise _damaged(path, "it does not say what made it")
+        return StoredPart(batch, facts)
 
     def check_identity(self, identity: Mapping[str, str]) -> None:
         """Make sure that what is there was made as what would be added.
@@ -307,7 +311,7 @@ class FeatureStore:
             field = next(key for key in (*identity, *own) if identity.get(key) != own.get(key))
             raise StoreError(
                 f"{self.path} holds features of another {field}: '{own.get(field)}', not '{identity.get(field)}'",
-                hint="use --restart to make them anew, or another --run-dir to keep both",
+                hint="use --restart to make them again, or another --run-dir to keep both",
                 file=self.path,
             )
 
@@ -315,7 +319,7 @@ class FeatureStore:
 
     def write_complete(self, skipped: Sequence[Skipped], *, facts: Mapping[str, Any]) -> None:
         """List what was skipped, then mark the store complete; nothing is written if it says so already."""
-        content = {"schema": 1, **facts}
+        content = {"schema": _SCHEMA, **facts}
         if self._says(content):
             return
         with atomic_path(self.skipped_path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
@@ -325,7 +329,7 @@ class FeatureStore:
         write_json(self.complete_path, content)
 
     def _says(self, content: Mapping[str, Any]) -> bool:
-        """Whether ``complete.json`` has this content; where it is damaged it has not, and is written anew."""
+        """Whether ``complete.json`` has this content; where it is damaged it has not, and is written again."""
         try:
             return self.is_complete() and read_json_object(self.complete_path) == content
         except StoreError:
@@ -347,7 +351,14 @@ class FeatureStore:
                 hint="run the same vreid extract again: it goes on where it stopped",
                 file=self.path,
             )
-        return read_json_object(self.complete_path)
+        facts = read_json_object(self.complete_path)
+        if facts.get("schema") != _SCHEMA:
+            raise StoreError(
+                f"the features in {self.path} were written by another version of vreid",
+                hint="make them again: vreid extract --restart",
+                file=self.complete_path,
+            )
+        return facts
 
     def read(self) -> FeatureSet:
         """All features of a complete store, memory-mapped, in gallery order.
@@ -356,33 +367,30 @@ class FeatureStore:
             StoreError: The store is missing, incomplete or damaged.
         """
         facts = self.read_complete()
-        batches = [self._open_part(part) for part in self.part_numbers()]
-        self._check_counts(facts, batches)
-        matrices = [_features(batch) for batch in batches]
-        widths = {matrix.shape[1] for matrix in matrices}
-        if len(widths) != 1:
-            raise StoreError(f"the parts in {self.path} differ in width: {sorted(widths)}", hint=_RESTART)
-        columns = {name: np.concatenate([_text(batch, name) for batch in batches]) for name in _LABEL_COLUMNS}
-        frames = np.concatenate([_frames(batch) for batch in batches])
-        order = _gallery_order(columns, frames)
-        metadata = self.read_facts(self.part_numbers()[0])
+        parts = [self.read_part(part) for part in self.part_numbers()]
+        self._check_counts(facts, parts)
+        dimensions = {part.dimension for part in parts}
+        if len(dimensions) != 1:
+            raise StoreError(f"the parts in {self.path} differ in dimension: {sorted(dimensions)}", hint=_RESTART)
+        columns = {name: np.concatenate([part.labels(name) for part in parts]) for name in _LABEL_COLUMNS}
+        order = _gallery_order(columns, np.concatenate([part.frames for part in parts]))
         return FeatureSet(
-            matrix=PartedMatrix(matrices, order=order, width=widths.pop()),
+            matrix=PartedMatrix([part.features for part in parts], order=order, dimension=dimensions.pop()),
             image_id=columns["image_id"][order],
             track_id=columns["track_id"][order],
             vehicle_id=columns["vehicle_id"][order],
             camera_id=columns["camera_id"][order],
             source=str(self.path),
-            identity=None if metadata is None else metadata.identity,
+            identity=parts[0].facts.identity,
             image_root=facts.get("image_root"),
             dataset=facts.get("dataset"),
-            protocol=facts.get("protocol", "separate"),
             weights=facts.get("weights"),
+            protocol=_protocol(facts, self.complete_path),
         )
 
-    def _check_counts(self, facts: Mapping[str, Any], batches: Sequence[pa.RecordBatch]) -> None:
+    def _check_counts(self, facts: Mapping[str, Any], parts: Sequence[StoredPart]) -> None:
         """A part that was removed after the end would otherwise be missed by nobody."""
-        found = {"parts": len(batches), "images": sum(batch.num_rows for batch in batches)}
+        found = {"parts": len(parts), "images": sum(map(len, parts))}
         for name, number in found.items():
             if facts.get(name, number) != number:
                 raise StoreError(
@@ -392,29 +400,16 @@ class FeatureStore:
                 )
 
 
+def _protocol(facts: Mapping[str, Any], path: Path) -> QueryProtocol:
+    found = facts.get("protocol", "separate")
+    if found not in get_args(QueryProtocol):
+        raise _damaged(path, f"it knows no protocol '{found}'")
+    protocol: QueryProtocol = found
+    return protocol
+
+
 def _damaged(path: Path, reason: object) -> StoreError:
     return StoreError(f"{path} is damaged: {reason}", hint="remove it and run vreid extract again", file=path)
-
-
-def _text(batch: pa.RecordBatch, name: str) -> TextArray:
-    # Through a dictionary, equal labels share one str: a million rows then cost 8 bytes a label.
-    column = batch.column(name).dictionary_encode()
-    values = np.array([*column.dictionary.to_pylist(), None], dtype=object)
-    codes = column.indices.fill_null(len(values) - 1).to_numpy(zero_copy_only=False)
-    taken: TextArray = values[codes]
-    return taken
-
-
-def _frames(batch: pa.RecordBatch) -> Int64Array:
-    frames: Int64Array = batch.column("frame").fill_null(-1).to_numpy(zero_copy_only=False)
-    return frames
-
-
-def _features(batch: pa.RecordBatch) -> Float32Array:
-    # flatten() respects slices and copies nothing; .values would ignore them.
-    column = batch.column("feature")
-    flat: Float32Array = column.flatten().to_numpy(zero_copy_only=True)
-    return flat.reshape(len(column), column.type.list_size)
 
 
 def _gallery_order(columns: Mapping[str, TextArray], frames: Int64Array) -> Int64Array:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import overload
 
 import numpy as np
 import pyarrow as pa
@@ -15,8 +14,10 @@ import pyarrow.parquet as pq
 from vreid_cli.errors import StoreError
 from vreid_cli.runtime.arrow import release_memory
 from vreid_cli.runtime.files import atomic_path
-from vreid_cli.types.arrays import Int32Array, Int64Array
+from vreid_cli.types.arrays import BoolArray, Int32Array, Int64Array
 
+#: ``size`` (bytes) and ``mtime`` (nanoseconds) are -1 where there is no file, ``sha256`` is empty where it cannot be
+#: read; ``part`` is the number of the part that holds the image.
 PLAN_SCHEMA = pa.schema(
     [
         ("image_id", pa.utf8()),
@@ -29,49 +30,17 @@ PLAN_SCHEMA = pa.schema(
 )
 _MAY_BE_ABSENT = "track_id"
 _LOOK_AGAIN = "remove it and run the same vreid extract again: parts that hold what they should are kept"
-#: Rows that are objects at a time, where rows are gone through.
-_BLOCK = 1024
-
-#: Id of an image and digest of its content: as long as both are the same, so is its LR.
-Content = tuple[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class PlanRow:
-    """One image of the plan.
-
-    Attributes:
-        image_id: Id of the image.
-        track_id: Its passage.
-        size: Bytes of its file; -1 where there is none.
-        mtime: When its file was last changed, in nanoseconds; -1 where there is none.
-        sha256: Digest of its content; empty where it cannot be read.
-        part: Number of the part that holds it.
-    """
-
-    image_id: str
-    track_id: str | None
-    size: int
-    mtime: int
-    sha256: str
-    part: int
-
-
-class Plan(Sequence[PlanRow]):
-    """The rows of a plan in columns; a row is made when it is asked for.
+class Plan:
+    """A row an image, in columns.
 
     Args:
-        table: Of :data:`PLAN_SCHEMA`.
+        table: Of :data:`PLAN_SCHEMA`; None for a plan without images.
     """
 
-    def __init__(self, table: pa.Table) -> None:
-        self.table = table
-
-    @classmethod
-    def of(cls, rows: Sequence[PlanRow]) -> Plan:
-        """The plan with these rows."""
-        columns = {name: [getattr(row, name) for row in rows] for name in PLAN_SCHEMA.names}
-        return cls(pa.table(columns, schema=PLAN_SCHEMA))
+    def __init__(self, table: pa.Table | None = None) -> None:
+        self.table = PLAN_SCHEMA.empty_table() if table is None else table
 
     @classmethod
     def read(cls, path: Path) -> Plan | None:
@@ -105,30 +74,15 @@ class Plan(Sequence[PlanRow]):
     def __len__(self) -> int:
         return int(self.table.num_rows)
 
-    @overload
-    def __getitem__(self, index: int) -> PlanRow: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Plan: ...
-
-    def __getitem__(self, index: int | slice) -> PlanRow | Plan:
-        if isinstance(index, slice):
-            return Plan(self.table.take(pa.array(np.arange(len(self))[index])))
-        row = range(len(self))[index]
-        return PlanRow(*(column[row].as_py() for column in self.table.columns))
-
-    def __iter__(self) -> Iterator[PlanRow]:
-        for batch in self.table.to_batches(max_chunksize=_BLOCK):
-            yield from (PlanRow(*row) for row in zip(*(column.to_pylist() for column in batch.columns), strict=True))
-
     def __eq__(self, other: object) -> bool:
-        if isinstance(other, Plan):
-            return bool(self.table.equals(other.table))
-        if not isinstance(other, Sequence):
-            return NotImplemented
-        return len(self) == len(other) and all(one == two for one, two in zip(self, other, strict=True))
+        return isinstance(other, Plan) and bool(self.table.equals(other.table))
 
-    __hash__ = None  # type: ignore[assignment]  # compared by value, as other sequences that are no tuples
+    __hash__ = None  # type: ignore[assignment]  # compared by value
+
+    def numbers(self, name: str) -> Int64Array:
+        """(N,) int64 column ``size`` or ``mtime``."""
+        column: Int64Array = self.table.column(name).to_numpy()
+        return column
 
     @property
     def parts(self) -> Int32Array:
@@ -138,20 +92,78 @@ class Plan(Sequence[PlanRow]):
 
     def members(self) -> list[tuple[int, Int64Array]]:
         """Each part, by number, with the positions of its rows, rising."""
-        if not len(self):
-            return []
-        parts = self.parts
-        order = np.argsort(parts, kind="stable").astype(np.int64, copy=False)
-        numbers, starts = np.unique(parts[order], return_index=True)
-        return list(zip(numbers.tolist(), np.split(order, starts[1:]), strict=True))
+        return group(self.parts)
 
-    def contents(self, rows: Int64Array) -> list[Content]:
-        """Id and digest of the content of the images at these positions."""
+    def contents(self, rows: Int64Array) -> str:
+        """Digest over ids and file contents of the images at these positions, whatever their order.
+
+        As long as it is the same, so are their LRs.
+        """
         some = self.table.select(["image_id", "sha256"]).take(pa.array(rows))
-        return list(zip(*(column.to_pylist() for column in some.columns), strict=True))
+        return digest_rows(sorted(zip(*(column.to_pylist() for column in some.columns), strict=True)))
 
     def find(self, image_ids: pa.Array | pa.ChunkedArray) -> Int64Array:
         """(M,) int64 position of each id (utf8); -1 where it is none of this plan."""
         found = pc.index_in(image_ids, value_set=self.table.column("image_id"))
         positions: Int64Array = found.fill_null(-1).cast(pa.int64()).to_numpy()
         return positions
+
+    def locate(self, digests: Mapping[int, str], *, others: Iterable[Plan] = ()) -> Int32Array:
+        """(N,) int32 part on disk in which the LR of each image lies; -1 where it lies in none.
+
+        A plan is believed about a part only as far as the part confirms it: after an interruption the plan is
+        new already and some parts are still old.
+
+        Args:
+            digests: For each part on disk, the :meth:`contents` that it was written with.
+            others: Other plans that the parts may have been made by; what the later ones say counts.
+        """
+        located = np.full(len(self), -1, dtype=np.int32)
+        for other in (*others, self):
+            confirmed = other._confirmed(digests)
+            if not confirmed.any():
+                continue
+            rows = np.arange(len(self)) if other is self else other.find(self.table.column("image_id"))
+            here = np.flatnonzero(rows >= 0)
+            here = here[confirmed[rows[here]]]
+            if other is not self:
+                here = here[self._same_content(here, other, rows[here])]
+            located[here] = other.parts[rows[here]]
+        return located
+
+    def _confirmed(self, digests: Mapping[int, str]) -> BoolArray:
+        """(N,) whether the part that holds an image was written with the images that this plan says."""
+        confirmed = np.zeros(len(self), dtype=np.bool_)
+        for part, rows in self.members() if digests else ():
+            confirmed[rows] = part in digests and digests[part] == self.contents(rows)
+        return confirmed
+
+    def _same_content(self, rows: Int64Array, other: Plan, other_rows: Int64Array) -> BoolArray:
+        here, there = (
+            plan.table.column("sha256").take(pa.array(positions))
+            for plan, positions in ((self, rows), (other, other_rows))
+        )
+        same: BoolArray = pc.equal(here, there).to_numpy()
+        return same
+
+
+def group(parts: Int32Array) -> list[tuple[int, Int64Array]]:
+    """Each number that occurs, rising, with the positions where it does.
+
+    Example:
+        >>> group(np.array([3, 0, 3], dtype=np.int32))
+        [(0, array([1])), (3, array([0, 2]))]
+    """
+    if not len(parts):
+        return []
+    order = np.argsort(parts, kind="stable").astype(np.int64, copy=False)
+    numbers, starts = np.unique(parts[order], return_index=True)
+    return list(zip(numbers.tolist(), np.split(order, starts[1:]), strict=True))
+
+
+def digest_rows(rows: Iterable[tuple[object, ...]]) -> str:
+    """SHA-256 over rows of plain values, in their order."""
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(repr(row).encode())
+    return digest.hexdigest()

@@ -150,7 +150,7 @@ def measure_coverage(blocks: Iterable[RankingBlock], queries: int, gallery: int)
 
 @dataclass(frozen=True)
 class _Table:
-    """A Parquet file whose damage is told as our own error."""
+    """A Parquet file whose damage is raised as our own error."""
 
     path: Path
     file: pq.ParquetFile

@@ -7,12 +7,11 @@ consist of these classes, and the command line derives its options from their fi
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationInfo, field_validator
-from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, PydanticKnownError
 from pydantic_core.core_schema import no_info_after_validator_function
 
@@ -47,6 +46,22 @@ class Choice:
 DATA, NETWORK, FILES, COMPUTING, COMMON = "Data", "Network", "Files", "Computing", "Every command"
 
 
+@dataclass(frozen=True)
+class Presentation:
+    """How the command line shows a field: what :func:`option` was given."""
+
+    help: str
+    flag: str
+    metavar: str | None = None
+    panel: str | None = None
+    shown: str | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """The option's names, or an argument's."""
+        return self.flag.split()
+
+
 class Options(BaseModel):
     """The choices of a stage: frozen, strict (``true`` is no number), closed to unknown names.
 
@@ -74,49 +89,34 @@ class Options(BaseModel):
         paths = [Path(part) if isinstance(part, str) else part for part in (value if several else (value,))]
         return tuple(paths) if several else paths[0]
 
-
-@dataclass(frozen=True)
-class Presentation:
-    """How the command line shows a field.
-
-    Attributes:
-        flag: Its names, separated by spaces (``--output -o``); a name without hyphens is that of an argument. None for
-            ``--`` and the field's name with hyphens.
-        metavar: How the value is shown; None to derive that from the field's type.
-        panel: The help panel that the option stands in; None for the first one.
-        shown: The default in words; None to derive them from the value, "" to show none.
-    """
-
-    flag: str | None = None
-    metavar: str | None = None
-    panel: str | None = None
-    shown: str | None = None
+    @classmethod
+    def presentation(cls, key: str) -> Presentation:
+        """How the command line shows a field."""
+        field = cls.model_fields[key]
+        extra: Any = field.json_schema_extra
+        flag = extra["flag"] or f"--{key.replace('_', '-')}"
+        return Presentation(**{**extra, "help": field.description, "flag": flag})
 
 
 def option(
     default: Any,
-    help_text: str,
+    text: str,
     *,
     flag: str | None = None,
     metavar: str | None = None,
     panel: str | None = None,
     shown: str | None = None,
 ) -> Any:
-    """A field of an :class:`Options` class, and how the command line shows it (see :class:`Presentation`).
+    """A field of an :class:`Options` class, and how the command line shows it.
 
     Args:
         default: Its value where none is given.
-        help_text: One sentence for ``--help`` and for readers of the class.
-        flag: The option's names.
-        metavar: How the value is shown.
-        panel: The help panel.
-        shown: The default in words.
+        text: One sentence for ``--help`` and for readers of the class.
+        flag: The option's names, separated by spaces (``--output -o``), or an argument's, without hyphens; by default
+            ``--`` and the field's name with hyphens.
+        metavar: How the value is shown; by default derived from the field's type.
+        panel: The help panel; by default the first one.
+        shown: The default in words, "" for none; by default the value.
     """
-    presentation = Presentation(flag=flag, metavar=metavar, panel=panel, shown=shown)
-    return Field(default, description=help_text, json_schema_extra=asdict(presentation))
-
-
-def presentation_of(field: FieldInfo) -> Presentation:
-    """What :func:`option` was given for a field."""
-    extra = field.json_schema_extra
-    return Presentation(**extra) if isinstance(extra, dict) else Presentation()  # type: ignore[arg-type]
+    extra: Any = {"flag": flag, "metavar": metavar, "panel": panel, "shown": shown}
+    return Field(default, description=text, json_schema_extra=extra)

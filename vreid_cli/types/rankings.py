@@ -17,7 +17,7 @@ from vreid_cli.types.tracks import Items, TrackUnit
 Task = Literal["t2t", "i2t", "i2i"]
 Definition = Literal["paper", "released"]
 Coverage = Literal["full", "positives", "top-k"]
-#: What a fact tells of. Rankings of one table of metrics by networks share settings and sizes. What is said of each
+#: What a fact is about. Rankings of one table of metrics by networks share settings and sizes. What is said of each
 #: query is kept in files and shown nowhere else.
 About = Literal["setting", "size", "network", "metric", "trial", "query"]
 
@@ -29,7 +29,7 @@ class Fact:
     Attributes:
         heading: Its name in tables and sentences; None where they leave it out.
         usual: The text that goes without saying; None where every text is said.
-        about: What it tells of.
+        about: What it is about.
         text: Makes the text from all the facts; None: the value itself.
     """
 

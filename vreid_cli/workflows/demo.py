@@ -16,24 +16,14 @@ from vreid_cli.config import Layer, Settings, resolve
 from vreid_cli.data.layouts import LAYOUTS
 from vreid_cli.data.listing import DataFolders
 from vreid_cli.errors import StoreError
-from vreid_cli.models.backbones import BACKBONES
-from vreid_cli.models.checkpoint import save_checkpoint
-from vreid_cli.models.network import build_random
-from vreid_cli.models.transforms import Transform
-from vreid_cli.runtime.devices import choose_device
+from vreid_cli.models.weights import load_network
 from vreid_cli.runtime.files import write_json
-from vreid_cli.runtime.memory import free_memory
 from vreid_cli.runtime.progress import log
-from vreid_cli.runtime.workers import choose_workers
 from vreid_cli.store.formats import read_ranking
 from vreid_cli.store.runs import RUNS_FOLDER, RunDirectory
 from vreid_cli.synthetic.veri_set import SyntheticSet, render_veri
-from vreid_cli.training.distributed import LocalExecutor
-from vreid_cli.training.images import read_images
 from vreid_cli.training.options import TrainingOptions
-from vreid_cli.training.state import EpochResult
-from vreid_cli.training.train import Learner, Lessons
-from vreid_cli.training.vehicles import number_vehicles
+from vreid_cli.training.train import train
 from vreid_cli.workflows.evaluate import EvaluateReport, evaluate
 from vreid_cli.workflows.extract import extract
 from vreid_cli.workflows.rank import rank
@@ -41,10 +31,10 @@ from vreid_cli.workflows.session import Report, RunChoice, Session
 from vreid_cli.workflows.show import show
 
 ARCHITECTURE = "resnet18"
-#: Small images, so that training on a CPU takes about a minute.
-TRANSFORM = Transform(resize=72, crop=64)
-#: Cross-entropy and nothing that an extra would be needed for.
+#: Cross-entropy, which needs no extra, on small images, so that training on a CPU takes about a minute.
 RECIPE = TrainingOptions(
+    resize=72,
+    crop=64,
     optimizer="adamw",
     learning_rate=3e-3,
     weight_decay=5e-2,
@@ -160,21 +150,18 @@ def train_network(data_dir: Path, checkpoint: Path, settings: Settings) -> Path:
         The checkpoint.
     """
     listing = LAYOUTS["veri"].read(DataFolders(data_dir), "train")
-    executor = LocalExecutor(choose_device(settings.runtime.device))
-    workers = choose_workers("auto", images=len(listing.records), on_cpu=executor.device.type == "cpu", training=True)
-    memory = int(free_memory() / 4)
-    read = read_images(listing.records, TRANSFORM, max_pixels=settings.extract.max_pixels, memory=memory, workers=0)
-    classes, labels = number_vehicles(read.records)
-    network = build_random(BACKBONES[ARCHITECTURE], seed=settings.run.seed, classes=len(classes))
-    recipe = RECIPE.model_copy(update={"epochs": settings.demo.epochs})
-
-    def tell(result: EpochResult, _: Learner) -> None:
-        log.debug("epoch %d: loss %.3f", result.epoch, result.loss)
-
-    learner = Learner(network, recipe, executor=executor, seed=settings.run.seed)
-    learner.learn(Lessons(read.images, labels, TRANSFORM, workers), validate=None, on_epoch=tell)
-    facts = {"recipe": "demo", "classes": str(len(classes)), "vreid_version": __version__}
-    save_checkpoint(checkpoint, network, transform=TRANSFORM, facts=facts)
+    seed = settings.run.seed
+    result = train(
+        listing.records,
+        RECIPE.model_copy(update={"epochs": settings.demo.epochs}),
+        network=load_network("random", arch=ARCHITECTURE, seed=seed),
+        seed=seed,
+        device=settings.runtime.device,
+        max_pixels=settings.extract.max_pixels,
+    )
+    for epoch in result.history:
+        log.debug("epoch %d: loss %.3f", epoch.epoch, epoch.loss)
+    result.network.save(checkpoint, facts={"recipe": "demo", "vreid_version": __version__})
     return checkpoint
 
 

@@ -1,4 +1,4 @@
-"""``vreid export features``: a feature store in the forms that other programs read."""
+"""``vreid export features``: a run's features in the forms that other programs read."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from vreid_cli.errors import StoreError
 from vreid_cli.ranking.tracks import group_tracks, query_tracks_in
 from vreid_cli.runtime.progress import log
 from vreid_cli.store.formats import write_features
+from vreid_cli.store.runs import RunDirectory
 from vreid_cli.types.features import MEANINGLESS, FeatureSet
-from vreid_cli.types.tracks import Tracks
+from vreid_cli.types.tracks import Tracks, TrackUnit
 from vreid_cli.workflows.session import Report, Session
 
 #: As the authors call their two files.
@@ -21,39 +22,41 @@ _NAMES = {"query": "feat_query", "gallery": "feat_test"}
 def export_features(session: Session) -> Report:
     """Write the tracks of both sides, each to a file of its own.
 
-    For VeRi the query tracks are the gallery's tracks that hold a query image, whole, as in the task t2t.
-
     Raises:
         StoreError: The run has no complete features, or a file is there already.
     """
-    run = session.need_run()
-    chosen = session.settings.export
-    unit = session.settings.rank.track_unit
-    gallery = run.features("gallery").read()
-    tracks = group_tracks(gallery, unit)
-    sides = {"gallery": (gallery, tracks)}
-    lost: list[str] = []
-    if gallery.protocol == "gallery-tracks":
-        query_tracks, lost = query_tracks_in(gallery, tracks, run.features("query").read())
-        sides = {"query": (gallery, query_tracks), **sides}
-    elif gallery.protocol == "separate":
-        query = run.features("query").read()
-        sides = {"query": (query, group_tracks(query, unit)), **sides}
-    folder = chosen.output or run.path / "exports"
-    outputs = {name: folder / f"{_NAMES[name]}.{chosen.format}" for name in sides}
+    run, chosen = session.need_run(), session.settings.export
+    sides, warnings = _gather_sides(run, session.settings.rank.track_unit)
+    folder = chosen.output or run.exports
+    outputs = {side: folder / f"{_NAMES[side]}.{chosen.format}" for side in sides}
     for path in outputs.values():
         if path.exists() and not chosen.force:
             raise StoreError(
                 f"{path} is there already", hint="use --force to replace it, or another --output", file=path
             )
-    for name, (features, side) in sides.items():
-        write_features(outputs[name], _by_track(features, side))
-    warnings = [f"{len(lost)} query images are in no gallery track and were left out"] if lost else []
-    warnings += [MEANINGLESS] if gallery.meaningless else []
+    for side, features in sides.items():
+        write_features(outputs[side], features)
     for warning in warnings:
         log.warning("%s", warning)
     session.record()
-    return Report(outputs=tuple(str(path) for path in outputs.values()), warnings=tuple(warnings))
+    return Report(outputs=tuple(map(str, outputs.values())), warnings=warnings)
+
+
+def _gather_sides(run: RunDirectory, unit: TrackUnit) -> tuple[dict[str, FeatureSet], tuple[str, ...]]:
+    """The tracks of each side, as the task t2t takes them, and what is doubtful about them."""
+    gallery = run.features("gallery").read()
+    tracks = group_tracks(gallery, unit)
+    sides, lost = {"gallery": _by_track(gallery, tracks)}, 0
+    # Of a random gallery the queries are known only once it is split.
+    if gallery.protocol != "random-gallery":
+        query = run.features("query").read()
+        if gallery.protocol == "gallery-tracks":
+            query_tracks, missing = query_tracks_in(gallery, tracks, query)
+            sides, lost = {"query": _by_track(gallery, query_tracks), **sides}, len(missing)
+        else:
+            sides = {"query": _by_track(query, group_tracks(query, unit)), **sides}
+    warnings = [f"{lost} query images are in no gallery track and were left out"] if lost else []
+    return sides, (*warnings, *([MEANINGLESS] if gallery.meaningless else []))
 
 
 def _by_track(features: FeatureSet, tracks: Tracks) -> FeatureSet:

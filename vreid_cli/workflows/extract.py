@@ -15,7 +15,8 @@ from vreid_cli import __version__
 from vreid_cli.config import Settings
 from vreid_cli.data.layouts import LAYOUTS
 from vreid_cli.data.listing import Listing
-from vreid_cli.extraction.extract import ExtractionOptions, SplitSummary, extract_split
+from vreid_cli.extraction.resolve import check_inference, resolve_inference
+from vreid_cli.extraction.split import SplitSummary, extract_split
 from vreid_cli.models.sources import SOURCES
 from vreid_cli.models.weights import LoadedNetwork, load_network
 from vreid_cli.runtime.arrow import release_memory
@@ -25,7 +26,6 @@ from vreid_cli.store.features import PartFacts
 from vreid_cli.store.runs import RUNS_FOLDER, RunDirectory
 from vreid_cli.types.features import MEANINGLESS, RANDOM_WEIGHTS
 from vreid_cli.types.images import Split
-from vreid_cli.workflows.computing import Computing, check_computing, settle_computing
 from vreid_cli.workflows.inputs import absolute, check_subset, chosen_subset, data_folders
 from vreid_cli.workflows.network import (
     network_label,
@@ -34,9 +34,6 @@ from vreid_cli.workflows.network import (
     weights_name,
 )
 from vreid_cli.workflows.session import Report, RunChoice, Session
-
-#: What the transform is called by besides where the device decodes: other pixels make other features.
-DEVICE_DECODING = "-nvjpeg"
 
 
 @dataclass(frozen=True)
@@ -77,13 +74,12 @@ def extract(session: Session) -> ExtractReport:
     settings = session.settings
     weights = weights_name(settings, settings.model.arch)
     device = choose_device(settings.runtime.device)
-    check_computing(session.resolved, device)
+    check_inference(settings.extract, device, name=lambda field: session.resolved.name(f"extract.{field}"))
     folders = data_folders(settings)
     layout = LAYOUTS[settings.data.dataset]
     # All folders are looked at before the network is loaded: a wrong path should show at once.
     listings = {split: layout.read(folders, split) for split in _splits(session)}
-    warnings = list(dict.fromkeys(warning for listing in listings.values() for warning in listing.warnings))
-    for warning in warnings:
+    for warning in dict.fromkeys(warning for listing in listings.values() for warning in listing.warnings):
         log.warning("%s", warning)
     release_memory()  # what the readers took is more than what they keep, and the network needs room
     loaded = load_network(weights, arch=settings.model.arch, seed=settings.run.seed, downloads=settings.model)
@@ -92,14 +88,11 @@ def extract(session: Session) -> ExtractReport:
     started = time.monotonic()
     with run.locked():
         summaries = _extract_all(run, listings, settings, loaded=loaded, device=device)
-    empty = [_empty_warning(split, s) for split, s in summaries.items() if s.empty_tracks]
-    for warning in empty:
-        log.warning("%s", warning)
     Session(session.resolved, run, session.command).record()
     return ExtractReport(
         outputs=tuple(str(run.features(split).path) for split in summaries),
         skipped=tuple(_skipped(summaries)),
-        warnings=(*warnings, *empty, *([MEANINGLESS] if weights == RANDOM_WEIGHTS else [])),
+        warnings=tuple(dict.fromkeys([*(w for one in summaries.values() for w in one.warnings), *loaded.warnings])),
         run_dir=run.path,
         splits=summaries,
         seconds=time.monotonic() - started,
@@ -136,40 +129,35 @@ def _extract_all(
     loaded: LoadedNetwork,
     device: torch.device,
 ) -> dict[Split, SplitSummary]:
-    renewed = set(listings) if settings.extract.restart else set()
-    images = sum(len(listing.records) for listing in listings.values())
-    computing = settle_computing(settings, loaded, device=device, before=_earlier_part(run, renewed), images=images)
-    on_device = settings.extract.decode == "device"
-    identity = _identity(loaded, computing, on_device=on_device)
-    options = ExtractionOptions(
-        identity=identity,
-        recorded={**computing.recorded(), "vreid": __version__},
-        facts={
-            "dataset": settings.data.dataset,
-            "protocol": LAYOUTS[settings.data.dataset].protocol,
-            "weights": loaded.weights,
-        },
-        transform=loaded.transform,
-        part_images=settings.extract.part_images,
-        workers=settings.extract.workers,
-        max_pixels=settings.extract.max_pixels,
-        strict=settings.extract.strict,
-        decode_on_device=on_device,
+    restarted = set(listings) if settings.extract.restart else set()
+    inference = resolve_inference(
+        loaded,
+        settings.extract,
+        device=device,
+        images=sum(len(listing.records) for listing in listings.values()),
+        earlier=_earlier_part(run, restarted),
+        cache_dir=settings.model.cache_dir,
     )
-    log.info(
-        "extracting with %s, weights %s, on %s, %s", settings.model.arch, loaded.weights, device, computing.describe()
-    )
+    arch, how = settings.model.arch, inference.config.describe()
+    log.info("extracting with %s, weights %s, on %s, %s", arch, loaded.weights, device, how)
     # Looked at before anything is cleared: a refusal must not cost features.
     for split in run.extracted_splits():
-        if split not in renewed:
-            run.features(split).check_identity(identity)
-    for split in renewed:
+        if split not in restarted:
+            run.features(split).check_identity(inference.identity)
+    for split in restarted:
         run.features(split).clear()
-    _begin(run, {**_info(settings, loaded), **identity})
+    _begin(run, {**_info(settings, loaded), **inference.identity})
+    layout = LAYOUTS[settings.data.dataset]
+    facts = {"dataset": layout.name, "protocol": layout.protocol, "weights": loaded.weights}
     summaries = {}
     for split, listing in listings.items():
-        summaries[split] = extract_split(run.features(split), listing, extractor=computing.extractor, options=options)
-        log.debug("%s: %s", split, _describe(summaries[split]))
+        summary = extract_split(
+            run.features(split), listing, inference=inference, options=settings.extract, facts=facts
+        )
+        for warning in summary.warnings[len(listing.warnings) :]:  # the listing's are said already
+            log.warning("%s", warning)
+        log.debug("%s: %s", split, _describe(summary))
+        summaries[split] = summary
     return summaries
 
 
@@ -189,27 +177,11 @@ def _describe(summary: SplitSummary) -> str:
     return f"{text}, {len(summary.skipped):,} skipped" if summary.skipped else text
 
 
-def _empty_warning(split: Split, summary: SplitSummary) -> str:
-    names = ", ".join(summary.empty_tracks[:5])
-    more = len(summary.empty_tracks) - 5
-    return f"{split}: tracks without a readable image, left out: {names}" + (f" and {more} more" if more > 0 else "")
-
-
-def _earlier_part(run: RunDirectory, renewed: AbstractSet[Split]) -> PartFacts | None:
+def _earlier_part(run: RunDirectory, restarted: AbstractSet[Split]) -> PartFacts | None:
     """What a part of the run that is kept says about itself; None where there is none."""
-    stores = [run.features(split) for split in run.extracted_splits() if split not in renewed]
+    stores = [run.features(split) for split in run.extracted_splits() if split not in restarted]
     facts = (store.read_facts(part) for store in stores for part in store.part_numbers())
     return next((found for found in facts if found is not None), None)
-
-
-def _identity(loaded: LoadedNetwork, computing: Computing, *, on_device: bool) -> dict[str, str]:
-    return {
-        "architecture": loaded.network.backbone.name,
-        "weights_digest": loaded.digest,
-        "transform": loaded.transform.identity + (DEVICE_DECODING if on_device else ""),
-        "precision": computing.precision,
-        "backend": computing.backend,
-    }
 
 
 def _info(settings: Settings, loaded: LoadedNetwork) -> dict[str, Any]:

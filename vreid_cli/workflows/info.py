@@ -14,12 +14,12 @@ from vreid_cli.config import Settings
 from vreid_cli.data.layouts import LAYOUTS
 from vreid_cli.data.options import DataOptions
 from vreid_cli.errors import StoreError, VreidError
-from vreid_cli.extraction.survey import Survey, survey
 from vreid_cli.reports.overview import CheckpointOverview, MadeBy, RankingOverview, RunOverview, TrainingOverview
 from vreid_cli.runtime.files import read_json_object
 from vreid_cli.store.formats import read_ranking_facts
 from vreid_cli.store.metadata import read_metadata
 from vreid_cli.store.runs import HistoryEntry, RunDirectory, rankings_in
+from vreid_cli.store.state import StoreState, read_state
 from vreid_cli.types.rankings import RankingFacts
 from vreid_cli.workflows.session import Report, RunChoice, Session
 
@@ -42,7 +42,7 @@ class InfoReport(Report):
 
 
 def choose_run(_: Settings) -> RunChoice:
-    """The run that is meant. Nothing is taken from it: it may be damaged, and is told as it is."""
+    """The run that is meant. Nothing is taken from it: it may be damaged."""
     return RunChoice(take_settings=False)
 
 
@@ -68,7 +68,7 @@ def info(session: Session) -> InfoReport:
 def inspect_run(run: RunDirectory) -> RunOverview:
     """All that is in a run; what is damaged is reported, not raised."""
     made, problem = _try(read_json_object, run.info_path) if run.info_path.is_file() else ({}, None)
-    splits = {split: survey(run.features(split)) for split in run.extracted_splits()}
+    splits = {split: read_state(run.features(split)) for split in run.extracted_splits()}
     history, history_error = _history(run)
     overview = RunOverview(
         run_dir=run.path,
@@ -134,7 +134,7 @@ def _size_and_time(path: Path | None) -> tuple[int | None, str | None]:
 # -- rankings and their scores ------------------------------------------------------------------------------
 
 
-def _rankings(run: RunDirectory, gallery: Survey | None) -> Iterator[RankingOverview]:
+def _rankings(run: RunDirectory, gallery: StoreState | None) -> Iterator[RankingOverview]:
     """Every ranking with its scores, then every evaluation whose ranking is gone."""
     rankings = {path.stem: path for path in rankings_in(run.rankings)}
     evaluations = {path.stem: path for path in sorted(run.evaluations.glob("*.json"))}
@@ -147,7 +147,7 @@ def _rankings(run: RunDirectory, gallery: Survey | None) -> Iterator[RankingOver
         yield _with_scores(row, evaluations[name]) if name in evaluations else row
 
 
-def _same_features(facts: RankingFacts | None, gallery: Survey | None) -> bool | None:
+def _same_features(facts: RankingFacts | None, gallery: StoreState | None) -> bool | None:
     """Whether a ranking was made from features of the kind that the run holds now."""
     if facts is None or facts.gallery_identity is None or gallery is None or gallery.identity is None:
         return None

@@ -14,22 +14,15 @@ from vreid_cli.runtime.progress import log
 from vreid_cli.store.runs import LATEST, RUNS_FOLDER, RunDirectory, latest_run
 from vreid_cli.types.features import RANDOM_WEIGHTS
 
-#: What later commands take from run.json: its key, and the setting that it fills.
+_DATA_FROM_RUN = ("dataset", "data_dir", "query_dir", "gallery_dir", "subset", "label_pattern")
+#: What later commands take from run.json: the setting, and the key there.
 _FROM_RUN = {
-    "dataset": "data.dataset",
-    "data_dir": "data.data_dir",
-    "query_dir": "data.query_dir",
-    "gallery_dir": "data.gallery_dir",
-    "subset": "data.subset",
-    "label_pattern": "data.label_pattern",
-    "architecture": "model.arch",
-    "weights": "model.weights",
+    **{f"data.{key}": key for key in _DATA_FROM_RUN},
+    "model.arch": "architecture",
+    "model.weights": "weights",
 }
 #: Compared as paths; the names that weights can have besides are equal only to themselves all the same.
 _PATHS = ("data.data_dir", "data.query_dir", "data.gallery_dir", "model.weights")
-_HINTS = {
-    "data.label_pattern": "give it to vreid extract: that reads the labels again and computes nothing",
-}
 
 
 @dataclass(frozen=True)
@@ -149,9 +142,9 @@ def resolve_session(
 def _run_layer(run: RunDirectory) -> Layer:
     info = run.read_info()
     values: dict[str, dict[str, Any]] = {}
-    for key, setting in _FROM_RUN.items():
+    for setting, key in _FROM_RUN.items():
         if key in info:
-            section, name = setting.split(".")
+            section, _, name = setting.partition(".")
             values.setdefault(section, {})[name] = info[key]
     if info.get("weights") == RANDOM_WEIGHTS and "seed" in info:
         values["run"] = {"seed": info["seed"]}
@@ -170,21 +163,18 @@ def check_contradictions(resolved: Resolved, from_run: Layer, *, run: RunDirecto
     Raises:
         StoreError: One differs.
     """
-    for section, table in from_run.values.items():
-        for key, own in table.items():
-            name = f"{section}.{key}"
-            given = getattr(getattr(resolved.settings, section), key)
-            if name in ("run.seed", *free) or not resolved.given(name) or _same(name, given, own):
-                continue
-            raise StoreError(
-                f"{resolved.name(name)} {_quoted(given)}: the run {run.path} was made with {_quoted(own)}",
-                hint=_HINTS.get(name, "leave it out, or name another run with --run-dir"),
-                file=from_run.source,
-            )
-
-
-def _quoted(value: object) -> str:
-    return "none" if value is None else f"'{value}'"
+    names = [(section, key) for section, table in from_run.values.items() for key in table]
+    for section, key in names:
+        name, own = f"{section}.{key}", from_run.values[section][key]
+        given = getattr(getattr(resolved.settings, section), key)
+        if name in ("run.seed", *free) or not resolved.given(name) or _same(name, given, own):
+            continue
+        hint = "leave it out, or name another run with --run-dir"
+        if name == "data.label_pattern":
+            hint = "give it to vreid extract: that reads the labels again and computes nothing"
+        given, own = ("none" if value is None else f"'{value}'" for value in (given, own))
+        message = f"{resolved.name(name)} {given}: the run {run.path} was made with {own}"
+        raise StoreError(message, hint=hint, file=from_run.source)
 
 
 def _same(name: str, given: object, own: object) -> bool:

@@ -7,12 +7,11 @@ from typing import Any
 
 import pytest
 
-from vreid_cli.cli.command import Wording
 from vreid_cli.cli.parameters import SettingParameter
-from vreid_cli.config import COMMAND_LINE, Layer, Settings, resolve, section_fields
+from vreid_cli.config import COMMAND_LINE, Layer, Settings, resolve, section_class
 from vreid_cli.errors import UsageError
 
-FIELDS = [(section, key) for section in Settings.model_fields for key in section_fields(section)]
+FIELDS = [(section, key) for section in Settings.model_fields for key in section_class(section).model_fields]
 
 
 def declared(parameter: SettingParameter) -> Any:
@@ -34,7 +33,7 @@ def test_any_setting_can_be_an_option(section: str, key: str) -> None:
     assert parameter.declare().default is None
     assert option.help
     assert "[" not in option.help.replace("\\[", "")
-    flag = section_fields(section)[key].annotation is bool
+    flag = section_class(section).model_fields[key].annotation is bool
     assert (option.metavar == "") == flag
 
 
@@ -73,11 +72,11 @@ def test_value_and_default_come_from_the_field(section: str, key: str, metavar: 
 
 
 def test_a_command_can_say_it_in_other_words() -> None:
-    parameter = SettingParameter("export", "output", Wording(help="File to write.", metavar="FILE.onnx", shown="here"))
-    option = declared(parameter)
+    wording = {"help": "File to write.", "metavar": "FILE.onnx", "shown": "here"}
+    option = declared(SettingParameter("export", "output", wording))
     assert (option.help, option.metavar) == ("File to write. \\[here]", "FILE.onnx")
     assert (option.default, *option.param_decls) == ("--output", "-o")  # Typer takes the first name for a default
-    assert declared(SettingParameter("run", "run_dir", Wording(flag="RUN"))).metavar == "RUN"
+    assert declared(SettingParameter("run", "run_dir", {"flag": "RUN"})).metavar == "RUN"
 
 
 @pytest.mark.parametrize(

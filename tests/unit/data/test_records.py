@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from vreid_cli.data.boxes import name_crop
 from vreid_cli.data.listing import ListingBuilder, make_listing
 from vreid_cli.data.records import Records
-from vreid_cli.extraction.planning import as_utf8, make_plan, split_plan
-from vreid_cli.store.plan import PLAN_SCHEMA, Plan, PlanRow
+from vreid_cli.extraction.parts import planned_parts
+from vreid_cli.extraction.planning import make_plan
 from vreid_cli.types.images import Box, ImageRecord
 
 ROOT = Path("somewhere")
@@ -126,51 +126,6 @@ def test_a_image_costs_few_bytes(tmp_path: Path):
     assert size < 60 * count  # as objects: 600 and more
     plan = make_plan(listing.records, None, part_images=512)
     assert plan.table.nbytes < 150 * count
-    parts, size = held(lambda: split_plan(listing.records, plan))
+    parts, size = held(lambda: planned_parts(listing.records, plan))
     assert len(parts) == -(-count // 520)  # whole tracks of ten
     assert size < 16 * count
-
-
-@pytest.mark.parametrize("most", [2**31 - 1, 400])
-def test_long_text_is_cut_into_chunks(most: int):
-    values = [None if number == 17 else f"{number}é" * (number % 5) for number in range(100)]
-    column = as_utf8(pa.array(values, pa.large_utf8()), most=most)
-    assert (column.type, column.to_pylist()) == (pa.utf8(), values)
-    assert (column.num_chunks > 1) == (most == 400)
-    column.validate(full=True)
-
-
-# -- plans --------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def rows() -> list[PlanRow]:
-    return [
-        PlanRow(f"{number}.jpg", None if number % 3 else f"t{number}", number, -number, "ab" * number, number % 4)
-        for number in range(2100)
-    ]
-
-
-def test_a_plan_is_a_sequence_of_rows(rows: list[PlanRow]):
-    plan = Plan.of(rows)
-    assert plan == rows
-    assert list(plan) == rows
-    assert (plan[7], plan[-1]) == (rows[7], rows[-1])
-    assert plan[3:1000:2] == rows[3:1000:2]
-    assert plan != rows[1:]
-    assert plan == Plan.of(rows)
-    assert plan != Plan.of(rows[1:])
-    assert plan.find(pa.array(["5.jpg", "none.jpg", "2099.jpg"])).tolist() == [5, -1, 2099]
-    for part, members in plan.members():
-        assert members.tolist() == list(range(part, 2100, 4))
-        assert plan.contents(members) == [(rows[row].image_id, rows[row].sha256) for row in members]
-    assert Plan.of([]).members() == []
-
-
-def test_a_plan_in_pieces_is_written_to_the_same_bytes(rows: list[PlanRow], tmp_path: Path):
-    pieces = [Plan.of(rows[start:end]).table for start, end in ((0, 3), (3, 1500), (1500, 2100))]
-    Plan.of(rows).write(tmp_path / "whole")
-    Plan(pa.concat_tables(pieces)).write(tmp_path / "pieces")
-    assert (tmp_path / "whole").read_bytes() == (tmp_path / "pieces").read_bytes()
-    assert Plan.read(tmp_path / "whole") == rows
-    assert Plan.of(rows).table.schema == PLAN_SCHEMA

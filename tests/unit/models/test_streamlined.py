@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import nn
 
-from vreid_cli.extraction.backends import TorchBackend
 from vreid_cli.models.backbones import BACKBONES
 from vreid_cli.models.network import Network, build_random
 
@@ -85,17 +84,6 @@ def test_a_neck_stays_behind_the_streamlined_trunk():
     images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         torch.testing.assert_close(streamlined(images), network.latent(images), rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize(("device", "precision"), [("cpu", "bf16"), ("meta", "fp32")])
-def test_elsewhere_the_network_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch, device: str, precision: str):
-    def refuse(_network: Network) -> None:
-        raise AssertionError("streamlined")
-
-    monkeypatch.setattr(Network, "streamlined", refuse)
-    TorchBackend(build_random(BACKBONES["resnet18"], seed=0), torch.device(device), precision=precision)
-    with pytest.raises(AssertionError, match="streamlined"):
-        TorchBackend(build_random(BACKBONES["resnet18"], seed=0), CPU)
 
 
 def test_nothing_is_kept_for_gradients():

@@ -15,7 +15,7 @@ from torchvision import models
 
 from vreid_cli.data.decoding import decode_rgb
 from vreid_cli.errors import UsageError, WeightsError
-from vreid_cli.extraction.forward import Extractor
+from vreid_cli.extraction.inference import Inference, InferenceConfig
 from vreid_cli.models.backbones import BACKBONES
 from vreid_cli.models.checkpoint import network_state, save_checkpoint, weights_digest
 from vreid_cli.models.network import build_random
@@ -58,8 +58,8 @@ def load(path: Path, arch: str = "densenet201") -> LoadedNetwork:
 
 def lr_by_vreid(path: Path, image: Path) -> torch.Tensor:
     loaded = load(path)
-    extractor = Extractor(loaded, torch.device("cpu"), batch_size=8)
-    return extractor.compute(loaded.transform.crop_uint8(decode_rgb(image, max_pixels=10**7))[None])[0]
+    inference = Inference(loaded, InferenceConfig(torch.device("cpu"), "torch", "as asked", "fp32", 8))
+    return inference.compute(loaded.transform.crop_uint8(decode_rgb(image, max_pixels=10**7))[None])[0]
 
 
 LEFT_OUT: dict[str, Callable[[State], State]] = {

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import csv
-import errno
 import json
-import os
-import stat
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -20,10 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vreid_cli.errors import StoreError, VreidError
-from vreid_cli.runtime.files import atomic_path, read_json_object, write_json, write_text
 from vreid_cli.store.features import FeatureStore, PartFacts, Skipped
 from vreid_cli.store.formats import read_features
-from vreid_cli.store.plan import PlanRow
+from vreid_cli.store.plan import PLAN_SCHEMA, Plan
 from vreid_cli.types.images import ImageRecord
 
 IDENTITY = {
@@ -44,6 +40,11 @@ def record(track: str, number: int, vehicle: str | None = "0002", camera: str | 
 
 def some_features(rows: int, seed: int = 0, width: int = WIDTH) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal((rows, width)).astype(np.float32)
+
+
+def make_plan(rows: Sequence[tuple[object, ...]]) -> Plan:
+    columns = dict(zip(PLAN_SCHEMA.names, zip(*rows, strict=True), strict=True))
+    return Plan(pa.table({name: list(values) for name, values in columns.items()}, schema=PLAN_SCHEMA))
 
 
 def facts(**changes: object) -> PartFacts:
@@ -173,7 +174,7 @@ def test_part_without_rows(store: FeatureStore):
 
 
 def test_plan_has_the_columns_of_the_contract(store: FeatureStore):
-    plan = [PlanRow("a/1.jpg", "a", 123, 1_700_000_000_123_456_789, "ff" * 32, 0), PlanRow("b", None, -1, -1, "", 2)]
+    plan = make_plan([("a/1.jpg", "a", 123, 1_700_000_000_123_456_789, "ff" * 32, 0), ("b", None, -1, -1, "", 2)])
     store.write_plan(plan)
     table = pq.read_table(store.path / "plan.parquet")
     assert table.schema.names == ["image_id", "track_id", "size", "mtime", "sha256", "part"]
@@ -185,8 +186,8 @@ def test_plan_has_the_columns_of_the_contract(store: FeatureStore):
 
 def test_no_plan_and_empty_plan(store: FeatureStore):
     assert store.read_plan() is None
-    store.write_plan([])
-    assert store.read_plan() == []
+    store.write_plan(Plan())
+    assert store.read_plan() == Plan()
 
 
 def test_skipped_is_csv(store: FeatureStore):
@@ -198,7 +199,7 @@ def test_skipped_is_csv(store: FeatureStore):
             ["a/1.jpg", "a", 'with, comma and "quotes"'],
             ["b.jpg", "", "línea"],
         ]
-    assert json.loads((store.path / "complete.json").read_text())["schema"] == 1
+    assert json.loads((store.path / "complete.json").read_text())["schema"] == 2
 
 
 def test_complete_is_left_alone_where_nothing_changed(store: FeatureStore):
@@ -212,7 +213,7 @@ def test_complete_is_left_alone_where_nothing_changed(store: FeatureStore):
 
 def test_clear_and_leftovers(store: FeatureStore):
     fill(store, [[record("a", 1)]])
-    store.write_plan([])
+    store.write_plan(Plan())
     leftover = store.path / ".part-00001.4711.tmp.arrow"
     leftover.write_bytes(b"half")
     mine = store.path / "notes.txt"
@@ -247,6 +248,14 @@ def test_a_part_that_was_removed_after_the_end_is_missed(store: FeatureStore, lo
     assert "complete.json" in refusal(store.read).message
 
 
+def test_a_store_of_an_older_version_is_refused(store: FeatureStore):
+    fill(store, [[record("a", 1)]])
+    store.complete_path.write_text(store.complete_path.read_text().replace('"schema": 2', '"schema": 1'))
+    error = refusal(store.read)
+    assert "another version" in error.message
+    assert "vreid extract --restart" in (error.hint or "")
+
+
 def test_parts_of_other_columns_are_refused(store: FeatureStore):
     fill(store, [[record("a", 1)]])
     batch = pa.record_batch({"image_id": ["a"], "feature": [1.0]})
@@ -255,11 +264,11 @@ def test_parts_of_other_columns_are_refused(store: FeatureStore):
     assert "columns" in refusal(store.read).message
 
 
-def test_parts_of_different_width_are_refused(store: FeatureStore):
+def test_parts_of_different_dimension_are_refused(store: FeatureStore):
     fill(store, [[record("a", 1)]], complete=False)
     store.write_part(1, [record("b", 1)], features=some_features(1, width=WIDTH + 1), facts=facts())
     store.write_complete([], facts={})
-    assert "width" in refusal(store.read).message
+    assert "dimension" in refusal(store.read).message
 
 
 def test_damaged_plan_is_refused_and_a_damaged_part_made_again(store: FeatureStore):
@@ -275,7 +284,7 @@ def test_damaged_plan_is_refused_and_a_damaged_part_made_again(store: FeatureSto
 def test_damage_never_ends_in_a_crash(store: FeatureStore, name: str):
     records = [record("a", n) for n in range(7)]
     fill(store, [records])
-    store.write_plan([PlanRow(r.image_id, r.track_id, 1, 2, "ab", 0) for r in records])
+    store.write_plan(make_plan([(r.image_id, r.track_id, 1, 2, "ab", 0) for r in records]))
     path = store.path / name
     content = path.read_bytes()
     rng = np.random.default_rng(1)
@@ -354,9 +363,14 @@ def test_take_in_any_order_with_repeats(store: FeatureStore):
 def test_facts_of_a_feature_set(store: FeatureStore):
     fill(store, [[record("a", 1)]])
     found = store.read()
-    assert (found.identity, found.image_root, found.dataset) == (IDENTITY, "root", "veri")
+    assert (found.identity, found.image_root, found.dataset, found.protocol) == (IDENTITY, "root", "veri", "separate")
+    store.write_complete([], facts={"images": 1, "parts": 1, "protocol": "gallery-tracks"})
+    assert store.read().protocol == "gallery-tracks"
+    store.write_complete([], facts={"images": 1, "parts": 1, "protocol": "unheard of"})
+    assert "unheard of" in refusal(store.read).message
+    store.write_complete([], facts={"images": 1, "parts": 1})
     assert found.source == str(store.path)
-    assert found.width == WIDTH
+    assert found.dimension == WIDTH
 
 
 # -- identity -----------------------------------------------------------------------------------------------
@@ -383,42 +397,7 @@ def test_every_part_is_asked_for_its_identity(store: FeatureStore):
     refusal(lambda: store.check_identity({**IDENTITY, "extra": "1"}))
 
 
-# -- atomic writes ------------------------------------------------------------------------------------------
-
-
-def test_error_in_the_middle_leaves_the_old_file(tmp_path: Path):
-    path = tmp_path / "a.json"
-    path.write_text("old")
-
-    def fail() -> None:
-        with atomic_path(path) as temporary:
-            temporary.write_text("new and unfinished")
-            assert path.read_text() == "old"
-            raise RuntimeError("in the middle")
-
-    with pytest.raises(RuntimeError, match="in the middle"):
-        fail()
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-@pytest.mark.parametrize("where", ["write", "fsync", "replace"])
-def test_no_space_left_is_a_store_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str):
-    path = tmp_path / "a.txt"
-    path.write_text("old")
-
-    def full(*_args: object, **_options: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    owner, name = {"write": (Path, "write_text"), "fsync": (os, "fsync"), "replace": (Path, "replace")}[where]
-    with monkeypatch.context() as patch:
-        patch.setattr(owner, name, full)
-        error = refusal(lambda: write_text(path, "new"))
-    assert str(path) in error.message
-    assert os.strerror(errno.ENOSPC) in error.message
-    assert "make room" in (error.hint or "")
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
+# -- a full disk ------------------------------------------------------------------------------------------
 
 
 def test_disk_that_fills_up_under_a_part_and_a_plan(
@@ -429,46 +408,6 @@ def test_disk_that_fills_up_under_a_part_and_a_plan(
     records = [record("a", n) for n in range(500)]
     with limited_files(3000):
         refusal(lambda: store.write_part(0, records, features=some_features(500), facts=facts()))
-        refusal(lambda: store.write_plan([PlanRow(f"{n}{n * 7919}", "a", n, n, str(n * 31), 0) for n in range(5000)]))
+        rows = [(f"{n}{n * 7919}", "a", n, n, str(n * 31), 0) for n in range(5000)]
+        refusal(lambda: store.write_plan(make_plan(rows)))
     assert {path.name: path.read_bytes() for path in store.path.iterdir()} == before
-
-
-def test_folder_that_is_a_file(tmp_path: Path):
-    (tmp_path / "file").write_text("x")
-    assert "cannot be written" in refusal(lambda: write_json(tmp_path / "file" / "a.json", {})).message
-    assert "cannot be written" in refusal(lambda: write_json(tmp_path / "file" / "b" / "a.json", {})).message
-
-
-def test_file_system_that_flushes_no_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    fsync = os.fsync
-
-    def refuse_folders(descriptor: int) -> None:
-        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "Invalid argument")
-        fsync(descriptor)
-
-    monkeypatch.setattr(os, "fsync", refuse_folders)
-    write_text(tmp_path / "a.txt", "text")
-    assert (tmp_path / "a.txt").read_text() == "text"
-
-
-def test_written_files_are_flushed_before_they_are_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    done: list[str] = []
-    fsync, rename = os.fsync, Path.replace
-    monkeypatch.setattr(os, "fsync", lambda descriptor: (done.append("flush"), fsync(descriptor))[1])
-    monkeypatch.setattr(Path, "replace", lambda self, target: (done.append("rename"), rename(self, target))[1])
-    write_text(tmp_path / "a.txt", "text")
-    assert done == ["flush", "rename", "flush"]
-
-
-@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff\xfe", b"[" * 100_000, b"3"])
-def test_json_that_is_no_object(tmp_path: Path, content: bytes):
-    path = tmp_path / "a.json"
-    path.write_bytes(content)
-    assert str(path) in refusal(lambda: read_json_object(path)).message
-
-
-def test_json_refuses_nan(tmp_path: Path):
-    with pytest.raises(ValueError, match="JSON"):
-        write_json(tmp_path / "a.json", {"x": float("nan")})
-    assert list(tmp_path.iterdir()) == []

@@ -129,7 +129,8 @@ def test_the_run_that_a_ranking_lies_in(tmp_path: Path, monkeypatch: pytest.Monk
         path.touch()
     (run.path / "copy.parquet").touch()
     assert rankings_in(run.rankings) == [run.rankings / "a.json", run.rankings / "b.parquet"]
-    assert owning_run(run.path / "copy.parquet") is None
+    for stray in (run.path / "copy.parquet", run.path / "exports" / "copy.parquet"):
+        assert owning_run(stray) is None
     for folder, path in (
         (tmp_path, "run/rankings/a.json"),
         (run.path, "rankings/a.json"),

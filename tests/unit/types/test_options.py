@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import ValidationError
 
-from vreid_cli.types.options import Choice, Options, Positive, option, presentation_of
+from vreid_cli.types.options import Choice, Options, Positive, option
 
 TABLE = {"one": 1, "two": 2}
 
@@ -85,8 +85,7 @@ def test_a_name_is_looked_up_when_it_is_given(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_field_says_how_it_is_shown() -> None:
-    fields = Toy.model_fields
-    assert fields["path"].description == "A path."
-    shown = presentation_of(fields["path"])
-    assert (shown.flag, shown.metavar, shown.panel, shown.shown) == (None, "DIR", None, "here")
-    assert presentation_of(fields["paths"]).flag == "PATH"
+    shown = Toy.presentation("path")
+    assert (shown.names, shown.metavar, shown.panel, shown.shown) == (["--path"], "DIR", None, "here")
+    assert shown.help == "A path."
+    assert Toy.presentation("paths").names == ["PATH"]

@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 
 from vreid_cli.data.boxes import Crop
 from vreid_cli.errors import UsageError
-
-#: PIL's own limit against decompression bombs: it opens no larger image.
-MAX_PIXELS = 178_956_970
 
 MAX_WIDTH = 1800
 MIN_WIDTH = 1200
@@ -27,7 +24,6 @@ SECTION_GAP = 40
 IMAGE_GAP = 6
 MORE_WIDTH = 52
 BADGE = 24
-LEGEND_HEIGHT = 38
 #: Narrowest inside of a frame: rank and distance side by side, or the name of a VeRi track.
 MIN_INSIDE = 168
 #: A frame with less room inside shows the name on a line of its own.
@@ -52,40 +48,29 @@ class Verdict(Enum):
     UNLABELLED = "no label"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SheetItem:
-    """A query or a gallery item to show.
+    """A query, or a gallery item with its verdict, rank and distance.
 
     Attributes:
         name: The track or image.
         images: Its images in order.
         caption: A short second line, such as vehicle and camera; may be empty.
-        verdict: What it is to its query; without meaning for a query.
-        rank: 1-based place in the ranking; None where it has none.
-        distance: Distance to the query, smaller is nearer; None where unknown.
+        verdict: What a gallery item is to its query.
+        rank: Its place in the ranking, from 1; None for a query.
+        distance: Its distance to the query.
     """
 
     name: str
     images: Sequence[Path | Crop]
-    _: KW_ONLY
     caption: str = ""
     verdict: Verdict = Verdict.UNLABELLED
     rank: int | None = None
-    distance: float | None = None
+    distance: float = math.nan
 
 
-@dataclass(frozen=True)
-class SheetRow:
-    """A query and its nearest gallery items; unranked ones are shown last."""
-
-    query: SheetItem
-    nearest: Sequence[SheetItem]
-
-    @property
-    def items(self) -> tuple[SheetItem, ...]:
-        """The query, then its nearest in the order of their ranks."""
-        ranked = sorted(self.nearest, key=lambda item: math.inf if item.rank is None else item.rank)
-        return (self.query, *ranked)
+#: A query, then its nearest in the order in which they are shown.
+Row = Sequence[SheetItem]
 
 
 @dataclass(frozen=True)
@@ -160,11 +145,6 @@ class SheetLayout:
         columns = self.columns + (1 if self.query_left else 0)
         return max(MIN_WIDTH - 2 * MARGIN, columns * (self.strip_width + GAP) - GAP)
 
-    @property
-    def width(self) -> int:
-        """Width of the sheet."""
-        return self.content_width + 2 * MARGIN
-
 
 def line_height(size: int) -> int:
     """Height of a line of type of this size.
@@ -176,7 +156,7 @@ def line_height(size: int) -> int:
     return round(size * 1.45)
 
 
-def plan_layout(rows: Sequence[SheetRow], *, shape: float, max_images: int) -> SheetLayout:
+def plan_layout(rows: Sequence[Row], *, shape: float, max_images: int) -> SheetLayout:
     """Choose the largest cells with which the sheet stays within its width.
 
     Args:
@@ -188,16 +168,16 @@ def plan_layout(rows: Sequence[SheetRow], *, shape: float, max_images: int) -> S
         UsageError: ``max_images`` is below 1.
 
     Examples:
-        >>> row = SheetRow(SheetItem("query", [Path("1.png")]), [SheetItem("near", [Path("2.png")], rank=1)])
+        >>> row = [SheetItem(name=name, images=[Path(f"{name}.png")]) for name in ("query", "near")]
         >>> layout = plan_layout([row], shape=1.5, max_images=6)
-        >>> layout.columns, layout.cell_width, layout.cell_height, layout.width
-        (1, 252, 168, 1200)
+        >>> layout.columns, layout.cell_width, layout.cell_height
+        (1, 252, 168)
     """
     if max_images < 1:
         raise UsageError(f"{max_images} images a track cannot be shown", hint="ask for 1 or more")
-    items = [item for row in rows for item in row.items]
+    items = [item for row in rows for item in row]
     most = max((len(item.images) for item in items), default=1)
-    nearest = max((len(row.nearest) for row in rows), default=0)
+    nearest = max((len(row) - 1 for row in rows), default=0)
     room = MAX_WIDTH - 2 * MARGIN
     smallest = round(CELL_HEIGHTS[-1] * shape)
     fitting = (room - 2 * PADDING - MORE_WIDTH + IMAGE_GAP) // (smallest + IMAGE_GAP)
@@ -210,13 +190,9 @@ def plan_layout(rows: Sequence[SheetRow], *, shape: float, max_images: int) -> S
         if fit >= wanted:
             break
     query_left = fit >= 3
-    return replace(layout, columns=_even_columns(nearest, fit - 1 if query_left else fit), query_left=query_left)
-
-
-def _even_columns(count: int, most: int) -> int:
-    """Columns for this many strips in as few lines as ``most`` columns need, but lines of like length."""
-    lines = math.ceil(count / most)
-    return math.ceil(count / lines) if lines else 1
+    # As few lines as possible, but lines of like length.
+    lines = max(1, math.ceil(nearest / (fit - 1 if query_left else fit)))
+    return replace(layout, columns=max(1, math.ceil(nearest / lines)), query_left=query_left)
 
 
 def sample_images(images: Sequence[Path | Crop], count: int) -> tuple[Path | Crop, ...]:
@@ -232,7 +208,7 @@ def sample_images(images: Sequence[Path | Crop], count: int) -> tuple[Path | Cro
     return tuple(images[step * last // max(1, count - 1)] for step in range(count))
 
 
-def place_rows(rows: Sequence[SheetRow], layout: SheetLayout, *, top: int) -> tuple[list[list[Strip]], int]:
+def place_rows(rows: Sequence[Row], layout: SheetLayout, *, top: int) -> tuple[list[list[Strip]], int]:
     """Place the rows one below the other.
 
     Args:
@@ -241,28 +217,26 @@ def place_rows(rows: Sequence[SheetRow], layout: SheetLayout, *, top: int) -> tu
         top: Where the first row begins.
 
     Returns:
-        For each row the strip of its query, then those of its nearest in the order of their ranks; and the first free
-        pixel row below them.
+        The strips of each row, and the first free pixel line below them.
     """
-    sections = []
+    placed = []
     for row in rows:
         strips = list(_place_row(row, layout, top=top))
-        sections.append(strips)
+        placed.append(strips)
         # A query above without nearest is followed by a line that says so.
-        note = 0 if row.nearest or layout.query_left else GAP + line_height(TEXT)
+        note = 0 if row[1:] or layout.query_left else GAP + line_height(TEXT)
         top = max(strip.frame[3] for strip in strips) + note + SECTION_GAP
-    return sections, top
+    return placed, top
 
 
-def _place_row(row: SheetRow, layout: SheetLayout, *, top: int) -> Iterator[Strip]:
+def _place_row(row: Row, layout: SheetLayout, *, top: int) -> Iterator[Strip]:
     step_x, step_y = layout.strip_width + GAP, layout.strip_height + GAP
-    query, *nearest = row.items
     if layout.query_left:
         first_x, first_y, query_width = MARGIN + step_x, top, layout.strip_width
     else:
         first_x, first_y, query_width = MARGIN, top + step_y, layout.content_width
-    yield _place_strip(query, layout, corner=(MARGIN, top), width=query_width)
-    for position, item in enumerate(nearest):
+    yield _place_strip(row[0], layout, corner=(MARGIN, top), width=query_width)
+    for position, item in enumerate(row[1:]):
         line, column = divmod(position, layout.columns)
         corner = (first_x + column * step_x, first_y + line * step_y)
         yield _place_strip(item, layout, corner=corner, width=layout.strip_width)
@@ -277,16 +251,3 @@ def _place_strip(item: SheetItem, layout: SheetLayout, *, corner: tuple[int, int
     starts = [left + PADDING + place * (cell_width + IMAGE_GAP) for place in range(len(images))]
     cells = tuple((x, y, x + cell_width, y + layout.cell_height) for x in starts)
     return Strip(item, (left, top, left + width, top + layout.strip_height), images, cells)
-
-
-def check_size(width: int, height: int) -> None:
-    """Refuse a sheet that nobody could open.
-
-    Raises:
-        UsageError: It has more pixels than PIL agrees to open.
-    """
-    if width * height > MAX_PIXELS:
-        raise UsageError(
-            f"the sheet would be {width} x {height} pixels, too large to open",
-            hint="show fewer queries, or fewer of the nearest of each",
-        )

@@ -5,7 +5,6 @@ Frames are told apart by colour, by lightness and by a drawn mark, so that nobod
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,27 +16,8 @@ from PIL import Image, ImageDraw, ImageOps
 
 from vreid_cli.data.boxes import Crop
 from vreid_cli.data.decoding import BadImageError, decode_rgb
-from vreid_cli.reports.sheets.layout import (
-    BADGE,
-    GAP,
-    IMAGE_GAP,
-    LEGEND_HEIGHT,
-    MARGIN,
-    MAX_PIXELS,
-    MORE_WIDTH,
-    PADDING,
-    SMALL,
-    TEXT,
-    TINY,
-    TITLE,
-    Area,
-    SheetLayout,
-    SheetRow,
-    Strip,
-    Verdict,
-    line_height,
-    sample_images,
-)
+from vreid_cli.reports.sheets import layout as at
+from vreid_cli.reports.sheets.layout import Area, Row, SheetLayout, Strip, Verdict, line_height, sample_images
 from vreid_cli.reports.sheets.typography import load_font, shorten, text_width
 
 Colour = tuple[int, int, int]
@@ -50,6 +30,9 @@ CELL: Colour = (238, 241, 244)
 QUERY: Colour = (31, 58, 95)
 QUERY_TINT: Colour = (238, 243, 250)
 
+#: PIL's own limit against decompression bombs: it opens no larger image.
+MAX_PIXELS = 178_956_970
+LEGEND_HEIGHT = 38
 #: The shape of the cells follows the median shape of at most this many images, within these bounds (width / height).
 _SHAPE_SAMPLE = 64
 _SHAPE_BOUNDS = (0.75, 1.5)
@@ -86,9 +69,9 @@ def decode(image: Path | Crop) -> Image.Image:
     return decode_rgb(image, max_pixels=MAX_PIXELS)
 
 
-def usual_shape(rows: Sequence[SheetRow], max_images: int) -> float:
+def usual_shape(rows: Sequence[Row], max_images: int) -> float:
     """Median width / height of the first images: cars and motorcycles want cells of different shapes."""
-    images = (image for row in rows for item in row.items for image in sample_images(item.images, max_images))
+    images = (image for row in rows for item in row for image in sample_images(item.images, max_images))
     shapes = []
     for image in islice(images, _SHAPE_SAMPLE):
         try:
@@ -100,15 +83,13 @@ def usual_shape(rows: Sequence[SheetRow], max_images: int) -> float:
     return min(high, max(low, statistics.median(shapes))) if shapes else 1.0
 
 
-def distance_text(distance: float | None) -> str:
-    """A distance as the sheet says it; nothing where it is no number.
+def distance_text(distance: float) -> str:
+    """A distance as the sheet writes it.
 
     Examples:
-        >>> distance_text(0.35736), distance_text(46.111), distance_text(None)
-        ('d 0.3574', 'd 46.11', '')
+        >>> distance_text(0.35736), distance_text(46.111)
+        ('d 0.3574', 'd 46.11')
     """
-    if distance is None or math.isnan(distance):
-        return ""
     return f"d {distance:.4f}" if abs(distance) < 10 else f"d {distance:.2f}"
 
 
@@ -121,7 +102,7 @@ class Painter:
     """
 
     def __init__(self, layout: SheetLayout, height: int) -> None:
-        self.image = Image.new("RGB", (layout.width, height), PAPER)
+        self.image = Image.new("RGB", (layout.content_width + 2 * at.MARGIN, height), PAPER)
         self.missing: dict[Path | Crop, str] = {}
         self._layout = layout
         self._pen = ImageDraw.Draw(self.image)
@@ -129,7 +110,7 @@ class Painter:
     def paint_lines(self, lines: Sequence[tuple[str, int]], *, top: int) -> None:
         """Lines of drawable text, each with its size of type, down from ``top``."""
         for text, size in lines:
-            self._text((MARGIN, top), text, size=size, colour=INK if size == TITLE else FAINT_INK)
+            self._text((at.MARGIN, top), text, size=size, colour=INK if size == at.TITLE else FAINT_INK)
             top += line_height(size)
 
     def paint_row(self, strips: Sequence[Strip], label: str) -> None:
@@ -140,81 +121,79 @@ class Painter:
             self._gallery_item(strip)
         if not nearest:
             left, top, right, bottom = query.frame
-            at = (right + GAP, top) if self._layout.query_left else (left, bottom + GAP)
-            self._text(at, "no gallery item is listed for this query", size=TEXT, colour=FAINT_INK)
+            corner = (right + at.GAP, top) if self._layout.query_left else (left, bottom + at.GAP)
+            self._text(corner, "no gallery item is listed for this query", size=at.TEXT, colour=FAINT_INK)
 
     def paint_legend(self, verdicts: Sequence[Verdict], *, top: int) -> None:
         """A rule, and a small frame with its mark for each verdict."""
-        self._pen.line((MARGIN, top, self.image.width - MARGIN, top), fill=RULE, width=2)
-        x, y = MARGIN, top + GAP
+        self._pen.line((at.MARGIN, top, self.image.width - at.MARGIN, top), fill=RULE, width=2)
+        x, y = at.MARGIN, top + at.GAP
         for verdict in verdicts:
             self._frame((x, y, x + 56, y + LEGEND_HEIGHT), LOOKS[verdict])
             badge = _badge(verdict)
-            self.image.paste(badge, (x + (56 - BADGE) // 2, y + (LEGEND_HEIGHT - BADGE) // 2), badge)
-            x = self._text((x + 68, y), verdict.value, size=TEXT, colour=INK, line=LEGEND_HEIGHT) + 2 * GAP
+            self.image.paste(badge, (x + (56 - at.BADGE) // 2, y + (LEGEND_HEIGHT - at.BADGE) // 2), badge)
+            x = self._text((x + 68, y), verdict.value, size=at.TEXT, colour=INK, line=LEGEND_HEIGHT) + 2 * at.GAP
 
-    def _text(self, at: tuple[int, int], text: str, *, size: int, colour: Colour, line: int | None = None) -> int:
+    def _text(self, corner: tuple[int, int], text: str, *, size: int, colour: Colour, line: int | None = None) -> int:
         """Draw drawable text in the middle of a line that begins here; return the text's right end."""
         font = load_font(size)
         # Capital and descender stand for every text, so that neighbours share a baseline.
         box = font.getbbox("Ag")
         middle = (line or line_height(size)) / 2
-        y = at[1] + middle - (box[1] + box[3]) / 2
-        self._pen.text((at[0], round(y)), text, font=font, fill=colour)
-        return at[0] + text_width(text, size)
+        y = corner[1] + middle - (box[1] + box[3]) / 2
+        self._pen.text((corner[0], round(y)), text, font=font, fill=colour)
+        return corner[0] + text_width(text, size)
 
     def _query(self, strip: Strip, label: str) -> None:
         left, top, right, bottom = strip.frame
         self._pen.rounded_rectangle((left, top, right - 1, bottom - 1), 10, fill=QUERY_TINT)
         self._frame(strip.frame, _QUERY_LOOK)
-        x, y, line = left + PADDING, top + PADDING, line_height(TEXT)
-        tag_end = x + text_width(label, SMALL) + 14
+        x, y, line = left + at.PADDING, top + at.PADDING, line_height(at.TEXT)
+        tag_end = x + text_width(label, at.SMALL) + 14
         self._pen.rounded_rectangle((x, y + 1, tag_end, y + line - 2), 4, fill=QUERY)
-        self._text((x + 7, y), label, size=SMALL, colour=PAPER, line=line)
-        self._names(strip, x=tag_end + 10, right=right - PADDING)
+        self._text((x + 7, y), label, size=at.SMALL, colour=PAPER, line=line)
+        self._names(strip, x=tag_end + 10, right=right - at.PADDING)
         self._images(strip)
 
     def _gallery_item(self, strip: Strip) -> None:
         item = strip.item
         self._frame(strip.frame, LOOKS[item.verdict])
-        x, y, right = strip.frame[0] + PADDING, strip.frame[1] + PADDING, strip.frame[2] - PADDING
+        x, y, right = strip.frame[0] + at.PADDING, strip.frame[1] + at.PADDING, strip.frame[2] - at.PADDING
         badge = _badge(item.verdict)
-        self.image.paste(badge, (x, y + (line_height(TEXT) - BADGE) // 2), badge)
-        after = x + BADGE + 8
-        if item.rank is not None:
-            after = self._text((after, y), f"#{item.rank}", size=TEXT, colour=INK) + 12
-        distance = shorten(distance_text(item.distance), TEXT, width=right - after)
-        right -= text_width(distance, TEXT)
-        self._text((right, y), distance, size=TEXT, colour=INK)
-        self._names(strip, x=after, right=right - 12 if distance else right)
+        self.image.paste(badge, (x, y + (line_height(at.TEXT) - at.BADGE) // 2), badge)
+        after = self._text((x + at.BADGE + 8, y), f"#{item.rank}", size=at.TEXT, colour=INK) + 12
+        distance = shorten(distance_text(item.distance), at.TEXT, width=right - after)
+        right -= text_width(distance, at.TEXT)
+        self._text((right, y), distance, size=at.TEXT, colour=INK)
+        self._names(strip, x=after, right=right - 12)
         self._images(strip)
 
     def _names(self, strip: Strip, *, x: int, right: int) -> None:
         """Name and caption; the name beside what stands on the first line already, or below it."""
-        left, y, end = strip.frame[0] + PADDING, strip.frame[1] + PADDING, strip.frame[2] - PADDING
-        size = TEXT
+        left, y, end = strip.frame[0] + at.PADDING, strip.frame[1] + at.PADDING, strip.frame[2] - at.PADDING
+        size = at.TEXT
         if not self._layout.one_line:
-            x, y, right, size = left, y + line_height(TEXT), end, SMALL
+            x, y, right, size = left, y + line_height(at.TEXT), end, at.SMALL
         name = shorten(strip.item.name, size, width=right - x)
-        self._text((x, y), name, size=size, colour=INK, line=line_height(TEXT))
-        caption = shorten(strip.item.caption, SMALL, width=end - left)
-        self._text((left, y + line_height(TEXT)), caption, size=SMALL, colour=FAINT_INK)
+        self._text((x, y), name, size=size, colour=INK, line=line_height(at.TEXT))
+        caption = shorten(strip.item.caption, at.SMALL, width=end - left)
+        self._text((left, y + line_height(at.TEXT)), caption, size=at.SMALL, colour=FAINT_INK)
 
     def _images(self, strip: Strip) -> None:
         """The images of a strip, and how many more there are."""
         for image, cell in zip(strip.images, strip.cells, strict=True):
             self._image(image, cell)
-        top = strip.frame[1] + PADDING + self._layout.text_height
+        top = strip.frame[1] + at.PADDING + self._layout.text_height
         if not strip.images:
-            left = strip.frame[0] + PADDING
+            left = strip.frame[0] + at.PADDING
             cell = (left, top, left + self._layout.cell_width, top + self._layout.cell_height)
             self._placeholder(("no", "images"), cell)
         more = len(strip.item.images) - len(strip.images)
         if more > 0:
-            width = MORE_WIDTH - IMAGE_GAP
-            text = shorten(f"+{more}", TEXT, width=width)
-            x = strip.cells[-1][2] + IMAGE_GAP + (width - text_width(text, TEXT)) // 2
-            self._text((x, top), text, size=TEXT, colour=FAINT_INK, line=self._layout.cell_height)
+            width = at.MORE_WIDTH - at.IMAGE_GAP
+            text = shorten(f"+{more}", at.TEXT, width=width)
+            x = strip.cells[-1][2] + at.IMAGE_GAP + (width - text_width(text, at.TEXT)) // 2
+            self._text((x, top), text, size=at.TEXT, colour=FAINT_INK, line=self._layout.cell_height)
 
     def _image(self, image: Path | Crop, cell: Area) -> None:
         """An image in the middle of its cell, as large as fits; or its name, if it cannot be read."""
@@ -234,11 +213,11 @@ class Painter:
         left, top, right, bottom = cell
         self._pen.rectangle((left + 1, top + 1, right - 2, bottom - 2), fill=CELL)
         self._frame(cell, Look(FAINT_INK, 1, dashed=True))
-        y = (top + bottom - len(lines) * line_height(TINY)) // 2
+        y = (top + bottom - len(lines) * line_height(at.TINY)) // 2
         for line in lines:
-            text = shorten(line, TINY, width=right - left - 12)
-            self._text(((left + right - text_width(text, TINY)) // 2, y), text, size=TINY, colour=FAINT_INK)
-            y += line_height(TINY)
+            text = shorten(line, at.TINY, width=right - left - 12)
+            self._text(((left + right - text_width(text, at.TINY)) // 2, y), text, size=at.TINY, colour=FAINT_INK)
+            y += line_height(at.TINY)
 
     def _frame(self, area: Area, look: Look) -> None:
         left, top, right, bottom = area
@@ -271,7 +250,7 @@ def _frame_mask(size: tuple[int, int], look: Look) -> Image.Image:
 @lru_cache(maxsize=8)
 def _badge(verdict: Verdict) -> Image.Image:
     """The mark of a verdict, RGBA: a check in a disc, a cross in a square, or an empty ring."""
-    scale, size = _SMOOTHING, BADGE * _SMOOTHING
+    scale, size = _SMOOTHING, at.BADGE * _SMOOTHING
     colour, edges = LOOKS[verdict].colour, (scale, scale, size - scale - 1, size - scale - 1)
     badge = Image.new("RGBA", (size, size), (*colour, 0))
     pen = ImageDraw.Draw(badge)
@@ -284,7 +263,7 @@ def _badge(verdict: Verdict) -> Image.Image:
         _stroke(pen, [(16.5, 7.5), (7.5, 16.5)])
     else:
         pen.ellipse(edges, outline=colour, width=round(2.5 * scale))
-    return badge.resize((BADGE, BADGE), Image.Resampling.BOX)
+    return badge.resize((at.BADGE, at.BADGE), Image.Resampling.BOX)
 
 
 def _stroke(pen: ImageDraw.ImageDraw, points: Sequence[tuple[float, float]]) -> None:

@@ -10,22 +10,9 @@ from pathlib import Path
 from PIL import Image
 
 from vreid_cli.errors import UsageError
-from vreid_cli.reports.sheets.layout import (
-    GAP,
-    LEGEND_HEIGHT,
-    MARGIN,
-    SMALL,
-    TITLE,
-    SheetLayout,
-    SheetRow,
-    Strip,
-    Verdict,
-    check_size,
-    line_height,
-    place_rows,
-    plan_layout,
-)
-from vreid_cli.reports.sheets.painting import Painter, distance_text, usual_shape
+from vreid_cli.reports.sheets import layout as at
+from vreid_cli.reports.sheets.layout import Row, SheetLayout, Strip, Verdict, line_height, place_rows, plan_layout
+from vreid_cli.reports.sheets.painting import LEGEND_HEIGHT, MAX_PIXELS, Painter, usual_shape
 from vreid_cli.reports.sheets.typography import wrap
 from vreid_cli.runtime.files import atomic_path
 from vreid_cli.types.rankings import RankedItem
@@ -71,51 +58,56 @@ def check_ending(path: Path) -> None:
         UsageError: Its ending is another one.
     """
     if path.suffix.lower() != ".png":
-        named = f"not as '{path.suffix}'" if path.suffix else "and this name has no ending"
         raise UsageError(
-            f"a contact sheet is written as .png, {named}", hint=f"write to {path.with_suffix('.png')}", file=path
+            f"a contact sheet is written as .png, not as '{path.name}'",
+            hint=f"write to {path.with_suffix('.png')}",
+            file=path,
         )
 
 
-def render_sheet(rows: Sequence[SheetRow], *, title: str, subtitle: str = "", max_images: int = 6) -> Sheet:
-    """Render queries one below the other, each with its nearest gallery items in the order of their ranks.
+def render_sheet(rows: Sequence[Row], *, title: str, subtitle: str = "", max_images: int = 6) -> Sheet:
+    """Render queries one below the other, each with its nearest gallery items.
 
     Args:
-        rows: The queries with what was found.
+        rows: Each a query, then its nearest.
         title: What the sheet shows.
-        subtitle: The rules that were counted by, and notes; line breaks are kept.
-        max_images: Most images to show of one item, evenly spread ones of more; "+N" tells of the others. Fewer
+        subtitle: How it was ranked and counted; line breaks are kept.
+        max_images: Most images to show of one item, evenly spread ones of more; "+N" counts the others. Fewer
             where the sheet would become wider than 1800 pixels.
 
     Raises:
         UsageError: ``max_images`` is below 1, or the sheet would be larger than PIL agrees to open.
 
     Examples:
-        >>> from pathlib import Path
-        >>> from vreid_cli.reports.sheets.layout import SheetItem, SheetRow
-        >>> row = SheetRow(SheetItem("query", [Path("gone.png")]), [SheetItem("near", [], rank=1, distance=0.25)])
-        >>> sheet = render_sheet([row], title="meanMCD50")
+        >>> from vreid_cli.reports.sheets.layout import SheetItem
+        >>> query = SheetItem(name="query", images=[Path("gone.png")])
+        >>> sheet = render_sheet([[query, SheetItem(name="near", images=[], rank=1, distance=0.25)]], title="MCD")
         >>> sheet.image.width, sheet.warnings
         (1200, ('gone.png: the file is not there',))
     """
     layout = plan_layout(rows, shape=usual_shape(rows, max_images), max_images=max_images)
-    head = [(line, TITLE) for line in wrap(title, TITLE, width=layout.content_width)]
-    head += [(line, SMALL) for line in wrap(subtitle, SMALL, width=layout.content_width)]
-    sections, bottom = place_rows(rows, layout, top=MARGIN + _height(head) + GAP)
+    head = [(line, at.TITLE) for line in wrap(title, at.TITLE, width=layout.content_width)]
+    head += [(line, at.SMALL) for line in wrap(subtitle, at.SMALL, width=layout.content_width)]
+    placed, bottom = place_rows(rows, layout, top=at.MARGIN + _height(head) + at.GAP)
     verdicts, notes = _legend(rows, layout)
-    legend_height = GAP + (LEGEND_HEIGHT if verdicts else 0) + GAP // 2 + _height(notes) if verdicts or notes else 0
-    height = bottom + legend_height + MARGIN
-    check_size(layout.width, height)
+    notes_top = bottom + at.GAP + LEGEND_HEIGHT + at.GAP // 2
+    height = (notes_top + _height(notes) if verdicts else bottom) + at.MARGIN
+    width = layout.content_width + 2 * at.MARGIN
+    if width * height > MAX_PIXELS:
+        raise UsageError(
+            f"the sheet would be {width} x {height} pixels, too large to open",
+            hint="show fewer queries, or fewer of the nearest of each",
+        )
     painter = Painter(layout, height)
-    painter.paint_lines(head, top=MARGIN)
-    for number, strips in enumerate(sections, start=1):
-        painter.paint_row(strips, f"query {number} of {len(sections)}")
-    if legend_height:
+    painter.paint_lines(head, top=at.MARGIN)
+    for number, strips in enumerate(placed, start=1):
+        painter.paint_row(strips, f"query {number} of {len(placed)}")
+    if verdicts:
         painter.paint_legend(verdicts, top=bottom)
-        painter.paint_lines(notes, top=bottom + legend_height - _height(notes))
+        painter.paint_lines(notes, top=notes_top)
     return Sheet(
         painter.image,
-        strips=tuple(strip for strips in sections for strip in strips),
+        strips=tuple(strip for strips in placed for strip in strips),
         warnings=tuple(f"{image}: {reason}" for image, reason in painter.missing.items()),
     )
 
@@ -124,15 +116,10 @@ def _height(lines: Sequence[tuple[str, int]]) -> int:
     return sum(line_height(size) for _, size in lines)
 
 
-def _legend(rows: Sequence[SheetRow], layout: SheetLayout) -> tuple[list[Verdict], list[tuple[str, int]]]:
-    """The verdicts and the lines that explain what the sheet holds, and nothing else."""
-    nearest = [item for row in rows for item in row.nearest]
-    verdicts = [verdict for verdict in Verdict if any(item.verdict is verdict for item in nearest)]
-    notes = []
-    if any(item.rank is not None for item in nearest):
-        notes.append("#1: rank")
-    if any(distance_text(item.distance) for item in nearest):
-        notes.append("d: distance to the query, smaller is nearer")
-    if layout.more:
-        notes.append("+N: N more images, not shown")
-    return verdicts, [(line, SMALL) for line in wrap("  ·  ".join(notes), SMALL, width=layout.content_width)]
+def _legend(rows: Sequence[Row], layout: SheetLayout) -> tuple[list[Verdict], list[tuple[str, int]]]:
+    """The verdicts that there are, and the lines that explain the signs."""
+    found = {item.verdict for row in rows for item in row[1:]}
+    more = ["+N: N more images, not shown"] if layout.more else []
+    notes = "  ·  ".join(["#1: rank", "d: distance to the query, smaller is nearer", *more])
+    lines = wrap(notes, at.SMALL, width=layout.content_width)
+    return [verdict for verdict in Verdict if verdict in found], [(line, at.SMALL) for line in lines]

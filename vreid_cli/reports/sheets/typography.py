@@ -8,43 +8,24 @@ from functools import lru_cache
 
 from PIL import ImageFont
 
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
-
-#: Characters that the built-in font may lack and that people write all the same.
+#: What PIL's built-in font has beyond ASCII.
+_GLYPHS = frozenset("©«°±´·»‘’“”…‹›⁄™")
+#: Other characters that people write, and that lose more than an accent.
 _STAND_INS = {
-    **{"…": "...", "–": "-", "—": "-", "×": "x", "·": "|", "’": "'", "‘": "'", "“": '"', "”": '"'},
+    **{"–": "-", "—": "-", "×": "x"},
     **{"ß": "ss", "æ": "ae", "Æ": "AE", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "đ": "d", "Đ": "D"},
 }
-#: The size does not matter for which characters there are.
-_ANY_SIZE = 19
 
 
 @lru_cache(maxsize=16)
-def load_font(size: int) -> Font:
-    """PIL's built-in font; where PIL was built without FreeType, its bitmap font of fixed size."""
-    try:
-        return ImageFont.load_default(size=size)
-    except ImportError:
-        return ImageFont.load_default()
+def load_font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """PIL's built-in font."""
+    return ImageFont.load_default(size=size)
 
 
 def text_width(text: str, size: int) -> int:
     """Width of drawable text in pixels, rounded up."""
     return math.ceil(load_font(size).getlength(text))
-
-
-@lru_cache(maxsize=4096)
-def _has_glyph(character: str) -> bool:
-    """Whether the font can draw the character, rather than a box in its place."""
-    if character.isascii():
-        return character.isprintable()
-    if not character.isprintable() or unicodedata.combining(character):
-        return False
-    font = load_font(_ANY_SIZE)
-    if not isinstance(font, ImageFont.FreeTypeFont):
-        return False
-    # The highest code point is no character, so it gives the box.
-    return bytes(font.getmask(character)) != bytes(font.getmask("\U0010ffff"))
 
 
 def drawable(text: str) -> str:
@@ -55,6 +36,10 @@ def drawable(text: str) -> str:
         'Brucke-Strasse \\u8f66'
     """
     return "".join(character if _has_glyph(character) else _stand_in(character) for character in text)
+
+
+def _has_glyph(character: str) -> bool:
+    return character in _GLYPHS or (character.isascii() and character.isprintable())
 
 
 def _stand_in(character: str) -> str:
@@ -78,12 +63,11 @@ def shorten(text: str, size: int, *, width: int) -> str:
     text = drawable(text)
     if text_width(text, size) <= width:
         return text
-    dots = drawable("…")
     low, high, best = 0, len(text), ""
     while low <= high:
         kept = (low + high) // 2
         tail = kept // 2
-        candidate = text[: kept - tail].rstrip() + dots + text[len(text) - tail :].lstrip()
+        candidate = f"{text[: kept - tail].rstrip()}…{text[len(text) - tail :].lstrip()}"
         if text_width(candidate, size) <= width:
             low, best = kept + 1, candidate
         else:

@@ -7,26 +7,26 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from sheets import colours_in, paint, render
+from sheets import colours_in, item, paint, render, row
 
 from vreid_cli.errors import UsageError
-from vreid_cli.reports.sheets.layout import SheetItem, SheetRow, Verdict
+from vreid_cli.reports.sheets.layout import Verdict
 from vreid_cli.reports.sheets.sheet import Sheet
 
 
 def test_the_same_input_gives_the_same_image(tmp_path: Path) -> None:
     images = paint(tmp_path, 3)
-    near = [SheetItem("n", images, verdict=v, rank=r) for r, v in enumerate(Verdict, start=1)]
-    row = SheetRow(SheetItem("q", images), near)
-    one, other = render(row), render(row)
+    near = [item("n", images, verdict=v, rank=r) for r, v in enumerate(Verdict, start=1)]
+    only = row(item("q", images), near)
+    one, other = render(only), render(only)
     assert one.image.tobytes() == other.image.tobytes()
     assert one.strips == other.strips
 
 
 def test_title_and_subtitle_are_wrapped(tmp_path: Path) -> None:
-    row = SheetRow(SheetItem("q", paint(tmp_path, 1)), [])
-    short = render(row)
-    long = render(row, title="many words " * 40 + "x" * 500, subtitle="first line\nsecond " + "word " * 300)
+    only = row(item("q", paint(tmp_path, 1)), [])
+    short = render(only)
+    long = render(only, title="many words " * 40 + "x" * 500, subtitle="first line\nsecond " + "word " * 300)
     assert long.image.width == short.image.width
     assert long.image.height > short.image.height + 200
     margin = (long.image.width - 40, 0, *long.image.size)
@@ -38,14 +38,14 @@ def test_a_sheet_without_queries_is_a_title() -> None:
 
 
 def test_a_sheet_too_large_to_open_is_refused_before_it_is_painted() -> None:
-    near = [SheetItem("n", [], rank=rank) for rank in range(20)]
+    near = [item("n", [], rank=rank) for rank in range(20)]
     with pytest.raises(UsageError, match="pixels") as caught:
-        render(*[SheetRow(SheetItem("q", []), near)] * 500)
+        render(*[row(item("q", []), near)] * 500)
     assert caught.value.hint is not None
 
 
 def test_what_is_saved_is_what_a_notebook_displays(tmp_path: Path) -> None:
-    sheet = render(SheetRow(SheetItem("q", paint(tmp_path / "in", 2)), []))
+    sheet = render(row(item("q", paint(tmp_path / "in", 2)), []))
     target = tmp_path / "new" / "sheet.PNG"
     sheet.save(target)
     assert target.read_bytes() == sheet._repr_png_()

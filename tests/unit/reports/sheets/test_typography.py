@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import ImageFont
-from PIL._util import DeferredError
-from sheets import paint, render
 
-from vreid_cli.reports.sheets import typography
-from vreid_cli.reports.sheets.layout import SheetItem, SheetRow
 from vreid_cli.reports.sheets.typography import drawable, shorten, text_width, wrap
 
 
@@ -53,19 +46,9 @@ def test_wrapped_lines_fit_and_keep_every_word_that_fits(text: str, width: int) 
         assert " ".join(lines).split() == text.split()
 
 
-@pytest.fixture
-def without_freetype(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    caches = (typography.load_font, typography._has_glyph)
-    for cached in caches:
-        cached.cache_clear()
-    absent = DeferredError.new(ImportError("The _imagingft C module is not installed"))
-    monkeypatch.setattr(ImageFont, "core", absent)
-    yield
-    for cached in caches:
-        cached.cache_clear()
-
-
-@pytest.mark.usefixtures("without_freetype")
-def test_the_bitmap_font_of_a_pil_without_freetype_will_do(tmp_path: Path) -> None:
-    row = SheetRow(SheetItem("Brücke 车", paint(tmp_path, 1)), [SheetItem("n", [], rank=1)])
-    assert render(row, title="Γ – 车").image.width == 1200
+def test_the_font_has_what_is_drawn_as_it_is() -> None:
+    font = ImageFont.load_default(size=19)
+    box = bytes(font.getmask("\U0010ffff"))
+    kept = [character for character in map(chr, range(32, 0x3000)) if drawable(character) == character]
+    assert len(kept) > 100
+    assert [character for character in kept[1:] if bytes(font.getmask(character)) == box] == []

@@ -6,21 +6,20 @@ import importlib.util
 import json
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from tiny import EXTRACT, Vreid, draw_tracks
 
 from vreid_cli.errors import ExportError
-from vreid_cli.extraction import backends, forward
-from vreid_cli.extraction.backends import Gain
+from vreid_cli.extraction import inference, resolve
 from vreid_cli.models import onnx_cache
 from vreid_cli.store.runs import RunDirectory
 from vreid_cli.types.images import SPLITS
-from vreid_cli.workflows import computing
 
+Worth = Callable[[int], None]
 RUN = Path("runs/tracks-resnet18-tiny")
 
 
@@ -58,7 +57,7 @@ def no_export(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_args: object, **_options: object) -> None:
         raise AssertionError("nothing is to be exported or loaded")
 
-    monkeypatch.setattr(backends, "cached_network", refuse)
+    monkeypatch.setattr(inference, "cached_network", refuse)
 
 
 def how(run: Path, split: str = "gallery") -> list[dict[str, str]]:
@@ -78,11 +77,10 @@ def deviation(run: Path, other: Path) -> float:
     return max(float(np.abs(one - two).max() / np.abs(two).max()) for one, two in pairs)
 
 
-def repays(monkeypatch: pytest.MonkeyPatch, *, images: int) -> None:
-    """Let an export of ResNet18 repay itself after so many images."""
-    # A square of 32 pixels is a 49th of the usual one of 224; threads share the work.
-    gain = Gain(export_seconds=1.0, saved=49 * torch.get_num_threads() / (images - 0.5))
-    monkeypatch.setitem(backends.GAINS, "resnet18", gain)
+@pytest.fixture
+def worth_exporting(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Lets ``auto`` export from so many images on."""
+    return lambda images: monkeypatch.setattr(resolve, "WORTH_EXPORTING", images)
 
 
 # -- ONNX Runtime ----------------------------------------------------------------------------------------------
@@ -113,9 +111,9 @@ def test_going_on_takes_up_what_made_the_features(
 
 @pytest.mark.usefixtures("no_export")
 def test_features_of_torch_stay_with_torch(
-    vreid: Vreid, ready: Path, extract: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+    vreid: Vreid, ready: Path, extract: tuple[str, ...], worth_exporting: Worth
 ) -> None:
-    repays(monkeypatch, images=1)
+    worth_exporting(1)
     draw_tracks(Path("data"), {"gallery/0005_c001": 2})
     assert "2 computed now" in vreid(*extract)
     assert "by torch (as the features that are there)" in vreid.err
@@ -157,7 +155,11 @@ def test_where_nothing_is_to_be_computed_nothing_is_loaded(
 
 
 def test_auto_exports_where_the_images_repay_it(
-    vreid: Vreid, exported: Path, extract: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+    vreid: Vreid,
+    exported: Path,
+    extract: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    worth_exporting: Worth,
 ) -> None:
     (kept,) = (exported / "cache" / "onnx").iterdir()
     made_here: list[Path] = []
@@ -169,60 +171,33 @@ def test_auto_exports_where_the_images_repay_it(
         return {1: 3e-7, 7: 4e-7}
 
     monkeypatch.setattr(onnx_cache, "write_onnx", write)
-    repays(monkeypatch, images=26)
+    worth_exporting(26)
     vreid(*extract)  # 25 images
     assert "by torch (25 images do not repay an export to ONNX)" in vreid.err
-    repays(monkeypatch, images=25)
+    worth_exporting(25)
     vreid(*extract, "--restart", "--split", "query,gallery")
     assert "by ONNX Runtime (25 images repay its export)" in vreid.err
     assert "relative error against torch 3e-07 at batch 1, 4e-07 at batch 7" in vreid.err
     assert len(made_here) == 1
-    repays(monkeypatch, images=10**6)
+    worth_exporting(10**6)
     vreid(*extract, "--restart")
     assert "by ONNX Runtime (its export is kept)" in vreid.err
     assert len(made_here) == 1
 
 
-def test_long_work_measures_which_is_faster(
-    vreid: Vreid, exported: Path, extract: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shutil.copytree(exported / "cache", "cache")
-    repays(monkeypatch, images=25)
-    monkeypatch.setattr(computing, "WORTH_MEASURING", 25 / 49)  # 25 images of a 49th of the usual size
-    seconds = {"TorchBackend": 1.0, "OnnxBackend": 2.0}
-    monkeypatch.setattr(backends, "_seconds", lambda backend, _images: seconds[type(backend).__name__])
-    vreid(*extract, "--split", "gallery")
-    assert "by torch (ONNX Runtime was measured to be no faster here)" not in vreid.err  # 15 images only
-    vreid(*extract, "--split", "query,gallery", "--restart")
-    assert "measured here: torch 8.0 images per second, ONNX Runtime 4.0" in vreid.err
-    assert "by torch (ONNX Runtime was measured to be no faster here)" in vreid.err
-    assert how(RUN)[0]["backend"] == "torch"
-    # It is kept: nothing is measured or exported again.
-    vreid(*extract, "--restart")
-    assert "by torch (ONNX Runtime is no faster here with resnet18)" in vreid.err
-    assert "measured here" not in vreid.err
-    (kept,) = Path("cache").glob("backends.json")
-    kept.unlink()
-    seconds["OnnxBackend"] = 0.5
-    vreid(*extract, "--restart")
-    assert "by ONNX Runtime (measured to be faster here)" in vreid.err
-    vreid(*extract, "--restart")
-    assert "by ONNX Runtime (its export is kept)" in vreid.err
-
-
 def test_auto_falls_back_to_torch_where_the_export_is_refused(
-    vreid: Vreid, extract: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+    vreid: Vreid, extract: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, worth_exporting: Worth
 ) -> None:
     def refuse(path: Path, loaded: object, *, facts: object) -> dict[int, float]:
         raise ExportError("it would not compute what torch does")
 
     monkeypatch.setattr(onnx_cache, "write_onnx", refuse)
-    repays(monkeypatch, images=1)
+    worth_exporting(1)
     vreid(*extract)
     assert "it would not compute what torch does" in vreid.err
     assert "by torch (ONNX Runtime cannot be used)" in vreid.err
     assert how(RUN)[0]["backend"] == "torch"
-    # Who asks for it is told instead.
+    # Asking for it is an error instead.
     error = vreid.error(*extract, "--backend", "onnx", "--restart")
     assert "would not compute" in error["message"]
 
@@ -230,14 +205,14 @@ def test_auto_falls_back_to_torch_where_the_export_is_refused(
 def test_batches_stay_as_they_were_begun(
     vreid: Vreid, ready: Path, extract: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(forward, "_CPU_BATCH", 3)
+    vreid(*extract, "--batch-size", "3", "--restart")
     draw_tracks(Path("data"), {"gallery/0005_c001": 2})
     vreid(*extract)
     draw_tracks(Path("data"), {"gallery/0006_c001": 2})
     vreid(*extract, "--batch-size", "5")
-    assert [part["batch_size"] for part in how(ready)] == ["8", "8", "5"]
+    assert [part["batch_size"] for part in how(ready)] == ["3", "3", "5"]
     vreid(*extract, "--restart")
-    assert {part["batch_size"] for part in how(ready)} == {"3"}
+    assert {part["batch_size"] for part in how(ready)} == {"8"}
 
 
 # -- precision -------------------------------------------------------------------------------------------------
@@ -255,33 +230,6 @@ def test_precision_is_part_of_what_features_are(vreid: Vreid, made: Path, extrac
     assert "--restart" in error["hint"]
 
 
-# -- torch.compile ---------------------------------------------------------------------------------------------
-
-
-@pytest.mark.usefixtures("no_export")
-def test_a_compiled_network_makes_the_same_features(
-    vreid: Vreid, ready: Path, extract: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[object] = []
-    compile_with = torch.compile
-
-    def traced_only(latent: object, *, mode: str, dynamic: bool) -> object:
-        asked.append((mode, dynamic))
-        return compile_with(latent, backend="eager", dynamic=dynamic)  # needs no C++ compiler
-
-    monkeypatch.setattr(torch, "compile", traced_only)
-    repays(monkeypatch, images=1)
-    vreid(*extract, "--set", "extract.compile=default", "--run-dir", "compiled")
-    assert "by torch (torch.compile was asked for), compiled (default), fp32, batches of 8" in vreid.err
-    assert "torch.compile: relative error " in vreid.err
-    assert asked == [("default", False)]
-    assert deviation(Path("compiled"), ready) <= 1e-5
-    assert {part["compile"] for part in how(Path("compiled"))} == {"default"}
-    # It differs by rounding only, as batches do: the features can be gone on with either way.
-    draw_tracks(Path("data"), {"gallery/0005_c001": 2})
-    assert "gallery: 17 images in 8 tracks, 2 computed now" in vreid(*extract, "--run-dir", "compiled")
-
-
 # -- what cannot be --------------------------------------------------------------------------------------------
 
 
@@ -294,14 +242,6 @@ def test_a_compiled_network_makes_the_same_features(
         (
             ("--backend", "onnx", "--precision", "bf16", "--device", "cpu"),
             "--backend onnx: ONNX Runtime computes in fp32 only, not in bf16",
-        ),
-        (
-            ("--backend", "onnx", "--set", "extract.compile=default"),
-            "--backend onnx: torch.compile has no part in what ONNX Runtime computes",
-        ),
-        (
-            ("--set", "extract.compile=fast"),
-            "--set extract.compile = \"fast\": needs 'off', 'default', 'reduce-overhead' or 'max-autotune'",
         ),
     ],
 )
@@ -319,7 +259,7 @@ def test_a_setting_of_a_file_is_named_as_such(vreid: Vreid, extract: tuple[str, 
 
 
 def test_without_the_extra_the_error_names_what_to_install(
-    vreid: Vreid, extract: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+    vreid: Vreid, extract: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, worth_exporting: Worth
 ) -> None:
     real = importlib.util.find_spec
     missing = ("onnxruntime", "onnxscript")
@@ -327,6 +267,6 @@ def test_without_the_extra_the_error_names_what_to_install(
     error = vreid.error(*extract, "--backend", "onnx", code=2)
     assert error["message"] == "--backend onnx needs onnxscript and onnxruntime, which are not installed"
     assert 'pip install "vreid[onnx]"' in error["hint"]
-    repays(monkeypatch, images=1)
+    worth_exporting(1)
     vreid(*extract)
     assert "by torch (ONNX Runtime may be faster, but the extra onnx is not installed)" in vreid.err

@@ -1,4 +1,4 @@
-"""What a split's store holds of what it is to hold: looked at without computing, changing or repairing anything."""
+"""What a split's store holds of what it is to hold: read without computing, changing or repairing anything."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import Literal
 import numpy as np
 
 from vreid_cli.errors import StoreError
-from vreid_cli.extraction.planning import locate_contents
-from vreid_cli.store.features import FeatureStore, PartFacts, PartSummary, Skipped
+from vreid_cli.store.features import FeatureStore, Skipped, StoredPart
 from vreid_cli.store.plan import Plan
 
 #: ``damaged``: it says that it is complete, or where it stands, and that is not so or cannot be read.
@@ -18,7 +17,7 @@ State = Literal["complete", "unfinished", "damaged"]
 
 
 @dataclass(frozen=True)
-class Survey:
+class StoreState:
     """What a split's store holds.
 
     Attributes:
@@ -27,7 +26,7 @@ class Survey:
         tracks: Their tracks (passages).
         vehicles: Their vehicles, where labels are known.
         cameras: Their cameras, where labels are known.
-        width: Numbers in a feature; None where there is none.
+        dimension: Length of a feature; None where there is none.
         parts: Parts that can be read.
         planned_images: Images of the plan; None where there is no plan.
         planned_parts: Parts of the plan; None where there is no plan.
@@ -45,7 +44,7 @@ class Survey:
     tracks: int
     vehicles: int
     cameras: int
-    width: int | None
+    dimension: int | None
     parts: int
     planned_images: int | None
     planned_parts: int | None
@@ -58,37 +57,37 @@ class Survey:
     problems: tuple[str, ...]
 
 
-def survey(store: FeatureStore) -> Survey:
-    """Look at every file of a store; what is damaged is told, not raised."""
+def read_state(store: FeatureStore) -> StoreState:
+    """Look at every file of a store; what is damaged is a problem of the state, not an error."""
     problems: list[str] = []
     plan = _read_plan(store, problems)
-    facts, summaries = _read_parts(store, problems)
-    images = sum(summary.images for summary in summaries.values())
+    parts = _read_parts(store, problems)
+    images = sum(map(len, parts.values()))
     if store.is_complete():
-        problems += _contradictions(store, {"parts": len(summaries), "images": images})
-    digests = {part: found.contents for part, found in facts.items() if part in summaries}
-    located = np.array([], dtype=np.int32) if plan is None else locate_contents(plan, (), digests)
+        problems += _contradictions(store, {"parts": len(parts), "images": images})
+    digests = {number: part.facts.contents for number, part in parts.items()}
+    located = np.array([], dtype=np.int32) if plan is None else plan.locate(digests)
     done = located[located >= 0]
-    widths = sorted({summary.width for summary in summaries.values()})
-    if len(widths) > 1:
-        problems.append(f"its parts differ in width: {', '.join(map(str, widths))}")
-    first = next(iter(facts.values()), None)
-    return Survey(
+    dimensions = sorted({part.dimension for part in parts.values()})
+    if len(dimensions) > 1:
+        problems.append(f"its parts differ in dimension: {', '.join(map(str, dimensions))}")
+    first = next(iter(parts.values()), None)
+    return StoreState(
         state="complete" if store.is_complete() and not problems else "damaged" if problems else "unfinished",
         images=images,
-        tracks=_count(summaries, "track_id"),
-        vehicles=_count(summaries, "vehicle_id"),
-        cameras=_count(summaries, "camera_id"),
-        width=widths[0] if len(widths) == 1 else None,
-        parts=len(summaries),
+        tracks=_count(parts, "track_id"),
+        vehicles=_count(parts, "vehicle_id"),
+        cameras=_count(parts, "camera_id"),
+        dimension=dimensions[0] if len(dimensions) == 1 else None,
+        parts=len(parts),
         planned_images=None if plan is None else len(plan),
         planned_parts=None if plan is None else len(np.unique(plan.parts)),
         done_images=len(done),
         done_parts=len(np.unique(done)),
-        skipped=tuple(entry for found in facts.values() for entry in found.skipped),
-        identity=None if first is None else first.identity,
-        recorded=None if first is None else first.recorded,
-        size=sum(store.part_path(part).stat().st_size for part in summaries),
+        skipped=tuple(entry for part in parts.values() for entry in part.facts.skipped),
+        identity=None if first is None else first.facts.identity,
+        recorded=None if first is None else first.facts.recorded,
+        size=sum(store.part_path(number).stat().st_size for number in parts),
         problems=tuple(problems),
     )
 
@@ -104,22 +103,14 @@ def _read_plan(store: FeatureStore, problems: list[str]) -> Plan | None:
     return plan
 
 
-def _read_parts(store: FeatureStore, problems: list[str]) -> tuple[dict[int, PartFacts], dict[int, PartSummary]]:
-    """What the readable parts say about themselves, and what they hold."""
-    facts: dict[int, PartFacts] = {}
-    summaries: dict[int, PartSummary] = {}
-    for part in store.part_numbers():
+def _read_parts(store: FeatureStore, problems: list[str]) -> dict[int, StoredPart]:
+    parts: dict[int, StoredPart] = {}
+    for number in store.part_numbers():
         try:
-            summary = store.summarise_part(part)
+            parts[number] = store.read_part(number)
         except StoreError as error:
             problems.append(error.message)
-            continue
-        found = store.read_facts(part)
-        if found is None:
-            problems.append(f"{store.part_path(part)} does not say what made it")
-            continue
-        facts[part], summaries[part] = found, summary
-    return facts, summaries
+    return parts
 
 
 def _contradictions(store: FeatureStore, found: Mapping[str, int]) -> Sequence[str]:
@@ -134,5 +125,5 @@ def _contradictions(store: FeatureStore, found: Mapping[str, int]) -> Sequence[s
     ]
 
 
-def _count(summaries: Mapping[int, PartSummary], label: str) -> int:
-    return len(set[str]().union(*(summary.labels[label] for summary in summaries.values())))
+def _count(parts: Mapping[int, StoredPart], label: str) -> int:
+    return len(set[str]().union(*(part.distinct(label) for part in parts.values())))

@@ -1,0 +1,1 @@
+"""Engines: who maps work over parts."""

@@ -1,0 +1,79 @@
+"""Parts: what each is to hold, and what it holds once it can be written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from vreid_cli.data.records import Records
+from vreid_cli.extraction.planning import assign_parts
+from vreid_cli.extraction.timings import Timings
+from vreid_cli.store.features import PartFacts, Skipped
+from vreid_cli.store.plan import Plan, digest_rows, group
+from vreid_cli.types.arrays import Float32Array, Int64Array
+from vreid_cli.types.images import ImageRecord
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """What one part is to hold: whole tracks, in gallery order.
+
+    Attributes:
+        number: Its number.
+        rows: (N,) int64 positions of its images in the listing.
+        records: Its images.
+        contents: Digest over ids and file contents of its images, whatever their order; empty where no store asks.
+        labels: Digest over ids and labels in order; likewise.
+    """
+
+    number: int
+    rows: Int64Array
+    records: Records
+    contents: str = ""
+    labels: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class PartResult:
+    """What a part holds.
+
+    Attributes:
+        part: What it is to hold.
+        kept: (M,) int64 positions, among the part's records, of the images that could be used.
+        features: (M, D) their LRs.
+        skipped: The other images.
+        recorded: Batch, threads, versions and the like that the LRs were computed with.
+        timings: Where the time went.
+    """
+
+    part: Part
+    kept: Int64Array
+    features: Float32Array
+    skipped: tuple[Skipped, ...]
+    recorded: Mapping[str, str]
+    timings: Timings = field(default_factory=Timings)
+
+    def facts(self, identity: Mapping[str, str]) -> PartFacts:
+        """What the part says about itself in a store."""
+        return PartFacts(identity, self.recorded, self.part.contents, self.part.labels, self.skipped)
+
+    def records(self) -> list[ImageRecord]:
+        """The records of the images that could be used."""
+        return list(self.part.records.select(self.kept))
+
+
+def planned_parts(records: Records, plan: Plan) -> list[Part]:
+    """The parts of a plan, by number, each with the digests that say whether it must be made."""
+    parts = []
+    for number, rows in plan.members():
+        own = records.select(rows)
+        parts.append(Part(number, rows, own, plan.contents(rows), digest_rows(own.label_rows())))
+    return parts
+
+
+def first_parts(records: Records, *, part_images: int) -> list[Part]:
+    """The parts that these records make where nothing is kept: no file is looked at."""
+    return [
+        Part(number, rows, records.select(rows))
+        for number, rows in group(assign_parts(records, part_images=part_images))
+    ]

@@ -1,0 +1,142 @@
+"""How LRs are computed: what was asked for, checked, and every choice that was left to us made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import get_args
+
+import torch
+
+from vreid_cli.errors import ExportError, StoreError, UsageError
+from vreid_cli.extraction.inference import Inference, InferenceConfig
+from vreid_cli.extraction.options import BackendName, ExtractionOptions
+from vreid_cli.models.onnx import has_onnx, require_onnx, require_onnx_device
+from vreid_cli.models.onnx_cache import is_cached
+from vreid_cli.models.weights import LoadedNetwork
+from vreid_cli.runtime.cache import cache_folder
+from vreid_cli.runtime.devices import check_precision
+from vreid_cli.runtime.options import Precision
+from vreid_cli.runtime.progress import log
+from vreid_cli.store.features import PartFacts
+
+#: Images from which on ``auto`` exports a network to ONNX.
+WORTH_EXPORTING = 2_000
+#: Images a batch, by type of the device. DenseNet201 runs fastest on a CPU at 8: more of them leave the caches.
+_BATCH = {"cpu": 8, "mps": 32, "cuda": 128}
+
+
+def check_inference(
+    options: ExtractionOptions, device: torch.device, *, name: Callable[[str], str] = lambda field: f"extract.{field}"
+) -> None:
+    """Refuse what was asked for and cannot be, before anything is loaded.
+
+    Args:
+        options: What was asked for.
+        device: Where to compute.
+        name: How messages call a field of the options.
+
+    Raises:
+        UsageError: The device has no such arithmetic; ONNX Runtime has not, is not installed or never runs there.
+        DeviceError: This build of ONNX Runtime cannot compute on the device.
+    """
+    check_precision(options.precision, device, name=name("precision"))
+    if options.backend != "onnx":
+        return
+    asked = f"{name('backend')} onnx"
+    if options.precision != "fp32":
+        raise UsageError(
+            f"{asked}: ONNX Runtime computes in fp32 only, not in {options.precision}",
+            hint=f"use --backend torch, or leave out {name('precision')}",
+        )
+    require_onnx(asked)
+    require_onnx_device(device, name=asked)
+
+
+def resolve_inference(
+    loaded: LoadedNetwork,
+    options: ExtractionOptions,
+    *,
+    device: torch.device,
+    images: int,
+    earlier: PartFacts | None = None,
+    cache_dir: Path | None = None,
+) -> Inference:
+    """What was asked for; for what is ``auto``, what made the features that are there, else what is fastest.
+
+    On a CPU that is ONNX Runtime where it is installed and an export is kept or there are 2,000 images or more;
+    else torch.
+
+    Args:
+        loaded: The network.
+        options: What was asked for.
+        device: Where to compute.
+        images: How many there are.
+        earlier: What a part that is there already says about itself.
+        cache_dir: Where exports to ONNX are kept; None for the user's cache folder.
+    """
+    folder = cache_folder(cache_dir)
+    known = _known_backend(options, earlier)
+    exported = device.type == "cpu" and is_cached(loaded, folder)
+    backend, reason = known or choose_backend(
+        device.type, options.precision, images=images, installed=has_onnx(), exported=exported
+    )
+    batch_size = _choose_batch_size(options, device, earlier)
+    config = InferenceConfig(device, backend, reason, options.precision, batch_size)
+    inference = Inference(loaded, config, cache_dir=folder)
+    if known is None and backend == "onnx":
+        try:
+            inference.prepare()
+        except (ExportError, StoreError) as error:  # nobody asked for it
+            log.warning("%s", error.message)
+            config = replace(config, backend="torch", reason="ONNX Runtime cannot be used")
+            return Inference(loaded, config, cache_dir=folder)
+    return inference
+
+
+def choose_backend(
+    device: str, precision: Precision, *, images: int, installed: bool, exported: bool
+) -> tuple[BackendName, str]:
+    """The back-end for features that do not exist yet, and why.
+
+    Args:
+        device: Type of the device.
+        precision: Of the arithmetic.
+        images: How many there are.
+        installed: Whether the extra ``onnx`` is there.
+        exported: Whether an export of the network is kept.
+
+    Example:
+        >>> choose_backend("cpu", "fp32", images=2_000, installed=True, exported=False)
+        ('onnx', '2,000 images repay its export')
+    """
+    if device != "cpu":
+        return "torch", f"always on {device}"
+    if precision != "fp32":
+        return "torch", f"ONNX Runtime computes in fp32, not {precision}"
+    if not exported and images < WORTH_EXPORTING:
+        return "torch", f"{images:,} images do not repay an export to ONNX"
+    if not installed:
+        return "torch", "ONNX Runtime may be faster, but the extra onnx is not installed"
+    return "onnx", "its export is kept" if exported else f"{images:,} images repay its export"
+
+
+def _known_backend(options: ExtractionOptions, earlier: PartFacts | None) -> tuple[BackendName, str] | None:
+    """The back-end that was asked for or that made what is there; None where it is still to be chosen."""
+    if options.backend != "auto":
+        return options.backend, "as asked"
+    made_by = None if earlier is None else earlier.identity.get("backend")
+    names: tuple[BackendName, ...] = get_args(BackendName)
+    return next(((name, "as the features that are there") for name in names if name == made_by), None)
+
+
+def _choose_batch_size(options: ExtractionOptions, device: torch.device, earlier: PartFacts | None) -> int:
+    if options.batch_size != "auto":
+        return options.batch_size
+    if earlier is not None and earlier.recorded.get("device") == str(device):
+        # Other batches differ by rounding; but what suits another device may not fit into the memory of this one.
+        found = earlier.recorded.get("batch_size", "")
+        if found.isdecimal():
+            return int(found)
+    return _BATCH[device.type]

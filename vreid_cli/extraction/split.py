@@ -1,0 +1,205 @@
+"""Extraction of one split into its store: listing, plan, what is missing, engine, commit part by part."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from vreid_cli.data.listing import Listing, examples
+from vreid_cli.data.records import Records
+from vreid_cli.engines.engine import Engine
+from vreid_cli.engines.local import LocalEngine
+from vreid_cli.errors import DataError, StoreError
+from vreid_cli.extraction.compute import compute_parts
+from vreid_cli.extraction.inference import Inference
+from vreid_cli.extraction.options import ExtractionOptions
+from vreid_cli.extraction.parts import Part, PartResult, planned_parts
+from vreid_cli.extraction.planning import make_plan
+from vreid_cli.extraction.timings import Timings
+from vreid_cli.extraction.work import WorkPlan, plan_work, rewrite_parts
+from vreid_cli.runtime.arrow import release_memory
+from vreid_cli.runtime.progress import log
+from vreid_cli.store.features import FeatureStore, Skipped
+
+
+@dataclass(frozen=True)
+class SplitSummary:
+    """What extraction of a split did.
+
+    Attributes:
+        images: Images with features.
+        computed: Of these, how many were computed now.
+        tracks: Tracks with features.
+        skipped: Images without, and why.
+        warnings: What is doubtful about the features.
+        timings: Where the time went.
+    """
+
+    images: int
+    computed: int
+    tracks: int
+    skipped: tuple[Skipped, ...]
+    warnings: tuple[str, ...]
+    timings: Timings = field(default_factory=Timings, compare=False)
+
+
+def extract_split(
+    store: FeatureStore,
+    listing: Listing,
+    *,
+    inference: Inference,
+    options: ExtractionOptions,
+    facts: Mapping[str, object],
+    engine: Engine | None = None,
+) -> SplitSummary:
+    """Bring a split's store up to date with the listing and mark it complete.
+
+    Parts that are there and fit are left alone, byte for byte. The caller holds the run's lock and has
+    checked that the store's identity is that of the inference.
+
+    Args:
+        store: The store.
+        listing: The images.
+        inference: Computes the LRs.
+        options: How to decode, and how large parts are.
+        facts: Further facts for ``complete.json``.
+        engine: Maps the computing over parts; None for this process.
+
+    Raises:
+        DataError: With ``strict``, a bad image; or no image of the split can be used.
+    """
+    store.remove_leftovers()
+    parts, work = _begin(store, listing, options=options)
+    # Decoding processes begin as copies of this one: what the plans took should not be in them.
+    release_memory()
+    timings, computed = Timings(), 0
+    for result in rewrite_parts(store, work):
+        _write(store, result, inference, timings)
+    compute = functools.partial(compute_parts, inference=inference, options=options)
+    for result in (engine or LocalEngine()).map(compute, work.compute):
+        report_skipped(result, strict=options.strict)
+        _write(store, result, inference, timings)
+        timings += result.timings
+        computed += len(result.kept)
+    for number in work.remove:
+        store.part_path(number).unlink()
+    skipped = tuple(entry for part in parts for entry in _stored_skipped(store, part.number))
+    check_any_left(listing, skipped)
+    tracks, warnings = look_at_tracks(listing, skipped)
+    images = len(listing.records) - len(skipped)
+    store.drop_replaced_plan()
+    counts = {"images": images, "tracks": tracks, "parts": len(parts), "skipped": len(skipped)}
+    store.write_complete(skipped, facts={**counts, "image_root": str(listing.image_root), **facts})
+    return SplitSummary(images, computed, tracks, skipped, warnings, timings)
+
+
+def report_skipped(result: PartResult, *, strict: bool) -> None:
+    """Log the images of a part that could not be used.
+
+    Raises:
+        DataError: With ``strict``, at the first.
+    """
+    if not result.skipped:
+        return
+    paths = _paths(result.part.records, {entry.image_id for entry in result.skipped})
+    for entry in result.skipped:
+        path = paths[entry.image_id]
+        if strict:
+            raise _refused(path, entry.reason)
+        log.warning("skipped %s: %s", path, entry.reason)
+
+
+def check_any_left(listing: Listing, skipped: Sequence[Skipped]) -> None:
+    """Refuse a listing none of whose images can be used.
+
+    Raises:
+        DataError: It is one.
+    """
+    if len(skipped) == len(listing.records):
+        raise DataError(
+            f"none of the {len(skipped)} images in {listing.image_root} can be used; "
+            f"the first, {skipped[0].image_id}: {skipped[0].reason}",
+            file=listing.image_root,
+        )
+
+
+def look_at_tracks(listing: Listing, skipped: Sequence[Skipped]) -> tuple[int, tuple[str, ...]]:
+    """The number of tracks with features, and the warnings: the listing's, images and tracks left out."""
+    warnings = list(listing.warnings)
+    records = listing.records
+    tracks = records.codes("track_id")
+    left = np.ones(len(records), dtype=np.bool_)
+    if skipped:
+        gone = {entry.image_id for entry in skipped}
+        left[:] = [image_id not in gone for image_id, *_ in records.label_rows()]
+        named = examples([f"{entry.image_id} ({entry.reason})" for entry in skipped])
+        warnings.append(f"{len(skipped)} images in {listing.image_root} cannot be used, left out: {named}")
+    filled = np.unique(tracks[left])
+    names = records.labels("track_id").dictionary
+    empty = sorted(names[int(code)].as_py() for code in np.setdiff1d(tracks, filled) if code >= 0)
+    if empty:
+        warnings.append(f"tracks of {listing.image_root} without a readable image, left out: {examples(empty)}")
+    return len(filled), tuple(warnings)
+
+
+def _begin(store: FeatureStore, listing: Listing, *, options: ExtractionOptions) -> tuple[list[Part], WorkPlan]:
+    """The parts as they are to be, and the work that leads there; the plan is written.
+
+    The plans themselves, digests and all, are gone before anything is computed.
+    """
+    earlier, replaced = store.read_plan(), store.read_replaced_plan()
+    plan = make_plan(listing.records, earlier, part_images=options.part_images)
+    parts = planned_parts(listing.records, plan)
+    others = [other for other in (replaced, earlier) if other is not None]
+    work = plan_work(store, parts, plan=plan, others=others, max_pixels=options.max_pixels)
+    if options.strict:
+        _refuse_skipped(listing.records, work)
+    if work or plan != earlier:
+        # From here until the end the store is not what it says: nobody may rank from it.
+        store.complete_path.unlink(missing_ok=True)
+        if work and plan != earlier:
+            # Interrupted, the next run must find what the parts that are left hold.
+            store.keep_replaced_plan()
+        store.write_plan(plan)
+    return parts, work
+
+
+def _refuse_skipped(records: Records, work: WorkPlan) -> None:
+    """An earlier run without ``strict`` may have skipped what this one must stop at."""
+    skipped = {entry.image_id: entry.reason for entry in work.still_skipped()}
+    for image_id, path in _paths(records, set(skipped)).items():
+        raise _refused(path, skipped[image_id])
+
+
+def _paths(records: Records, image_ids: set[str]) -> dict[str, Path]:
+    """Where these images lie."""
+    if not image_ids:
+        return {}
+    ids = (image_id for image_id, *_ in records.label_rows())
+    return {image_id: records[row].path for row, image_id in enumerate(ids) if image_id in image_ids}
+
+
+def _refused(path: Path, reason: str) -> DataError:
+    return DataError(
+        f"{path}: {reason}",
+        hint="--strict stops at the first bad image; the parts that were finished are kept",
+        file=path,
+    )
+
+
+def _write(store: FeatureStore, result: PartResult, inference: Inference, timings: Timings) -> None:
+    with timings.on("write"):
+        facts = result.facts(inference.identity)
+        store.write_part(result.part.number, result.records(), features=result.features, facts=facts)
+
+
+def _stored_skipped(store: FeatureStore, number: int) -> Iterator[Skipped]:
+    facts = store.read_facts(number)
+    if facts is None:
+        path = store.part_path(number)
+        raise StoreError(f"{path} was damaged or removed meanwhile", hint="run vreid extract again", file=path)
+    yield from facts.skipped
