@@ -143,7 +143,7 @@ class ProductDistances:
             gallery: (R, D) images, slot-major.
             items: Layout of the gallery images; the items come in its order.
         """
-        pairs = _Pairs(query, gallery, items, self._origin.scale)
+        pairs = _ImagePairs(query, gallery, items, self._origin.scale)
         if query.moved and gallery.moved:
             products = self._multiply(query.moved, gallery.moved)
             nearest = self._squared(products, query.moved, gallery.moved, pairs=pairs, exact=pairs.squared)
@@ -168,7 +168,7 @@ class ProductDistances:
         query: Points,
         gallery: Points,
         *,
-        pairs: _Pairs,
+        pairs: _ImagePairs,
         exact: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
     ) -> torch.Tensor:
         """(Q, items) squared distances to the nearest point of each item; ``exact`` computes what cancels."""
@@ -184,7 +184,7 @@ class ProductDistances:
         nearest[places] = values
         return nearest
 
-    def _cosine(self, products: torch.Tensor, query: Points, gallery: Points, *, pairs: _Pairs) -> torch.Tensor:
+    def _cosine(self, products: torch.Tensor, query: Points, gallery: Points, *, pairs: _ImagePairs) -> torch.Tensor:
         """(Q, items) MCD from the products of the moved rows, which are overwritten."""
         length, other = pairs.query.lengths, pairs.gallery.lengths
         # |q| and |r| are small against their difference from the centre's length, and all terms like it:
@@ -209,7 +209,7 @@ class ProductDistances:
 
 
 @dataclass(frozen=True)
-class _Pairs:
+class _ImagePairs:
     """Two sides' images that are compared, and what is computed pair by pair."""
 
     query: Side
