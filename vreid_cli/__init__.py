@@ -25,16 +25,21 @@ from vreid_cli.types.lazy import load
 
 #: Where each name of the library stands: a name is added here and, for type checkers, below.
 _HOMES = {
+    "DownloadOptions": "vreid_cli.models.options:DownloadOptions",
     "Evaluation": "vreid_cli.evaluation.evaluate:Evaluation",
     "EvaluationOptions": "vreid_cli.evaluation.options:EvaluationOptions",
     "ExtractionOptions": "vreid_cli.extraction.options:ExtractionOptions",
     "FeatureSet": "vreid_cli.types.features:FeatureSet",
     "GroundTruth": "vreid_cli.types.truth:GroundTruth",
+    "LoadedNetwork": "vreid_cli.models.weights:LoadedNetwork",
     "Ranking": "vreid_cli.types.rankings:Ranking",
     "RankingOptions": "vreid_cli.ranking.options:RankingOptions",
     "RuntimeOptions": "vreid_cli.runtime.options:RuntimeOptions",
     "Sheet": "vreid_cli.reports.sheets.sheet:Sheet",
     "ShowOptions": "vreid_cli.reports.options:ShowOptions",
+    "TrainingOptions": "vreid_cli.training.options:TrainingOptions",
+    "TrainingResult": "vreid_cli.training.train:TrainingResult",
+    "Validation": "vreid_cli.workflows.validation:Validation",
     "compare": "vreid_cli.evaluation.comparison:compare",
     "evaluate": "vreid_cli.evaluation.evaluate:evaluate",
     "evaluate_distances": "vreid_cli.evaluation.matrix:evaluate_distances",
@@ -45,6 +50,7 @@ _HOMES = {
     "read_ranking": "vreid_cli.store.formats:read_ranking",
     "show": "vreid_cli.reports.show:show",
     "split_trial": "vreid_cli.ranking.trials:split_trial",
+    "train": "vreid_cli.training.train:train",
 }
 
 __all__ = sorted(_HOMES)
@@ -57,6 +63,8 @@ if TYPE_CHECKING:
     from vreid_cli.evaluation.options import EvaluationOptions as EvaluationOptions
     from vreid_cli.extraction.extract import extract as extract
     from vreid_cli.extraction.options import ExtractionOptions as ExtractionOptions
+    from vreid_cli.models.options import DownloadOptions as DownloadOptions
+    from vreid_cli.models.weights import LoadedNetwork as LoadedNetwork
     from vreid_cli.models.weights import load_network as load_network
     from vreid_cli.ranking.options import RankingOptions as RankingOptions
     from vreid_cli.ranking.rank import rank as rank
@@ -67,9 +75,13 @@ if TYPE_CHECKING:
     from vreid_cli.runtime.options import RuntimeOptions as RuntimeOptions
     from vreid_cli.store.formats import read_features as read_features
     from vreid_cli.store.formats import read_ranking as read_ranking
+    from vreid_cli.training.options import TrainingOptions as TrainingOptions
+    from vreid_cli.training.train import TrainingResult as TrainingResult
+    from vreid_cli.training.train import train as train
     from vreid_cli.types.features import FeatureSet as FeatureSet
     from vreid_cli.types.rankings import Ranking as Ranking
     from vreid_cli.types.truth import GroundTruth as GroundTruth
+    from vreid_cli.workflows.validation import Validation as Validation
 
 __version__ = "0.1.0"
 

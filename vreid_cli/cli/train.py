@@ -21,11 +21,11 @@ def _render(report: TrainReport, console: Console) -> None:
     last = report.history[-1]
     console.print(f"{report.vehicles:,} vehicles in {report.images:,} images, {last.epoch} epochs")
     console.print(f"loss {last.loss:.3f}, {100 * last.accuracy:.1f}% of the training images right")
-    for name, epoch, scores in (("best", *report.best), ("last", last.epoch, last.scores)):
-        if scores is not None:
+    for name, epoch in (("best", report.best), ("last", last)):
+        if epoch is not None and epoch.scores is not None:
             console.print(
-                f"held-out vehicles, {name} (epoch {epoch}): mAP {100 * scores.mean_ap:.1f}, "
-                f"rank-1 {100 * scores.rank1:.1f} (image to image, MCD, rectangle, same camera dropped)"
+                f"held-out vehicles, {name} (epoch {epoch.epoch}): mAP {100 * epoch.scores.mean_ap:.1f}, "
+                f"rank-1 {100 * epoch.scores.rank1:.1f} (image to image, MCD, rectangle, same camera dropped)"
             )
     for path in report.outputs:
         console.print(f"wrote {path}", soft_wrap=True)

@@ -1,7 +1,7 @@
-"""Random changes of a training image, each drawn from a source of its own.
+"""Augmentation of a training image, by random numbers of its own.
 
-torchvision does the changing. It draws from torch's global state where it is left to choose; what is to be
-changed is therefore drawn here, so that an image comes out the same in whatever process it is made.
+torchvision's own random transforms use torch's global random state. Here the numbers come from a generator of each
+image, so that an image is augmented in the same way in any process.
 """
 
 from __future__ import annotations
@@ -15,36 +15,41 @@ from torchvision.transforms.v2 import functional as F  # noqa: N812 - the name t
 
 from vreid_cli.training.options import TrainingOptions
 
-#: Width to height of what is cut out before it is enlarged; torchvision's own range would distort vehicles.
+#: Width to height of a cut before it is enlarged; torchvision's own range would distort vehicles.
 _RATIOS = (0.8, 1.25)
-#: Rectangles that are painted over: part of the image's area, and height to width (Zhong et al., arXiv 1708.04896).
+#: Erased rectangles: part of the image's area, and height to width (Zhong et al., arXiv 1708.04896).
 _ERASED_AREA = (0.02, 0.3)
 _ERASED_RATIOS = (0.3, 1 / 0.3)
 _ATTEMPTS = 10
 
 
-def augment(image: torch.Tensor, crop: int, *, recipe: TrainingOptions, random: np.random.Generator) -> torch.Tensor:
-    """Cut out a part, mirror it, change its light, paint over a rectangle: what the recipe says, by chance.
+def augment(image: torch.Tensor, crop: int, *, options: TrainingOptions, random: np.random.Generator) -> torch.Tensor:
+    """Cut out a part, mirror it, change its light, erase a rectangle, as far as the options say.
 
     Args:
         image: (3, H, W) uint8 with H and W at least ``crop``; it is not changed.
         crop: Side of the result in pixels.
-        recipe: How much may be changed.
-        random: The only source of chance.
+        options: How much may change.
+        random: The only source of random numbers.
 
     Returns:
         (3, crop, crop) uint8.
+
+    Examples:
+        >>> image = torch.zeros(3, 40, 40, dtype=torch.uint8)
+        >>> augment(image, 32, options=TrainingOptions(flip=True), random=np.random.default_rng(0)).shape
+        torch.Size([3, 32, 32])
     """
-    changed = _cut(image, crop, zoom=recipe.zoom, random=random)
-    if recipe.flip and random.random() < 0.5:
+    changed = _cut(image, crop, zoom=options.zoom, random=random)
+    if options.flip and random.random() < 0.5:
         changed = F.horizontal_flip(changed)
-    if recipe.jitter:
+    if options.jitter:
         for change in (F.adjust_brightness, F.adjust_contrast, F.adjust_saturation):
-            changed = change(changed, random.uniform(1 - recipe.jitter, 1 + recipe.jitter))
-    if recipe.tint:
-        gains = torch.from_numpy(random.uniform(1 - recipe.tint, 1 + recipe.tint, (3, 1, 1)).astype(np.float32))
+            changed = change(changed, random.uniform(1 - options.jitter, 1 + options.jitter))
+    if options.tint:
+        gains = torch.from_numpy(random.uniform(1 - options.tint, 1 + options.tint, (3, 1, 1)).astype(np.float32))
         changed = (changed * gains).round_().clamp_(0, 255).to(torch.uint8)
-    if recipe.erase and random.random() < recipe.erase:
+    if options.erase and random.random() < options.erase:
         changed = _erase(changed, random)
     return changed.contiguous()
 
@@ -56,7 +61,7 @@ def _cut(image: torch.Tensor, crop: int, *, zoom: float, random: np.random.Gener
         return image[:, top : top + crop, left : left + crop]
     area = height * width
     rows, columns = _sides(random, area=(zoom * area, area), ratios=(1 / _RATIOS[1], 1 / _RATIOS[0]))
-    # What does not fit is as much of it as does.
+    # A cut larger than the image becomes as large as the image.
     rows, columns = min(rows, height), min(columns, width)
     top, left = random.integers(height - rows + 1), random.integers(width - columns + 1)
     cut: torch.Tensor = F.resized_crop(
@@ -73,7 +78,7 @@ def _cut(image: torch.Tensor, crop: int, *, zoom: float, random: np.random.Gener
 
 
 def _erase(image: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
-    """Paint one colour over a rectangle; an image too small for any that was drawn stays as it is."""
+    """Fill a rectangle with one colour; an image too small for every one that is tried stays as it is."""
     height, width = image.shape[1:]
     area = height * width
     for _ in range(_ATTEMPTS):
@@ -88,7 +93,7 @@ def _erase(image: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
 
 
 def _sides(random: np.random.Generator, *, area: tuple[float, float], ratios: tuple[float, float]) -> tuple[int, int]:
-    """Height and width of a rectangle whose area is even, and whose ratio of the two is even in its logarithm."""
+    """Height and width of a rectangle of uniform random area, whose ratio is uniform in its logarithm."""
     size = random.uniform(*area)
     ratio = math.exp(random.uniform(math.log(ratios[0]), math.log(ratios[1])))
     return max(1, round(math.sqrt(size * ratio))), max(1, round(math.sqrt(size / ratio)))

@@ -1,4 +1,4 @@
-"""Which images make the batches of an epoch: all in random order, or P vehicles with K images each."""
+"""The batches of an epoch: all images in random order, or P vehicles with K images each."""
 
 from __future__ import annotations
 
@@ -13,14 +13,19 @@ Labels = NDArray[np.int64]
 
 
 def random_source(seed: int, *numbers: int) -> np.random.Generator:
-    """A source of chance of its own for each seed and place (epoch, image, …), the same on every machine."""
+    """A random generator of its own for each seed and place (epoch, image, …), the same on every machine.
+
+    Examples:
+        >>> int(random_source(7, 1).integers(100)) == int(random_source(7, 1).integers(100))
+        True
+    """
     return np.random.default_rng([seed, *numbers])
 
 
 def check_batches(
     classes: Sequence[str], labels: Labels, *, batch_size: int, per_vehicle: int, passes: int, processes: int
 ) -> None:
-    """Refuse what no epoch could be made of.
+    """Refuse batches that cannot be filled.
 
     Args:
         classes: Names of the vehicles.
@@ -36,7 +41,7 @@ def check_batches(
     """
     pieces = passes * processes
     if len(classes) < 2:
-        raise DataError(f"there are images of {len(classes)} vehicle to learn from; two at least are needed")
+        raise DataError(f"there are images of {len(classes)} vehicle to learn from; at least two are needed")
     if batch_size % pieces or batch_size < 2 * pieces:
         raise UsageError(
             f"train.batch_size {batch_size} cannot be divided into {pieces} equal pieces of two images or more "
@@ -78,7 +83,13 @@ def plan_epoch(
         batch_size: Images a batch; a smaller rest is kept where it divides into pieces of two or more.
         per_vehicle: K: each batch then holds K images, one after the other, of batch_size / K vehicles.
         pieces: Each batch is a multiple of this.
-        random: The only source of chance.
+        random: The only source of random numbers.
+
+    Examples:
+        >>> labels = np.array([0, 0, 1, 1, 2, 2])
+        >>> batches = plan_epoch(labels, batch_size=4, per_vehicle=2, pieces=1, random=random_source(0))
+        >>> sorted(labels[batches[0]].tolist()) in ([0, 0, 1, 1], [0, 0, 2, 2], [1, 1, 2, 2])
+        True
     """
     if per_vehicle:
         return _by_vehicle(labels, vehicles=batch_size // per_vehicle, per_vehicle=per_vehicle, random=random)
@@ -91,18 +102,18 @@ def plan_epoch(
 def _by_vehicle(
     labels: Labels, *, vehicles: int, per_vehicle: int, random: np.random.Generator
 ) -> list[NDArray[np.int64]]:
-    """Every image about once: its vehicle's images are dealt in hands of K, and a batch takes P vehicles' hands.
+    """Every image about once: its vehicle's images are dealt in hands of K, and a batch takes a hand of P vehicles.
 
-    A vehicle with many images has many hands; those who have more left are likelier to be drawn, so that they
-    run out together. What is left at the end is of fewer than P vehicles, and waits for the next epoch.
+    A vehicle with many images has many hands. Vehicles with more hands left are more likely to be chosen, so that
+    all run out together. The hands left at the end belong to fewer than P vehicles and are not used.
     """
     hands = [_deal(rows, per_vehicle, random) for rows in _rows_by_class(labels)]
     left = np.array([len(hand) for hand in hands], dtype=np.float64)
     batches = []
     while np.count_nonzero(left) >= vehicles:
-        drawn = random.choice(len(hands), vehicles, replace=False, p=left / left.sum())
-        left[drawn] -= 1
-        batches.append(np.concatenate([hands[vehicle].pop() for vehicle in drawn]))
+        chosen = random.choice(len(hands), vehicles, replace=False, p=left / left.sum())
+        left[chosen] -= 1
+        batches.append(np.concatenate([hands[vehicle].pop() for vehicle in chosen]))
     return batches
 
 
@@ -112,11 +123,11 @@ def _rows_by_class(labels: Labels) -> list[Labels]:
 
 
 def _deal(rows: Labels, size: int, random: np.random.Generator) -> list[Labels]:
-    """The images in random order in hands of this size; the last is filled up with others of the vehicle's."""
+    """The images of a vehicle in random order, in hands of this size; others of its images fill the last one."""
     dealt = random.permutation(rows)
     missing = -len(rows) % size
-    # Others than those that the last hand holds already; of a vehicle with fewer than K images some are in it
-    # twice: they are changed at random later.
+    # First images that the last hand does not hold yet. Of a vehicle with fewer than K images some are in it
+    # twice; augmentation makes them differ.
     others = dealt[: len(rows) // size * size]
     fillers = [random.permutation(others), *(random.permutation(rows) for _ in range(-(-missing // len(rows))))]
     filled = np.concatenate([dealt, *fillers])[: len(rows) + missing]

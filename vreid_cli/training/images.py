@@ -1,4 +1,4 @@
-"""Training images: looked at once, kept in memory where they fit, changed at random by worker processes."""
+"""Training images: decoded once, kept in memory where they fit, augmented by worker processes."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from vreid_cli.models.transforms import Transform
 from vreid_cli.runtime.progress import progress
 from vreid_cli.runtime.workers import follow_parent, worker_died
 from vreid_cli.training.augmentation import augment
-from vreid_cli.training.batches import random_source
+from vreid_cli.training.batches import Labels, random_source
 from vreid_cli.training.options import TrainingOptions
 from vreid_cli.types.images import ImageRecord
 
-#: Position of each image, and its place in the epoch, which decides how it is changed.
+#: Position of each image, and its place in the epoch, which decides how it is augmented.
 Piece = Sequence[tuple[int, int]]
 
 
 class Images(Protocol):
-    """Images as training takes its crops from them."""
+    """Images by position."""
 
     def __len__(self) -> int:
         """How many."""
@@ -34,7 +34,7 @@ class Images(Protocol):
 
 
 class ImagesInMemory:
-    """All images in one (N, 3, S, S) uint8 array."""
+    """Images in one (N, 3, S, S) uint8 tensor."""
 
     def __init__(self, pixels: torch.Tensor) -> None:
         self.pixels = pixels
@@ -46,187 +46,178 @@ class ImagesInMemory:
         return self.pixels[position]
 
 
-class ImageFiles:
-    """Images that are decoded each time they are asked for."""
+class ImageFiles(Dataset[torch.Tensor]):
+    """Images that are decoded each time they are used."""
 
-    def __init__(self, records: Sequence[ImageRecord], square: Transform, *, max_pixels: int) -> None:
+    def __init__(self, records: Sequence[ImageRecord], side: int, *, max_pixels: int) -> None:
         self._images = [(record.path, record.box) for record in records]
-        self._square = square
+        self._square = Transform(side, side)
         self._max_pixels = max_pixels
 
     def __len__(self) -> int:
         return len(self._images)
 
     def __getitem__(self, position: int) -> torch.Tensor:
-        try:
-            return self.read(position)
-        except BadImageError as error:
-            raise BadImageError(f"{self._images[position][0]}: {error}") from None
-
-    def read(self, position: int) -> torch.Tensor:
-        """The same, with an error that tells the reason alone."""
         path, box = self._images[position]
-        return self._square.crop_uint8(decode_rgb(path, max_pixels=self._max_pixels, box=box))
+        try:
+            return self._square.crop_uint8(decode_rgb(path, max_pixels=self._max_pixels, box=box))
+        except BadImageError as error:
+            raise BadImageError(f"{path}: {error}") from None
 
 
 @dataclass(frozen=True)
 class ReadImages:
-    """Images that can be learned from.
+    """Images that can be decoded.
 
     Attributes:
-        records: Those of the good images, in order.
-        images: The same images' pixels.
-        bad: Position among all that were given, and reason, of each that cannot be used.
+        records: What is known of each.
+        images: Their pixels, in the same order.
+        bad: The images that cannot be decoded, and why.
     """
 
     records: tuple[ImageRecord, ...]
     images: Images
-    bad: tuple[tuple[int, str], ...]
+    bad: tuple[tuple[ImageRecord, str], ...] = ()
 
 
-class _Squares(Dataset[torch.Tensor | str]):
-    """Pixels of each image, or the reason why there are none."""
+@dataclass(frozen=True)
+class TrainingSet:
+    """What a network learns from.
 
-    def __init__(self, files: ImageFiles) -> None:
-        self._files = files
+    Attributes:
+        images: N squares that crops are cut from.
+        labels: (N,) int64, the class of each.
+        classes: Names of the vehicles, in the order of their numbers.
+        transform: Input of the network.
+        workers: Processes that prepare images; 0 for none.
+        held_out: Images of vehicles that are not learned, to validate on; None for no validation.
+        skipped: Images that cannot be used, and why.
+        warnings: What is doubtful about the images.
+    """
+
+    images: Images
+    labels: Labels
+    classes: tuple[str, ...]
+    transform: Transform
+    workers: int = 0
+    held_out: ReadImages | None = None
+    skipped: tuple[tuple[ImageRecord, str], ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+class _OrReason(Dataset[torch.Tensor | str]):
+    """The items of another data set; of a bad image the reason: an exception would end the loader."""
+
+    def __init__(self, data: Dataset[torch.Tensor], size: int) -> None:
+        self._data = data
+        self._size = size
 
     def __len__(self) -> int:
-        return len(self._files)
+        return self._size
 
-    def __getitem__(self, position: int) -> torch.Tensor | str:
+    def __getitem__(self, index: int) -> torch.Tensor | str:
         try:
-            return self._files.read(position)
+            return self._data[index]
         except BadImageError as error:
             return str(error)
 
 
-def read_images(
-    records: Sequence[ImageRecord], transform: Transform, *, max_pixels: int, memory: int, workers: int
-) -> ReadImages:
-    """Decode every image once, to know which are bad, and keep them where they fit.
-
-    The square that is kept has the side ``transform.resize``: short side resized to it, centre kept. Its own
-    centre crop is what the network sees when it is used.
+def read_images(records: Sequence[ImageRecord], *, side: int, max_pixels: int, memory: int, workers: int) -> ReadImages:
+    """Decode every image once, to find the bad ones, and keep the pixels if they fit.
 
     Args:
         records: The images.
-        transform: Input of the network.
+        side: S of the (3, S, S) squares; with S = ``transform.resize`` their centre crop is the network's input.
         max_pixels: Larger files are bad.
-        memory: Bytes that the pixels may take; where they would take more, they are decoded anew in each epoch.
+        memory: Bytes that the pixels may take; otherwise each epoch decodes them again.
         workers: Processes that decode; 0 for none.
     """
-    side = transform.resize
-    files = ImageFiles(records, Transform(side, side), max_pixels=max_pixels)
+    files = ImageFiles(records, side, max_pixels=max_pixels)
     fit = len(records) * 3 * side * side <= memory
     pixels = torch.empty((len(records) if fit else 0, 3, side, side), dtype=torch.uint8)
-    good: list[int] = []
-    bad: list[tuple[int, str]] = []
+    good: list[ImageRecord] = []
+    bad: list[tuple[ImageRecord, str]] = []
     loader = DataLoader(
-        _Squares(files),
+        _OrReason(files, len(files)),
         batch_size=None,
         num_workers=workers,
         worker_init_fn=follow_parent,
-        generator=torch.Generator(),  # or it would draw from torch's global state
+        generator=torch.Generator(),  # without one it uses torch's global random state
     )
     with progress(total=len(records), what="reading", unit="img") as bar:
-        for position, read in enumerate(loader):
+        for record, read in zip(records, loader, strict=True):
             if isinstance(read, str):
-                bad.append((position, read))
+                bad.append((record, read.removeprefix(f"{record.path}: ")))
             else:
                 if fit:
                     pixels[len(good)] = read
-                good.append(position)
+                good.append(record)
             bar.update()
-    kept = tuple(records[position] for position in good)
-    if fit:
-        return ReadImages(kept, ImagesInMemory(pixels[: len(good)]), tuple(bad))
-    return ReadImages(kept, ImageFiles(kept, Transform(side, side), max_pixels=max_pixels), tuple(bad))
+    images: Images = ImagesInMemory(pixels[: len(good)]) if fit else ImageFiles(good, side, max_pixels=max_pixels)
+    return ReadImages(tuple(good), images, tuple(bad))
 
 
-class _Lessons(Dataset[tuple[torch.Tensor, torch.Tensor] | str]):
-    """Pieces of batches, each image changed by chance of its own; or the reason why there is none."""
+class _Augmented(Dataset[torch.Tensor]):
+    """Pieces of batches, (B, 3, crop, crop) uint8, each image augmented by random numbers of its own."""
 
     def __init__(
-        self,
-        images: Images,
-        pieces: Sequence[Piece],
-        *,
-        crop: int,
-        recipe: TrainingOptions,
-        seed: tuple[int, ...],
+        self, data: TrainingSet, pieces: Sequence[Piece], *, options: TrainingOptions, seed: tuple[int, ...]
     ) -> None:
-        self._images = images
-        self._pieces = pieces
-        self._crop = crop
-        self._recipe = recipe
-        self._seed = seed
+        self._images, self._crop = data.images, data.transform.crop
+        self._pieces, self._options, self._seed = pieces, options, seed
 
-    def __len__(self) -> int:
-        return len(self._pieces)
-
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor] | str:
-        try:
-            return self._prepare(index)
-        except BadImageError as error:
-            return str(error)
-
-    def _prepare(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
-        rows = [position for position, _ in self._pieces[index]]
-        changed = [
-            augment(
-                self._images[position],
-                self._crop,
-                recipe=self._recipe,
-                random=random_source(*self._seed, place),
-            )
-            for position, place in self._pieces[index]
-        ]
-        return torch.stack(changed), torch.tensor(rows)
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return torch.stack(
+            [
+                augment(
+                    self._images[position],
+                    self._crop,
+                    options=self._options,
+                    random=random_source(*self._seed, place),
+                )
+                for position, place in self._pieces[index]
+            ]
+        )
 
 
-def load_lessons(
-    images: Images,
+def load_pieces(
+    data: TrainingSet,
     pieces: Sequence[Piece],
     *,
-    transform: Transform,
-    recipe: TrainingOptions,
+    options: TrainingOptions,
     seed: tuple[int, ...],
-    workers: int,
-    pin_memory: bool,
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """The pieces of an epoch's batches in their order: pixels (B, 3, crop, crop) uint8, and positions (B,).
+    pin_memory: bool = False,
+) -> Iterator[torch.Tensor]:
+    """The pieces of an epoch's batches in their order, (B, 3, crop, crop) uint8.
 
     Args:
-        images: Where the pixels come from.
-        pieces: What each is made of.
-        transform: Input of the network.
-        recipe: How much is changed.
-        seed: Of the training and of the epoch; with the place it decides how an image is changed.
-        workers: Processes that do it ahead; 0 for none. Their number changes nothing.
+        data: The training set; its number of workers changes nothing but the time.
+        pieces: The images of each piece.
+        options: How images are augmented.
+        seed: Of the training and of the epoch; with an image's place it decides how that image is augmented.
         pin_memory: Whether the pixels are copied to a GPU.
 
     Raises:
-        DataError: An image could be read before and cannot any more.
+        DataError: An image can no longer be read.
         VreidError: A worker process died.
     """
-    lessons = _Lessons(images, pieces, crop=transform.crop, recipe=recipe, seed=seed)
     loader = DataLoader(
-        lessons,
+        _OrReason(_Augmented(data, pieces, options=options, seed=seed), len(pieces)),
         batch_size=None,
-        num_workers=workers,
+        num_workers=data.workers,
         pin_memory=pin_memory,
         worker_init_fn=follow_parent,
-        prefetch_factor=4 if workers else None,
-        generator=torch.Generator(),  # or it would draw from torch's global state
+        prefetch_factor=4 if data.workers else None,
+        generator=torch.Generator(),  # without one it uses torch's global random state
     )
     try:
-        for lesson in loader:
-            if isinstance(lesson, str):
+        for piece in loader:
+            if isinstance(piece, str):
                 raise DataError(
-                    f"an image cannot be read any more: {lesson}",
+                    f"an image can no longer be read: {piece}",
                     hint="bring it back, then go on from the last finished epoch with --resume",
                 )
-            yield lesson
+            yield piece
     except RuntimeError as error:
         died = worker_died(error, kept="--resume goes on from the last finished epoch")
         if died is None:

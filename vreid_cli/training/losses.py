@@ -1,9 +1,9 @@
-"""What a network is taught by: cross-entropy over the vehicles, and a batch-hard triplet loss."""
+"""The losses: cross-entropy over the vehicles, and a batch-hard triplet loss."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,17 +11,15 @@ from torch import nn
 from vreid_cli.runtime.extras import require_extra
 from vreid_cli.training.options import TrainingOptions
 
-Triplet = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-
 
 @dataclass(frozen=True)
 class Losses:
     """Losses of a batch, as tensors that gradients flow from.
 
     Attributes:
-        total: What is made smaller.
+        total: The loss that training minimises.
         cross_entropy: Its first part, a mean over the images.
-        triplet: Its second part before it is weighed; 0 where the recipe has none.
+        triplet: Its second part without its weight; 0 where there is none.
     """
 
     total: torch.Tensor
@@ -30,52 +28,47 @@ class Losses:
 
 
 class Criterion:
-    """The losses of a recipe.
+    """The losses that the options ask for.
+
+    The triplet loss is the mean over a batch of max(0, farthest of the same vehicle - nearest of another + margin),
+    Euclidean: "batch hard" of Hermans et al., arXiv 1703.07737, from pytorch-metric-learning.
 
     Args:
-        recipe: Label smoothing, weight and margin of the triplet loss.
+        options: Label smoothing; weight and margin of the triplet loss.
 
     Raises:
-        UsageError: The recipe has a triplet loss, and pytorch-metric-learning is not installed.
+        UsageError: There is a triplet loss, and pytorch-metric-learning is not installed.
+
+    Examples:
+        >>> criterion = Criterion(TrainingOptions())
+        >>> losses = criterion(torch.zeros(2, 8), torch.tensor([[9.0, 0.0], [0.0, 9.0]]), targets=torch.tensor([0, 1]))
+        >>> round(float(losses.total), 4)
+        0.0001
     """
 
-    def __init__(self, recipe: TrainingOptions) -> None:
-        self._recipe = recipe
-        self._triplet = batch_hard_triplet(recipe.margin) if recipe.triplet else None
+    def __init__(self, options: TrainingOptions) -> None:
+        self._options = options
+        self._miner: Any = None
+        if not options.triplet:
+            return
+        require_extra("train", ["pytorch_metric_learning"], needed_by="train.triplet")
+        from pytorch_metric_learning.distances import LpDistance
+        from pytorch_metric_learning.losses import TripletMarginLoss
+        from pytorch_metric_learning.miners import BatchHardMiner
+        from pytorch_metric_learning.reducers import MeanReducer
+
+        distance = LpDistance(normalize_embeddings=False)
+        self._miner = BatchHardMiner(distance=distance)
+        # Its default reducer leaves triplets without a loss out of the mean, so that the last few weigh ever more.
+        self._loss = TripletMarginLoss(margin=options.margin, distance=distance, reducer=MeanReducer())
 
     def __call__(self, embeddings: torch.Tensor, scores: torch.Tensor, *, targets: torch.Tensor) -> Losses:
-        """The losses of (B, D) embeddings and (B, classes) scores whose vehicles are targets (B,)."""
-        # In full precision, whatever the forward pass was computed in.
-        cross_entropy = nn.functional.cross_entropy(
-            scores.float(), targets, label_smoothing=self._recipe.label_smoothing
-        )
-        if self._triplet is None:
+        """The losses of (B, D) embeddings and (B, classes) scores of the vehicles ``targets`` (B,)."""
+        # In float32, whatever the precision of the forward pass.
+        smoothing = self._options.label_smoothing
+        cross_entropy = nn.functional.cross_entropy(scores.float(), targets, label_smoothing=smoothing)
+        if self._miner is None:
             return Losses(cross_entropy, cross_entropy, cross_entropy.new_zeros(()))
-        triplet = self._triplet(embeddings.float(), targets)
-        return Losses(cross_entropy + self._recipe.triplet * triplet, cross_entropy, triplet)
-
-
-def batch_hard_triplet(margin: float) -> Triplet:
-    """The mean over a batch of max(0, farthest of the same vehicle - nearest of another + margin), Euclidean.
-
-    Hermans et al., *In Defense of the Triplet Loss* (arXiv 1703.07737), by pytorch-metric-learning.
-
-    Raises:
-        UsageError: pytorch-metric-learning is not installed.
-    """
-    require_extra("train", ["pytorch_metric_learning"], needed_by="the triplet loss")
-    from pytorch_metric_learning.distances import LpDistance
-    from pytorch_metric_learning.losses import TripletMarginLoss
-    from pytorch_metric_learning.miners import BatchHardMiner
-    from pytorch_metric_learning.reducers import MeanReducer
-
-    distance = LpDistance(normalize_embeddings=False)
-    miner = BatchHardMiner(distance=distance)
-    # Its own reducer leaves triplets without a loss out of the mean, which makes the last few weigh ever more.
-    loss = TripletMarginLoss(margin=margin, distance=distance, reducer=MeanReducer())
-
-    def triplet(embeddings: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        value: torch.Tensor = loss(embeddings, targets, miner(embeddings, targets))
-        return value
-
-    return triplet
+        embeddings = embeddings.float()
+        triplet = self._loss(embeddings, targets, self._miner(embeddings, targets))
+        return Losses(cross_entropy + self._options.triplet * triplet, cross_entropy, triplet)

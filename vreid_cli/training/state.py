@@ -1,4 +1,4 @@
-"""All that a training must know to go on as if it had never stopped, in one file."""
+"""The state of a training, in one file: it continues from there as if it had never stopped."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from vreid_cli.errors import StoreError, WeightsError
 from vreid_cli.models.checkpoint import StateDict, read_facts, read_tensors, write_tensors
 
 _VERSION = "1"
-_HINT = "begin anew with --restart, or in another --run-dir"
+_HINT = "start over with --restart, or in another --run-dir"
 
 
 @dataclass(frozen=True)
 class Scores:
-    """How well the vehicles that were held out are found.
+    """Scores on the vehicles that are held out.
 
     Attributes:
         mean_ap: mAP, as a fraction.
@@ -32,18 +32,18 @@ class Scores:
 
 @dataclass(frozen=True)
 class EpochResult:
-    """One pass over the images, as it went while learning (changed images, changing weights).
+    """One pass over the images, measured while learning (augmented images, changing weights).
 
     Attributes:
         epoch: Counted from 1.
-        loss: Mean of what was made smaller, over the steps.
+        loss: Mean of the loss over the steps.
         cross_entropy: The part of it that is cross-entropy.
-        triplet: The triplet loss, before it was weighed.
+        triplet: The triplet loss without its weight.
         accuracy: Fraction of images whose vehicle had the highest score.
         learning_rate: Of the last step.
-        images: Images that were learned from.
-        seconds: How long it took, without validation.
-        scores: Of the validation after it; None where there was none.
+        images: Number of images.
+        seconds: Duration without validation.
+        scores: Of the validation after it; None without validation.
     """
 
     epoch: int
@@ -59,12 +59,12 @@ class EpochResult:
 
 @dataclass(frozen=True)
 class TrainingState:
-    """Where a training stands after an epoch.
+    """A training after an epoch.
 
     Attributes:
-        epoch: Epochs that are finished; 0 before the first.
+        epoch: Finished epochs.
         tensors: Network, optimizer and moving average, by name.
-        numbers: What is no tensor: the scaler of half precision.
+        numbers: State of the gradient scaler of fp16.
         history: All finished epochs.
     """
 
@@ -80,7 +80,13 @@ class TrainingState:
 
 
 def best_epoch(history: Sequence[EpochResult]) -> int:
-    """The first epoch of the highest mAP on held-out vehicles; the last one where none was validated."""
+    """The first epoch of the highest mAP on held-out vehicles; the last one without validation.
+
+    Examples:
+        >>> epochs = [EpochResult(k, 1, 1, 0, 0.5, 0.1, 8, 1.0, Scores(ap, 1.0)) for k, ap in ((1, 0.4), (2, 0.6))]
+        >>> best_epoch(epochs)
+        2
+    """
     scored = [(result.scores.mean_ap, -result.epoch) for result in history if result.scores is not None]
     return -max(scored)[1] if scored else history[-1].epoch
 
@@ -118,7 +124,7 @@ def read_state(path: Path) -> TrainingState:
 
 
 def read_state_facts(path: Path) -> dict[str, Any]:
-    """The facts that a state was saved with.
+    """The facts beside a saved state.
 
     Raises:
         StoreError: The file is missing, damaged or of another kind.
@@ -131,7 +137,7 @@ def read_state_facts(path: Path) -> dict[str, Any]:
 
 def _about(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise StoreError(f"there is no training to go on with: {path} is missing", hint=_HINT, file=path)
+        raise StoreError(f"there is no training to continue: {path} is missing", hint=_HINT, file=path)
     try:
         about = json.loads(read_facts(path)["vreid_training"])
         if about["version"] != _VERSION:
@@ -152,7 +158,7 @@ def _result(entry: Mapping[str, Any]) -> EpochResult:
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> StateDict:
-    """What an optimizer remembers of each weight, by the weight's number and its own name for it."""
+    """An optimizer's tensors, by the weight's number and the optimizer's name for them."""
     return {
         f"{number}.{name}": value if isinstance(value, torch.Tensor) else torch.tensor(value)
         for number, memory in optimizer.state_dict()["state"].items()
@@ -162,13 +168,13 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> StateDict:
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: StateDict) -> None:
-    """Give an optimizer back what :func:`optimizer_tensors` took from it."""
+    """Restore an optimizer from the tensors of :func:`optimizer_tensors`."""
     memory: dict[int, dict[str, torch.Tensor]] = {}
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     for key, value in tensors.items():
         number, _, name = key.partition(".")
         weight = weights[int(number)]
-        # As torch lays it out itself, which is how the weight lies: the arithmetic is then the same to the bit.
+        # In the memory format of the weight, as torch itself does it: the arithmetic is then the same to the bit.
         like = torch.empty_like(weight).copy_(value) if value.shape == weight.shape else value
         memory.setdefault(int(number), {})[name] = like
     optimizer.load_state_dict({"state": memory, "param_groups": optimizer.state_dict()["param_groups"]})

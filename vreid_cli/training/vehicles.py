@@ -1,4 +1,4 @@
-"""Which vehicles are learned, and which are held out to see whether learning helps."""
+"""Which vehicles are learned, and which are held out to validate on."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Vehicles:
     """Labelled images, divided by vehicle.
 
     Attributes:
-        learned: Images of the vehicles that are learned.
-        held_out: Images of those that are not.
-        unlabelled: Images whose vehicle is unknown.
+        learned: Images of the vehicles to learn.
+        held_out: Images of the others.
+        unlabelled: Number of images whose vehicle is unknown.
     """
 
     learned: tuple[ImageRecord, ...]
@@ -30,11 +30,11 @@ class Vehicles:
 
 
 def divide(records: Sequence[ImageRecord], *, held_out: float) -> Vehicles:
-    """Hold out the vehicles whose names have the smallest SHA-256: the same ones whatever the seed or the machine.
+    """Hold out the vehicles whose names have the smallest SHA-256: the same ones for any seed and machine.
 
     Args:
         records: Images of the training split.
-        held_out: A share of the vehicles below 1, rounded up to two at least; or their number.
+        held_out: A share of the vehicles below 1, rounded up to at least two; or their number.
 
     Raises:
         UsageError: The number is not whole.
@@ -48,11 +48,11 @@ def divide(records: Sequence[ImageRecord], *, held_out: float) -> Vehicles:
         )
     if held_out >= 1 and not float(held_out).is_integer():
         raise UsageError(f"--held-out {held_out:g}: needs a share below 1, or a whole number of vehicles")
-    # One vehicle alone could not be taken for another.
+    # One vehicle alone could not be mistaken for another.
     count = max(2, math.ceil(held_out * len(names))) if 0 < held_out < 1 else int(held_out)
     if count and (count < 2 or len(names) - count < 2):
         raise DataError(
-            f"{count} of {len(names)} vehicles would be held out: two at least must be, and two be left to learn",
+            f"{count} of {len(names)} vehicles would be held out: at least two must be, and two be left to learn",
             hint="choose another --held-out, or 0 for none",
         )
     chosen = set(sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())[:count])
@@ -64,8 +64,32 @@ def divide(records: Sequence[ImageRecord], *, held_out: float) -> Vehicles:
     )
 
 
+def check_held_out(records: Sequence[ImageRecord]) -> None:
+    """Refuse vehicles to validate on of which none is seen twice, by two cameras where cameras are known.
+
+    Raises:
+        DataError: There are such images, and no validation could find anything in them.
+    """
+    seen: dict[str | None, list[str | None]] = {}
+    for record in records:
+        seen.setdefault(record.vehicle_id, []).append(record.camera_id)
+    if records and not any(
+        len(cameras) > 1 and (None in cameras or len(set(cameras)) > 1) for cameras in seen.values()
+    ):
+        raise DataError(
+            "no vehicle that would be held out is seen by two cameras, so validation would have nothing to find",
+            hint="choose another --held-out, or 0 for none",
+        )
+
+
 def number_vehicles(records: Iterable[ImageRecord]) -> tuple[list[str], Labels]:
-    """The vehicles by name, and the class of each image: (N,) int64."""
+    """The vehicles by name, and the class of each image: (N,) int64.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> number_vehicles([ImageRecord(f"{name}.jpg", Path(), vehicle_id=name) for name in "bab"])
+        (['a', 'b'], array([1, 0, 1]))
+    """
     vehicles = [record.vehicle_id or "" for record in records]
     classes = sorted(set(vehicles))
     number = {vehicle: index for index, vehicle in enumerate(classes)}
@@ -73,7 +97,7 @@ def number_vehicles(records: Iterable[ImageRecord]) -> tuple[list[str], Labels]:
 
 
 def fingerprint(records: Iterable[ImageRecord]) -> str:
-    """SHA-256 over names, labels and file sizes: differs where images were added, changed or named otherwise."""
+    """SHA-256 over names, labels and file sizes: it differs if images are added, changed or renamed."""
     digest = hashlib.sha256()
     for record in records:
         size = record.path.stat().st_size if record.path.is_file() else -1

@@ -16,24 +16,14 @@ from vreid_cli.config import Layer, Settings, resolve
 from vreid_cli.data.layouts import LAYOUTS
 from vreid_cli.data.listing import DataFolders
 from vreid_cli.errors import StoreError
-from vreid_cli.models.backbones import BACKBONES
-from vreid_cli.models.checkpoint import save_checkpoint
-from vreid_cli.models.network import build_random
-from vreid_cli.models.transforms import Transform
-from vreid_cli.runtime.devices import choose_device
+from vreid_cli.models.weights import load_network
 from vreid_cli.runtime.files import write_json
-from vreid_cli.runtime.memory import free_memory
 from vreid_cli.runtime.progress import log
-from vreid_cli.runtime.workers import choose_workers
 from vreid_cli.store.formats import read_ranking
 from vreid_cli.store.runs import RUNS_FOLDER, RunDirectory
 from vreid_cli.synthetic.veri_set import SyntheticSet, render_veri
-from vreid_cli.training.distributed import LocalExecutor
-from vreid_cli.training.images import read_images
 from vreid_cli.training.options import TrainingOptions
-from vreid_cli.training.state import EpochResult
-from vreid_cli.training.train import Learner, Lessons
-from vreid_cli.training.vehicles import number_vehicles
+from vreid_cli.training.train import train
 from vreid_cli.workflows.evaluate import EvaluateReport, evaluate
 from vreid_cli.workflows.extract import extract
 from vreid_cli.workflows.rank import rank
@@ -41,10 +31,10 @@ from vreid_cli.workflows.session import Report, RunChoice, Session
 from vreid_cli.workflows.show import show
 
 ARCHITECTURE = "resnet18"
-#: Small images, so that training on a CPU takes about a minute.
-TRANSFORM = Transform(resize=72, crop=64)
-#: Cross-entropy and nothing that an extra would be needed for.
+#: Cross-entropy, which needs no extra, on small images, so that training on a CPU takes about a minute.
 RECIPE = TrainingOptions(
+    resize=72,
+    crop=64,
     optimizer="adamw",
     learning_rate=3e-3,
     weight_decay=5e-2,
@@ -100,16 +90,21 @@ def demo(session: Session) -> DemoReport:
     log.info("1/5  rendering vehicles seen by %d cameras", chosen.cameras)
     data = render_veri(run.path / "data", chosen, seed=settings.run.seed)
     log.info("2/5  training %s from nothing on %d images", ARCHITECTURE, data.train_images)
-    weights = train_network(data.root, run.path / "checkpoints" / "last.safetensors", settings)
-    steps = _Steps(run, data.root, weights, session)
+    own = _layer(run, data.root, settings)
+    _train(data.root, run.last_checkpoint, settings)
+
+    def step(**more: dict[str, Any]) -> Session:
+        """A session as the command line would make it."""
+        return Session(resolve([own, Layer("demo", more)]), run, session.command)
+
     log.info("3/5  extracting the features of %d vehicles that it has not seen", chosen.test_vehicles)
-    extract(steps.session())
+    extract(step())
     log.info("4/5  ranking by every metric, and scoring")
-    rank(steps.session({"rank": {"metric": ["all"]}}))
-    evaluation = evaluate(steps.session())
+    rank(step(rank={"metric": ["all"]}))
+    evaluation = evaluate(step())
     log.info("5/5  making a contact sheet")
     sheet = run.reports / "nearest.png"
-    show(steps.session({"show": {"output": str(sheet), "queries": _spread_queries(run), "top": 4}}))
+    show(step(show={"output": str(sheet), "queries": _spread_queries(run), "top": 4}))
     return DemoReport(
         outputs=(str(run.path),),
         run_dir=run.path,
@@ -127,55 +122,32 @@ def _spread_queries(run: RunDirectory) -> list[str]:
     return queries[::step][:_SHOWN_QUERIES]
 
 
-@dataclass(frozen=True)
-class _Steps:
-    """The settings that the four commands share."""
-
-    run: RunDirectory
-    data_dir: Path
-    weights: Path
-    parent: Session
-
-    def session(self, more: dict[str, dict[str, Any]] | None = None) -> Session:
-        """A session as the command line would make it."""
-        own: dict[str, dict[str, Any]] = {
-            "run": {"run_dir": str(self.run.path), "seed": self.parent.settings.run.seed},
-            "data": {"dataset": "veri", "data_dir": str(self.data_dir)},
-            "model": {"arch": ARCHITECTURE, "weights": str(self.weights)},
-            "runtime": self.parent.settings.runtime.model_dump(mode="json"),
-        }
-        resolved = resolve([Layer("demo", own), Layer("demo", more or {})])
-        return Session(resolved, self.run, self.parent.command)
+def _layer(run: RunDirectory, data_dir: Path, settings: Settings) -> Layer:
+    """The settings that the commands after training share."""
+    return Layer(
+        "demo",
+        {
+            "run": {"run_dir": str(run.path), "seed": settings.run.seed},
+            "data": {"dataset": "veri", "data_dir": str(data_dir)},
+            "model": {"arch": ARCHITECTURE, "weights": str(run.last_checkpoint)},
+            "runtime": settings.runtime.model_dump(mode="json"),
+        },
+    )
 
 
-def train_network(data_dir: Path, checkpoint: Path, settings: Settings) -> Path:
-    """Train on the synthetic training vehicles and save the last state of the network.
-
-    Args:
-        data_dir: The synthetic set.
-        checkpoint: Where the network goes.
-        settings: Seed, device and epochs.
-
-    Returns:
-        The checkpoint.
-    """
-    listing = LAYOUTS["veri"].read(DataFolders(data_dir), "train")
-    executor = LocalExecutor(choose_device(settings.runtime.device))
-    workers = choose_workers("auto", images=len(listing.records), on_cpu=executor.device.type == "cpu", training=True)
-    memory = int(free_memory() / 4)
-    read = read_images(listing.records, TRANSFORM, max_pixels=settings.extract.max_pixels, memory=memory, workers=0)
-    classes, labels = number_vehicles(read.records)
-    network = build_random(BACKBONES[ARCHITECTURE], seed=settings.run.seed, classes=len(classes))
-    recipe = RECIPE.model_copy(update={"epochs": settings.demo.epochs})
-
-    def tell(result: EpochResult, _: Learner) -> None:
-        log.debug("epoch %d: loss %.3f", result.epoch, result.loss)
-
-    learner = Learner(network, recipe, executor=executor, seed=settings.run.seed)
-    learner.learn(Lessons(read.images, labels, TRANSFORM, workers), validate=None, on_epoch=tell)
-    facts = {"recipe": "demo", "classes": str(len(classes)), "vreid_version": __version__}
-    save_checkpoint(checkpoint, network, transform=TRANSFORM, facts=facts)
-    return checkpoint
+def _train(data_dir: Path, checkpoint: Path, settings: Settings) -> None:
+    """Train on the synthetic training vehicles and save the last state of the network."""
+    result = train(
+        LAYOUTS["veri"].read(DataFolders(data_dir), "train").records,
+        RECIPE.model_copy(update={"epochs": settings.demo.epochs}),
+        network=load_network("random", arch=ARCHITECTURE, seed=settings.run.seed),
+        seed=settings.run.seed,
+        device=settings.runtime.device,
+        max_pixels=settings.extract.max_pixels,
+    )
+    for epoch in result.history:
+        log.debug("epoch %d: loss %.3f", epoch.epoch, epoch.loss)
+    result.network.save(checkpoint, facts={"recipe": "demo", "vreid_version": __version__})
 
 
 def _make_room(run: RunDirectory, settings: Settings) -> None:
