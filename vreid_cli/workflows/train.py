@@ -23,7 +23,7 @@ from vreid_cli.runtime.extras import require_extra
 from vreid_cli.runtime.progress import log
 from vreid_cli.store.runs import RUNS_FOLDER, RunDirectory
 from vreid_cli.training.distributed import Executor, choose_executor
-from vreid_cli.training.state import EpochResult, TrainingState, read_state, read_state_facts
+from vreid_cli.training.state import TrainingState, read_state
 from vreid_cli.training.train import TrainingResult
 from vreid_cli.training.train import train as train_network
 from vreid_cli.training.trainer import Trainer
@@ -47,25 +47,17 @@ _FREE = ("data.data_dir", "data.query_dir", "data.gallery_dir")
 _MOST_NAMED = 5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainReport(Report):
     """What was trained.
 
     Attributes:
-        run_dir: The run.
-        vehicles: Number of learned vehicles.
-        images: Number of their images.
-        history: All epochs.
-        best: The epoch of the best checkpoint.
+        result: The result of the library's function.
         next_command: What to type next.
     """
 
-    run_dir: Path = Path()
-    vehicles: int = 0
-    images: int = 0
-    history: tuple[EpochResult, ...] = ()
-    best: EpochResult | None = None
-    next_command: str = "vreid extract"
+    result: TrainingResult
+    next_command: str
 
 
 def resolve_training(layers: Sequence[Layer], *, command: Sequence[str]) -> Session:
@@ -89,7 +81,7 @@ def resolve_training(layers: Sequence[Layer], *, command: Sequence[str]) -> Sess
     if first.train.restart:
         raise UsageError("--resume and --restart exclude each other", hint="choose one")
     run = RunDirectory(first.train.resume)
-    saved = Layer(str(run.training_state), read_state_facts(run.training_state)["settings"])
+    saved = Layer(str(run.training_state), read_state(run.training_state).facts["settings"])
     resolved = resolve([saved, *layers])
     check_contradictions(resolved, saved, run=run, free=_FREE)
     return Session(resolved, run, tuple(command))
@@ -241,7 +233,8 @@ def _saved_state(
     if settings.train.resume is None:
         return None
     path = run.training_state
-    state, before = read_state(path), read_state_facts(path)
+    state = read_state(path)
+    before = state.facts
     if before["fingerprint"] != fingerprint:
         raise StoreError(
             f"{path}: the training images are no longer those that it began with",
@@ -319,11 +312,7 @@ def _report(run: RunDirectory, settings: Settings, result: TrainingResult, *, wa
             for record, reason in result.skipped
         ),
         warnings=(*warnings, *result.warnings),
-        run_dir=run.path,
-        vehicles=len(result.network.classes),
-        images=result.images,
-        history=result.history,
-        best=result.best,
+        result=result,
         next_command=_next_command(run, settings),
     )
 

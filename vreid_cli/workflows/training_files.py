@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,7 +79,7 @@ class TrainingFiles:
             self._writer.close()
 
     def _save_state(self, trainer: Trainer) -> None:
-        save_state(self._run.training_state, trainer.state(), facts=self._to_continue)
+        save_state(self._run.training_state, replace(trainer.state(), facts=self._to_continue))
 
     def _write(self, trainer: Trainer) -> None:
         history = trainer.history

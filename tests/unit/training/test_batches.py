@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from vreid_cli.errors import DataError, UsageError
 from vreid_cli.training.batches import check_batches, plan_epoch, random_source
+from vreid_cli.training.options import TrainingOptions
 
 
 @given(
@@ -83,17 +84,21 @@ def test_epochs_differ_and_the_same_epoch_is_the_same():
 def test_what_makes_no_batches_is_refused(counts, size, per_vehicle, passes, processes, error, told):
     labels = np.repeat(np.arange(len(counts)), counts)
     names = [f"v{k}" for k in range(len(counts))]
-    numbers = {"batch_size": size, "per_vehicle": per_vehicle, "passes": passes, "processes": processes}
+    options = TrainingOptions(batch_size=size, per_vehicle=per_vehicle, accumulate=passes)
     with pytest.raises(error, match=told) as caught:
-        check_batches(names, labels, **numbers)
+        check_batches(names, labels, options=options, processes=processes)
     assert caught.value.hint or error is DataError
 
 
 def test_the_hint_about_batches_is_right():
     labels = np.repeat(np.arange(5), 3)
     names = [f"v{k}" for k in range(5)]
+
+    def options(size: int) -> TrainingOptions:
+        return TrainingOptions(batch_size=size, per_vehicle=2, accumulate=2)
+
     with pytest.raises(UsageError) as caught:
-        check_batches(names, labels, batch_size=24, per_vehicle=2, passes=2, processes=1)
+        check_batches(names, labels, options=options(24), processes=1)
     best = int(str(caught.value.hint).rpartition(" ")[2])
     assert best == 8
-    check_batches(names, labels, batch_size=best, per_vehicle=2, passes=2, processes=1)
+    check_batches(names, labels, options=options(best), processes=1)
