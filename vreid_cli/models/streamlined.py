@@ -2,7 +2,7 @@
 
 There a forward pass waits for the memory as much as for arithmetic, and torch takes each layer by itself. Batch
 normalisation in eval mode only scales and shifts; it moves into the weights of a neighbouring convolution.
-DenseNet201 is rewritten whole: its dense layers read from and write to one buffer instead of joining tensors anew.
+DenseNet201 is rewritten whole: its dense layers read from and write to one buffer instead of copying joined tensors.
 """
 
 from __future__ import annotations

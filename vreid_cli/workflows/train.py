@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -71,8 +71,8 @@ def resolve_training(layers: Sequence[Layer], *, command: Sequence[str]) -> Sess
         recipe = read_layer(find_config(f"recipe-{first.train.recipe}"))
         resolved = resolve([recipe, *layers])
         session = settle_architecture(Session(resolved, command=tuple(command)))
-        run_dir = first.run.run_dir or default_run_dir(session.settings)
-        return replace(session, run=RunDirectory(run_dir))
+        name = f"{session.settings.data.dataset}-{session.settings.model.arch}-{first.train.recipe}"
+        return replace(session, run=RunDirectory(first.run.run_dir or RUNS_FOLDER / name))
     if first.run.run_dir not in (None, first.train.resume):
         raise UsageError(
             f"--run-dir {first.run.run_dir} and --resume {first.train.resume}: a training continues where it is",
@@ -85,11 +85,6 @@ def resolve_training(layers: Sequence[Layer], *, command: Sequence[str]) -> Sess
     resolved = resolve([saved, *layers])
     check_contradictions(resolved, saved, run=run, free=_FREE)
     return Session(resolved, run, tuple(command))
-
-
-def default_run_dir(settings: Settings) -> Path:
-    """``runs/<dataset>-<arch>-<recipe>``."""
-    return RUNS_FOLDER / f"{settings.data.dataset}-{settings.model.arch}-{settings.train.recipe}"
 
 
 def train(session: Session) -> TrainReport | None:
@@ -108,8 +103,11 @@ def train(session: Session) -> TrainReport | None:
             log.setLevel(logging.ERROR)  # the first process speaks
         else:
             stack.enter_context(run.locked())
-        stack.enter_context(_hint_at_resume(run))
-        report = _train(session, run, executor)
+        try:
+            report = _train(session, run, executor)
+        except KeyboardInterrupt:
+            log.warning("stopped; go on from the last finished epoch with: vreid train --resume %s", run.path)
+            raise
         if executor.rank:
             return None
         run.append_history(session.command, version=__version__, exit_code=0)
@@ -160,17 +158,17 @@ def _train(session: Session, run: RunDirectory, executor: Executor) -> TrainRepo
             watch=watch,
             resume=state,
         )
-    return _report(run, settings, result, warnings=warnings)
-
-
-@contextmanager
-def _hint_at_resume(run: RunDirectory) -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        if run.training_state.is_file():
-            log.warning("stopped; go on from the last finished epoch with: vreid train --resume %s", run.path)
-        raise
+    written = (run.last_checkpoint, run.best_checkpoint, run.training_log, run.training_curves)
+    return TrainReport(
+        outputs=tuple(map(str, written)),
+        skipped=tuple(
+            {"split": "train", "image_id": record.image_id, "track_id": record.track_id, "reason": reason}
+            for record, reason in result.skipped
+        ),
+        warnings=(*warnings, *result.warnings),
+        result=result,
+        next_command=_next_command(run, settings),
+    )
 
 
 def _earlier_training(run: RunDirectory, settings: Settings) -> list[Path]:
@@ -301,20 +299,6 @@ def _settings_to_save(settings: Settings) -> dict[str, dict[str, Any]]:
     saved["model"]["weights"] = weights if weights in SOURCES else absolute(Path(weights))
     saved["train"] = {key: value for key, value in dumped["train"].items() if key not in _UNSAVED}
     return {name: {k: v for k, v in table.items() if v is not None} for name, table in saved.items()}
-
-
-def _report(run: RunDirectory, settings: Settings, result: TrainingResult, *, warnings: Sequence[str]) -> TrainReport:
-    files = (run.last_checkpoint, run.best_checkpoint, run.training_log, run.training_curves)
-    return TrainReport(
-        outputs=tuple(map(str, files)),
-        skipped=tuple(
-            {"split": "train", "image_id": record.image_id, "track_id": record.track_id, "reason": reason}
-            for record, reason in result.skipped
-        ),
-        warnings=(*warnings, *result.warnings),
-        result=result,
-        next_command=_next_command(run, settings),
-    )
 
 
 def _next_command(run: RunDirectory, settings: Settings) -> str:

@@ -67,7 +67,7 @@ def test_epochs_differ_and_the_same_epoch_is_the_same():
 
 
 @pytest.mark.parametrize(
-    ("counts", "size", "per_vehicle", "passes", "processes", "error", "told"),
+    ("counts", "size", "per_vehicle", "passes", "processes", "error", "expected"),
     [
         ([3, 1, 3, 1], 4, 2, 1, 1, DataError, "2 of 4 have one: v1, v3"),
         ([3], 4, 0, 1, 1, DataError, "1 vehicle"),
@@ -81,11 +81,11 @@ def test_epochs_differ_and_the_same_epoch_is_the_same():
         ([1, 1], 8, 0, 2, 1, DataError, "2 images cannot fill 2 pieces"),
     ],
 )
-def test_what_makes_no_batches_is_refused(counts, size, per_vehicle, passes, processes, error, told):
+def test_what_makes_no_batches_is_refused(counts, size, per_vehicle, passes, processes, error, expected):
     labels = np.repeat(np.arange(len(counts)), counts)
     names = [f"v{k}" for k in range(len(counts))]
     options = TrainingOptions(batch_size=size, per_vehicle=per_vehicle, accumulate=passes)
-    with pytest.raises(error, match=told) as caught:
+    with pytest.raises(error, match=expected) as caught:
         check_batches(names, labels, options=options, processes=processes)
     assert caught.value.hint or error is DataError
 
