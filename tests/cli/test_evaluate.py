@@ -181,7 +181,7 @@ def test_what_is_doubtful_about_one_run_of_several_names_its_files(vreid: Vreid,
     vreid("extract", *data, "--run-dir", "runs/random")
     vreid("rank", "--run-dir", "runs/random", "--metric", "minMED,RSCR,meanMCD50,medMED")
     (warning,) = vreid.json("evaluate", ranked, "runs/random")["warnings"]
-    # t2t-minMED.parquet would be either's; the one that only one run has is told as short as before.
+    # t2t-minMED.parquet would be either's; the one that only one run has keeps its short name.
     first = "runs/random/rankings/t2t-RSCR.parquet, runs/random/rankings/t2t-meanMCD50.parquet, t2t-medMED.parquet"
     assert warning.startswith(f"{first} and 1 more: random weights")
     vreid("evaluate", ranked, "runs/random", "--plot", "plot.svg")

@@ -1,4 +1,4 @@
-"""``vreid export model``: which network is meant, where it goes, what is told."""
+"""``vreid export model``: which network is meant, where it goes, what it reports."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ EXTRACT = ("extract", "--dataset", "tracks", "--data-dir", "data", "--split", "g
 def test_backbone(toy: Any, vreid: Vreid, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(BACKBONES, toy.backbone.name, toy.backbone)
     draw_tracks(Path("data"), {"gallery/0001_c001": 1})
-    vreid(*EXTRACT, "--arch", toy.backbone.name, "--weights", "random", "--backend", "torch")
+    vreid(*EXTRACT, "--arch", toy.backbone.name, "--weights", "random")
     features = FeatureStore(Path("run/features/gallery")).read()
     assert features.dimension == toy.backbone.dimension
     assert features.identity["architecture"] == toy.backbone.name

@@ -197,7 +197,7 @@ def test_auto_falls_back_to_torch_where_the_export_is_refused(
     assert "it would not compute what torch does" in vreid.err
     assert "by torch (ONNX Runtime cannot be used)" in vreid.err
     assert how(RUN)[0]["backend"] == "torch"
-    # Who asks for it is told instead.
+    # Asking for it is an error instead.
     error = vreid.error(*extract, "--backend", "onnx", "--restart")
     assert "would not compute" in error["message"]
 

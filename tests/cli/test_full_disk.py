@@ -89,7 +89,7 @@ class Disk:
             raise FULL
 
     def fill_at(self, number: int) -> None:
-        """Start counting anew, and refuse one."""
+        """Start counting again, and refuse one."""
         self.asked.clear()
         self.full_at = number
 

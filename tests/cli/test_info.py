@@ -140,7 +140,7 @@ def test_skipped_images_are_counted_and_the_first_named(vreid: Vreid, tmp_path: 
     assert bad[4] not in told
 
 
-#: A file of the run, and what then is told of it.
+#: A file of the run, and what is then reported.
 DAMAGE = {
     "run.json": "not valid JSON",
     "features/gallery/plan.parquet": "plan.parquet is damaged",

@@ -437,7 +437,7 @@ def test_index_files_decide_where_they_are_there(
     assert f"ground truth from {names[0]} and {names[1]}" in " ".join(
         vreid("evaluate", "run/rankings/i2i-MED.parquet").split()
     )
-    # One positive of the first query is now junk: the files are followed, and the names' other opinion is told.
+    # One positive of the first query is now junk: the files decide, and the contradiction is reported.
     good, junk = ((veri / name).read_text().splitlines() for name in names)
     moved = good[0].split()[0]
     (veri / names[0]).write_text("\r\n".join([" ".join(good[0].split()[1:]), *good[1:]]) + "\r\n")

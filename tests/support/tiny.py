@@ -95,7 +95,7 @@ class Vreid:
         return value
 
     def error(self, *arguments: str | Path, code: int = 1) -> dict[str, str]:
-        """The error that a command ends with, which people and programs are told alike; "" where it says nothing."""
+        """The error that a command ends with, the same for people and programs; "" where it says nothing."""
         self(*arguments, code=code)
         assert self.out == ""
         told = self.err

@@ -1,4 +1,4 @@
-"""Settings: which layer wins, where a value came from, and what a wrong value is told."""
+"""Settings: which layer wins, where a value came from, and how a wrong value is refused."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def _render(report: ShowReport, console: Console) -> None:
     else:
         for query, items in report.nearest.items():
             console.print(nearest_table(query, items))
-        console.print(f"{report.facts.metric_name or 'unknown metric'}; {report.notes}", soft_wrap=True)
+        console.print(f"{report.metric or 'unknown metric'}; {report.notes}", soft_wrap=True)
     if report.hidden:
         more = "query" if report.hidden == 1 else "queries"
         console.print(f"{report.hidden:,} more {more}: name them to see them, or --set show.max_queries=N")

@@ -32,7 +32,7 @@ PARITY_BATCHES = (1, 7)
 #: Of 2022, with all that the five networks need; older run times and other engines read it too.
 _OPSET = 18
 _INPUT, _OUTPUT = "images", "latent"
-#: ONNX Runtime tells of every node that it could not fuse; errors are raised besides.
+#: ONNX Runtime warns about every node that it could not fuse; errors are raised besides.
 _LOG_ERRORS = 3
 #: Threads that wait must not keep a core busy which decoding wants; and where another program holds one of them for a
 #: while, the others take over what is left of its share. Which thread computes what changes no number.

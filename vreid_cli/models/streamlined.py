@@ -2,7 +2,7 @@
 
 There a forward pass waits for the memory as much as for arithmetic, and torch takes each layer by itself. Batch
 normalisation in eval mode only scales and shifts; it moves into the weights of a neighbouring convolution.
-DenseNet201 is rewritten whole: its dense layers read from and write to one buffer instead of copying joined tensors.
+DenseNet201 is rewritten whole: its dense layers read from and write to one buffer instead of joining tensors each time.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ class StreamlinedDenseNet(nn.Module):
             if transition is not None:
                 maps = transition.convolve(F.avg_pool2d(transition.clamp(maps, room), kernel_size=2, stride=2))
         scale, shift = self._last
-        # No ReLU before the average (DESIGN section 6), so that the last normalisation can follow it.
+        # No ReLU before the average (docs/definitions.md#latent-representation): the last normalisation follows it.
         return torch.addcmul(shift, maps.mean((2, 3)), scale)
 
 

@@ -31,7 +31,7 @@ from vreid_cli.types.tracks import Tracks
 #: Rows of a side that the origin is chosen by: enough to lie amid the data, few enough to be quick.
 _SAMPLE_ROWS = 4096
 #: Parts of the memory budget: one block's products; the gallery, if it is kept; one block of it. Blocks are
-#: small because memory that the system hands out anew for every block costs more than what is done with it.
+#: small because memory that the system hands out again for every block costs more than what is done with it.
 _PRODUCTS, _KEPT, _BLOCK = 1 / 16, 1 / 2, 1 / 16
 #: Images a block, at least: smaller products waste the machine.
 _FEWEST_ROWS = 64

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from vreid_cli.data.boxes import Crop, locate_image
 from vreid_cli.data.decoding import is_image
@@ -14,7 +16,6 @@ from vreid_cli.ranking.tracks import group_tracks, image_items
 from vreid_cli.reports.options import ShowOptions
 from vreid_cli.reports.sheets.layout import SheetItem, Verdict
 from vreid_cli.reports.sheets.sheet import Sheet, render_sheet
-from vreid_cli.types.arrays import TextArray
 from vreid_cli.types.features import MEANINGLESS, FeatureSet
 from vreid_cli.types.rankings import RankedItem, Ranking, RankingFacts
 from vreid_cli.types.truth import SameCamera
@@ -27,12 +28,16 @@ _LEFT_OUT = {
 }
 
 
+#: Where images lie: features that say it, or a folder.
+ImageSource = FeatureSet | str | Path
+
+
 def show(
     ranking: Ranking,
     queries: str | Sequence[str] | None = None,
     *,
-    gallery: FeatureSet | str | Path,
-    query: FeatureSet | str | Path | None = None,
+    gallery: ImageSource,
+    query: ImageSource | None = None,
     options: ShowOptions | None = None,
     same_camera: SameCamera = "drop",
 ) -> Sheet:
@@ -72,20 +77,20 @@ def show(
     facts = ranking.facts
     chosen = choose_queries(ranking, queries, most=options.max_queries)
     lists = nearest(ranking, chosen, top=options.top, same_camera=same_camera)
-    gallery_images = _ItemImages(gallery, facts, single=facts.task == "i2i")
-    query_images = _ItemImages(
-        gallery if query is None or facts.query_source == "gallery" else query,
-        facts,
-        single=facts.task in ("i2i", "i2t"),
-    )
+    if query is None or facts.query_source == "gallery":
+        query = gallery
+    query_images = _find_images(query, lists, facts, single=facts.task in ("i2i", "i2t"))
+    names = dict.fromkeys(item.gallery_id for items in lists.values() for item in items)
+    gallery_images = _find_images(gallery, names, facts, single=facts.task == "i2i")
     rows = [
-        [_query_item(name, items, query_images), *(_gallery_item(item, gallery_images) for item in items)]
+        [
+            SheetItem(name=name, images=query_images[name], caption=_caption(items[0], "query") if items else ""),
+            *(_gallery_item(item, gallery_images[item.gallery_id]) for item in items),
+        ]
         for name, items in lists.items()
     ]
-    doubts = _check_images(ranking, query_images, gallery_images)
-    title = (
-        f"{facts.metric or 'unknown metric'} - {'the nearest' if options.top == 1 else f'the {options.top} nearest'}"
-    )
+    doubts = _check_images(ranking, query_images, gallery_images, sources=(query, gallery))
+    title = f"{facts.metric or 'unknown metric'} - the {f'{options.top} ' if options.top > 1 else ''}nearest"
     subtitle = explain_ranks(facts, same_camera) + (f".\n{MEANINGLESS.upper()}" if facts.meaningless else ".")
     sheet = render_sheet(rows, title=title, subtitle=subtitle, max_images=options.max_images)
     return Sheet(sheet.image, sheet.strips, nearest=lists, warnings=(*doubts, *sheet.warnings))
@@ -111,16 +116,12 @@ def choose_queries(ranking: Ranking, names: str | Sequence[str] | None, *, most:
     for name in [names] if isinstance(names, str) else names:
         matches = [name] if name in known else fnmatch.filter(known, name)
         if not matches:
-            raise UsageError(f"{ranking.source} has no query '{name}'", hint=_similar(name, known))
+            some = ", ".join([query for query in known if query.startswith(name)][:5] or known[:5])
+            many = f"such as {some}, … ({len(known)} queries; * and ? stand for anything)"
+            hint = did_you_mean(name, known) if len(known) <= 20 else many
+            raise UsageError(f"{ranking.source} has no query '{name}'", hint=hint)
         chosen |= dict.fromkeys(matches)
     return list(chosen)
-
-
-def _similar(name: str, known: Sequence[str]) -> str:
-    if len(known) <= 20:
-        return did_you_mean(name, known)
-    similar = [query for query in known if query.startswith(name)][:5]
-    return f"such as {', '.join(similar or known[:5])}, … ({len(known)} queries; * and ? stand for anything)"
 
 
 def explain_ranks(facts: RankingFacts, same_camera: SameCamera) -> str:
@@ -134,18 +135,14 @@ def explain_ranks(facts: RankingFacts, same_camera: SameCamera) -> str:
     return "; ".join((*facts.in_words(), left_out))
 
 
-def _query_item(name: str, items: Sequence[RankedItem], images: _ItemImages) -> SheetItem:
-    return SheetItem(name=name, images=images.of(name), caption=_caption(items[0], "query") if items else "")
-
-
-def _gallery_item(item: RankedItem, images: _ItemImages) -> SheetItem:
+def _gallery_item(item: RankedItem, images: Sequence[Path | Crop]) -> SheetItem:
     if item.query_vehicle is None or item.gallery_vehicle is None:
         verdict = Verdict.UNLABELLED
     else:
         verdict = Verdict.MATCH if item.query_vehicle == item.gallery_vehicle else Verdict.DIFFERENT
     return SheetItem(
         name=item.gallery_id,
-        images=images.of(item.gallery_id),
+        images=images,
         caption=_caption(item, "gallery"),
         verdict=verdict,
         rank=item.rank,
@@ -160,61 +157,48 @@ def _caption(item: RankedItem, side: str) -> str:
     return full if len(full) <= _CAPTION else " · ".join(label for label in labels.values() if label)
 
 
-def _check_images(ranking: Ranking, query: _ItemImages, gallery: _ItemImages) -> list[str]:
+def _find_images(
+    source: ImageSource, names: Iterable[str], facts: RankingFacts, *, single: bool
+) -> dict[str, list[Path | Crop]]:
+    """The images of items, in order, by the items' names; none where a name is unknown."""
+    found: Mapping[str, Sequence[str]]
+    if isinstance(source, FeatureSet):
+        root = _image_root(source)
+        tracks = image_items(source) if single else group_tracks(source, facts.track_unit or "passage")
+        parts = np.split(source.image_id[tracks.rows], tracks.offsets[1:-1])
+        found = {name: list(part) for name, part in zip(tracks.items.ids, parts, strict=True)}
+    else:
+        root = Path(source)
+        found = {name: _list_images(root, name) for name in names}
+    return {name: [locate_image(root, image_id) for image_id in found.get(name, ())] for name in names}
+
+
+def _list_images(root: Path, name: str) -> list[str]:
+    if (root / name).is_dir():
+        return sorted(f"{name}/{image.name}" for image in (root / name).iterdir() if is_image(image.name))
+    return [name] if (root / name).is_file() else []
+
+
+def _check_images(
+    ranking: Ranking, *sides: Mapping[str, Sequence[object]], sources: tuple[ImageSource, ImageSource]
+) -> list[str]:
     """Signs that the images are not those that the ranking was made from.
 
     Raises:
         DataError: There is no image of anything.
     """
+    names = [source.source if isinstance(source, FeatureSet) else str(source) for source in sources]
+    where, gallery = " and ".join(dict.fromkeys(names)), sources[1]
     hint = "show it with the features that it was made from; vreid show takes them from --run-dir"
-    sources = " and ".join(dict.fromkeys([query.source, gallery.source]))
-    if not (query.known or gallery.known):
-        raise DataError(f"nothing that {ranking.source} names is in {sources}", hint=hint, file=ranking.source)
-    unknown = sorted(query.unknown | gallery.unknown)
-    doubts = [f"{sources}: no images of {len(unknown)} names, such as {unknown[0]}; {hint}"] if unknown else []
-    made_from = ranking.facts.gallery_identity
-    if None not in (gallery.identity, made_from) and gallery.identity != made_from:
-        doubts.append(f"{ranking.source} was not made from {gallery.source}: the images may be others")
-    return [*([MEANINGLESS] if ranking.facts.meaningless else []), *doubts]
-
-
-class _ItemImages:
-    """Finds the images of ranked items by name.
-
-    Attributes:
-        source: Where they lie, for messages.
-        identity: What made the features; None for a folder.
-        known: Names that were found.
-        unknown: Names that were not.
-    """
-
-    def __init__(self, source: FeatureSet | str | Path, facts: RankingFacts, *, single: bool) -> None:
-        self.known: set[str] = set()
-        self.unknown: set[str] = set()
-        self._items: Mapping[str, TextArray] | None = None
-        if not isinstance(source, FeatureSet):
-            self.source, self.identity, self._root = str(source), None, Path(source)
-            return
-        self.source, self.identity = source.source, source.identity
-        self._root = _image_root(source)
-        tracks = image_items(source) if single else group_tracks(source, facts.track_unit or "passage")
-        bounds = zip(tracks.offsets[:-1], tracks.offsets[1:], strict=True)
-        self._items = {
-            name: source.image_id[tracks.rows[first:last]]
-            for name, (first, last) in zip(tracks.items.ids, bounds, strict=True)
-        }
-
-    def of(self, name: str) -> list[Path | Crop]:
-        """The item's images, in order; none where its name is unknown."""
-        found = self._images_in_folder(name) if self._items is None else self._items.get(name, ())
-        (self.known if len(found) else self.unknown).add(name)
-        return [locate_image(self._root, image_id) for image_id in found]
-
-    def _images_in_folder(self, name: str) -> list[str]:
-        path = self._root / name
-        if path.is_dir():
-            return sorted(f"{name}/{image.name}" for image in path.iterdir() if is_image(image.name))
-        return [name] if path.is_file() else []
+    unknown = sorted({name for side in sides for name, images in side.items() if not images})
+    if not any(images for side in sides for images in side.values()):
+        raise DataError(f"nothing that {ranking.source} names is in {where}", hint=hint, file=ranking.source)
+    doubts = [MEANINGLESS] if ranking.facts.meaningless else []
+    doubts += [f"{where}: no images of {len(unknown)} names, such as {unknown[0]}; {hint}"] if unknown else []
+    identities = (gallery.identity if isinstance(gallery, FeatureSet) else None, ranking.facts.gallery_identity)
+    if None not in identities and identities[0] != identities[1]:
+        doubts.append(f"{ranking.source} was not made from {names[1]}: the images may be others")
+    return doubts
 
 
 def _image_root(features: FeatureSet) -> Path:

@@ -1,4 +1,4 @@
-"""What was measured on this machine and is kept in the cache folder, because a choice made anew might differ."""
+"""What was measured on this machine and is kept in the cache folder, because a second choice might differ."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def machine() -> str:
 
 
 def read_measured(path: Path) -> dict[str, object]:
-    """What a file of the cache folder holds; nothing where it is not there or damaged: it is measured anew then."""
+    """What a file of the cache folder holds; nothing where it is not there or damaged: it is measured again then."""
     try:
         known = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -3,7 +3,7 @@
 ``torch.mm`` as it comes is not always the fastest: on some CPUs another library's product, or another path
 inside torch, takes half the time. Which one depends on chip, versions and threads, and a setting's name says
 little: what is exact on one chip means bfloat16 on another. So on a CPU each path is timed, its error is
-checked against float64, and the choice is kept in the cache folder, because a choice made anew every time
+checked against float64, and the choice is kept in the cache folder, because a new choice every time
 would make results differ by rounding from run to run. Other devices use ``torch.mm``.
 """
 

@@ -39,7 +39,7 @@ def choose_workers(requested: int | str, *, images: int, on_cpu: bool, training:
 
 
 def follow_parent(_worker: int) -> None:
-    """Start a worker so that Ctrl-C is told once, by the parent, and that it dies as soon as the parent does.
+    """Start a worker so that only the parent reports Ctrl-C, and that it dies as soon as the parent does.
 
     Ctrl-C reaches the whole process group. A worker that outlived a killed parent would hold the run's lock,
     which it inherited: the same command, typed again at once, would be refused.

@@ -120,7 +120,8 @@ def make_body(kind: BodyType, rng: np.random.Generator) -> Body:
         return tuple((x * long, z * high) for x, z in profile)
 
     lower = Solid(stretched(kind.lower), kind.half_width * 0.97, kind.half_width)
-    cabin = Solid(stretched(kind.cabin), kind.half_width * 0.95, kind.roof)
+    # The cabin stands on the body, but beside a truck's box.
+    cabin = Solid(stretched(kind.cabin), kind.half_width * 0.95, kind.roof, level=1 if kind.cargo else 2)
     cargo = None
     if kind.cargo is not None:
         rear, front, floor, roof = kind.cargo

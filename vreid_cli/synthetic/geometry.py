@@ -18,8 +18,9 @@ Finish = Literal["paint", "glass", "lamp"]
 
 @dataclass(frozen=True)
 class Patch:
-    """A flat polygon: (k, 3) corners in metres, x forward, y to the left, z up, and the way that it faces."""
+    """A flat polygon on a solid: (k, 3) corners in metres, x forward, y to the left, z up; and the way it faces."""
 
+    solid: Solid
     corners: Floats
     facing: Floats
     colour: Colour
@@ -27,24 +28,17 @@ class Patch:
 
 
 @dataclass(frozen=True)
-class PatchGroup:
-    """Patches that are painted together: groups of a lower level first, then the farther ones."""
-
-    level: int
-    centre: Floats
-    patches: tuple[Patch, ...]
-
-
-@dataclass(frozen=True)
 class Solid:
     """A profile (x, z) from the front's foot over the top to the rear's foot, as wide as ``low`` to ``high``.
 
-    The half width changes evenly from the lowest to the highest corner, so both sides are flat.
+    The half width changes evenly from the lowest to the highest corner, so both sides are flat. Patches of a solid
+    are painted together: those of a lower level first, then those of the farther solids.
     """
 
     profile: tuple[Point, ...]
     low: float
     high: float
+    level: int = 1
 
     @property
     def _slope(self) -> float:
@@ -67,7 +61,7 @@ class Solid:
         for sign in (1.0, -1.0):
             corners = np.array([[x, sign * self.half_width(z), z] for x, z in outline])
             facing = np.array([0.0, sign, -self._slope])
-            patches.append(Patch(corners, facing / np.linalg.norm(facing), colour, finish))
+            patches.append(Patch(self, corners, facing / np.linalg.norm(facing), colour, finish))
         return patches
 
     def across(
@@ -96,7 +90,7 @@ class Solid:
         facing = np.array([z1 - z0, 0.0, x0 - x1])
         if facing @ (np.array([x0, 0.0, z0]) - self.centre) < 0:
             facing = -facing
-        return Patch(np.array(corners), facing / max(float(np.linalg.norm(facing)), 1e-9), colour, finish)
+        return Patch(self, np.array(corners), facing / max(float(np.linalg.norm(facing)), 1e-9), colour, finish)
 
     def shell(self, colour: Colour) -> list[Patch]:
         """All faces but the underside."""

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from vreid_cli.synthetic.cameras import Camera
 from vreid_cli.synthetic.colours import PAINTS
-from vreid_cli.synthetic.geometry import Floats, Patch, PatchGroup, Point
+from vreid_cli.synthetic.geometry import Floats, Patch, Point
 from vreid_cli.synthetic.vehicles import Vehicle
 
 #: Images are painted this many times larger and then averaged down, which smooths the edges.
@@ -18,46 +18,47 @@ _OVERSAMPLING = 3
 
 
 @dataclass(frozen=True)
-class _Sight:
-    """One glance of a camera at a vehicle: where the eye is, (3,), and its axes right, down, ahead as rows (3, 3)."""
+class _View:
+    """One glance of a camera at a vehicle.
+
+    Attributes:
+        eye: (3,) where the camera is.
+        axes: (3, 3) its directions right, down and ahead as rows.
+        size: Width and height of the image in pixels.
+        scale: Pixels of a unit of the image plane.
+        offset: (2,) pixel of the middle of the image plane.
+    """
 
     eye: Floats
     axes: Floats
-
-    @classmethod
-    def of(cls, camera: Camera, *, azimuth: float, roll: float, length: float, height: float) -> _Sight:
-        """The eye on a sphere around the vehicle's middle, angles in degrees."""
-        side, up, tilt = np.radians([azimuth, camera.elevation, roll])
-        direction = np.array([np.cos(up) * np.cos(side), np.cos(up) * np.sin(side), np.sin(up)])
-        middle = np.array([0.0, 0.0, height])
-        right = np.array([-np.sin(side), np.cos(side), 0.0])
-        down = np.cross(-direction, right)
-        turned = np.cos(tilt) * right + np.sin(tilt) * down
-        axes = np.stack([turned, np.cross(-direction, turned), -direction])
-        return cls(middle + direction * camera.distance * length, axes)
-
-    def project(self, points: Floats) -> Floats:
-        """Points (k, 3) in metres to the image plane (k, 2)."""
-        seen = (points - self.eye) @ self.axes.T
-        flat: Floats = seen[:, :2] / seen[:, 2:]
-        return flat
-
-
-@dataclass(frozen=True)
-class _Viewport:
-    """How the image plane becomes pixels: ``size`` (width, height), pixel = plane * scale + offset."""
-
     size: tuple[int, int]
     scale: float
     offset: Floats
 
-    def pixels(self, plane: Floats, *, zoom: int = 1) -> list[Point]:
-        """Pixel positions of points (k, 2) of the image plane, in an image enlarged ``zoom`` times."""
+    def pixels(self, points: Floats, *, zoom: int = 1) -> list[Point]:
+        """Pixel positions of points (k, 3) in metres, in an image enlarged ``zoom`` times."""
+        plane = _project(points, self.eye, self.axes)
         return [(float(x), float(y)) for x, y in (plane * self.scale + self.offset) * zoom]
 
 
-def _viewport(plane: Floats, camera: Camera, *, rng: np.random.Generator) -> _Viewport:
-    """A crop around everything that is seen, (k, 2), as a detector would cut it: a little wide, a little off."""
+def _project(points: Floats, eye: Floats, axes: Floats) -> Floats:
+    """Points (k, 3) in metres to the image plane (k, 2)."""
+    seen = (points - eye) @ axes.T
+    flat: Floats = seen[:, :2] / seen[:, 2:]
+    return flat
+
+
+def _look(corners: Floats, camera: Camera, *, azimuth: float, rng: np.random.Generator) -> _View:
+    """A crop around all corners (k, 3), as a detector would cut it: a little wide, a little off."""
+    # The eye is on a sphere around the vehicle's middle.
+    length, height = float(np.ptp(corners[:, 0])), float(corners[:, 2].max())
+    side, up, tilt = np.radians([azimuth, camera.elevation, rng.normal(0, 1.5)])
+    direction = np.array([np.cos(up) * np.cos(side), np.cos(up) * np.sin(side), np.sin(up)])
+    right = np.array([-np.sin(side), np.cos(side), 0.0])
+    turned = np.cos(tilt) * right + np.sin(tilt) * np.cross(-direction, right)
+    axes = np.stack([turned, np.cross(-direction, turned), -direction])
+    eye = np.array([0.0, 0.0, height / 2]) + direction * camera.distance * length
+    plane = _project(corners, eye, axes)
     low, high = plane.min(axis=0), plane.max(axis=0)
     extent = high - low
     # The networks see a square: very long crops would lose both ends of the vehicle.
@@ -67,7 +68,7 @@ def _viewport(plane: Floats, camera: Camera, *, rng: np.random.Generator) -> _Vi
     scale = long_side / max(wide, tall)
     size = (max(round(wide * scale), 64), max(round(tall * scale), 64))
     shift = rng.uniform(-0.03, 0.03, size=2) * size
-    return _Viewport(size, scale, np.array(size) / 2 + shift - (low + high) / 2 * scale)
+    return _View(eye, axes, size, scale, np.array(size) / 2 + shift - (low + high) / 2 * scale)
 
 
 def _background(camera: Camera, size: tuple[int, int], *, rng: np.random.Generator) -> Image.Image:
@@ -111,20 +112,16 @@ def _shade(patch: Patch, camera: Camera) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def _paint_vehicle(
-    canvas: Image.Image, vehicle: Vehicle, *, camera: Camera, sight: _Sight, viewport: _Viewport
-) -> None:
-    """Paint the patches that face the eye, groups from low to high and from far to near."""
+def _paint_vehicle(canvas: Image.Image, vehicle: Vehicle, *, camera: Camera, view: _View) -> None:
+    """Paint the patches that face the eye, solids from low to high and from far to near."""
     pen = ImageDraw.Draw(canvas)
 
-    def order(group: PatchGroup) -> tuple[int, float]:
-        return group.level, -float(np.linalg.norm(group.centre - sight.eye))
+    def order(patch: Patch) -> tuple[int, float]:
+        return patch.solid.level, -float(np.linalg.norm(patch.solid.centre - view.eye))
 
-    for group in sorted(vehicle.groups, key=order):
-        for patch in group.patches:
-            if patch.facing @ (sight.eye - patch.corners[0]) > 0:
-                outline = viewport.pixels(sight.project(patch.corners), zoom=_OVERSAMPLING)
-                pen.polygon(outline, fill=_shade(patch, camera))
+    for patch in sorted(vehicle.patches, key=order):
+        if patch.facing @ (view.eye - patch.corners[0]) > 0:
+            pen.polygon(view.pixels(patch.corners, zoom=_OVERSAMPLING), fill=_shade(patch, camera))
 
 
 def _occlude(canvas: Image.Image, rng: np.random.Generator) -> None:
@@ -160,23 +157,19 @@ def _develop(image: Image.Image, camera: Camera, *, rng: np.random.Generator) ->
 
 def render_vehicle(vehicle: Vehicle, camera: Camera, *, azimuth: float, rng: np.random.Generator) -> Image.Image:
     """One image of the vehicle, seen from about this azimuth in degrees."""
-    corners = np.concatenate([patch.corners for group in vehicle.groups for patch in group.patches])
-    length, height = float(np.ptp(corners[:, 0])), float(corners[:, 2].max())
-    sight = _Sight.of(camera, azimuth=azimuth, roll=rng.normal(0, 1.5), length=length, height=height / 2)
-    viewport = _viewport(sight.project(corners), camera, rng=rng)
+    corners = np.concatenate([patch.corners for patch in vehicle.patches])
+    view = _look(corners, camera, azimuth=azimuth, rng=rng)
     (x0, y0, _), (x1, y1, _) = corners.min(axis=0) - 0.1, corners.max(axis=0) + 0.1
     ground = np.array([[x0, y0, 0], [x1, y0, 0], [x1, y1, 0], [x0, y1, 0]])
-    image = _with_shadow(_background(camera, viewport.size, rng=rng), viewport.pixels(sight.project(ground)))
-    width, height_px = viewport.size
-    canvas = image.resize((width * _OVERSAMPLING, height_px * _OVERSAMPLING), Image.Resampling.BILINEAR)
-    _paint_vehicle(canvas, vehicle, camera=camera, sight=sight, viewport=viewport)
+    image = _with_shadow(_background(camera, view.size, rng=rng), view.pixels(ground))
+    width, height = view.size
+    canvas = image.resize((width * _OVERSAMPLING, height * _OVERSAMPLING), Image.Resampling.BILINEAR)
+    _paint_vehicle(canvas, vehicle, camera=camera, view=view)
     _occlude(canvas, rng)
     developed = _develop(canvas.reduce(_OVERSAMPLING), camera, rng=rng)
-    return _cut_off(developed, rng) if rng.random() < 0.1 else developed
-
-
-def _cut_off(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """The image without up to a sixth of one side: a vehicle that leaves the view."""
-    width, height = image.size
-    lost = round(width * float(rng.uniform(0.06, 0.16)))
-    return image.crop((lost, 0, width, height) if rng.random() < 0.5 else (0, 0, width - lost, height))
+    if rng.random() >= 0.1:
+        return developed
+    # A vehicle that leaves the view: the image without up to a sixth of one side.
+    lost = round(developed.width * float(rng.uniform(0.06, 0.16)))
+    left, right = (lost, 0) if rng.random() < 0.5 else (0, lost)
+    return developed.crop((left, 0, developed.width - right, developed.height))

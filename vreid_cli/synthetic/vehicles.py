@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from vreid_cli.synthetic.bodies import BODY_TYPES, Body, BodyType, make_body
 from vreid_cli.synthetic.colours import DARK, GLASS, PAINTS, Colour, near
-from vreid_cli.synthetic.geometry import Patch, PatchGroup, Solid
+from vreid_cli.synthetic.geometry import Patch, Solid
 from vreid_cli.synthetic.marks import MARKS
 
 #: Vehicles of one paint and body that come one after the other.
@@ -34,7 +34,7 @@ class Vehicle:
     vehicle_id: str
     colour_id: int
     type_id: int
-    groups: tuple[PatchGroup, ...]
+    patches: tuple[Patch, ...]
 
 
 def _wheels(body: Body, rim: Colour) -> list[Patch]:
@@ -48,20 +48,21 @@ def _wheels(body: Body, rim: Colour) -> list[Patch]:
     return patches
 
 
-def _treads(body: Body) -> PatchGroup:
+def _treads(body: Body) -> list[Patch]:
     """What is seen of the tyres below the bumpers, and the dark underside."""
-    half, radius, patches = body.kind.half_width, body.kind.radius, []
+    half, radius = body.kind.half_width, body.kind.radius
+    x0, x1 = min(x for x, _ in body.flank.profile) + 0.2, max(x for x, _ in body.lower.profile) - 0.2
+    # No higher than the nose, or it would show above a sloping bonnet.
+    top = body.lower.profile[1][1]
+    belly = Solid(((x1, 0.18), (x1, top), (x0, top), (x0, 0.18)), half * 0.86, half * 0.86, level=0)
+    patches = belly.shell(DARK)
     for axle in (body.kind.wheels[0], body.kind.wheels[-1]):
         for sign, facing in ((1.0, 1.0), (1.0, -1.0), (-1.0, 1.0), (-1.0, -1.0)):
             outer, inner = sign * half, sign * (half - 0.24)
             x = axle + facing * radius * 0.7
             corners = np.array([[x, y, z] for y, z in ((outer, 0), (inner, 0), (inner, radius), (outer, radius))])
-            patches.append(Patch(corners, np.array([facing, 0.0, 0.0]), _RUBBER))
-    x0, x1 = min(x for x, _ in body.flank.profile) + 0.2, max(x for x, _ in body.lower.profile) - 0.2
-    # No higher than the nose, or it would show above a sloping bonnet.
-    top = body.lower.profile[1][1]
-    belly = Solid(((x1, 0.18), (x1, top), (x0, top), (x0, 0.18)), half * 0.86, half * 0.86)
-    return PatchGroup(0, belly.centre, (*belly.shell(DARK), *patches))
+            patches.append(Patch(belly, corners, np.array([facing, 0.0, 0.0]), _RUBBER))
+    return patches
 
 
 def _lights(body: Body, *, wide: bool, grille: Colour) -> list[Patch]:
@@ -109,11 +110,10 @@ def _cabin_patches(body: Body, paint: Colour, *, glass: Colour, panel_van: bool)
     return patches
 
 
-def _cargo_group(cargo: Solid, colour: Colour, *, marks: Iterable[Patch]) -> PatchGroup:
+def _box(cargo: Solid, colour: Colour) -> list[Patch]:
     """The box of a truck, with its rear doors."""
     gap: Colour = (colour[0] * 0.6, colour[1] * 0.6, colour[2] * 0.6)
-    doors = cargo.across(2, gap, along=(0.05, 0.95), span=(-0.02, 0.02))
-    return PatchGroup(1, cargo.centre, (*cargo.shell(colour), doors, *marks))
+    return [*cargo.shell(colour), cargo.across(2, gap, along=(0.05, 0.95), span=(-0.02, 0.02))]
 
 
 def _bed(body: Body, cover: Colour) -> list[Patch]:
@@ -121,7 +121,7 @@ def _bed(body: Body, cover: Colour) -> list[Patch]:
     (x0, z), (x1, _) = body.lower.profile[5], body.cabin.profile[3]
     half = body.kind.half_width * 0.84
     corners = np.array([[x, y, z + 0.005] for x, y in ((x0, -half), (x1, -half), (x1, half), (x0, half))])
-    return [Patch(corners, np.array([0.0, 0.0, 1.0]), cover)]
+    return [Patch(body.lower, corners, np.array([0.0, 0.0, 1.0]), cover)]
 
 
 def _make_vehicle(
@@ -132,28 +132,22 @@ def _make_vehicle(
     body = make_body(kind, rng)
     rim = _MARK_COLOURS[0] if rng.random() < 0.35 else near((0.55, 0.56, 0.58), 0.25, rng=rng)
     glass = near(GLASS, 0.05, rng=rng)
-    added = []
+    marked: list[Patch] = []
     for position in marks:
         contrasting = [c for c in _MARK_COLOURS if float(np.abs(np.subtract(c, paint)).sum()) > 0.5]
         colour = contrasting[int(rng.integers(len(contrasting)))]
-        added.append(MARKS[position](body, colour, rng=rng))
+        marked += MARKS[position](body, colour, rng=rng)
     grille = DARK if rng.random() < 0.6 else (0.62, 0.63, 0.65)
-    lower = [*body.lower.shell(paint), *_panel_lines(body, paint)]
-    lower += [patch for mark in added for patch in mark.lower]
-    lower += [*_wheels(body, rim), *_lights(body, wide=bool(rng.random() < 0.5), grille=grille)]
-    if kind.type_id == 6:
-        lower += _bed(body, near((0.3, 0.3, 0.3), 0.25, rng=rng))
+    lights = _lights(body, wide=bool(rng.random() < 0.5), grille=grille)
+    bed = _bed(body, near((0.3, 0.3, 0.3), 0.25, rng=rng)) if kind.type_id == 6 else []
     panel_van = kind.type_id == 3 and bool(rng.random() < 0.5)
-    cabin = _cabin_patches(body, paint, glass=glass, panel_van=panel_van)
-    cabin += [patch for mark in added for patch in mark.cabin]
-    # The cabin stands on the body, but beside a truck's box.
-    groups = [_treads(body), PatchGroup(1, body.lower.centre, tuple(lower))]
-    groups.append(PatchGroup(1 if body.cargo else 2, body.cabin.centre, tuple(cabin)))
+    patches = [*_treads(body), *body.lower.shell(paint), *_panel_lines(body, paint)]
+    patches += _cabin_patches(body, paint, glass=glass, panel_van=panel_van)
     if body.cargo:
-        box = near((0.82, 0.82, 0.80), 0.12, rng=rng) if rng.random() < 0.7 else paint
-        groups.append(_cargo_group(body.cargo, box, marks=[patch for mark in added for patch in mark.cargo]))
-    groups += [group for mark in added for group in mark.groups]
-    return Vehicle(vehicle_id, paint_id, kind.type_id, tuple(groups))
+        patches += _box(body.cargo, near((0.82, 0.82, 0.80), 0.12, rng=rng) if rng.random() < 0.7 else paint)
+    # Wheels and lights show over a mark.
+    patches += [*marked, *_wheels(body, rim), *lights, *bed]
+    return Vehicle(vehicle_id, paint_id, kind.type_id, tuple(patches))
 
 
 def make_vehicles(count: int, first: int, *, key: Sequence[int]) -> list[Vehicle]:

@@ -66,7 +66,9 @@ def render_veri(root: Path, options: SyntheticOptions | None = None, *, seed: in
                 folder.mkdir(parents=True)
                 for position, shot in enumerate(shots):
                     # From its own place in the sequence, so that an image does not depend on those before it.
-                    _render(shot, folder, rng=np.random.default_rng((seed, 4, number, position)))
+                    rng = np.random.default_rng((seed, 4, number, position))
+                    image = render_vehicle(shot.vehicle, shot.camera, azimuth=shot.azimuth, rng=rng)
+                    image.save(folder / shot.name, quality=shot.camera.quality)
                     bar.update(1)
                 _write_lists(root, split, shots=shots)
         (root / "image_query").mkdir()
@@ -90,11 +92,6 @@ def _plan_splits(options: SyntheticOptions, *, seed: int) -> list[list[Shot]]:
         splits.append(plan_shots(vehicles, cameras, images_per_track=images, clock=clock, rng=rng))
         first += count
     return splits
-
-
-def _render(shot: Shot, folder: Path, *, rng: np.random.Generator) -> None:
-    image = render_vehicle(shot.vehicle, shot.camera, azimuth=shot.azimuth, rng=rng)
-    image.save(folder / shot.name, quality=shot.camera.quality)
 
 
 def _write_lists(root: Path, split: str, *, shots: Sequence[Shot]) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from types import UnionType
 from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
-import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from vreid_cli.types.arrays import BoolArray, Float32Array, Int32Array, Int64Array
@@ -18,7 +17,7 @@ from vreid_cli.types.tracks import Items, TrackUnit
 Task = Literal["t2t", "i2t", "i2i"]
 Definition = Literal["paper", "released"]
 Coverage = Literal["full", "positives", "top-k"]
-#: What a fact tells of. Rankings of one table of metrics by networks share settings and sizes. What is said of each
+#: What a fact is about. Rankings of one table of metrics by networks share settings and sizes. What is said of each
 #: query is kept in files and shown nowhere else.
 About = Literal["setting", "size", "network", "metric", "trial", "query"]
 
@@ -30,7 +29,7 @@ class Fact:
     Attributes:
         heading: Its name in tables and sentences; None where they leave it out.
         usual: The text that goes without saying; None where every text is said.
-        about: What it tells of.
+        about: What it is about.
         text: Makes the text from all the facts; None: the value itself.
     """
 
@@ -324,13 +323,6 @@ class Ranking:
     blocks: Iterable[RankingBlock]
     warnings: tuple[str, ...] = ()
     source: str = "memory"
-
-    def lists_of(self, queries: Int64Array) -> Iterator[RankingBlock]:
-        """The lists of the queries at these positions, in the ranking's order."""
-        for block in self.blocks:
-            part = block.select(np.isin(block.query_index, queries))
-            if len(part.rank):
-                yield part
 
 
 @dataclass(frozen=True, slots=True)

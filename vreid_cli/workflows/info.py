@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -60,13 +59,6 @@ def info(session: Session) -> InfoReport:
             hint="name one as in vreid info runs/veri-densenet201-veri, or make one with vreid extract",
             file=run.path,
         )
-    overview = inspect_run(run)
-    skipped = [{"split": split, **asdict(entry)} for split, one in overview.splits.items() for entry in one.skipped]
-    return InfoReport(skipped=tuple(skipped), warnings=overview.warnings, run=overview)
-
-
-def inspect_run(run: RunDirectory) -> RunOverview:
-    """All that is in a run; what is damaged is reported, not raised."""
     made, problem = _try(read_json_object, run.info_path) if run.info_path.is_file() else ({}, None)
     splits = {split: read_state(run.features(split)) for split in run.extracted_splits()}
     history, history_error = _history(run)
@@ -81,7 +73,11 @@ def inspect_run(run: RunDirectory) -> RunOverview:
         history_error=history_error,
         problems=() if problem is None else (problem,),
     )
-    return replace(overview, next=_next(run, overview))
+    return InfoReport(
+        skipped=tuple({"split": split, **asdict(entry)} for split, one in splits.items() for entry in one.skipped),
+        warnings=overview.warnings,
+        run=replace(overview, next=_next(run, overview)),
+    )
 
 
 def _try(read: Callable[[A], T], source: A) -> tuple[T | None, str | None]:
@@ -185,7 +181,6 @@ def _training(run: RunDirectory) -> TrainingOverview | None:
     last = _table(read.get(run.last_checkpoint, ({}, None))[0])
     recipe = _table(settings.get("train")) or _table(last.get("recipe"))
     epoch = _whole(state.get("epoch", _table(last.get("metrics")).get("epoch")))
-    epoch = _last_epoch_in_log(run) if epoch is None else epoch
     epochs = _whole(recipe.get("epochs"))
     complete = None if epoch is None or epochs is None else epoch >= epochs
     can_resume = complete is False and run.training_state.is_file()
@@ -213,15 +208,6 @@ def _checkpoint(path: Path, metadata: Mapping[str, Any] | None, error: str | Non
     metrics = _table(metadata.get("metrics"))
     epoch = _whole(metrics.get("epoch", _table(metadata.get("vreid_training")).get("epoch")))
     return CheckpointOverview(path.name, epoch, _number(metrics.get("mAP")), error, *_size_and_time(path))
-
-
-def _last_epoch_in_log(run: RunDirectory) -> int | None:
-    """For where the checkpoints do not say it."""
-    try:
-        rows = list(csv.DictReader(run.training_log.read_text(encoding="utf-8").splitlines()))
-        return int(rows[-1]["epoch"])
-    except (OSError, ValueError, KeyError, IndexError, TypeError, csv.Error):
-        return None
 
 
 def _history(run: RunDirectory) -> tuple[list[HistoryEntry], str | None]:

@@ -3,42 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from vreid_cli.config import Settings
 from vreid_cli.errors import StoreError
 from vreid_cli.evaluation.nearest import nearest
-from vreid_cli.reports.sheets.sheet import Sheet, check_ending
+from vreid_cli.reports.sheets.sheet import check_ending
 from vreid_cli.reports.show import choose_queries, explain_ranks
 from vreid_cli.reports.show import show as make_sheet
 from vreid_cli.runtime.progress import log
 from vreid_cli.store.formats import read_ranking
 from vreid_cli.store.runs import RunDirectory, owning_run, rankings_in
 from vreid_cli.types.features import MEANINGLESS
-from vreid_cli.types.rankings import RankedItem, Ranking, RankingFacts
+from vreid_cli.types.rankings import RankedItem
 from vreid_cli.workflows.session import Report, RunChoice, Session
 
 _DEFAULT_RANKING = "t2t-meanMCD50.parquet"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ShowReport(Report):
     """The nearest items that were asked for.
 
     Attributes:
         ranking: Where they come from.
-        facts: How that was made.
-        notes: How it was made and what its ranks leave out, in words.
+        metric: By which metric they are the nearest.
+        notes: How they were ranked and what the ranks leave out, in words.
         nearest: By query id, in rank order, without self and junk.
         hidden: Queries that were not asked for by name and are not shown.
     """
 
-    ranking: Path = Path()
-    facts: RankingFacts = field(default_factory=RankingFacts)
-    notes: str = ""
-    nearest: Mapping[str, Sequence[RankedItem]] = field(default_factory=dict)
-    hidden: int = 0
+    ranking: Path
+    metric: str | None
+    notes: str
+    nearest: Mapping[str, Sequence[RankedItem]]
+    hidden: int
 
 
 def choose_run(settings: Settings) -> RunChoice:
@@ -62,13 +62,19 @@ def show(session: Session) -> ShowReport:
         check_ending(chosen.output)
     path = chosen.ranking or _find_ranking(session)
     ranking = read_ranking(path, label_pattern=session.settings.data.label_pattern)
-    warnings: tuple[str, ...] = (MEANINGLESS,) if ranking.facts.meaningless else ()
+    facts = ranking.facts
     lists: Mapping[str, Sequence[RankedItem]]
     if chosen.output is None:
         queries = choose_queries(ranking, chosen.queries, most=chosen.max_queries)
         lists = nearest(ranking, queries, top=chosen.top, same_camera=same_camera)
+        warnings: tuple[str, ...] = (MEANINGLESS,) if facts.meaningless else ()
     else:
-        sheet = _make_sheet(session, ranking)
+        run = _run_with_images(session, path)
+        gallery = run.features("gallery").read()
+        query = None if facts.query_source == "gallery" else run.features("query").read()
+        sheet = make_sheet(
+            ranking, chosen.queries, gallery=gallery, query=query, options=chosen, same_camera=same_camera
+        )
         sheet.save(chosen.output)
         lists, warnings = sheet.nearest, sheet.warnings
     for warning in warnings:
@@ -76,11 +82,11 @@ def show(session: Session) -> ShowReport:
     if chosen.ranking is None:
         session.record()
     return ShowReport(
-        () if chosen.output is None else (str(chosen.output),),
+        outputs=() if chosen.output is None else (str(chosen.output),),
         warnings=warnings,
         ranking=path,
-        facts=ranking.facts,
-        notes=explain_ranks(ranking.facts, same_camera),
+        metric=facts.metric_name,
+        notes=explain_ranks(facts, same_camera),
         nearest=lists,
         hidden=0 if chosen.queries else len(ranking.queries) - len(lists),
     )
@@ -99,21 +105,6 @@ def _find_ranking(session: Session) -> Path:
         raise StoreError(f"{run.path} has no rankings yet", hint="make one with vreid rank", file=run.rankings)
     names = ", ".join(str(path) for path in found)
     raise StoreError(f"{run.path} has several rankings", hint=f"choose one with --ranking: {names}", file=run.rankings)
-
-
-def _make_sheet(session: Session, ranking: Ranking) -> Sheet:
-    settings = session.settings
-    run = _run_with_images(session, Path(ranking.source))
-    gallery = run.features("gallery").read()
-    query = None if ranking.facts.query_source == "gallery" else run.features("query").read()
-    return make_sheet(
-        ranking,
-        settings.show.queries,
-        gallery=gallery,
-        query=query,
-        options=settings.show,
-        same_camera=settings.evaluate.same_camera,
-    )
 
 
 def _run_with_images(session: Session, path: Path) -> RunDirectory:

@@ -72,7 +72,7 @@ def render_sheet(rows: Sequence[Row], *, title: str, subtitle: str = "", max_ima
         rows: Each a query, then its nearest.
         title: What the sheet shows.
         subtitle: How it was ranked and counted; line breaks are kept.
-        max_images: Most images to show of one item, evenly spread ones of more; "+N" tells of the others. Fewer
+        max_images: Most images to show of one item, evenly spread ones of more; "+N" counts the others. Fewer
             where the sheet would become wider than 1800 pixels.
 
     Raises:
