@@ -26,6 +26,7 @@ from vreid_cli.models.options import ExportOptions, ModelOptions
 from vreid_cli.ranking.options import RankingOptions
 from vreid_cli.reports.options import ShowOptions
 from vreid_cli.runtime.options import RuntimeOptions
+from vreid_cli.store.formats import FEATURE_FORMATS, RANKING_FORMATS, known_formats
 from vreid_cli.synthetic.options import DemoOptions
 from vreid_cli.training.options import RECIPE, TrainingOptions
 from vreid_cli.types.options import COMMON, COMPUTING, FILES, Options, Positive, option
@@ -66,13 +67,16 @@ class ExtractSettings(ExtractionOptions):
     restart: bool = option(False, "Throw away the features that are there and make them again.", panel=COMPUTING)
 
 
+_RANKINGS = known_formats(RANKING_FORMATS, read=True)
+
+
 class RankSettings(RankingOptions):
     """``[rank]``: how rankings are made, of which features, and where they go."""
 
     trials: Positive = option(10, "How many random galleries are ranked, where the data set's protocol has them.")
     query_features: Path | None = option(
         None,
-        "Features from elsewhere: a folder of some run's features/, the paper's .json, or .npz.",
+        f"Features from elsewhere: {known_formats(FEATURE_FORMATS, read=True)}.",
         panel=FILES,
         shown="those of the run",
     )
@@ -85,8 +89,7 @@ class RankSettings(RankingOptions):
     )
     output: Path | None = option(
         None,
-        "FILE.parquet, FILE.json, FILE.txt (AI City submission: the 100 nearest of task i2i) or a folder "
-        "for several metrics.",
+        f"The ranking's file ({known_formats(RANKING_FORMATS, read=False)}), or a folder for several metrics.",
         flag="--output -o",
         panel=FILES,
         shown="rankings/ of the run",
@@ -98,7 +101,7 @@ class EvaluateSettings(EvaluationOptions):
     """``[evaluate]``: how rankings are counted, which ones, and what is written besides."""
 
     rankings: tuple[Path, ...] = option(
-        (), "Rankings, .parquet or .json, or folders of them.", flag="RANKING", shown="all of the run"
+        (), f"Rankings ({_RANKINGS}), or folders of them.", flag="RANKING", shown="all of the run"
     )
     per_query: Path | None = option(None, "Write each query's scores as a table, .csv or .parquet.", metavar="FILE")
     plot: Path | None = option(None, "Plot CMC, intervals, distances and errors, .png, .pdf or .svg.", metavar="FILE")
@@ -111,7 +114,7 @@ class ShowSettings(ShowOptions):
         (), "Queries by name; * and ? stand for anything.", flag="QUERY", shown="the first eight"
     )
     ranking: Path | None = option(
-        None, "The ranking, .parquet or .json.", metavar="FILE", shown="t2t meanMCD50 of the run, else its only one"
+        None, f"The ranking ({_RANKINGS}).", metavar="FILE", shown="t2t meanMCD50 of the run, else its only one"
     )
     output: Path | None = option(
         None, "Write a contact sheet instead.", flag="--output -o", metavar="FILE.png", shown="a table in the terminal"
