@@ -26,6 +26,7 @@ from vreid_cli.models.options import ExportOptions, ModelOptions
 from vreid_cli.ranking.options import RankingOptions
 from vreid_cli.reports.options import ShowOptions
 from vreid_cli.runtime.options import RuntimeOptions
+from vreid_cli.store.formats import FEATURE_FORMATS, RANKING_FORMATS, endings
 from vreid_cli.synthetic.options import DemoOptions
 from vreid_cli.training.options import RECIPE, TrainingOptions
 from vreid_cli.types.options import COMMON, COMPUTING, FILES, Options, Positive, option
@@ -34,6 +35,10 @@ PROJECT_FILE = "vreid.toml"
 COMMAND_LINE = "command line"
 ASSIGNMENT = "--set"
 DEFAULT = "default"
+
+_FEATURES = ", ".join(one.what for one in FEATURE_FORMATS.values())
+_WRITTEN = ", ".join(one.what for one in RANKING_FORMATS.values() if one.writes)
+_READ = " or ".join(endings(RANKING_FORMATS, read=True))
 
 #: What pydantic's kinds of errors mean, in the words of someone who writes a TOML file.
 _NEEDED = {
@@ -72,7 +77,7 @@ class RankSettings(RankingOptions):
     trials: Positive = option(10, "How many random galleries are ranked, where the data set's protocol has them.")
     query_features: Path | None = option(
         None,
-        "Features from elsewhere: a folder of some run's features/, the paper's .json, or .npz.",
+        f"Features from elsewhere: {_FEATURES}.",
         panel=FILES,
         shown="those of the run",
     )
@@ -85,8 +90,7 @@ class RankSettings(RankingOptions):
     )
     output: Path | None = option(
         None,
-        "FILE.parquet, FILE.json, FILE.txt (AI City submission: the 100 nearest of task i2i) or a folder "
-        "for several metrics.",
+        f"Where the ranking goes: {_WRITTEN}; or a folder for several metrics.",
         flag="--output -o",
         panel=FILES,
         shown="rankings/ of the run",
@@ -98,7 +102,7 @@ class EvaluateSettings(EvaluationOptions):
     """``[evaluate]``: how rankings are counted, which ones, and what is written besides."""
 
     rankings: tuple[Path, ...] = option(
-        (), "Rankings, .parquet or .json, or folders of them.", flag="RANKING", shown="all of the run"
+        (), f"Rankings, {_READ}, or folders of them.", flag="RANKING", shown="all of the run"
     )
     per_query: Path | None = option(None, "Write each query's scores as a table, .csv or .parquet.", metavar="FILE")
     plot: Path | None = option(None, "Plot CMC, intervals, distances and errors, .png, .pdf or .svg.", metavar="FILE")
@@ -111,7 +115,7 @@ class ShowSettings(ShowOptions):
         (), "Queries by name; * and ? stand for anything.", flag="QUERY", shown="the first eight"
     )
     ranking: Path | None = option(
-        None, "The ranking, .parquet or .json.", metavar="FILE", shown="t2t meanMCD50 of the run, else its only one"
+        None, f"The ranking, {_READ}.", metavar="FILE", shown="t2t meanMCD50 of the run, else its only one"
     )
     output: Path | None = option(
         None, "Write a contact sheet instead.", flag="--output -o", metavar="FILE.png", shown="a table in the terminal"

@@ -197,7 +197,7 @@ def test_a_submission_tells_of_queries_that_are_missing(vreid: Vreid, tmp_path: 
 @pytest.mark.usefixtures("challenge")
 def test_what_a_submission_refuses(vreid: Vreid) -> None:
     submit = ("rank", "--output", "track2.txt")
-    assert "not task t2t" in vreid.error(*submit, code=2)["message"]
+    assert "not of t2t" in vreid.error(*submit, code=2)["message"]
     assert "3 metrics need a folder" in vreid.error(*submit, "--task", "i2i", "--metric", "all", code=2)["message"]
     Path("track2.txt").write_text("mine")
     error = vreid.error(*submit, "--task", "i2i")

@@ -13,8 +13,9 @@ from vreid_cli.cli.app import run
 from vreid_cli.models.backbones import BACKBONES
 from vreid_cli.models.checkpoint import save_checkpoint
 from vreid_cli.models.network import build_random
+from vreid_cli.models.transforms import Transform
 from vreid_cli.store.features import FeatureStore
-from vreid_cli.workflows.demo import ARCHITECTURE, TRANSFORM
+from vreid_cli.workflows.demo import ARCHITECTURE
 
 TINY = [
     *("--set", "demo.train_vehicles=3", "--set", "demo.test_vehicles=3"),
@@ -43,7 +44,9 @@ def test_the_trained_network_finds_vehicles_that_it_has_never_seen(
     trained = evaluate_json(capsys)  # runs/latest names the demo
 
     untrained = tmp_path / "untrained.safetensors"
-    save_checkpoint(untrained, build_random(BACKBONES[ARCHITECTURE], seed=0), transform=TRANSFORM, facts={})
+    save_checkpoint(
+        untrained, build_random(BACKBONES[ARCHITECTURE], seed=0), transform=Transform(resize=72, crop=64), facts={}
+    )
     common = ["--run-dir", "runs/untrained"]
     model = ["--arch", ARCHITECTURE, "--weights", str(untrained)]
     assert run(["extract", "--data-dir", str(demo / "data"), *model, *common]) == 0

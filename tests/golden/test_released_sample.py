@@ -17,7 +17,7 @@ from oracles import MCD_ABSOLUTE, MED_RELATIVE, TRACK_METRICS, image_to_track, t
 from vreid_cli.data.veri_truth import read_truth
 from vreid_cli.evaluation.evaluate import Evaluation
 from vreid_cli.evaluation.evaluate import evaluate as evaluate_ranking
-from vreid_cli.evaluation.judging import Judge, self_positions
+from vreid_cli.evaluation.judging import RIGHT, Judge, left_out
 from vreid_cli.evaluation.options import EvaluationOptions
 from vreid_cli.ranking.options import RankingOptions
 from vreid_cli.ranking.rank import rank
@@ -236,19 +236,15 @@ def test_positives_and_junk_are_veris_own_row_by_row(lists: Lists, images: Path)
     place = {name: position for position, name in enumerate(lists.gallery.image_id, start=1)}
     ranking = read_ranking(images)
     assert list(ranking.queries.ids) == list(lists.query.image_id)
-    judge = Judge(
-        ranking.queries,
-        ranking.gallery,
-        selves=self_positions(ranking.facts.selves, ranking.queries, ranking.gallery),
-    )
+    judge = Judge.of(ranking)
     own = np.array([place[name] for name in ranking.gallery.ids])
     found: list[tuple[list[int], list[int]]] = []
     for block in ranking.blocks:
-        verdicts = judge(block.query_index, block.gallery_index)
+        kinds = judge(block.query_index, block.gallery_index)
         listed = own[block.gallery_index]
         for query in np.unique(block.query_index):
             of_query = block.query_index == query
-            good, junk = (listed[of_query & part] for part in (verdicts.positive, verdicts.left_out))
+            good, junk = (listed[of_query & part] for part in (kinds == RIGHT, left_out(kinds, "drop")))
             found.append((sorted(good.tolist()), sorted(junk.tolist())))
     assert found == list(zip(lists.good, lists.junk, strict=True))
 

@@ -60,7 +60,6 @@ def test_the_map_shows_every_package() -> None:
     assert shown == {path.parent.name for path in ROOT.glob("vreid_cli/*/__init__.py")}
 
 
-@pytest.mark.xfail(reason="the redesign is under way", strict=False)
 def test_no_two_classes_share_a_name() -> None:
     names = Counter(
         node.name
@@ -71,7 +70,6 @@ def test_no_two_classes_share_a_name() -> None:
     assert [name for name, count in names.items() if count > 1] == []
 
 
-@pytest.mark.xfail(reason="the redesign is under way", strict=False)
 def test_no_test_file_is_longer_than_500_lines() -> None:
     lengths = {short(path): len(path.read_text(encoding="utf-8").splitlines()) for path in TESTS}
     assert {path: length for path, length in lengths.items() if length > 500} == {}
@@ -88,7 +86,6 @@ AVOIDED = {
 }
 
 
-@pytest.mark.xfail(reason="the redesign is under way", strict=False)
 @pytest.mark.parametrize("word", AVOIDED)
 def test_one_word_for_one_thing(word: str) -> None:
     pattern = re.compile(rf"\b({word})\b")

@@ -22,13 +22,7 @@ IMAGE_ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".t
 MAX_ASPECT_RATIO = 50
 
 _DECODER_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    IndexError,
-    EOFError,
-    struct.error,
-    zlib.error,
+    *(OSError, SyntaxError, ValueError, IndexError, EOFError, struct.error, zlib.error),
     Image.DecompressionBombError,
 )
 
@@ -38,7 +32,12 @@ class BadImageError(Exception):
 
 
 def is_image(name: str) -> bool:
-    """Whether the ending of a file's name or path is that of an image and the file is not hidden."""
+    """Whether the ending of a file's name or path is that of an image and the file is not hidden.
+
+    Examples:
+        >>> is_image("query/0001.JPG"), is_image("list.txt"), is_image(".hidden.jpg")
+        (True, False, False)
+    """
     stem, dot, ending = name.rpartition("/")[2].rpartition(".")
     return stem != "" and not stem.startswith(".") and f"{dot}{ending.lower()}" in IMAGE_ENDINGS
 
@@ -56,11 +55,29 @@ def decode_rgb(path: Path, *, max_pixels: int, box: Box | None = None) -> Image.
     Raises:
         BadImageError: The file is missing, empty, cut short, no image, too large or of an absurd shape,
             or the box lies outside it.
+
+    Examples:
+        >>> Image.new("L", (60, 40)).save("grey.png")
+        >>> image = decode_rgb(Path("grey.png"), max_pixels=10_000, box=(10, 10, 20, 15))
+        >>> image.mode, image.size
+        ('RGB', (20, 15))
     """
     with _in_words(path), Image.open(path) as image:
-        _check_size(image.size, max_pixels)
-        part = image if box is None else _cut(image, box)
-        _check_shape(part.size)
+        width, height = image.size
+        if width < 1 or height < 1:
+            raise BadImageError(f"has no pixels ({width} x {height})")
+        if width * height > max_pixels:
+            raise BadImageError(f"{width} x {height} pixels are more than the limit of {max_pixels}")
+        part: Image.Image = image
+        if box is not None:
+            pixels = pixels_of(box, image.size)
+            if pixels is None:
+                frame = f"the frame of {width} x {height} pixels"
+                raise BadImageError(f"the box {name_crop('', box)} lies outside {frame}")
+            part = image.crop(pixels)
+        if max(part.size) > MAX_ASPECT_RATIO * min(part.size):
+            shape = " x ".join(map(str, part.size))
+            raise BadImageError(f"{shape}: one side is over {MAX_ASPECT_RATIO} times the other")
         return _to_rgb(part)
 
 
@@ -69,40 +86,20 @@ def _in_words(path: Path) -> Iterator[None]:
     """Turn what PIL and the system raise about a file into reasons for the user."""
     try:
         with warnings.catch_warnings():
-            # The size is checked against our own limit, in our own words; what else PIL grumbles about (damaged
-            # EXIF and the like) it either repairs or refuses.
+            # The size is checked against our own limit; of what else PIL warns (damaged EXIF and the like) it either
+            # reads past it or raises.
             warnings.simplefilter("ignore")
             yield
     except UnidentifiedImageError:
-        raise BadImageError(_why_unidentified(path)) from None
+        empty = path.stat().st_size == 0
+        why = "the file is empty" if empty else "not an image in a known format, or its header is damaged"
+        raise BadImageError(why) from None
     except FileNotFoundError:
         raise BadImageError("the file is not there") from None
     except PermissionError:
         raise BadImageError("no permission to read the file") from None
     except _DECODER_ERRORS as error:
         raise BadImageError(f"cannot be decoded: {error}") from None
-
-
-def _check_size(size: tuple[int, int], max_pixels: int) -> None:
-    width, height = size
-    if width < 1 or height < 1:
-        raise BadImageError(f"has no pixels ({width} x {height})")
-    if width * height > max_pixels:
-        raise BadImageError(f"{width} x {height} pixels are more than the limit of {max_pixels}")
-
-
-def _check_shape(size: tuple[int, int]) -> None:
-    width, height = size
-    if max(size) > MAX_ASPECT_RATIO * min(size):
-        raise BadImageError(f"{width} x {height}: one side is over {MAX_ASPECT_RATIO} times the other")
-
-
-def _cut(image: Image.Image, box: Box) -> Image.Image:
-    pixels = pixels_of(box, image.size)
-    if pixels is None:
-        width, height = image.size
-        raise BadImageError(f"the box {name_crop('', box)} lies outside the frame of {width} x {height} pixels")
-    return image.crop(pixels)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -113,9 +110,3 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("I", "F"):
         raise BadImageError(f"pixels of type '{image.mode}' have no defined brightness; save it as 8-bit")
     return image.convert("RGB")
-
-
-def _why_unidentified(path: Path) -> str:
-    if path.stat().st_size == 0:
-        return "the file is empty"
-    return "not an image in a known format, or its header is damaged"

@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from vreid_cli.evaluation.judging import Verdicts
+from vreid_cli.evaluation.judging import Kinds
+from vreid_cli.evaluation.options import EvaluationOptions
 from vreid_cli.evaluation.scores import MeanScores, QueryScores, score_lists, summarise
-from vreid_cli.types.arrays import shared_codes
 from vreid_cli.types.rankings import RankingBlock
 from vreid_cli.types.tracks import Items
-from vreid_cli.types.truth import ApRule
 
 #: A camera of queries, and one of gallery items.
 CameraPair = tuple[str, str]
@@ -23,35 +22,32 @@ class CameraPairs:
     Args:
         queries: The ranking's queries.
         gallery: Its gallery items.
-        ap_rule: As for the whole.
+        options: How to count.
     """
 
-    def __init__(self, queries: Items, gallery: Items, *, ap_rule: ApRule) -> None:
-        self._queries, self._gallery, self._ap_rule = queries, gallery, ap_rule
-        self._codes = shared_codes(queries.cameras, gallery.cameras)
-        self._names = {
-            int(code): str(name)
-            for names, codes in zip((queries.cameras, gallery.cameras), self._codes, strict=True)
-            for name, code in zip(names, codes, strict=True)
-            if name is not None
-        }
-        self._position = {name: index for index, name in enumerate(queries.ids)}
+    def __init__(self, queries: Items, gallery: Items, options: EvaluationOptions) -> None:
+        self._queries, self._gallery, self._options = queries, gallery, options
+        self._camera_of = dict(zip(queries.ids, queries.cameras, strict=True))
+        self._cameras = {camera: index for index, camera in enumerate(dict.fromkeys(gallery.cameras))}
+        self._codes = np.array([self._cameras[camera] for camera in gallery.cameras], dtype=np.int64)
         self._found: dict[CameraPair, list[QueryScores]] = {}
 
-    def add(self, block: RankingBlock, verdicts: Verdicts) -> None:
+    def add(self, block: RankingBlock, kinds: Kinds) -> None:
         """Take whole lists; where cameras are unknown there is nothing to take."""
-        camera = self._codes[1][block.gallery_index]
-        for code in np.unique(camera[camera >= 0]).tolist():
-            keep = camera == code
-            part = _ranked_again(block.select(keep))
-            scores = score_lists(part, verdicts.select(keep), self._queries, ap_rule=self._ap_rule)
-            own = self._codes[0][[self._position[name] for name in scores.query_ids]]
-            for other in np.unique(own[(own >= 0) & (scores.positives > 0)]).tolist():
+        codes = self._codes[block.gallery_index]
+        for camera, code in self._cameras.items():
+            keep = codes == code
+            if camera is None or not keep.any():
+                continue
+            scores = score_lists(_ranked_again(block.select(keep)), kinds[keep], self._queries, self._options)
+            own = np.array([self._camera_of[name] for name in scores.query_ids], dtype=object)
+            for other in {camera for camera in own[scores.positives > 0] if camera is not None}:
                 chosen = (own == other) & (scores.positives > 0)
-                self._found.setdefault((self._names[other], self._names[code]), []).append(scores.select(chosen))
+                self._found.setdefault((other, camera), []).append(scores.select(chosen))
 
-    def summarise(self, ranks: Sequence[int]) -> dict[CameraPair, MeanScores]:
+    def summarise(self) -> dict[CameraPair, MeanScores]:
         """The scores of each pair that has a valid query, by the names of the cameras."""
+        ranks = sorted(set(self._options.ranks))
         return {pair: summarise(QueryScores.joined(self._found[pair]), ranks=ranks) for pair in sorted(self._found)}
 
 

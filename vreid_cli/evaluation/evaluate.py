@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from vreid_cli.errors import DataError
 from vreid_cli.evaluation.breakdown import CameraPair, CameraPairs, score_lengths
-from vreid_cli.evaluation.judging import Judge, Verdicts, self_positions
+from vreid_cli.evaluation.judging import Judge, TruthJudge
 from vreid_cli.evaluation.options import EvaluationOptions
 from vreid_cli.evaluation.scores import MeanScores, QueryScores, counted_queries, score_lists, summarise
 from vreid_cli.evaluation.thresholds import ErrorCurve, PairCounter
@@ -95,30 +95,27 @@ def evaluate(
         >>> found.mean_ap, found.valid_queries, found.total_queries
         (1.0, 2, 3)
     """
-    options, facts = options or EvaluationOptions(), ranking.facts
-    judge = Judge(
-        ranking.queries,
-        ranking.gallery,
-        selves=self_positions(facts.selves, ranking.queries, ranking.gallery),
-        same_camera=options.same_camera,
-        truth=truth,
-    )
+    options, facts, gallery = options or EvaluationOptions(), ranking.facts, ranking.gallery
+    judge = Judge.of(ranking)
+    by_truth = None if truth is None else TruthJudge(truth, ranking.queries, gallery)
     whole = facts.coverage == "full"
-    pairs = PairCounter()
-    cameras = CameraPairs(ranking.queries, ranking.gallery, ap_rule=options.ap) if "camera" in options.by else None
-    contradictions = _Contradictions(ranking, judge)
-    scores = []
+    pairs, cameras = PairCounter(options), CameraPairs(ranking.queries, gallery, options)
+    scores, contradictions, missing = [], [], 0
     for block in ranking.blocks:
-        verdicts = judge(block.query_index, block.gallery_index)
+        kinds = judge(block.query_index, block.gallery_index)
+        if by_truth is not None:
+            labelled = kinds
+            kinds, lacking = by_truth(labelled, block.query_index, block.gallery_index)
+            missing += lacking
+            contradictions.append(block.select(kinds != labelled))
         try:
-            scores.append(score_lists(block, verdicts, ranking.queries, ap_rule=options.ap))
+            scores.append(score_lists(block, kinds, ranking.queries, options))
         except DataError as error:
             raise DataError(f"{ranking.source}: {error.message}", hint=error.hint, file=ranking.source) from None
-        contradictions.add(block, verdicts)
         if whole:
-            pairs.add(block.distance, verdicts)
-        if whole and cameras is not None:
-            cameras.add(block, verdicts)
+            pairs.add(block.distance, kinds)
+        if whole and "camera" in options.by:
+            cameras.add(block, kinds)
     return conclude(
         QueryScores.joined(scores),
         facts,
@@ -126,9 +123,9 @@ def evaluate(
         total=len(ranking.queries),
         seed=seed,
         curve=pairs.curve() if whole else None,
-        camera_pairs=cameras.summarise(sorted(set(options.ranks))) if whole and cameras is not None else None,
+        camera_pairs=cameras.summarise() if whole and "camera" in options.by else None,
         ground_truth=truth.source if truth is not None else LABELS,
-        doubts=contradictions.warnings(truth.source) if truth is not None else (),
+        doubts=() if truth is None else _doubts(truth.source, ranking, contradictions, missing=missing),
     )
 
 
@@ -204,39 +201,20 @@ def _intervals(
     )
 
 
-class _Contradictions:
-    """Counts where ground truth and labels, or ground truth and lists, do not agree."""
-
-    def __init__(self, ranking: Ranking, judge: Judge) -> None:
-        self._ranking, self._judge = ranking, judge
-        self._count = self._missing = 0
-        self._examples: list[str] = []
-
-    def add(self, block: RankingBlock, verdicts: Verdicts) -> None:
-        """Look at whole lists."""
-        if verdicts.contradicted is None or verdicts.stated_good is None:
-            return
-        rows = np.flatnonzero(verdicts.contradicted)
-        self._count += len(rows)
-        for row in rows[: _EXAMPLES - len(self._examples)]:
-            query, item = block.query_index[row], block.gallery_index[row]
-            self._examples.append(f"{self._ranking.queries.ids[query]} and {self._ranking.gallery.ids[item]}")
-        self._missing += self._judge.missing(np.unique(block.query_index), int(verdicts.stated_good.sum()))
-
-    def warnings(self, source: str) -> tuple[str, ...]:
-        """What is to be said of them."""
-        found = []
-        if self._count:
-            found.append(
-                f"{source} contradict the labels about {self._count:,} pairs, "
-                f"and were followed: {', '.join(self._examples)}"
-            )
-        if self._missing:
-            found.append(
-                f"{self._missing:,} items that {source} call right are not listed, so the scores leave "
-                "them out: rank without --top-k, --threshold and --cameras other"
-            )
-        return tuple(found)
+def _doubts(source: str, ranking: Ranking, contradictions: Sequence[RankingBlock], *, missing: int) -> tuple[str, ...]:
+    """Where ground truth and labels, or ground truth and lists, do not agree."""
+    found = []
+    count = sum(len(block.rank) for block in contradictions)
+    if count:
+        rows = [pair for block in contradictions for pair in zip(block.query_index, block.gallery_index, strict=True)]
+        examples = [f"{ranking.queries.ids[query]} and {ranking.gallery.ids[item]}" for query, item in rows[:_EXAMPLES]]
+        found.append(f"{source} contradict the labels about {count:,} pairs, and were followed: {', '.join(examples)}")
+    if missing:
+        found.append(
+            f"{missing:,} items that {source} call right are not listed, so the scores leave "
+            "them out: rank without --top-k, --threshold and --cameras other"
+        )
+    return tuple(found)
 
 
 def _warnings(means: MeanScores, facts: RankingFacts, options: EvaluationOptions) -> tuple[str, ...]:

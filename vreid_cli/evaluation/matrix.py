@@ -76,14 +76,12 @@ def evaluate_distances(
         if any(size != distances.shape[axis] for size in sizes):
             raise DataError(f"{distances.shape[axis]} rows of distances for labels of {sizes} {side} items")
     there = np.flatnonzero(own >= 0)
-    pairs = np.stack([there, own[there]], axis=1)
-    judge = Judge(queries, gallery, selves=pairs, same_camera=options.same_camera)
+    judge = Judge(queries, gallery, selves=np.stack([there, own[there]], axis=1))
     candidates = _Candidates(queries.vehicles, gallery.vehicles, own)
 
     def score(start: int) -> QueryScores:
         block = _list_candidates(distances[start : start + step], start, candidates)
-        verdicts = judge(block.query_index, block.gallery_index)
-        return score_lists(block, verdicts, queries, ap_rule=options.ap)
+        return score_lists(block, judge(block.query_index, block.gallery_index), queries, options)
 
     step = max(1, _BLOCK // max(1, len(gallery)))
     with ThreadPoolExecutor(os.cpu_count()) as pool:

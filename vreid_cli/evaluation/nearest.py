@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vreid_cli.evaluation.judging import Judge, self_positions
+from vreid_cli.evaluation.judging import Judge, left_out
 from vreid_cli.types.rankings import RankedItem, Ranking
 from vreid_cli.types.truth import SameCamera
 
@@ -33,25 +33,25 @@ def nearest(
         >>> [(item.rank, item.gallery_id) for item in nearest(ranking, ["a"], top=2)["a"]]
         [(1, 'a'), (2, 'b')]
     """
-    own, gallery = ranking.queries, ranking.gallery
-    position = {name: index for index, name in enumerate(own.ids)}
-    judge = Judge(own, gallery, selves=self_positions(ranking.facts.selves, own, gallery), same_camera=same_camera)
+    own, gallery, judge = ranking.queries, ranking.gallery, Judge.of(ranking)
     found: dict[str, list[RankedItem]] = {query: [] for query in queries}
-    wanted = np.array(sorted({position[query] for query in queries if query in position}), dtype=np.int64)
-    for block in ranking.lists_of(wanted):
-        left_out = judge(block.query_index, block.gallery_index).left_out
-        for query in np.unique(block.query_index).tolist():
+    wanted = np.flatnonzero(np.isin(own.ids.astype(str), list(queries)))
+    for block in ranking.blocks:
+        if not len(wanted) or block.query_index[0] > wanted[-1]:
+            break
+        out = left_out(judge(block.query_index, block.gallery_index), same_camera)
+        for query in np.intersect1d(wanted, block.query_index).tolist():
             rows = np.flatnonzero(block.query_index == query)
-            removed = np.cumsum(left_out[rows])
-            kept = ~left_out[rows]
-            for row, gone in zip(rows[kept][:top].tolist(), removed[kept][:top].tolist(), strict=True):
+            gone = np.cumsum(out[rows])
+            for place in np.flatnonzero(~out[rows])[:top].tolist():
+                row = rows[place]
                 item = block.gallery_index[row]
                 found[own.ids[query]].append(
                     RankedItem(
                         query_id=own.ids[query],
                         query_vehicle=own.vehicles[query],
                         query_camera=own.cameras[query],
-                        rank=int(block.rank[row]) - gone,
+                        rank=int(block.rank[row]) - int(gone[place]),
                         gallery_id=gallery.ids[item],
                         gallery_vehicle=gallery.vehicles[item],
                         gallery_camera=gallery.cameras[item],

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vreid_cli.errors import DataError
-from vreid_cli.evaluation.judging import Verdicts
+from vreid_cli.evaluation.judging import Kinds, left_out, positive
+from vreid_cli.evaluation.options import EvaluationOptions
 from vreid_cli.types.arrays import BoolArray, Int64Array, TextArray
 from vreid_cli.types.rankings import Coverage, RankingBlock
 from vreid_cli.types.tracks import Items
@@ -92,27 +93,28 @@ class MeanScores:
     junk: int
 
 
-def score_lists(block: RankingBlock, verdicts: Verdicts, queries: Items, *, ap_rule: ApRule) -> QueryScores:
+def score_lists(block: RankingBlock, kinds: Kinds, queries: Items, options: EvaluationOptions) -> QueryScores:
     """Score every query of some ranked lists.
 
     Args:
         block: The lists; all positives of a query must be among them for AP and INP to be exact.
-        verdicts: What each of their rows counts as.
+        kinds: (R,) what each of their rows is.
         queries: The ranking's queries.
-        ap_rule: ``rectangle`` or ``trapezoid``.
+        options: How to count.
 
     Raises:
         DataError: Ranks do not rise from 1 within a query.
     """
+    out = left_out(kinds, options.same_camera)
     starts = np.flatnonzero(np.diff(block.query_index, prepend=-1))
     who, count = block.query_index[starts], len(starts)
     lengths = np.diff(starts, append=len(block.rank))
     own = np.repeat(np.arange(count), lengths)
     _check_order(block.rank, starts, queries.ids[who])
-    positive = np.flatnonzero(verdicts.positive)
-    query = own[positive]
-    removed = np.concatenate([[0], np.cumsum(verdicts.left_out)])
-    rank = block.rank[positive] - (removed[positive] - removed[starts[query]])
+    rows = np.flatnonzero(positive(kinds, options.same_camera))
+    query = own[rows]
+    removed = np.concatenate([[0], np.cumsum(out)])
+    rank = block.rank[rows] - (removed[rows] - removed[starts[query]])
     positives = np.bincount(query, minlength=count)
     ordinal = np.arange(len(query)) - (np.cumsum(positives) - positives)[query] + 1
     first, last = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
@@ -121,7 +123,7 @@ def score_lists(block: RankingBlock, verdicts: Verdicts, queries: Items, *, ap_r
     # Ranks rise, so a rank that equals its place in the list has no gap before it.
     in_place = block.rank == np.arange(len(own)) - starts[own] + 1
     with np.errstate(invalid="ignore", divide="ignore"):
-        gains = np.bincount(query, weights=_precision_gains(ordinal, rank, ap_rule), minlength=count)
+        gains = np.bincount(query, weights=_precision_gains(ordinal, rank, options.ap), minlength=count)
         return QueryScores(
             query_ids=queries.ids[who],
             vehicles=queries.vehicles[who],
@@ -130,7 +132,7 @@ def score_lists(block: RankingBlock, verdicts: Verdicts, queries: Items, *, ap_r
             first_positive=first,
             positives=positives,
             junk=removed[starts + lengths] - removed[starts],
-            listed=np.bincount(own[in_place & ~verdicts.left_out], minlength=count),
+            listed=np.bincount(own[in_place & ~out], minlength=count),
         )
 
 

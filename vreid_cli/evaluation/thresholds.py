@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vreid_cli.evaluation.judging import Verdicts
+from vreid_cli.evaluation.judging import WRONG, Kinds, positive
+from vreid_cli.evaluation.options import EvaluationOptions
 from vreid_cli.types.arrays import Float32Array, Int64Array
 
 #: Bits of a float32 that are left out: what remains rises with a distance that is not negative.
@@ -82,19 +83,24 @@ class ErrorCurve:
 
 
 class PairCounter:
-    """Counts the distances of same-vehicle and other pairs, block by block."""
+    """Counts the distances of same-vehicle and other pairs, block by block.
 
-    def __init__(self) -> None:
+    Args:
+        options: How to count: pairs that scores leave out are left out here too.
+    """
+
+    def __init__(self, options: EvaluationOptions) -> None:
+        self._same_camera = options.same_camera
         self._positive = np.zeros(_PAGES * _PAGE, dtype=np.int64)
         self._negative = np.zeros(_PAGES * _PAGE, dtype=np.int64)
         self._used = np.zeros(_PAGES, dtype=bool)
 
-    def add(self, distance: Float32Array, verdicts: Verdicts) -> None:
+    def add(self, distance: Float32Array, kinds: Kinds) -> None:
         """Count some pairs; those whose query's vehicle is unknown say nothing."""
         bins = _bins(distance)
         self._used[bins // _PAGE] = True
-        np.add.at(self._positive, bins[verdicts.positive], 1)
-        np.add.at(self._negative, bins[verdicts.negative], 1)
+        np.add.at(self._positive, bins[positive(kinds, self._same_camera)], 1)
+        np.add.at(self._negative, bins[kinds == WRONG], 1)
 
     def curve(self) -> ErrorCurve | None:
         """The errors; None where one kind of pairs is missing."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from vreid_cli.errors import StoreError
 from vreid_cli.runtime.files import atomic_path
-from vreid_cli.types.arrays import Int64Array, TextArray, text_array
+from vreid_cli.types.arrays import TextArray, text_array
 from vreid_cli.types.rankings import Coverage, Ranking, RankingBlock, RankingFacts
 from vreid_cli.types.tracks import Items
 
@@ -111,7 +111,7 @@ def read_ranking_parquet(path: Path, label_pattern: str | None = None) -> Rankin
             gallery_size=len(gallery),
             query_count=len(queries),
         )
-    return _StoredRanking(facts, queries, gallery, blocks=lists, source=str(path))
+    return Ranking(facts, queries, gallery, blocks=lists, source=str(path))
 
 
 def read_facts_parquet(path: Path) -> RankingFacts:
@@ -148,12 +148,6 @@ def measure_coverage(blocks: Iterable[RankingBlock], queries: int, gallery: int)
     return "full" if bool((listed == gallery).all()) else "top-k"
 
 
-class _StoredRanking(Ranking):
-    def lists_of(self, queries: Int64Array) -> Iterator[RankingBlock]:
-        assert isinstance(self.blocks, _Lists)
-        return self.blocks.of(queries)
-
-
 @dataclass(frozen=True)
 class _Table:
     """A Parquet file whose damage is raised as our own error."""
@@ -161,9 +155,8 @@ class _Table:
     path: Path
     file: pq.ParquetFile
 
-    def batches(self, columns: Sequence[str], groups: Sequence[int] | None = None) -> Iterator[pa.RecordBatch]:
-        chosen = range(self.file.num_row_groups) if groups is None else groups
-        batches = self.file.iter_batches(batch_size=_READ_ROWS, columns=list(columns), row_groups=list(chosen))
+    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        batches = self.file.iter_batches(batch_size=_READ_ROWS, columns=list(columns))
         while True:
             with _telling_of_damage(self.path):
                 batch = next(batches, None)
@@ -200,31 +193,10 @@ class _Lists:
         self._table, self._queries, self._gallery = table, queries, gallery
 
     def __iter__(self) -> Iterator[RankingBlock]:
-        return self._whole_lists(None)
-
-    def of(self, queries: Int64Array) -> Iterator[RankingBlock]:
-        """The lists of some queries, from the row groups that hold them."""
-        for block in self._whole_lists(self._groups_with(queries)):
-            part = block.select(np.isin(block.query_index, queries))
-            if len(part.rank):
-                yield part
-
-    def _groups_with(self, queries: Int64Array) -> list[int]:
-        groups = range(self._table.file.num_row_groups)
-        return [
-            group
-            for group in groups
-            if any(
-                np.isin(_positions(batch, "query_id", self._queries), queries).any()
-                for batch in self._table.batches(["query_id"], [group])
-            )
-        ]
-
-    def _whole_lists(self, groups: Sequence[int] | None) -> Iterator[RankingBlock]:
-        """A number of queries at a time: the last list of a piece may go on in the next."""
+        # A number of queries at a time: the last list of a piece may go on in the next.
         rest = _EMPTY
         seen = -1
-        for batch in self._table.batches(_LISTS, groups):
+        for batch in self._table.batches(_LISTS):
             with _telling_of_damage(self._table.path):
                 block = _join(rest, self._block(batch))
             steps = np.diff(block.query_index, prepend=seen)

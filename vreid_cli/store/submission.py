@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import TextIO
 
@@ -38,20 +39,16 @@ class SubmissionWriter:
         """Write the lines of a block."""
         # What --top-k lists beyond its nearest, at its true rank, is ground truth and no part of the answer.
         near = block.rank <= LISTED
-        query, item = block.query_index[near], block.gallery_index[near]
-        starts = np.flatnonzero(np.diff(query, prepend=-1))
-        for start, end in zip(starts, [*starts[1:], len(query)], strict=True):
-            self._skip_to(int(query[start]))
-            self._file.write(" ".join(map(str, self._numbers[item[start:end]])) + "\n")
-            self._written += 1
+        query, numbers = block.query_index[near], self._numbers[block.gallery_index[near]]
+        if len(query):
+            bounds = np.searchsorted(query, np.arange(self._written, query[-1] + 2))
+            for start, end in pairwise(bounds):
+                self._file.write(" ".join(map(str, numbers[start:end])) + "\n")
+            self._written = int(query[-1]) + 1
 
     def finish(self) -> None:
-        """Write the lines of what is left of the queries."""
-        self._skip_to(self._queries)
-
-    def _skip_to(self, query: int) -> None:
-        self._file.write("\n" * (query - self._written))
-        self._written = query
+        """Write the lines of the queries that are left."""
+        self._file.write("\n" * (self._queries - self._written))
 
 
 @contextmanager

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from types import UnionType
 from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
-import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from vreid_cli.types.arrays import BoolArray, Float32Array, Int32Array, Int64Array
@@ -324,13 +323,6 @@ class Ranking:
     blocks: Iterable[RankingBlock]
     warnings: tuple[str, ...] = ()
     source: str = "memory"
-
-    def lists_of(self, queries: Int64Array) -> Iterator[RankingBlock]:
-        """The lists of the queries at these positions, in the ranking's order."""
-        for block in self.blocks:
-            part = block.select(np.isin(block.query_index, queries))
-            if len(part.rank):
-                yield part
 
 
 @dataclass(frozen=True, slots=True)

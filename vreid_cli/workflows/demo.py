@@ -90,16 +90,21 @@ def demo(session: Session) -> DemoReport:
     log.info("1/5  rendering vehicles seen by %d cameras", chosen.cameras)
     data = render_veri(run.path / "data", chosen, seed=settings.run.seed)
     log.info("2/5  training %s from nothing on %d images", ARCHITECTURE, data.train_images)
-    weights = train_network(data.root, run.path / "checkpoints" / "last.safetensors", settings)
-    steps = _Steps(run, data.root, weights, session)
+    own = _layer(run, data.root, settings)
+    _train(data.root, run.last_checkpoint, settings)
+
+    def step(**more: dict[str, Any]) -> Session:
+        """A session as the command line would make it."""
+        return Session(resolve([own, Layer("demo", more)]), run, session.command)
+
     log.info("3/5  extracting the features of %d vehicles that it has not seen", chosen.test_vehicles)
-    extract(steps.session())
+    extract(step())
     log.info("4/5  ranking by every metric, and scoring")
-    rank(steps.session({"rank": {"metric": ["all"]}}))
-    evaluation = evaluate(steps.session())
+    rank(step(rank={"metric": ["all"]}))
+    evaluation = evaluate(step())
     log.info("5/5  making a contact sheet")
     sheet = run.reports / "nearest.png"
-    show(steps.session({"show": {"output": str(sheet), "queries": _spread_queries(run), "top": 4}}))
+    show(step(show={"output": str(sheet), "queries": _spread_queries(run), "top": 4}))
     return DemoReport(
         outputs=(str(run.path),),
         run_dir=run.path,
@@ -117,52 +122,32 @@ def _spread_queries(run: RunDirectory) -> list[str]:
     return queries[::step][:_SHOWN_QUERIES]
 
 
-@dataclass(frozen=True)
-class _Steps:
-    """The settings that the four commands share."""
-
-    run: RunDirectory
-    data_dir: Path
-    weights: Path
-    parent: Session
-
-    def session(self, more: dict[str, dict[str, Any]] | None = None) -> Session:
-        """A session as the command line would make it."""
-        own: dict[str, dict[str, Any]] = {
-            "run": {"run_dir": str(self.run.path), "seed": self.parent.settings.run.seed},
-            "data": {"dataset": "veri", "data_dir": str(self.data_dir)},
-            "model": {"arch": ARCHITECTURE, "weights": str(self.weights)},
-            "runtime": self.parent.settings.runtime.model_dump(mode="json"),
-        }
-        resolved = resolve([Layer("demo", own), Layer("demo", more or {})])
-        return Session(resolved, self.run, self.parent.command)
+def _layer(run: RunDirectory, data_dir: Path, settings: Settings) -> Layer:
+    """The settings that the commands after training share."""
+    return Layer(
+        "demo",
+        {
+            "run": {"run_dir": str(run.path), "seed": settings.run.seed},
+            "data": {"dataset": "veri", "data_dir": str(data_dir)},
+            "model": {"arch": ARCHITECTURE, "weights": str(run.last_checkpoint)},
+            "runtime": settings.runtime.model_dump(mode="json"),
+        },
+    )
 
 
-def train_network(data_dir: Path, checkpoint: Path, settings: Settings) -> Path:
-    """Train on the synthetic training vehicles and save the last state of the network.
-
-    Args:
-        data_dir: The synthetic set.
-        checkpoint: Where the network goes.
-        settings: Seed, device and epochs.
-
-    Returns:
-        The checkpoint.
-    """
-    listing = LAYOUTS["veri"].read(DataFolders(data_dir), "train")
-    seed = settings.run.seed
+def _train(data_dir: Path, checkpoint: Path, settings: Settings) -> None:
+    """Train on the synthetic training vehicles and save the last state of the network."""
     result = train(
-        listing.records,
+        LAYOUTS["veri"].read(DataFolders(data_dir), "train").records,
         RECIPE.model_copy(update={"epochs": settings.demo.epochs}),
-        network=load_network("random", arch=ARCHITECTURE, seed=seed),
-        seed=seed,
+        network=load_network("random", arch=ARCHITECTURE, seed=settings.run.seed),
+        seed=settings.run.seed,
         device=settings.runtime.device,
         max_pixels=settings.extract.max_pixels,
     )
     for epoch in result.history:
         log.debug("epoch %d: loss %.3f", epoch.epoch, epoch.loss)
     result.network.save(checkpoint, facts={"recipe": "demo", "vreid_version": __version__})
-    return checkpoint
 
 
 def _make_room(run: RunDirectory, settings: Settings) -> None:

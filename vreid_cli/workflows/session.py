@@ -32,7 +32,7 @@ class Report:
     Attributes:
         outputs: Files and folders that were written.
         skipped: What was left out, and why.
-        warnings: What is doubtful.
+        warnings: What may be wrong with the results.
     """
 
     outputs: tuple[str, ...] = ()
