@@ -11,7 +11,12 @@ from vreid_cli.types.truth import ApRule, SameCamera, WithoutPositive
 
 
 class EvaluationOptions(Options):
-    """``[evaluate]``: the rules of counting."""
+    """``[evaluate]``: the rules of counting.
+
+    Examples:
+        >>> EvaluationOptions(same_camera="keep", ranks=[1, 5]).ranks
+        (1, 5)
+    """
 
     same_camera: SameCamera = option(
         "drop",

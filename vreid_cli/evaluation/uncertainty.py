@@ -65,7 +65,13 @@ def mean_intervals(
 
 
 def sum_by_vehicle(values: FloatArray, vehicles: TextArray) -> tuple[FloatArray, FloatArray]:
-    """(V, m) sums and (V,) numbers of the rows of each vehicle."""
+    """(V, m) sums and (V,) numbers of the rows of each vehicle.
+
+    Examples:
+        >>> sums, counts = sum_by_vehicle(np.array([[1.0], [0.5], [0.5]]), np.array(["a", "b", "b"], dtype=object))
+        >>> sums.tolist(), counts.tolist()
+        ([[1.0], [1.0]], [1.0, 2.0])
+    """
     _, group = np.unique(vehicles.astype(str), return_inverse=True)
     counts = np.bincount(group).astype(np.float64)
     sums = np.empty((len(counts), values.shape[1]))

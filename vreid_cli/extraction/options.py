@@ -13,7 +13,12 @@ BackendName = Literal["torch", "onnx"]
 
 
 class ExtractionOptions(Options):
-    """``[extract]``: how the network computes, batching, and what to do with bad images."""
+    """``[extract]``: how the network computes, batching, and what to do with bad images.
+
+    Examples:
+        >>> ExtractionOptions(precision="bf16").batch_size
+        'auto'
+    """
 
     precision: Precision = option("fp32", "Arithmetic of the forward pass.", panel=COMPUTING)
     backend: Literal["auto", "torch", "onnx"] = option("auto", "What computes it; onnx: ONNX Runtime.", panel=COMPUTING)

@@ -84,7 +84,13 @@ class SlotLayout:
 
 
 def runs(lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Runs of these (n,) lengths written out one after the other: for each place its run, and where in it."""
+    """Runs of these (n,) lengths written out one after the other: for each place its run, and where in it.
+
+    Examples:
+        >>> owner, place = runs(torch.tensor([2, 1]))
+        >>> owner.tolist(), place.tolist()
+        ([0, 0, 1], [0, 1, 0])
+    """
     owner = torch.arange(len(lengths), device=lengths.device).repeat_interleave(lengths)
     return owner, torch.arange(len(owner), device=lengths.device) - (lengths.cumsum(0) - lengths)[owner]
 
@@ -94,6 +100,11 @@ def slot_layout(lengths: Int64Array) -> SlotLayout:
 
     Args:
         lengths: (n,) images of each item, each at least 1.
+
+    Examples:
+        >>> layout = slot_layout(np.array([2, 1, 2]))
+        >>> layout.items.tolist(), layout.order.tolist()
+        ([1, 0, 2], [2, 0, 3, 1, 4])
     """
     starts = np.cumsum(lengths) - lengths
     orders: list[Int64Array] = []
@@ -114,6 +125,12 @@ def nearest_image(values: torch.Tensor, layout: SlotLayout, *, out: torch.Tensor
     """Minimum over each item's images: (Q, R) values in slot-major columns to (Q, items) in ``out``.
 
     The items come in the order of the layout.
+
+    Examples:
+        >>> layout = slot_layout(np.array([2, 1]))  # the item of one image comes first
+        >>> values = torch.tensor([[5.0, 2.0, 3.0]])[:, layout.order]
+        >>> nearest_image(values, layout, out=torch.empty(1, 2)).tolist()
+        [[3.0, 2.0]]
     """
     for group in layout.groups:
         torch.amin(group.view(values, dim=1), dim=1, out=out.narrow(1, group.first, group.count))
@@ -134,6 +151,11 @@ def aggregate_queries(
 
     Returns:
         (queries, G) distances by each aggregation, the queries in the order of the layout.
+
+    Examples:
+        >>> distances = torch.tensor([[0.5], [0.1]])  # from two images of one query to one item
+        >>> aggregate_queries(distances, slot_layout(np.array([2])), ["min", "mean"])
+        {'min': tensor([[0.1000]]), 'mean': tensor([[0.3000]])}
     """
     wanted = tuple(aggregations)
     parts = [aggregate(group.view(distances, dim=0).unbind(0), wanted) for group in layout.groups]
@@ -156,6 +178,11 @@ def aggregate_released(
 
     Returns:
         (queries, items) distances by each aggregation, both in the order of their layouts.
+
+    Examples:
+        >>> distances = torch.tensor([[0.5], [0.1]])  # the running minimum is 0.5, then 0.1
+        >>> aggregate_released(distances, slot_layout(np.array([2])), slot_layout(np.array([1])), aggregations=["mean"])
+        {'mean': tensor([[0.3000]])}
     """
     wanted = tuple(aggregations)
     results = {name: distances.new_empty(queries.count, items.count) for name in wanted}

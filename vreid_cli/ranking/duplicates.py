@@ -39,7 +39,13 @@ class Duplicates:
 
 
 def checksums(rows: torch.Tensor) -> torch.Tensor:
-    """(n,) int32, equal where (n, D) float32 rows are equal bit by bit: whole numbers add up in any order."""
+    """(n,) int32, equal where (n, D) float32 rows are equal bit by bit: whole numbers add up in any order.
+
+    Examples:
+        >>> first, second, third = checksums(torch.tensor([[1.0, 2.0], [1.0, 2.0], [2.0, 2.0]])).tolist()
+        >>> first == second, first == third
+        (True, False)
+    """
     # They overflow, and come back from the other end: that too is the same in any order.
     sums: torch.Tensor = rows.view(torch.int32).sum(dim=1, dtype=torch.int32)
     return sums

@@ -15,7 +15,12 @@ _WHAT = "What is compared"
 
 
 class RankingOptions(Options):
-    """``[rank]``: what is compared with what, and by which metric."""
+    """``[rank]``: what is compared with what, and by which metric.
+
+    Examples:
+        >>> RankingOptions(task="i2t", metric="MCD").metric
+        ('MCD',)
+    """
 
     task: Task = option("t2t", "Tracks against tracks, images against tracks, or images against images.", panel=_WHAT)
     metric: tuple[str, ...] = option((), metrics_help(), metavar="NAME,…|all", panel=_WHAT, shown="meanMCD50, or MCD")

@@ -218,13 +218,24 @@ def _merge(
 
 
 def pack(distances: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-    """int64 keys that rise with the (…, n) distances, none negative, and among equal ones with the (n,) places."""
+    """int64 keys that rise with the (…, n) distances, none negative, and among equal ones with the (n,) places.
+
+    Examples:
+        >>> keys = pack(torch.tensor([0.5, 0.1, 0.1]), torch.tensor([0, 2, 1]))
+        >>> unpack_items(keys.sort().values).tolist()
+        [1, 2, 0]
+    """
     # The absolute value turns -0.0, whose bits would make it the largest, into 0.
     return (distances.abs().view(torch.int32).to(torch.int64) << 32) | places
 
 
 def unpack_items(keys: torch.Tensor) -> torch.Tensor:
-    """The places that were packed."""
+    """The places that were packed.
+
+    Examples:
+        >>> unpack_items(pack(torch.tensor([0.5]), torch.tensor([7]))).tolist()
+        [7]
+    """
     return keys & _LOW
 
 

@@ -62,6 +62,13 @@ def solve_codes(products: torch.Tensor, grams: torch.Tensor, squares: torch.Tens
 
     Returns:
         The codes, accurate to a relative duality gap of :data:`GAP`.
+
+    Examples:
+        >>> query, track = torch.tensor([3.0, 4.0]).double(), torch.tensor([[1.0, 0.0]]).double()
+        >>> products, grams = track @ query[:, None], (track @ track.T)[..., None]
+        >>> solved = solve_codes(products, grams, query.square().sum()[None], alpha=1.0)
+        >>> solved.codes.tolist(), solved.squared_residuals.tolist()
+        ([[2.0]], [17.0])
     """
     codes = torch.zeros_like(products)
     residuals = squares.clone()

@@ -18,6 +18,11 @@ def image_items(features: FeatureSet) -> Tracks:
 
     Raises:
         DataError: Two images bear the same name, which is all that a ranking knows of them.
+
+    Examples:
+        >>> features = FeatureSet.from_arrays(np.eye(2), track_id=["a", "b"], image_id=["1.jpg", "2.jpg"])
+        >>> image_items(features).items.ids.tolist()
+        ['1.jpg', '2.jpg']
     """
     if len(set(features.image_id)) < len(features):
         name, count = Counter(features.image_id).most_common(1)[0]
@@ -37,6 +42,12 @@ def group_tracks(features: FeatureSet, unit: TrackUnit) -> Tracks:
     Raises:
         DataError: An image has no track (``passage``), or no vehicle or camera (``camera``); or the images
             of a track disagree about their vehicle or camera.
+
+    Examples:
+        >>> features = FeatureSet.from_arrays(np.eye(3), track_id=["b", "a", "b"])
+        >>> tracks = group_tracks(features, "passage")
+        >>> tracks.items.ids.tolist(), tracks.lengths.tolist()
+        (['b', 'a'], [2, 1])
     """
     keys = features.track_id if unit == "passage" else _camera_keys(features)
     if any(key is None for key in keys):
@@ -99,6 +110,13 @@ def query_tracks_in(gallery: FeatureSet, tracks: Tracks, query: FeatureSet) -> t
 
     Returns:
         The tracks in gallery order, and the ids of query images that no track holds.
+
+    Examples:
+        >>> gallery = FeatureSet.from_arrays(np.eye(3), track_id=["a", "a", "b"], image_id=["1", "2", "3"])
+        >>> query = FeatureSet.from_arrays(np.eye(3)[:2], track_id=[None, None], image_id=["2", "9"])
+        >>> found, lost = query_tracks_in(gallery, group_tracks(gallery, "passage"), query)
+        >>> found.items.ids.tolist(), lost
+        (['a'], ['9'])
     """
     owner = _owner_of_images(gallery, tracks)
     found: set[int] = set()
@@ -118,6 +136,15 @@ def find_selves(
     """For each query, the gallery items that hold one of its own images.
 
     Identity is the image file, never an equal name: features without an image root have no self.
+
+    Examples:
+        >>> from dataclasses import replace
+        >>> gallery = FeatureSet.from_arrays(np.eye(2), track_id=["a", "b"], image_id=["1", "2"])
+        >>> gallery = replace(gallery, image_root="images")
+        >>> query = gallery.select(np.array([0]))
+        >>> tracks = group_tracks(gallery, "passage")
+        >>> find_selves(query, image_items(query), gallery=gallery, items=tracks)
+        {'1': ('a',)}
     """
     if query.image_root is None or gallery.image_root is None:
         return {}

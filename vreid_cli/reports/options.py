@@ -6,7 +6,12 @@ from vreid_cli.types.options import Options, Positive, option
 
 
 class ShowOptions(Options):
-    """``[show]``: how much is shown of a ranking."""
+    """``[show]``: how much is shown of a ranking.
+
+    Examples:
+        >>> ShowOptions(top=3).max_queries
+        8
+    """
 
     top: Positive = option(5, "How many of the nearest.")
     max_queries: Positive = option(8, "How many queries, where none is named.")

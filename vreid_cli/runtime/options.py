@@ -10,7 +10,12 @@ Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 
 
 class RuntimeOptions(Options):
-    """``[runtime]``: the device, the memory that may be used, and what computes matrix products on a CPU."""
+    """``[runtime]``: the device, the memory that may be used, and what computes matrix products on a CPU.
+
+    Examples:
+        >>> RuntimeOptions(device="cpu").memory_budget_mb
+        'auto'
+    """
 
     device: str = option("auto", "Where to compute.", metavar="auto|cpu|cuda|cuda:N|mps", panel=COMPUTING)
     memory_budget_mb: Auto | Positive = option("auto", "Memory that a computation may take, in MB.", panel=COMPUTING)

@@ -14,7 +14,12 @@ _BY_RECIPE = "the recipe's"
 
 
 class TrainingOptions(Options):
-    """``[train]``: every number of a training; the defaults are those that change nothing."""
+    """``[train]``: every number of a training; the defaults are those that change nothing.
+
+    Examples:
+        >>> TrainingOptions(epochs=3, crop=96).batch_size
+        32
+    """
 
     epochs: Positive = option(10, "Passes over the images.", panel=RECIPE, shown=_BY_RECIPE)
     batch_size: Annotated[int, Field(ge=2)] = option(

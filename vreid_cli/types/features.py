@@ -149,6 +149,11 @@ class FeatureSet:
         """Feature set from an (N, D) array and lists of N ids; labels that are left out are absent.
 
         Image ids that are left out become ``<track_id>#<position in the track>``.
+
+        Examples:
+            >>> features = FeatureSet.from_arrays(np.eye(3), track_id=["a", "a", "b"], vehicle_id=["1", "1", "2"])
+            >>> len(features), features.dimension, features.image_id.tolist()
+            (3, 3, ['a#0', 'a#1', 'b#0'])
         """
         rows = len(features)
         if image_id is None:
@@ -165,7 +170,12 @@ class FeatureSet:
 
 
 def number_images(track_ids: Sequence[str | None]) -> list[str]:
-    """Names for images that have none: ``<track>#0``, ``<track>#1``, … within each track."""
+    """Names for images that have none: ``<track>#0``, ``<track>#1``, … within each track.
+
+    Examples:
+        >>> number_images(["a", "b", "a"])
+        ['a#0', 'b#0', 'a#1']
+    """
     seen: dict[str | None, int] = {}
     names = []
     for track in track_ids:
