@@ -172,7 +172,7 @@ def test_an_export_replaces_nothing_without_force(vreid: Vreid, quick: list[tupl
     Path("a.onnx").write_text("old")
     options = (*EXPORT, "--weights", weights, "--output", "a.onnx")
     error = vreid.error(*options)
-    assert error["message"] == "a.onnx is there already"
+    assert error["message"] == "a.onnx already exists"
     assert "--force" in error["hint"]
     assert (Path("a.onnx").read_text(), quick) == ("old", [])
     vreid(*options, "--force")

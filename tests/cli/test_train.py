@@ -100,10 +100,10 @@ def test_train_extract_rank_evaluate(vreid: Vreid, cars: tuple[str, ...]):
 
     # The command that it offers works as it stands, and takes architecture and input from the file.
     offered = out.rpartition("next: vreid ")[2].split()
-    told = vreid.json("info", "mine")
-    assert told["next"] == f"vreid {' '.join(offered)}"
-    assert (told["training"]["complete"], told["training"]["epoch"]) == (True, len(rows))
-    assert told["training"]["checkpoints"][0]["mAP"] == float(rows[-1]["mAP"])
+    report = vreid.json("info", "mine")
+    assert report["next"] == f"vreid {' '.join(offered)}"
+    assert (report["training"]["complete"], report["training"]["epoch"]) == (True, len(rows))
+    assert report["training"]["checkpoints"][0]["mAP"] == float(rows[-1]["mAP"])
     vreid(*offered)
     info = json.loads((run / "run.json").read_text())
     assert info["architecture"] == "resnet18"
@@ -115,17 +115,17 @@ def test_train_extract_rank_evaluate(vreid: Vreid, cars: tuple[str, ...]):
 
 
 def test_json_report(vreid: Vreid, cars: tuple[str, ...]):
-    told = vreid.json("train", *cars, *QUICK, "--held-out", "4", "--run-dir", "mine", "--quiet")
-    assert [Path(path).name for path in told["outputs"]] == [
+    report = vreid.json("train", *cars, *QUICK, "--held-out", "4", "--run-dir", "mine", "--quiet")
+    assert [Path(path).name for path in report["outputs"]] == [
         "last.safetensors",
         "best.safetensors",
         "log.csv",
         "curves.png",
     ]
-    assert all(Path(path).is_file() for path in told["outputs"])
-    assert [epoch["epoch"] for epoch in told["epochs"]] == [1, 2]
-    assert told["epochs"][0]["scores"] is None
-    assert 0 < told["epochs"][1]["scores"]["mean_ap"] <= 1
+    assert all(Path(path).is_file() for path in report["outputs"])
+    assert [epoch["epoch"] for epoch in report["epochs"]] == [1, 2]
+    assert report["epochs"][0]["scores"] is None
+    assert 0 < report["epochs"][1]["scores"]["mean_ap"] <= 1
 
 
 def test_without_held_out_vehicles_the_best_is_the_last(vreid: Vreid, cars: tuple[str, ...]):
@@ -151,8 +151,8 @@ def test_a_recipe_sets_every_number(name: str):
 
 def test_settings_lie_above_the_recipe_and_say_where_they_come_from(vreid: Vreid):
     Path("vreid.toml").write_text("[train]\nmargin = 0.5\nlearning_rate = 0.004\n")
-    told = vreid.json("train", "--recipe", "strong", "--epochs", "7", "--set", "train.erase=0.1", "--show-config")
-    train, sources = told["config"]["train"], told["sources"]
+    report = vreid.json("train", "--recipe", "strong", "--epochs", "7", "--set", "train.erase=0.1", "--show-config")
+    train, sources = report["config"]["train"], report["sources"]
     assert (train["epochs"], train["margin"], train["erase"], train["triplet"]) == (7, 0.5, 0.1, 1.0)
     assert sources["train.epochs"] == "command line"
     assert sources["train.margin"] == "vreid.toml"
@@ -166,7 +166,7 @@ def test_a_preset_may_choose_the_recipe(vreid: Vreid):
 
 
 def test_wrong_usage(vreid: Vreid, cars: tuple[str, ...]):
-    for arguments, told in (
+    for arguments, report in (
         (("--recipe", "best"), "--recipe best: needs 'paper' or 'strong'"),
         (("--precision", "fp8"), "--precision fp8"),
         (("--precision", "tf32", *QUICK), "tf32"),
@@ -178,7 +178,7 @@ def test_wrong_usage(vreid: Vreid, cars: tuple[str, ...]):
         ((*QUICK, "--batch-size", "60", "--set", "train.per_vehicle=2"), "30 vehicles x 2 images"),
     ):
         error = vreid.error("train", *cars, *arguments, code=2)
-        assert told in error["message"], error
+        assert report in error["message"], error
 
 
 # ---- going on
@@ -357,9 +357,9 @@ def test_bad_images_are_named_skipped_and_counted(vreid: Vreid, tmp_path: Path):
     manifest = draw_manifest(tmp_path / "data")
     (tmp_path / "data" / "v1_c1_0.png").write_bytes(b"no image")
     arguments = ("train", "--dataset", "csv", "--data-dir", manifest, *QUICK)
-    told = vreid.json(*arguments, "--run-dir", "a")
-    assert [(entry["image_id"], entry["split"]) for entry in told["skipped"]] == [("v1_c1_0.png", "train")]
-    assert "not an image" in told["skipped"][0]["reason"]
+    report = vreid.json(*arguments, "--run-dir", "a")
+    assert [(entry["image_id"], entry["split"]) for entry in report["skipped"]] == [("v1_c1_0.png", "train")]
+    assert "not an image" in report["skipped"][0]["reason"]
     assert "v1_c1_0.png" in vreid.err
     error = vreid.error(*arguments, "--run-dir", "b", "--strict")
     assert "v1_c1_0.png" in error["message"]

@@ -10,7 +10,7 @@ from torch import nn
 
 from vreid_cli.models.backbones import Backbone
 from vreid_cli.models.transforms import Transform
-from vreid_cli.training.images import ImagesInMemory, ReadImages, TrainingSet
+from vreid_cli.training.images import ReadImages, TrainingSet
 from vreid_cli.types.images import ImageRecord
 
 SMALL = Transform(resize=36, crop=32)
@@ -52,7 +52,7 @@ def toy(per_class: int = 8, *, side: int = 36, workers: int = 0, held_out: ReadI
     pixels[torch.arange(len(labels))[coloured], labels[coloured]] += 120
     transform = SMALL if side == 36 else Transform(side, side)
     names = ("red", "green", "blue", "grey")
-    return TrainingSet(ImagesInMemory(pixels), labels.numpy(), names, transform, workers=workers, held_out=held_out)
+    return TrainingSet(pixels, labels.numpy(), names, transform, workers=workers, held_out=held_out)
 
 
 def records(*vehicles: str | None, folder: Path = Path("none")) -> list[ImageRecord]:

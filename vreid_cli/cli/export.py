@@ -22,7 +22,7 @@ def _render_model(report: ModelReport, console: Console) -> None:
     _render(report, console)
     console.print(
         f"{report.architecture}, weights {report.weights}: images (N, 3, {report.side}, {report.side}) "
-        f"to latent (N, {report.width})"
+        f"to latent (N, {report.dimension})"
     )
     errors = ", ".join(f"{error:.1e} at batch {batch}" for batch, error in report.parity.items())
     console.print(f"compared with torch: relative error {errors}; {report.seconds:.1f} s in all")

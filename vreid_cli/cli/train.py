@@ -14,15 +14,19 @@ if TYPE_CHECKING:
 
 
 def _results(report: TrainReport) -> dict[str, object]:
-    return {"epochs": [asdict(result) for result in report.history], "vehicles": report.vehicles}
+    return {
+        "epochs": [asdict(epoch) for epoch in report.result.history],
+        "vehicles": len(report.result.network.classes),
+    }
 
 
 def _render(report: TrainReport, console: Console) -> None:
-    last = report.history[-1]
-    console.print(f"{report.vehicles:,} vehicles in {report.images:,} images, {last.epoch} epochs")
+    result = report.result
+    last = result.history[-1]
+    console.print(f"{len(result.network.classes):,} vehicles in {result.images:,} images, {last.epoch} epochs")
     console.print(f"loss {last.loss:.3f}, {100 * last.accuracy:.1f}% of the training images right")
-    for name, epoch in (("best", report.best), ("last", last)):
-        if epoch is not None and epoch.scores is not None:
+    for name, epoch in (("best", result.best), ("last", last)):
+        if epoch.scores is not None:
             console.print(
                 f"held-out vehicles, {name} (epoch {epoch.epoch}): mAP {100 * epoch.scores.mean_ap:.1f}, "
                 f"rank-1 {100 * epoch.scores.rank1:.1f} (image to image, MCD, rectangle, same camera dropped)"

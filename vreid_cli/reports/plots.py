@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vreid_cli.errors import UsageError
 from vreid_cli.evaluation.evaluate import Evaluation
@@ -18,39 +16,16 @@ from vreid_cli.runtime.files import atomic_path
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from vreid_cli.training.state import EpochResult
+
 ENDINGS = (".png", ".pdf", ".svg")
 _HISTOGRAM_BINS = 80
 #: How far the CMC curve goes.
 _RANKS = 50
 
 
-@dataclass(frozen=True, eq=False)
-class TrainingFigures:
-    """What is drawn of a training; all columns (epochs,) float64, NaN where unknown.
-
-    Attributes:
-        epoch: Its number.
-        loss: What was made smaller.
-        cross_entropy: Part of it.
-        triplet: Part of it; all 0 where the recipe has none.
-        accuracy: Fraction of training images whose vehicle was told.
-        learning_rate: Of its last step.
-        mean_ap: Of the vehicles that were held out.
-        rank1: The same.
-    """
-
-    epoch: NDArray[np.float64]
-    loss: NDArray[np.float64]
-    cross_entropy: NDArray[np.float64]
-    triplet: NDArray[np.float64]
-    accuracy: NDArray[np.float64]
-    learning_rate: NDArray[np.float64]
-    mean_ap: NDArray[np.float64]
-    rank1: NDArray[np.float64]
-
-
-def draw_training(path: Path, figures: TrainingFigures) -> None:
-    """Three panels: losses, what is told apart, and the learning rate.
+def draw_training(path: Path, history: Sequence[EpochResult]) -> None:
+    """Three panels: losses, what is recognised, and the learning rate.
 
     Raises:
         StoreError: The file cannot be written.
@@ -60,19 +35,22 @@ def draw_training(path: Path, figures: TrainingFigures) -> None:
 
     figure = Figure(figsize=(13, 4), layout="constrained")
     losses, scores, rate = figure.subplots(1, 3)
-    marker = "." if len(figures.epoch) < 40 else None
-    losses.plot(figures.epoch, figures.loss, marker=marker, label="loss")
-    if figures.triplet.any():
-        losses.plot(figures.epoch, figures.cross_entropy, marker=marker, label="cross-entropy")
-        losses.plot(figures.epoch, figures.triplet, marker=marker, label="triplet (not weighed)")
+    marker = "." if len(history) < 40 else None
+    epochs = [one.epoch for one in history]
+    names = {"loss": "loss"}
+    if any(one.triplet for one in history):
+        names |= {"cross_entropy": "cross-entropy", "triplet": "triplet (not weighed)"}
+    for name, label in names.items():
+        losses.plot(epochs, [getattr(one, name) for one in history], marker=marker, label=label)
     losses.set(title="Losses, on changed images", ylim=(0, None))
-    scores.plot(figures.epoch, 100 * figures.accuracy, marker=marker, label="training images told right")
-    known = np.isfinite(figures.mean_ap)
-    for column, name in ((figures.mean_ap, "held-out vehicles: mAP"), (figures.rank1, "held-out vehicles: rank-1")):
-        if known.any():
-            scores.plot(figures.epoch[known], 100 * column[known], marker="o", markersize=4, label=name)
-    scores.set(title="Told apart", ylabel="%", ylim=(0, 102))
-    rate.plot(figures.epoch, figures.learning_rate, marker=marker, label="learning rate, last step")
+    right = [100 * one.accuracy for one in history]
+    scores.plot(epochs, right, marker=marker, label="training images recognised")
+    known = [(one.epoch, one.scores) for one in history if one.scores]
+    for name, label in (("mean_ap", "mAP"), ("rank1", "rank-1")) if known else ():
+        column = [100 * getattr(found, name) for _, found in known]
+        scores.plot([n for n, _ in known], column, marker="o", markersize=4, label=f"held-out vehicles: {label}")
+    scores.set(title="Recognition", ylabel="%", ylim=(0, 102))
+    rate.plot(epochs, [one.learning_rate for one in history], marker=marker, label="learning rate, last step")
     rate.set(title="Learning rate", ylim=(0, None))
     for axes in (losses, scores, rate):
         axes.set(xlabel="epoch")

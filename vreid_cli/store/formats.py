@@ -65,7 +65,11 @@ RANKING_FORMATS: dict[str, Format] = {
         "vreid_cli.store.paper_json:read_ranking_json",
         "vreid_cli.store.paper_json:write_ranking_json",
     ),
-    ".txt": Format("an AI City submission .txt", writes="vreid_cli.store.submission:write_submission", task="i2i"),
+    ".txt": Format(
+        "a submission .txt of the 100 nearest for AI City",
+        writes="vreid_cli.store.submission:write_submission",
+        task="i2i",
+    ),
 }
 
 
@@ -77,6 +81,16 @@ def endings(formats: Mapping[str, Format], *, read: bool) -> tuple[str, ...]:
         ('.parquet', '.json')
     """
     return tuple(name for name, one in formats.items() if name and (one.reads if read else one.writes))
+
+
+def known_formats(formats: Mapping[str, Format], *, read: bool) -> str:
+    """The formats that can be read, or written, in words for help and hints.
+
+    Examples:
+        >>> known_formats(FEATURE_FORMATS, read=True)
+        "a folder of a run's features/, the paper's .json, .npz"
+    """
+    return ", ".join(one.what for one in formats.values() if (one.reads if read else one.writes))
 
 
 def read_features(path: str | Path, *, label_pattern: str | None = None) -> FeatureSet:
@@ -107,7 +121,11 @@ def read_features(path: str | Path, *, label_pattern: str | None = None) -> Feat
         return features
     if not path.exists():
         raise DataError(f"there are no features at {path}", hint="make them with vreid extract", file=path)
-    raise DataError(f"{path} is no feature file that is known", hint=_known(FEATURE_FORMATS, read=True), file=path)
+    raise DataError(
+        f"{path} is no feature file that is known",
+        hint=f"known: {known_formats(FEATURE_FORMATS, read=True)}",
+        file=path,
+    )
 
 
 def read_feature_folder(path: Path, label_pattern: str | None = None) -> FeatureSet:
@@ -187,16 +205,14 @@ def write_ranking(path: Path, facts: RankingFacts, *, queries: Items, gallery: I
 def _ranking_format(path: Path) -> Format:
     found = RANKING_FORMATS.get(path.suffix.lower())
     if found is None or found.reads is None:
-        raise DataError(f"{path} is no ranking that is known", hint=_known(RANKING_FORMATS, read=True), file=path)
+        raise DataError(
+            f"{path} is no ranking that is known", hint=f"known: {known_formats(RANKING_FORMATS, read=True)}", file=path
+        )
     return found
 
 
 def _writer(formats: Mapping[str, Format], path: Path) -> str:
     found = formats.get(path.suffix.lower())
     if found is None or found.writes is None:
-        raise UsageError(f"{path}: unknown ending '{path.suffix}'", hint=_known(formats, read=False))
+        raise UsageError(f"{path}: unknown ending '{path.suffix}'", hint=f"known: {known_formats(formats, read=False)}")
     return found.writes
-
-
-def _known(formats: Mapping[str, Format], *, read: bool) -> str:
-    return "known: " + ", ".join(one.what for one in formats.values() if (one.reads if read else one.writes))

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vreid_cli.errors import DataError, UsageError
+from vreid_cli.training.options import TrainingOptions
 
 Labels = NDArray[np.int64]
 
@@ -22,23 +23,20 @@ def random_source(seed: int, *numbers: int) -> np.random.Generator:
     return np.random.default_rng([seed, *numbers])
 
 
-def check_batches(
-    classes: Sequence[str], labels: Labels, *, batch_size: int, per_vehicle: int, passes: int, processes: int
-) -> None:
+def check_batches(classes: Sequence[str], labels: Labels, *, options: TrainingOptions, processes: int) -> None:
     """Refuse batches that cannot be filled.
 
     Args:
         classes: Names of the vehicles.
         labels: (N,) class of each image.
-        batch_size: Images a batch.
-        per_vehicle: Images of each vehicle in a batch; 0 for any.
-        passes: Forward passes that a batch is divided into.
+        options: Size of a batch, images of each vehicle in it, forward passes that it is divided into.
         processes: Processes that a forward pass is divided between.
 
     Raises:
         UsageError: The numbers do not divide.
         DataError: There are too few vehicles or images.
     """
+    batch_size, per_vehicle, passes = options.batch_size, options.per_vehicle, options.accumulate
     pieces = passes * processes
     if len(classes) < 2:
         raise DataError(f"there are images of {len(classes)} vehicle to learn from; at least two are needed")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -23,31 +24,8 @@ from vreid_cli.types.images import ImageRecord
 Piece = Sequence[tuple[int, int]]
 
 
-class Images(Protocol):
-    """Images by position."""
-
-    def __len__(self) -> int:
-        """How many."""
-
-    def __getitem__(self, position: int) -> torch.Tensor:
-        """(3, S, S) uint8: short side resized to S, centre kept."""
-
-
-class ImagesInMemory:
-    """Images in one (N, 3, S, S) uint8 tensor."""
-
-    def __init__(self, pixels: torch.Tensor) -> None:
-        self.pixels = pixels
-
-    def __len__(self) -> int:
-        return len(self.pixels)
-
-    def __getitem__(self, position: int) -> torch.Tensor:
-        return self.pixels[position]
-
-
-class ImageFiles(Dataset[torch.Tensor]):
-    """Images that are decoded each time they are used."""
+class ImageFiles:
+    """Images (3, S, S) uint8 that are decoded each time they are used: short side resized to S, centre kept."""
 
     def __init__(self, records: Sequence[ImageRecord], side: int, *, max_pixels: int) -> None:
         self._images = [(record.path, record.box) for record in records]
@@ -63,6 +41,10 @@ class ImageFiles(Dataset[torch.Tensor]):
             return self._square.crop_uint8(decode_rgb(path, max_pixels=self._max_pixels, box=box))
         except BadImageError as error:
             raise BadImageError(f"{path}: {error}") from None
+
+
+#: The same images as files, or in memory as one (N, 3, S, S) uint8 tensor.
+Images = torch.Tensor | ImageFiles
 
 
 @dataclass(frozen=True)
@@ -105,21 +87,32 @@ class TrainingSet:
     warnings: tuple[str, ...] = ()
 
 
-class _OrReason(Dataset[torch.Tensor | str]):
-    """The items of another data set; of a bad image the reason: an exception would end the loader."""
+class _Made(Dataset[torch.Tensor | str]):
+    """Tensors by number; for a bad image the reason instead, since an exception would end the loader."""
 
-    def __init__(self, data: Dataset[torch.Tensor], size: int) -> None:
-        self._data = data
-        self._size = size
+    def __init__(self, make: Callable[[int], torch.Tensor], size: int) -> None:
+        self._make, self._size = make, size
 
     def __len__(self) -> int:
         return self._size
 
     def __getitem__(self, index: int) -> torch.Tensor | str:
         try:
-            return self._data[index]
+            return self._make(index)
         except BadImageError as error:
             return str(error)
+
+
+def _load(make: Callable[[int], torch.Tensor], size: int, *, workers: int, pin_memory: bool = False) -> Any:
+    return DataLoader(
+        _Made(make, size),
+        batch_size=None,
+        num_workers=workers,
+        pin_memory=pin_memory,
+        worker_init_fn=follow_parent,
+        prefetch_factor=4 if workers else None,
+        generator=torch.Generator(),  # without one it uses torch's global random state
+    )
 
 
 def read_images(records: Sequence[ImageRecord], *, side: int, max_pixels: int, memory: int, workers: int) -> ReadImages:
@@ -137,13 +130,7 @@ def read_images(records: Sequence[ImageRecord], *, side: int, max_pixels: int, m
     pixels = torch.empty((len(records) if fit else 0, 3, side, side), dtype=torch.uint8)
     good: list[ImageRecord] = []
     bad: list[tuple[ImageRecord, str]] = []
-    loader = DataLoader(
-        _OrReason(files, len(files)),
-        batch_size=None,
-        num_workers=workers,
-        worker_init_fn=follow_parent,
-        generator=torch.Generator(),  # without one it uses torch's global random state
-    )
+    loader = _load(files.__getitem__, len(files), workers=workers)
     with progress(total=len(records), what="reading", unit="img") as bar:
         for record, read in zip(records, loader, strict=True):
             if isinstance(read, str):
@@ -153,31 +140,17 @@ def read_images(records: Sequence[ImageRecord], *, side: int, max_pixels: int, m
                     pixels[len(good)] = read
                 good.append(record)
             bar.update()
-    images: Images = ImagesInMemory(pixels[: len(good)]) if fit else ImageFiles(good, side, max_pixels=max_pixels)
+    images: Images = pixels[: len(good)] if fit else ImageFiles(good, side, max_pixels=max_pixels)
     return ReadImages(tuple(good), images, tuple(bad))
 
 
-class _Augmented(Dataset[torch.Tensor]):
-    """Pieces of batches, (B, 3, crop, crop) uint8, each image augmented by random numbers of its own."""
-
-    def __init__(
-        self, data: TrainingSet, pieces: Sequence[Piece], *, options: TrainingOptions, seed: tuple[int, ...]
-    ) -> None:
-        self._images, self._crop = data.images, data.transform.crop
-        self._pieces, self._options, self._seed = pieces, options, seed
-
-    def __getitem__(self, index: int) -> torch.Tensor:
-        return torch.stack(
-            [
-                augment(
-                    self._images[position],
-                    self._crop,
-                    options=self._options,
-                    random=random_source(*self._seed, place),
-                )
-                for position, place in self._pieces[index]
-            ]
-        )
+def _augment_piece(
+    data: TrainingSet, pieces: Sequence[Piece], options: TrainingOptions, seed: tuple[int, ...], index: int
+) -> torch.Tensor:
+    images, crop = data.images, data.transform.crop
+    return torch.stack(
+        [augment(images[k], crop, options=options, random=random_source(*seed, place)) for k, place in pieces[index]]
+    )
 
 
 def load_pieces(
@@ -201,15 +174,8 @@ def load_pieces(
         DataError: An image can no longer be read.
         VreidError: A worker process died.
     """
-    loader = DataLoader(
-        _OrReason(_Augmented(data, pieces, options=options, seed=seed), len(pieces)),
-        batch_size=None,
-        num_workers=data.workers,
-        pin_memory=pin_memory,
-        worker_init_fn=follow_parent,
-        prefetch_factor=4 if data.workers else None,
-        generator=torch.Generator(),  # without one it uses torch's global random state
-    )
+    make = partial(_augment_piece, data, pieces, options, seed)
+    loader = _load(make, len(pieces), workers=data.workers, pin_memory=pin_memory)
     try:
         for piece in loader:
             if isinstance(piece, str):

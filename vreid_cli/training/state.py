@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from vreid_cli.errors import StoreError, WeightsError
-from vreid_cli.models.checkpoint import StateDict, read_facts, read_tensors, write_tensors
+from vreid_cli.models.checkpoint import StateDict, read_tensors, write_tensors
 
 _VERSION = "1"
 _HINT = "start over with --restart, or in another --run-dir"
@@ -66,12 +66,14 @@ class TrainingState:
         tensors: Network, optimizer and moving average, by name.
         numbers: State of the gradient scaler of fp16.
         history: All finished epochs.
+        facts: JSON values that the file keeps beside it.
     """
 
     epoch: int
     tensors: StateDict
     numbers: Mapping[str, float] = field(default_factory=dict)
     history: tuple[EpochResult, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     def part(self, prefix: str) -> StateDict:
         """The tensors below a prefix, named without it."""
@@ -91,8 +93,8 @@ def best_epoch(history: Sequence[EpochResult]) -> int:
     return -max(scored)[1] if scored else history[-1].epoch
 
 
-def save_state(path: Path, state: TrainingState, *, facts: Mapping[str, Any]) -> None:
-    """Write a state and facts about its training (JSON values), atomically.
+def save_state(path: Path, state: TrainingState) -> None:
+    """Write a state, atomically.
 
     Raises:
         StoreError: The file cannot be written.
@@ -102,7 +104,7 @@ def save_state(path: Path, state: TrainingState, *, facts: Mapping[str, Any]) ->
         "epoch": state.epoch,
         "numbers": dict(state.numbers),
         "history": [asdict(result) for result in state.history],
-        "facts": dict(facts),
+        "facts": dict(state.facts),
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors.items()}
     write_tensors(path, tensors, facts={"vreid_training": json.dumps(about)})
@@ -114,47 +116,23 @@ def read_state(path: Path) -> TrainingState:
     Raises:
         StoreError: The file is missing, damaged or of another kind.
     """
-    about = _about(path)
-    try:
-        tensors, _ = read_tensors(path)
-        history = tuple(_result(entry) for entry in about["history"])
-        return TrainingState(int(about["epoch"]), tensors, about["numbers"], history)
-    except (WeightsError, KeyError, TypeError, ValueError) as error:
-        raise _damaged(path, error) from None
-
-
-def read_state_facts(path: Path) -> dict[str, Any]:
-    """The facts beside a saved state.
-
-    Raises:
-        StoreError: The file is missing, damaged or of another kind.
-    """
-    facts = _about(path).get("facts")
-    if not isinstance(facts, dict):
-        raise _damaged(path, "its facts are missing")
-    return facts
-
-
-def _about(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise StoreError(f"there is no training to continue: {path} is missing", hint=_HINT, file=path)
     try:
-        about = json.loads(read_facts(path)["vreid_training"])
+        tensors, metadata = read_tensors(path)
+        about = json.loads(metadata["vreid_training"])
         if about["version"] != _VERSION:
             raise ValueError(f"it is of version {about['version']}")
+        history = tuple(
+            EpochResult(**{**entry, "scores": entry["scores"] and Scores(**entry["scores"])})
+            for entry in about["history"]
+        )
+        return TrainingState(int(about["epoch"]), tensors, about["numbers"], history, dict(about["facts"]))
     except (WeightsError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise _damaged(path, error) from None
-    return dict(about)
-
-
-def _damaged(path: Path, why: object) -> StoreError:
-    reason = why.message if isinstance(why, WeightsError) else why
-    return StoreError(f"{path} holds no state of a training, or is damaged: {reason}", hint=_HINT, file=path)
-
-
-def _result(entry: Mapping[str, Any]) -> EpochResult:
-    scores = None if entry["scores"] is None else Scores(**entry["scores"])
-    return EpochResult(**{**entry, "scores": scores})
+        reason = error.message if isinstance(error, WeightsError) else error
+        raise StoreError(
+            f"{path} holds no state of a training, or is damaged: {reason}", hint=_HINT, file=path
+        ) from None
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> StateDict:

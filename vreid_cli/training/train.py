@@ -22,7 +22,7 @@ from vreid_cli.training.images import ReadImages, TrainingSet, read_images
 from vreid_cli.training.options import TrainingOptions
 from vreid_cli.training.state import EpochResult, TrainingState, best_epoch
 from vreid_cli.training.trainer import Trainer, Validate, Watch
-from vreid_cli.training.vehicles import Vehicles, check_held_out, divide, number_vehicles
+from vreid_cli.training.vehicles import check_held_out, divide, number_vehicles
 from vreid_cli.types.images import ImageRecord
 
 #: Part of the free memory that pixels may take.
@@ -114,30 +114,39 @@ def train(
     vehicles = divide(images, held_out=options.held_out)
     check_held_out(vehicles.held_out)
     classes, labels = number_vehicles(vehicles.learned)
-    _check_batches(classes, labels, options, executor)
+    check_batches(classes, labels, options=options, processes=executor.world)
     trained = with_classifier(network, classes, neck=options.neck, seed=seed)
     transform = choose_input(network.transform, options)
     _check_input(trained, transform)
-    read = _Reader(transform.resize, max_pixels, workers, executor)
-    data = _read_set(vehicles, classes, transform, read=read, validated=validate is not None, strict=strict)
-    if data.skipped:
-        _check_batches(classes, data.labels, options, executor)
+
+    def read(records: Sequence[ImageRecord]) -> ReadImages:
+        # Nothing else needs the cores yet.
+        decoders = choose_workers(workers, images=len(records), on_cpu=False)
+        memory = int(free_memory() * _PIXELS_SHARE / executor.world)
+        return read_images(records, side=transform.resize, max_pixels=max_pixels, memory=memory, workers=decoders)
+
+    learned = read(vehicles.learned)
+    validates = validate is not None and executor.rank == 0 and vehicles.held_out
+    held_out = read(vehicles.held_out) if validates else None
+    skipped = learned.bad + (held_out.bad if held_out else ())
+    labels = _check_read(learned, classes, skipped=skipped, strict=strict)
+    check_batches(classes, labels, options=options, processes=executor.world)
+    on_cpu = executor.device.type == "cpu"
+    data = TrainingSet(
+        learned.images,
+        labels,
+        tuple(classes),
+        transform,
+        workers=choose_workers(workers, images=len(labels), on_cpu=on_cpu, training=True),
+        held_out=held_out,
+        skipped=skipped,
+        warnings=tuple(_warn(vehicles.unlabelled, skipped)),
+    )
     trainer = Trainer(trained, data, options=options, executor=executor, seed=seed)
     if resume is not None:
         trainer.restore(resume)
     trainer.run(validate=validate, watch=watch)
     return TrainingResult(trainer.result(), tuple(trainer.history), len(data.labels), data.skipped, data.warnings)
-
-
-def _check_batches(classes: Sequence[str], labels: Labels, options: TrainingOptions, executor: Executor) -> None:
-    check_batches(
-        classes,
-        labels,
-        batch_size=options.batch_size,
-        per_vehicle=options.per_vehicle,
-        passes=options.accumulate,
-        processes=executor.world,
-    )
 
 
 def choose_input(own: Transform, options: TrainingOptions) -> Transform:
@@ -173,36 +182,10 @@ def _check_input(network: Network, transform: Transform) -> None:
         ) from None
 
 
-@dataclass(frozen=True)
-class _Reader:
-    """Decodes images on this process."""
-
-    side: int
-    max_pixels: int
-    workers: int | str
-    executor: Executor
-
-    def __call__(self, records: Sequence[ImageRecord]) -> ReadImages:
-        return read_images(
-            records,
-            side=self.side,
-            max_pixels=self.max_pixels,
-            memory=int(free_memory() * _PIXELS_SHARE / self.executor.world),
-            # Nothing else needs the cores yet.
-            workers=choose_workers(self.workers, images=len(records), on_cpu=False),
-        )
-
-    def workers_while_training(self, images: int) -> int:
-        on_cpu = self.executor.device.type == "cpu"
-        return choose_workers(self.workers, images=images, on_cpu=on_cpu, training=True)
-
-
-def _read_set(
-    vehicles: Vehicles, classes: Sequence[str], transform: Transform, *, read: _Reader, validated: bool, strict: bool
-) -> TrainingSet:
-    learned = read(vehicles.learned)
-    held_out = read(vehicles.held_out) if vehicles.held_out and validated and read.executor.rank == 0 else None
-    skipped = learned.bad + (held_out.bad if held_out else ())
+def _check_read(
+    learned: ReadImages, classes: Sequence[str], *, skipped: Sequence[tuple[ImageRecord, str]], strict: bool
+) -> Labels:
+    """The labels of the images that can be decoded; refuses bad images that cannot be skipped."""
     if skipped and strict:
         record, reason = skipped[0]
         raise DataError(f"{record.path} cannot be learned from: {reason}", hint="leave out --strict", file=record.path)
@@ -212,21 +195,12 @@ def _read_set(
             f"vehicles without a readable image: {', '.join(lost[:_MOST_NAMED])}",
             hint="repair the images, or leave the vehicles out",
         )
-    return TrainingSet(
-        learned.images,
-        labels,
-        tuple(classes),
-        transform,
-        workers=read.workers_while_training(len(labels)),
-        held_out=held_out,
-        skipped=skipped,
-        warnings=tuple(_warn(vehicles, skipped)),
-    )
+    return labels
 
 
-def _warn(vehicles: Vehicles, skipped: Sequence[tuple[ImageRecord, str]]) -> Iterator[str]:
-    if vehicles.unlabelled:
-        yield f"{vehicles.unlabelled} training images have no vehicle label and were left out"
+def _warn(unlabelled: int, skipped: Sequence[tuple[ImageRecord, str]]) -> Iterator[str]:
+    if unlabelled:
+        yield f"{unlabelled} training images have no vehicle label and were left out"
     for record, reason in skipped[:_MOST_NAMED]:
         yield f"{record.image_id}: {reason}; skipped"
     if len(skipped) > _MOST_NAMED:

@@ -14,8 +14,8 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from vreid_cli.errors import DataError, UsageError
-from vreid_cli.models.checkpoint import StateDict, network_state, restore_network, weights_digest
+from vreid_cli.errors import UsageError
+from vreid_cli.models.checkpoint import network_state, restore_network, weights_digest
 from vreid_cli.models.network import Network
 from vreid_cli.models.weights import LoadedNetwork
 from vreid_cli.runtime.devices import AUTOCAST, check_precision, float32_products
@@ -115,10 +115,11 @@ class Trainer:
 
     def state(self) -> TrainingState:
         """All that the training needs to continue; tensors are not copied."""
-        tensors = _below("network", network_state(self.network))
-        tensors |= _below("optimizer", optimizer_tensors(self._optimizer))
+        parts = {"network": network_state(self.network), "optimizer": optimizer_tensors(self._optimizer)}
         if self._average is not None:
-            tensors |= _below("average", network_state(self.kept))
+            parts["average"] = network_state(self.kept)
+        tensors = {f"{part}/{name}": tensor for part, named in parts.items() for name, tensor in named.items()}
+        if self._average is not None:
             tensors["averaged"] = self._average.n_averaged
         scaler = self._scaler.state_dict()
         return TrainingState(self.epoch, tensors, {name: float(scaler[name]) for name in scaler}, tuple(self.history))
@@ -150,11 +151,10 @@ class Trainer:
 
         Raises:
             UsageError: The loss is no longer finite: the learning rate is too high.
-            DataError: The images do not fill a batch.
         """
         if self.executor.rank:
             watch = validate = None
-        self._end_epoch(watch)
+        self._show(watch)
         while self.epoch < self.options.epochs:
             try:
                 result = self._run_epoch()
@@ -166,9 +166,9 @@ class Trainer:
             if due and validate is not None and self.data.held_out is not None:
                 result = replace(result, scores=validate(self.result(), self.data.held_out))
             self.history.append(result)
-            self._end_epoch(watch)
+            self._show(watch)
 
-    def _end_epoch(self, watch: Watch | None) -> None:
+    def _show(self, watch: Watch | None) -> None:
         self.executor.wait()
         if watch is not None:
             watch(self)
@@ -176,7 +176,13 @@ class Trainer:
     def _run_epoch(self) -> EpochResult:
         epoch, options, executor = self.epoch + 1, self.options, self.executor
         started = time.monotonic()
-        batches = self._plan(epoch)
+        batches = plan_epoch(
+            self.data.labels,
+            batch_size=options.batch_size,
+            per_vehicle=options.per_vehicle,
+            pieces=executor.world * options.accumulate,
+            random=random_source(self.seed, _ORDER, epoch),
+        )
         targets = torch.from_numpy(self.data.labels)
         passes = [part for batch in batches for part in np.split(batch, options.accumulate)]
         loader = load_pieces(
@@ -198,25 +204,13 @@ class Trainer:
             for number, (rows, pixels) in enumerate(zip(passes, loader, strict=True)):
                 step, part = divmod(number, options.accumulate)
                 if part == 0:
-                    self._set_rate((epoch - 1 + (step + 0.5) / len(batches)) / options.epochs)
+                    rate = learning_rate(options, (epoch - 1 + (step + 0.5) / len(batches)) / options.epochs)
+                    for group in self._optimizer.param_groups:
+                        group["lr"] = rate
                 answer = targets[rows].to(executor.device, non_blocking=True)
                 totals += self._pass(pixels, targets=answer, last=part == options.accumulate - 1)
                 bar.update(len(rows))
         return self._sum_up(epoch, totals, passes=passes, seconds=time.monotonic() - started)
-
-    def _plan(self, epoch: int) -> list[Labels]:
-        options, labels = self.options, self.data.labels
-        batches = plan_epoch(
-            labels,
-            batch_size=options.batch_size,
-            per_vehicle=options.per_vehicle,
-            pieces=self.executor.world * options.accumulate,
-            random=random_source(self.seed, _ORDER, epoch),
-        )
-        if not batches:
-            size = f"{options.batch_size} images, {options.per_vehicle or 'any number'} of each vehicle"
-            raise DataError(f"no batch of {size}, can be made of {len(labels)} images")
-        return batches
 
     def _pass(self, pixels: torch.Tensor, *, targets: torch.Tensor, last: bool) -> torch.Tensor:
         """One forward and backward pass, and the step after a batch's last: its losses and number of right answers."""
@@ -245,10 +239,6 @@ class Trainer:
         self._optimizer.zero_grad(set_to_none=True)
         if self._average is not None:
             self._average.update_parameters(self.network)
-
-    def _set_rate(self, done: float) -> None:
-        for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate(self.options, done)
 
     def _sum_up(self, epoch: int, totals: torch.Tensor, *, passes: list[Labels], seconds: float) -> EpochResult:
         loss, cross_entropy, triplet, right = totals.tolist()
@@ -306,10 +296,6 @@ def _own_pieces(passes: list[Labels], executor: Executor) -> Iterator[Piece]:
         own = range(executor.rank * size, (executor.rank + 1) * size)
         yield [(int(rows[index]), start + index) for index in own]
         start += len(rows)
-
-
-def _below(prefix: str, tensors: StateDict) -> StateDict:
-    return {f"{prefix}/{name}": tensor for name, tensor in tensors.items()}
 
 
 @contextmanager

@@ -14,7 +14,6 @@ from vreid_cli.models.onnx import require_onnx, write_onnx
 from vreid_cli.models.weights import LoadedNetwork, load_network
 from vreid_cli.runtime.progress import log
 from vreid_cli.store.runs import RunDirectory
-from vreid_cli.types.features import MEANINGLESS, RANDOM_WEIGHTS
 from vreid_cli.workflows.network import (
     architecture_name,
     network_label,
@@ -35,7 +34,7 @@ class ModelReport(Report):
         weights: ``veri``, ``imagenet``, ``random`` or the file's name.
         weights_digest: SHA-256 of the tensors that make the LR.
         side: Of the input images, in pixels.
-        width: Length of the LR.
+        dimension: Length of the LR.
         parity: Relative error against torch, by batch size.
         seconds: How long exporting and comparing took.
     """
@@ -44,7 +43,7 @@ class ModelReport(Report):
     weights: str = ""
     weights_digest: str = ""
     side: int = 0
-    width: int = 0
+    dimension: int = 0
     parity: Mapping[int, float] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -70,40 +69,35 @@ def export_model(session: Session) -> ModelReport:
     loaded = load_network(weights, arch=arch, seed=settings.run.seed, downloads=settings.model)
     _check_digest(run, loaded, weights=weights)
     say_what_was_loaded(loaded, settings)
-    meaningless = loaded.weights == RANDOM_WEIGHTS
-    facts = {"vreid": __version__, **({"seed": str(settings.run.seed)} if meaningless else {})}
+    facts = {"vreid": __version__, **({"seed": str(settings.run.seed)} if loaded.warnings else {})}
     log.info("exporting %s with weights %s; this may take half a minute", arch, loaded.weights)
     started = time.monotonic()
     parity = write_onnx(path, loaded, facts=facts)
     session.record()
     return ModelReport(
         outputs=(str(path),),
-        warnings=(MEANINGLESS,) if meaningless else (),
+        warnings=loaded.warnings,
         architecture=arch,
         weights=loaded.weights,
         weights_digest=loaded.digest,
         side=loaded.transform.crop,
-        width=loaded.dimension,
+        dimension=loaded.dimension,
         parity=parity,
         seconds=time.monotonic() - started,
     )
 
 
 def _output(session: Session, run: RunDirectory | None, *, name: str) -> Path:
-    """Where to write: looked at before anything is loaded.
-
-    Without ``--output`` the file goes where the features of the run go; a network that belongs to no run goes to the
-    current folder.
-    """
+    """Where to write, checked before anything is loaded: without ``--output`` the run, or the current folder."""
     chosen = session.settings.export
-    path = chosen.output or (Path() if run is None else run.path / "exports") / f"{name}{_ENDING}"
+    path = chosen.output or (Path() if run is None else run.exports) / f"{name}{_ENDING}"
     if path.suffix.lower() != _ENDING:
         raise UsageError(
             f"{session.resolved.name('export.output')} {path}: a model's file ends in {_ENDING}",
             hint=f"as in --output {name}{_ENDING}",
         )
     if path.exists() and not chosen.force:
-        raise StoreError(f"{path} is there already", hint="use --force to replace it, or another --output", file=path)
+        raise StoreError(f"{path} already exists", hint="use --force to replace it, or another --output", file=path)
     return path
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from vreid_cli.runtime.extras import require_extra
 from vreid_cli.runtime.progress import log
 from vreid_cli.store.runs import RUNS_FOLDER, RunDirectory
 from vreid_cli.training.distributed import Executor, choose_executor
-from vreid_cli.training.state import EpochResult, TrainingState, read_state, read_state_facts
+from vreid_cli.training.state import TrainingState, read_state
 from vreid_cli.training.train import TrainingResult
 from vreid_cli.training.train import train as train_network
 from vreid_cli.training.trainer import Trainer
@@ -47,25 +47,17 @@ _FREE = ("data.data_dir", "data.query_dir", "data.gallery_dir")
 _MOST_NAMED = 5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainReport(Report):
     """What was trained.
 
     Attributes:
-        run_dir: The run.
-        vehicles: Number of learned vehicles.
-        images: Number of their images.
-        history: All epochs.
-        best: The epoch of the best checkpoint.
+        result: The result of the library's function.
         next_command: What to type next.
     """
 
-    run_dir: Path = Path()
-    vehicles: int = 0
-    images: int = 0
-    history: tuple[EpochResult, ...] = ()
-    best: EpochResult | None = None
-    next_command: str = "vreid extract"
+    result: TrainingResult
+    next_command: str
 
 
 def resolve_training(layers: Sequence[Layer], *, command: Sequence[str]) -> Session:
@@ -79,8 +71,8 @@ def resolve_training(layers: Sequence[Layer], *, command: Sequence[str]) -> Sess
         recipe = read_layer(find_config(f"recipe-{first.train.recipe}"))
         resolved = resolve([recipe, *layers])
         session = settle_architecture(Session(resolved, command=tuple(command)))
-        run_dir = first.run.run_dir or default_run_dir(session.settings)
-        return replace(session, run=RunDirectory(run_dir))
+        name = f"{session.settings.data.dataset}-{session.settings.model.arch}-{first.train.recipe}"
+        return replace(session, run=RunDirectory(first.run.run_dir or RUNS_FOLDER / name))
     if first.run.run_dir not in (None, first.train.resume):
         raise UsageError(
             f"--run-dir {first.run.run_dir} and --resume {first.train.resume}: a training continues where it is",
@@ -89,15 +81,10 @@ def resolve_training(layers: Sequence[Layer], *, command: Sequence[str]) -> Sess
     if first.train.restart:
         raise UsageError("--resume and --restart exclude each other", hint="choose one")
     run = RunDirectory(first.train.resume)
-    saved = Layer(str(run.training_state), read_state_facts(run.training_state)["settings"])
+    saved = Layer(str(run.training_state), read_state(run.training_state).facts["settings"])
     resolved = resolve([saved, *layers])
     check_contradictions(resolved, saved, run=run, free=_FREE)
     return Session(resolved, run, tuple(command))
-
-
-def default_run_dir(settings: Settings) -> Path:
-    """``runs/<dataset>-<arch>-<recipe>``."""
-    return RUNS_FOLDER / f"{settings.data.dataset}-{settings.model.arch}-{settings.train.recipe}"
 
 
 def train(session: Session) -> TrainReport | None:
@@ -110,14 +97,18 @@ def train(session: Session) -> TrainReport | None:
         VreidError: Data, weights or device are missing or do not fit; the files of finished epochs stay.
     """
     require_extra("train", ["matplotlib"], needed_by="vreid train")
+    run = session.run
+    assert run is not None  # resolve_training names one
     with closing(choose_executor(session.settings.runtime.device)) as executor, ExitStack() as stack:
-        run = session.need_folder()
         if executor.rank:
             log.setLevel(logging.ERROR)  # the first process speaks
         else:
             stack.enter_context(run.locked())
-        stack.enter_context(_hint_at_resume(run))
-        report = _train(session, run, executor)
+        try:
+            report = _train(session, run, executor)
+        except KeyboardInterrupt:
+            log.warning("stopped; go on from the last finished epoch with: vreid train --resume %s", run.path)
+            raise
         if executor.rank:
             return None
         run.append_history(session.command, version=__version__, exit_code=0)
@@ -168,17 +159,17 @@ def _train(session: Session, run: RunDirectory, executor: Executor) -> TrainRepo
             watch=watch,
             resume=state,
         )
-    return _report(run, settings, result, warnings=warnings)
-
-
-@contextmanager
-def _hint_at_resume(run: RunDirectory) -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        if run.training_state.is_file():
-            log.warning("stopped; go on from the last finished epoch with: vreid train --resume %s", run.path)
-        raise
+    written = (run.last_checkpoint, run.best_checkpoint, run.training_log, run.training_curves)
+    return TrainReport(
+        outputs=tuple(map(str, written)),
+        skipped=tuple(
+            {"split": "train", "image_id": record.image_id, "track_id": record.track_id, "reason": reason}
+            for record, reason in result.skipped
+        ),
+        warnings=(*warnings, *result.warnings),
+        result=result,
+        next_command=_next_command(run, settings),
+    )
 
 
 def _earlier_training(run: RunDirectory, settings: Settings) -> list[Path]:
@@ -241,7 +232,8 @@ def _saved_state(
     if settings.train.resume is None:
         return None
     path = run.training_state
-    state, before = read_state(path), read_state_facts(path)
+    state = read_state(path)
+    before = state.facts
     if before["fingerprint"] != fingerprint:
         raise StoreError(
             f"{path}: the training images are no longer those that it began with",
@@ -308,24 +300,6 @@ def _settings_to_save(settings: Settings) -> dict[str, dict[str, Any]]:
     saved["model"]["weights"] = weights if weights in SOURCES else absolute(Path(weights))
     saved["train"] = {key: value for key, value in dumped["train"].items() if key not in _UNSAVED}
     return {name: {k: v for k, v in table.items() if v is not None} for name, table in saved.items()}
-
-
-def _report(run: RunDirectory, settings: Settings, result: TrainingResult, *, warnings: Sequence[str]) -> TrainReport:
-    files = (run.last_checkpoint, run.best_checkpoint, run.training_log, run.training_curves)
-    return TrainReport(
-        outputs=tuple(map(str, files)),
-        skipped=tuple(
-            {"split": "train", "image_id": record.image_id, "track_id": record.track_id, "reason": reason}
-            for record, reason in result.skipped
-        ),
-        warnings=(*warnings, *result.warnings),
-        run_dir=run.path,
-        vehicles=len(result.network.classes),
-        images=result.images,
-        history=result.history,
-        best=result.best,
-        next_command=_next_command(run, settings),
-    )
 
 
 def _next_command(run: RunDirectory, settings: Settings) -> str:

@@ -6,14 +6,12 @@ import csv
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from vreid_cli.models.checkpoint import save_checkpoint
-from vreid_cli.reports.plots import TrainingFigures, draw_training
+from vreid_cli.reports.plots import draw_training
 from vreid_cli.runtime.extras import require_extra
 from vreid_cli.runtime.files import write_text
 from vreid_cli.runtime.progress import log
@@ -79,7 +77,7 @@ class TrainingFiles:
             self._writer.close()
 
     def _save_state(self, trainer: Trainer) -> None:
-        save_state(self._run.training_state, trainer.state(), facts=self._to_continue)
+        save_state(self._run.training_state, replace(trainer.state(), facts=self._to_continue))
 
     def _write(self, trainer: Trainer) -> None:
         history = trainer.history
@@ -88,7 +86,7 @@ class TrainingFiles:
             self._save(trainer, self._run.best_checkpoint)
         rows = [_row(result) for result in history]
         write_text(self._run.training_log, _to_csv(rows))
-        draw_training(self._run.training_curves, _figures(rows))
+        draw_training(self._run.training_curves, history)
 
     def _save(self, trainer: Trainer, path: Path) -> None:
         facts = {**self._about(trainer), "metrics": _row(trainer.history[-1])}
@@ -116,12 +114,3 @@ def _to_csv(rows: Sequence[Mapping[str, float | None]]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
-
-
-def _figures(rows: Sequence[Mapping[str, float | None]]) -> TrainingFigures:
-    columns = {
-        name: np.array([np.nan if row[name] is None else row[name] for row in rows], dtype=np.float64)
-        for name in rows[0]
-    }
-    names = ("epoch", "loss", "cross_entropy", "triplet", "accuracy", "learning_rate", "rank1")
-    return TrainingFigures(**{name: columns[name] for name in names}, mean_ap=columns["mAP"])

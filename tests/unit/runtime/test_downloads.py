@@ -181,12 +181,12 @@ class Meter:
     """Stands for the progress bar, and interrupts as Ctrl-C does."""
 
     interrupt_at: int
-    told: list[tuple[int, int]] = field(default_factory=list)
+    spans: list[tuple[int, int]] = field(default_factory=list)
     done: int = 0
 
     @contextlib.contextmanager
     def __call__(self, *, total: int, what: str, unit: str, initial: int) -> Iterator[Meter]:
-        self.told.append((initial, total))
+        self.spans.append((initial, total))
         self.done = initial
         yield self
 
@@ -209,7 +209,7 @@ def test_an_interrupted_download_goes_on_and_the_bar_begins_at_what_is_there(
     meter.interrupt_at = len(server.content) + 1
     assert download(source) == server.content
     assert server.asked == [(None, None), (f"bytes={len(kept)}-", '"one"')]
-    assert meter.told == [(0, len(server.content)), (len(kept), len(server.content))]
+    assert meter.spans == [(0, len(server.content)), (len(kept), len(server.content))]
     assert meter.done == len(server.content)
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from vreid_cli.errors import DataError, UsageError
 from vreid_cli.training.batches import check_batches, plan_epoch, random_source
+from vreid_cli.training.options import TrainingOptions
 
 
 @given(
@@ -66,7 +67,7 @@ def test_epochs_differ_and_the_same_epoch_is_the_same():
 
 
 @pytest.mark.parametrize(
-    ("counts", "size", "per_vehicle", "passes", "processes", "error", "told"),
+    ("counts", "size", "per_vehicle", "passes", "processes", "error", "expected"),
     [
         ([3, 1, 3, 1], 4, 2, 1, 1, DataError, "2 of 4 have one: v1, v3"),
         ([3], 4, 0, 1, 1, DataError, "1 vehicle"),
@@ -80,20 +81,24 @@ def test_epochs_differ_and_the_same_epoch_is_the_same():
         ([1, 1], 8, 0, 2, 1, DataError, "2 images cannot fill 2 pieces"),
     ],
 )
-def test_what_makes_no_batches_is_refused(counts, size, per_vehicle, passes, processes, error, told):
+def test_what_makes_no_batches_is_refused(counts, size, per_vehicle, passes, processes, error, expected):
     labels = np.repeat(np.arange(len(counts)), counts)
     names = [f"v{k}" for k in range(len(counts))]
-    numbers = {"batch_size": size, "per_vehicle": per_vehicle, "passes": passes, "processes": processes}
-    with pytest.raises(error, match=told) as caught:
-        check_batches(names, labels, **numbers)
+    options = TrainingOptions(batch_size=size, per_vehicle=per_vehicle, accumulate=passes)
+    with pytest.raises(error, match=expected) as caught:
+        check_batches(names, labels, options=options, processes=processes)
     assert caught.value.hint or error is DataError
 
 
 def test_the_hint_about_batches_is_right():
     labels = np.repeat(np.arange(5), 3)
     names = [f"v{k}" for k in range(5)]
+
+    def options(size: int) -> TrainingOptions:
+        return TrainingOptions(batch_size=size, per_vehicle=2, accumulate=2)
+
     with pytest.raises(UsageError) as caught:
-        check_batches(names, labels, batch_size=24, per_vehicle=2, passes=2, processes=1)
+        check_batches(names, labels, options=options(24), processes=1)
     best = int(str(caught.value.hint).rpartition(" ")[2])
     assert best == 8
-    check_batches(names, labels, batch_size=best, per_vehicle=2, passes=2, processes=1)
+    check_batches(names, labels, options=options(best), processes=1)

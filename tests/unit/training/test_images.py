@@ -11,7 +11,7 @@ from PIL import Image
 from toys import SMALL, records
 
 from vreid_cli.errors import DataError
-from vreid_cli.training.images import ImageFiles, ImagesInMemory, ReadImages, TrainingSet, load_pieces, read_images
+from vreid_cli.training.images import ImageFiles, ReadImages, TrainingSet, load_pieces, read_images
 from vreid_cli.training.options import TrainingOptions
 
 
@@ -37,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_read_images_hold_the_crop_that_the_network_will_see(folder: Path, memory: int, workers: int):
     good = read(folder, memory=memory, workers=workers)
-    assert isinstance(good.images, ImagesInMemory if memory else ImageFiles)
+    assert isinstance(good.images, torch.Tensor if memory else ImageFiles)
     assert [record.image_id for record, _ in good.bad] == ["2.png"]
     assert "not an image" in good.bad[0][1]
     assert [record.vehicle_id for record in good.records] == ["a", "b", "d"]

@@ -16,7 +16,6 @@ from vreid_cli.training.state import (
     TrainingState,
     best_epoch,
     read_state,
-    read_state_facts,
     save_state,
 )
 
@@ -31,14 +30,16 @@ def test_the_best_epoch_is_the_first_of_the_highest_scores():
 
 
 def test_a_state_comes_back_from_its_file(tmp_path: Path):
-    history = (epoch(1, None), epoch(2, 0.25))
-    state = TrainingState(2, {"network/x": torch.arange(3.0), "averaged": torch.tensor(4)}, {"scale": 8.0}, history)
-    save_state(tmp_path / "resume.safetensors", state, facts={"settings": {"a": [1, "ü"]}})
+    history, facts = (epoch(1, None), epoch(2, 0.25)), {"settings": {"a": [1, "ü"]}}
+    state = TrainingState(
+        2, {"network/x": torch.arange(3.0), "averaged": torch.tensor(4)}, {"scale": 8.0}, history, facts
+    )
+    save_state(tmp_path / "resume.safetensors", state)
     read = read_state(tmp_path / "resume.safetensors")
     assert (read.epoch, read.numbers, read.history) == (2, {"scale": 8.0}, history)
     assert torch.equal(read.part("network")["x"], torch.arange(3.0))
     assert int(read.tensors["averaged"]) == 4
-    assert read_state_facts(tmp_path / "resume.safetensors") == {"settings": {"a": [1, "ü"]}}
+    assert read.facts == facts
 
 
 def test_a_missing_state_says_how_to_start_over(tmp_path: Path):
@@ -50,7 +51,7 @@ def test_a_missing_state_says_how_to_start_over(tmp_path: Path):
 @pytest.mark.parametrize("damage", ["cut", "foreign", "version", "history", "text"])
 def test_a_damaged_state_is_refused(tmp_path: Path, damage: str):
     path = tmp_path / "resume.safetensors"
-    save_state(path, TrainingState(1, {"network/x": torch.zeros(2)}), facts={})
+    save_state(path, TrainingState(1, {"network/x": torch.zeros(2)}))
     if damage == "cut":
         path.write_bytes(path.read_bytes()[:-100])
     elif damage == "text":

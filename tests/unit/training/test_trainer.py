@@ -11,16 +11,16 @@ import torch
 from torch import nn
 from toys import CLASSES, PLAIN, SMALL, STRONG, TINY, toy
 
-from vreid_cli.errors import DataError, UsageError
+from vreid_cli.errors import UsageError
 from vreid_cli.models.backbones import BACKBONES, Backbone
 from vreid_cli.models.checkpoint import network_state
 from vreid_cli.models.network import Network, build_random
 from vreid_cli.models.transforms import Transform
 from vreid_cli.models.weights import LoadedNetwork, load_network
 from vreid_cli.training.distributed import Executor
-from vreid_cli.training.images import ImagesInMemory, ReadImages, TrainingSet
+from vreid_cli.training.images import ReadImages, TrainingSet
 from vreid_cli.training.options import TrainingOptions
-from vreid_cli.training.state import Scores, read_state, read_state_facts, save_state
+from vreid_cli.training.state import Scores, read_state, save_state
 from vreid_cli.training.trainer import Trainer, learning_rate
 
 CPU = torch.device("cpu")
@@ -52,9 +52,9 @@ def test_the_loss_falls_and_the_classes_are_learned(recipe: dict[str, object]):
     losses = [epoch.loss for epoch in trained.history]
     assert losses[-1] < 0.6 * losses[0]
     lessons = toy()
-    assert isinstance(lessons.images, ImagesInMemory)
+    assert isinstance(lessons.images, torch.Tensor)
     with torch.inference_mode():
-        scores = trained.kept(SMALL.normalise(lessons.images.pixels[:, :, 2:34, 2:34]))
+        scores = trained.kept(SMALL.normalise(lessons.images[:, :, 2:34, 2:34]))
     assert (scores.argmax(1).numpy() == lessons.labels).mean() > 0.9
 
 
@@ -63,10 +63,10 @@ def test_the_first_loss_is_the_cross_entropy_of_the_images():
     lessons = toy(side=32)
     one = make_trainer(data=lessons, epochs=1, batch_size=64)
     one.network.trunk.get_submodule("5").p = 0.0
-    assert isinstance(lessons.images, ImagesInMemory)
+    assert isinstance(lessons.images, torch.Tensor)
     one.network.train()
     with torch.no_grad():
-        scores = one.network(SMALL.normalise(lessons.images.pixels)).double().numpy()
+        scores = one.network(SMALL.normalise(lessons.images)).double().numpy()
     expected = np.mean(np.log(np.exp(scores).sum(1)) - scores[np.arange(len(scores)), lessons.labels])
     right = (scores.argmax(1) == lessons.labels).mean()
     result = run(one).history[0]
@@ -81,8 +81,8 @@ def test_one_step_of_sgd_is_the_formula():
     options = {"epochs": 1, "batch_size": 64, "momentum": 0.0, "weight_decay": 0.1, "learning_rate": 0.5}
     one = make_trainer(PLAIN, data=lessons, **options)
     before = {name: weight.detach().clone() for name, weight in one.network.named_parameters()}
-    assert isinstance(lessons.images, ImagesInMemory)
-    scores = one.network(SMALL.normalise(lessons.images.pixels))
+    assert isinstance(lessons.images, torch.Tensor)
+    scores = one.network(SMALL.normalise(lessons.images))
     nn.functional.cross_entropy(scores, torch.from_numpy(lessons.labels)).backward()
     gradients = {
         name: weight.grad.clone() for name, weight in one.network.named_parameters() if weight.grad is not None
@@ -157,7 +157,7 @@ def test_going_on_from_a_file_ends_with_the_same_bits(tmp_path: Path, recipe: di
 
     def save(own: Trainer) -> None:
         if own.epoch == stop:
-            save_state(path, own.state(), facts={"note": "ü"})
+            save_state(path, own.state())
 
     run(make_trainer(**recipe), watch=save)
     after = make_trainer(**recipe)
@@ -168,7 +168,6 @@ def test_going_on_from_a_file_ends_with_the_same_bits(tmp_path: Path, recipe: di
     assert same(after.network, whole.network)
     assert same(after.kept, whole.kept)
     assert [e.loss for e in after.history] == [e.loss for e in whole.history]
-    assert read_state_facts(path) == {"note": "ü"}
 
 
 @dataclass(frozen=True)
@@ -185,9 +184,9 @@ class Recording(Transform):
 def test_each_epoch_augments_an_image_otherwise():
     # One image for all, so that its order within an epoch makes no difference.
     data = replace(toy(), transform=Recording(SMALL.resize, SMALL.crop))
-    assert isinstance(data.images, ImagesInMemory)
+    assert isinstance(data.images, torch.Tensor)
     assert isinstance(data.transform, Recording)
-    data.images.pixels[:] = data.images.pixels[0].clone()
+    data.images[:] = data.images[0].clone()
     run(make_trainer(data=data, epochs=2, tint=0.5))
     pixels = [image.numpy().tobytes() for batch in data.transform.seen for image in batch]
     assert len(pixels) == len(set(pixels)) == 2 * len(data.labels)
@@ -208,7 +207,7 @@ def test_the_global_random_states_are_left_alone():
 
 
 def test_validation_comes_when_it_is_due_and_at_the_end():
-    held_out = ReadImages((), ImagesInMemory(torch.zeros(0, 3, 36, 36, dtype=torch.uint8)))
+    held_out = ReadImages((), torch.zeros(0, 3, 36, 36, dtype=torch.uint8))
     asked: list[bool] = []
 
     def validate(network: LoadedNetwork, images: ReadImages) -> Scores:
@@ -238,11 +237,6 @@ def test_a_loss_that_is_not_finite_is_an_error_that_names_the_learning_rate():
         run(make_trainer(learning_rate=1e30, epochs=3, batch_size=8))
     assert caught.value.hint is not None
     assert "1e+30" in caught.value.hint
-
-
-def test_images_that_fill_no_batch_are_refused():
-    with pytest.raises(DataError, match="no batch of 16 images, 2 of each vehicle, can be made of 32"):
-        run(make_trainer(batch_size=16, per_vehicle=2))
 
 
 def test_tf32_is_refused_where_it_does_not_exist():
@@ -277,8 +271,8 @@ def test_every_architecture_learns_a_step_and_comes_back_from_its_file(tmp_path:
     assert (loaded.architecture, loaded.transform) == (arch, Transform(crop, crop))
     assert loaded.classes == result.classes == data.classes
     assert loaded.digest == result.digest
-    assert isinstance(data.images, ImagesInMemory)
-    pixels = SMALL.normalise(data.images.pixels)
+    assert isinstance(data.images, torch.Tensor)
+    pixels = SMALL.normalise(data.images)
     with torch.inference_mode():
         expected = one.kept.latent(pixels)
         atol = 1e-5 * float(expected.abs().max())
