@@ -25,7 +25,7 @@ GALLERY_LENGTHS = {1: 7, 2: 14, 3: 41, 4: 75, 5: 185, 6: 1697, 7: 2}
 QUERY_LENGTHS = {1: 5, 2: 13, 3: 31, 4: 62, 5: 157, 6: 1407, 7: 2}
 WIDTH = 1920
 #: What a part says of itself where no image made it.
-NO_FACTS = PartFacts(identity={}, recorded={}, images="", labels="", skipped=())
+NO_FACTS = PartFacts(identity={}, recorded={}, contents="", labels="", skipped=())
 
 
 def lengths_of(counts: dict[int, int], *, seed: int = 0) -> NDArray[np.int64]:

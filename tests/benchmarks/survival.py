@@ -30,7 +30,7 @@ import torch  # once, here: a fork costs nothing then
 from tiny import TRACKS, draw, draw_tracks, save_weights
 
 from vreid_cli.cli.app import run
-from vreid_cli.extraction.inference import Inference, Pending
+from vreid_cli.extraction.inference import Inference
 from vreid_cli.runtime import files
 from vreid_cli.store.runs import RunDirectory
 
@@ -67,7 +67,7 @@ class Seams:
 
     def install(self) -> None:
         """Put the seams where something is written, removed or computed."""
-        put_in_place, unlink, submit = files.put_in_place, Path.unlink, Inference.submit
+        put_in_place, unlink, compute = files.put_in_place, Path.unlink, Inference.compute
 
         def put(temporary: Path, path: Path) -> None:
             if self.reach(f"half of {path.name} written"):
@@ -85,17 +85,12 @@ class Seams:
             unlink(path, missing_ok=missing_ok)
             self.pass_through(f"after removing {path.name}")
 
-        def compute(inference: Inference, pixels: torch.Tensor) -> Pending:
-            pending = submit(inference, pixels)
+        def forward(inference: Inference, pixels: torch.Tensor) -> torch.Tensor:
+            features = compute(inference, pixels)
+            self.pass_through("a batch computed")
+            return features
 
-            def fetch() -> torch.Tensor:
-                features = pending()
-                self.pass_through("a batch computed")
-                return features
-
-            return fetch
-
-        files.put_in_place, Path.unlink, Inference.submit = put, remove, compute  # type: ignore[method-assign]
+        files.put_in_place, Path.unlink, Inference.compute = put, remove, forward  # type: ignore[method-assign]
 
 
 def die() -> None:

@@ -14,7 +14,7 @@ from torch import nn
 from vreid_cli.data.decoding import decode_rgb
 from vreid_cli.data.listing import DataFolders, Listing
 from vreid_cli.data.tracks import read_tracks
-from vreid_cli.extraction.inference import Inference, InferenceConfig, Pending
+from vreid_cli.extraction.inference import Inference, InferenceConfig
 from vreid_cli.extraction.options import ExtractionOptions
 from vreid_cli.extraction.split import SplitSummary, extract_split
 from vreid_cli.models.backbones import Backbone
@@ -67,10 +67,10 @@ class CountingInference(Inference):
         self.events.append("prepare")
         super().prepare()
 
-    def submit(self, pixels: torch.Tensor) -> Pending:
+    def compute(self, pixels: torch.Tensor) -> torch.Tensor:
         self.batches.append(len(pixels))
-        self.events.append("submit")
-        return super().submit(pixels)
+        self.events.append("compute")
+        return super().compute(pixels)
 
 
 @dataclass

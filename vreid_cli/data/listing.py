@@ -9,17 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from vreid_cli.data.decoding import is_image
 from vreid_cli.data.records import BLOCK, SCHEMA, LabelRow, Records
 from vreid_cli.errors import DataError, UsageError
+from vreid_cli.runtime.arrow import gallery_order
 from vreid_cli.types.arrays import Int64Array
 from vreid_cli.types.images import ImageRecord
 
 _EXAMPLES = 3
-#: Gallery order, as :meth:`ImageRecord.sort_key`: bytes of UTF-8 sort as the characters do.
-_SORT_KEYS = ("vehicle_id", "camera_id", "track_id", "frame", "image_id")
 
 
 @dataclass(frozen=True)
@@ -232,10 +230,8 @@ def examples(names: Sequence[str]) -> str:
 
 
 def _in_gallery_order(table: pa.Table) -> pa.RecordBatch:
-    """By vehicle, camera, passage, frame, image_id, absent values first, as if they were empty; labels encoded."""
-    absent: dict[str, str | int] = {"frame": -1}
-    keys = {name: pc.fill_null(table.column(name), absent.get(name, "")) for name in _SORT_KEYS}
-    order = pc.sort_indices(pa.table(keys), sort_keys=[(name, "ascending") for name in _SORT_KEYS])
+    """The rows in gallery order; labels encoded."""
+    order = pa.array(gallery_order(table))
     columns: dict[str, Any] = {name: table.column(name).take(order).combine_chunks() for name in table.column_names}
     labels = {name: columns[name].dictionary_encode() for name in ("track_id", "vehicle_id", "camera_id")}
     return pa.record_batch({**columns, **labels})

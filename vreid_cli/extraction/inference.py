@@ -21,9 +21,6 @@ from vreid_cli.runtime.devices import AUTOCAST, arithmetic, one_torch_thread
 from vreid_cli.runtime.options import Precision
 from vreid_cli.runtime.progress import log
 
-#: Gives LRs (B, D) float32 on the CPU once a device has computed them.
-Pending = Callable[[], torch.Tensor]
-
 
 @dataclass(frozen=True)
 class InferenceConfig:
@@ -62,7 +59,6 @@ class Inference:
         transform: Input of the network.
         dimension: D of the LRs.
         batch_size: Images that go through the network at a time: fewer than configured, where memory was short.
-        ahead: Batches that may be submitted while an earlier one is waited for.
     """
 
     def __init__(self, loaded: LoadedNetwork, config: InferenceConfig, *, cache_dir: Path | None = None) -> None:
@@ -70,7 +66,6 @@ class Inference:
         self.transform = loaded.transform
         self.dimension = loaded.dimension
         self.batch_size = config.batch_size
-        self.ahead = 1 if config.device.type == "cuda" else 0
         self._loaded = loaded
         self._cache_dir = cache_dir
         self._latent: Callable[[torch.Tensor], torch.Tensor] | None = None
@@ -123,31 +118,14 @@ class Inference:
             DeviceError: The memory of the device does not suffice for a single image.
             WeightsError: The network gives values that are not finite.
         """
-        return self.submit(pixels)()
-
-    def submit(self, pixels: torch.Tensor) -> Pending:
-        """Begin what :meth:`compute` does; the call gives its result. A GPU works on it meanwhile (untested there).
-
-        Raises:
-            DeviceError: As :meth:`compute`; :class:`WeightsError` comes from the call.
-        """
-        self.prepare()
         with torch.inference_mode():
-            features = torch.cat([self._forward(piece) for piece in pixels.split(self.batch_size)]).float()
-        if not features.is_cuda:
-            found = features.cpu()
-            return lambda: _finite(found)
-        # Into pinned memory: only such a copy goes on by itself.
-        copied = torch.empty(features.shape, dtype=features.dtype, pin_memory=True)
-        copied.copy_(features, non_blocking=True)
-        done = torch.cuda.Event()
-        done.record(torch.cuda.current_stream(features.device))
-
-        def fetch() -> torch.Tensor:
-            done.synchronize()
-            return _finite(copied)
-
-        return fetch
+            features = torch.cat([self._forward(piece) for piece in pixels.split(self.batch_size)]).float().cpu()
+        if not bool(torch.isfinite(features).all()):
+            raise WeightsError(
+                "the network gives latent representations that are not finite",
+                hint="check the weights file; or, with --precision fp16, use bf16, which has a wider range",
+            )
+        return features
 
     def latent(self, images: torch.Tensor) -> torch.Tensor:
         """LRs (B, D) of normalised float32 images (B, 3, S, S), both on the device, in one forward pass.
@@ -208,15 +186,6 @@ def _torch_network(loaded: LoadedNetwork, config: InferenceConfig) -> Callable[[
             return latent(images.contiguous(memory_format=torch.channels_last))
 
     return compute
-
-
-def _finite(features: torch.Tensor) -> torch.Tensor:
-    if not bool(torch.isfinite(features).all()):
-        raise WeightsError(
-            "the network gives latent representations that are not finite",
-            hint="check the weights file; or, with --precision fp16, use bf16, which has a wider range",
-        )
-    return features
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -35,7 +35,7 @@ class Batch:
     decode_seconds: float = 0.0
 
     def pin_memory(self) -> Batch:
-        """The batch in memory that a GPU copies from by itself; torch's loader calls it."""
+        """The batch in memory that a GPU copies from faster; torch's loader calls it."""
         return replace(self, pixels=self.pixels.pin_memory())
 
 
@@ -59,15 +59,13 @@ class ImageDataset(Dataset[Decoded]):
     def __getitem__(self, index: int) -> Decoded:
         # CPU time, not the clock's: beside a busy network a worker waits for its turn.
         started = time.thread_time()
-        content = self._decode(index)
-        return index, content, time.thread_time() - started
-
-    def _decode(self, index: int) -> torch.Tensor | str:
         path, box = self._records.place(index)
+        content: torch.Tensor | str
         try:
-            return self._transform.crop_uint8(decode_rgb(path, max_pixels=self._max_pixels, box=box))
+            content = self._transform.crop_uint8(decode_rgb(path, max_pixels=self._max_pixels, box=box))
         except BadImageError as error:
-            return str(error)
+            content = str(error)
+        return index, content, time.thread_time() - started
 
 
 def load_batches(

@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vreid_cli.errors import StoreError
+from vreid_cli.runtime.arrow import gallery_order
 from vreid_cli.runtime.files import atomic_path, read_json_object, write_json
 from vreid_cli.store.plan import Plan
 from vreid_cli.types.arrays import Float32Array, Int64Array, TextArray
@@ -101,29 +102,9 @@ class StoredPart:
         """Length D of a feature."""
         return int(self.batch.schema.types[-1].list_size)
 
-    @property
-    def image_id(self) -> TextArray:
-        """(N,) ids of its images."""
-        return self.labels("image_id")
-
-    def labels(self, name: str) -> TextArray:
-        """(N,) ``image_id``, ``track_id``, ``vehicle_id`` or ``camera_id`` of its images; None where absent."""
-        # Through a dictionary, equal labels share one str: a million rows then cost 8 bytes a label.
-        column = self.batch.column(name).dictionary_encode()
-        values = np.array([*column.dictionary.to_pylist(), None], dtype=object)
-        codes = column.indices.fill_null(len(values) - 1).to_numpy(zero_copy_only=False)
-        taken: TextArray = values[codes]
-        return taken
-
     def distinct(self, name: str) -> set[str]:
         """The values of a label, without absent ones."""
         return {value for value in self.batch.column(name).unique().to_pylist() if value is not None}
-
-    @property
-    def frames(self) -> Int64Array:
-        """(N,) int64 frame numbers; -1 where absent."""
-        frames: Int64Array = self.batch.column("frame").fill_null(-1).to_numpy(zero_copy_only=False)
-        return frames
 
     @property
     def features(self) -> Float32Array:
@@ -165,30 +146,24 @@ class PartedMatrix:
 
 
 class FeatureStore:
-    """The features of one split in a run directory."""
+    """The features of one split in a run directory.
+
+    Args:
+        path: Its folder.
+
+    Attributes:
+        complete_path: The file whose presence says that nothing is missing.
+        plan_path: The plan.
+        replaced_plan_path: The plan before it, for as long as parts may be left that were made by that.
+        skipped_path: The list of images that could not be used.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-
-    @property
-    def complete_path(self) -> Path:
-        """The file whose presence says that nothing is missing."""
-        return self.path / "complete.json"
-
-    @property
-    def plan_path(self) -> Path:
-        """The plan."""
-        return self.path / "plan.parquet"
-
-    @property
-    def replaced_plan_path(self) -> Path:
-        """The plan before it, for as long as parts may be left that were made by that."""
-        return self.path / "plan-replaced.parquet"
-
-    @property
-    def skipped_path(self) -> Path:
-        """The list of images that could not be used."""
-        return self.path / "skipped.csv"
+        self.complete_path = path / "complete.json"
+        self.plan_path = path / "plan.parquet"
+        self.replaced_plan_path = path / "plan-replaced.parquet"
+        self.skipped_path = path / "skipped.csv"
 
     def part_path(self, part: int) -> Path:
         """The file of a part."""
@@ -287,11 +262,13 @@ class FeatureStore:
             batch = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
             # Damaged offsets would crash the process. This looks at the labels only, not at the features.
             batch.validate(full=True)
-            names = ", ".join(batch.schema.names)
+            names = tuple(batch.schema.names)
         except (OSError, ValueError, IndexError, pa.ArrowException) as error:
             raise _damaged(path, error) from None
-        if names != ", ".join(_PART_COLUMNS) or not pa.types.is_fixed_size_list(batch.schema.types[-1]):
-            raise _damaged(path, f"its columns are {names}; {', '.join(_PART_COLUMNS)} are expected")
+        *labels, feature = batch.schema.types or [None]
+        known = pa.types.is_fixed_size_list(feature) and feature.value_type in (pa.float32(), pa.float16())
+        if not known or (names, labels) != (_PART_COLUMNS, [*[pa.utf8()] * 4, pa.int64()]):
+            raise _damaged(path, f"its columns are {', '.join(names)}, or of other types")
         facts = self.read_facts(part)
         if facts is None:
             raise _damaged(path, "it does not say what made it")
@@ -372,14 +349,17 @@ class FeatureStore:
         dimensions = {part.dimension for part in parts}
         if len(dimensions) != 1:
             raise StoreError(f"the parts in {self.path} differ in dimension: {sorted(dimensions)}", hint=_RESTART)
-        columns = {name: np.concatenate([part.labels(name) for part in parts]) for name in _LABEL_COLUMNS}
-        order = _gallery_order(columns, np.concatenate([part.frames for part in parts]))
+        labels = pa.Table.from_batches(
+            [part.batch.drop_columns(["feature"]).replace_schema_metadata() for part in parts]
+        )
+        order = gallery_order(labels)
+        ids = {name: _texts(labels.column(name).take(pa.array(order))) for name in _LABEL_COLUMNS}
         return FeatureSet(
             matrix=PartedMatrix([part.features for part in parts], order=order, dimension=dimensions.pop()),
-            image_id=columns["image_id"][order],
-            track_id=columns["track_id"][order],
-            vehicle_id=columns["vehicle_id"][order],
-            camera_id=columns["camera_id"][order],
+            image_id=ids["image_id"],
+            track_id=ids["track_id"],
+            vehicle_id=ids["vehicle_id"],
+            camera_id=ids["camera_id"],
             source=str(self.path),
             identity=parts[0].facts.identity,
             image_root=facts.get("image_root"),
@@ -412,15 +392,10 @@ def _damaged(path: Path, reason: object) -> StoreError:
     return StoreError(f"{path} is damaged: {reason}", hint="remove it and run vreid extract again", file=path)
 
 
-def _gallery_order(columns: Mapping[str, TextArray], frames: Int64Array) -> Int64Array:
-    """Rows by vehicle, camera, passage, frame, image_id; parts that were added later sort in."""
-    keys = [_text_keys(columns["image_id"]), frames]
-    keys += [_text_keys(columns[name]) for name in ("track_id", "camera_id", "vehicle_id")]
-    return np.lexsort(keys).astype(np.int64)
-
-
-def _text_keys(column: TextArray) -> Int64Array:
-    """Positions of the texts in sorted order, absent ones first."""
-    filled = np.array(["" if value is None else value for value in column], dtype=object)
-    _, keys = np.unique(filled, return_inverse=True)
-    return keys.astype(np.int64)
+def _texts(column: pa.ChunkedArray) -> TextArray:
+    """Its values; None where absent."""
+    # Through a dictionary, equal labels share one str: a million rows then cost 8 bytes a label.
+    encoded = column.combine_chunks().dictionary_encode()
+    values = np.array([*encoded.dictionary.to_pylist(), None], dtype=object)
+    texts: TextArray = values[encoded.indices.fill_null(len(values) - 1).to_numpy(zero_copy_only=False)]
+    return texts

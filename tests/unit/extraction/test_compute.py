@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,11 +13,9 @@ from PIL import Image
 
 from vreid_cli.errors import VreidError
 from vreid_cli.extraction.compute import compute_parts
-from vreid_cli.extraction.inference import Pending
 from vreid_cli.extraction.options import ExtractionOptions
 from vreid_cli.extraction.parts import first_parts
 from vreid_cli.models.transforms import Transform
-from vreid_cli.store.features import FeatureStore
 
 
 def test_each_part_has_the_features_of_its_images(bench: Bench):
@@ -81,43 +78,6 @@ def test_error_inside_a_living_worker_is_not_taken_for_its_death(bench: Bench):
     bench.make = decoding(fail)
     with pytest.raises(RuntimeError, match="a bug"):
         bench.run(workers=1)
-
-
-class AheadInference(CountingInference):
-    """Plays a device that works on while the next batches are prepared."""
-
-    def __init__(self, ahead: int) -> None:
-        super().__init__()
-        self.ahead = ahead
-        self.order: list[tuple[str, int]] = []
-
-    def submit(self, pixels: torch.Tensor) -> Pending:
-        number = len(self.batches)
-        pending = super().submit(pixels)
-        self.order.append(("submitted", number))
-
-        def fetch() -> torch.Tensor:
-            self.order.append(("fetched", number))
-            return pending()
-
-        return fetch
-
-
-@pytest.mark.parametrize("ahead", [1, 2, 9])
-def test_batches_are_submitted_ahead_and_kept_apart(bench: Bench, tmp_path: Path, ahead: int):
-    bench.image("0002_c001/1.png").write_bytes(b"no image")
-    bench.run()
-    other = FeatureStore(tmp_path / "ahead")
-    inference = AheadInference(ahead)
-    bench.make = lambda: inference
-    bench.run(other)
-    assert bench.files(other) == bench.files()
-    count = len(inference.order) // 2
-    assert [number for kind, number in inference.order if kind == "fetched"] == list(range(count))
-    for number in range(count):
-        # When a batch is waited for, so many more are on their way.
-        before = inference.order[: inference.order.index(("fetched", number))]
-        assert sum(kind == "submitted" for kind, _ in before) == min(count, number + 1 + ahead)
 
 
 def test_too_many_pixels_are_refused_while_computing(bench: Bench):

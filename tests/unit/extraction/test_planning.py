@@ -20,7 +20,7 @@ def test_parts_hold_whole_tracks(bench: Bench):
     bench.run()
     sizes = []
     for number in bench.store.part_numbers():
-        image_ids = bench.store.read_part(number).image_id
+        image_ids = bench.store.read_part(number).batch.column("image_id").to_pylist()
         sizes.append(len(image_ids))
         tracks = {image_id.split("/")[0] for image_id in image_ids}
         assert len(image_ids) == sum(TRACKS[track] for track in tracks)
@@ -35,7 +35,7 @@ def test_passages_before_one_camera_stay_in_one_part(tmp_path: Path):
     draw(tmp_path / "data" / "gallery" / "0001_c002_t9" / "0.png", 99)
     bench = Bench(tmp_path / "data", FeatureStore(tmp_path / "store"))
     bench.run()
-    assert [len(bench.store.read_part(number).image_id) for number in bench.store.part_numbers()] == [12, 1]
+    assert [len(bench.store.read_part(number)) for number in bench.store.part_numbers()] == [12, 1]
 
 
 def test_plan_says_what_the_files_look_like(bench: Bench):
@@ -49,7 +49,7 @@ def test_plan_says_what_the_files_look_like(bench: Bench):
         assert (row["size"], row["mtime"]) == (stat.st_size, stat.st_mtime_ns)
         assert row["sha256"] == hashlib.sha256(bench.image(image_id).read_bytes()).hexdigest()
         assert row["track_id"] == image_id.split("/")[0]
-        assert image_id in bench.store.read_part(row["part"]).image_id
+        assert image_id in bench.store.read_part(row["part"]).batch.column("image_id").to_pylist()
 
 
 def test_lost_plan_costs_a_look_at_the_files_only(bench: Bench, hashed: list[str]):

@@ -38,7 +38,9 @@ def test_image_that_changes_its_track_takes_its_features_along(veri: Bench):
     assert veri.computed == 0
     assert tracks_of(veri.store) == expected_tracks(changed)
     assert all(np.array_equal(row, features[image_id]) for image_id, row in veri.features().items())
-    assert list(veri.store.read_part(0).image_id)[-1] == moved  # rows of a part stay in gallery order
+    assert (
+        list(veri.store.read_part(0).batch.column("image_id").to_pylist())[-1] == moved
+    )  # rows of a part stay in gallery order
 
 
 #: An image of one part is put into a track of another: the first part grows, the second shrinks.
