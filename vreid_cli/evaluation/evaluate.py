@@ -229,7 +229,7 @@ def _warnings(means: MeanScores, facts: RankingFacts, options: EvaluationOptions
 def _why_invalid(means: MeanScores, options: EvaluationOptions) -> str:
     if means.unlabelled_queries == means.total_queries:
         return (
-            "The queries are unlabelled: if their names tell vehicle and camera, say how with --label-pattern, "
+            "The queries are unlabelled. If their names hold vehicle and camera, describe them with --label-pattern: "
             "of vreid extract for images, of vreid rank for features from elsewhere."
         )
     if options.same_camera == "drop" and means.junk:
