@@ -12,7 +12,6 @@ from tiny import Vreid, columns, draw, save_weights
 
 import vreid_cli as library
 from vreid_cli.ranking.rank import plan_ranking
-from vreid_cli.store.rankings import ParquetRanking
 
 #: Passages: vehicle, camera, images. Vehicle 1 passes camera 1 twice.
 PASSAGES = [(1, 1, 2), (1, 1, 3), (1, 2, 2), (2, 1, 1), (2, 3, 4), (3, 2, 2), (3, 1, 2)]
@@ -48,7 +47,7 @@ def assert_same(vreid: Vreid, query: str, gallery: str, *arguments: str, **optio
     report = vreid.json("rank", *files, *arguments)
     assert [Path(path).stem.split("-")[1] for path in report["outputs"]] == list(rankings)
     for path, ranking in zip(report["outputs"], rankings.values(), strict=True):
-        assert ParquetRanking(Path(path)).facts == ranking.facts
+        assert library.read_ranking(path).facts == ranking.facts
         rows = columns(Path(path))
         for name, values in {
             "query_id": [ranking.queries.ids[i] for block in ranking.blocks for i in block.query_index],
@@ -139,5 +138,5 @@ def test_trials(vreid: Vreid, tmp_path: Path) -> None:
         sides = library.split_trial(library.read_features(Path("run/features/gallery")), seed=5, trial=trial)
         ranking = library.rank(*sides, library.RankingOptions(task="i2i"))["MCD"]
         path = Path(f"run/rankings/i2i-MCD-trial{trial:02d}.parquet")
-        assert ParquetRanking(path).facts == ranking.facts
+        assert library.read_ranking(path).facts == ranking.facts
         assert columns(path)["distance"] == [float(d) for block in ranking.blocks for d in block.distance]

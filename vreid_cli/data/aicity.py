@@ -10,7 +10,7 @@ from pathlib import Path
 
 from vreid_cli.data.label_xml import read_label_xml
 from vreid_cli.data.listing import DataFolders, Listing, ListingBuilder, require_folder
-from vreid_cli.data.lists import read_names, read_track_list, warn_of_strangers
+from vreid_cli.data.lists import read_names, read_track_list
 from vreid_cli.errors import DataError
 from vreid_cli.types.images import Split
 
@@ -48,7 +48,7 @@ def _read_tracks(path: Path, names: Collection[str], listing: ListingBuilder) ->
             hint="expected the names of a track's images on each line, with their endings",
             file=path,
         )
-    warn_of_strangers(tracks, names, path, listing=listing)
+    listing.warn_of(sorted(set(tracks) - set(names)), f"images in {path.name} are no images of the split")
     lone = sorted(set(names) - set(tracks))
     listing.warn_of(lone, "images are in no listed track, each a track of its own")
     return tracks

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 from vreid_cli.data.decoding import is_image
@@ -151,11 +151,6 @@ def warn_of_missing(names: Iterable[str], images: Path, *, listed_in: str, listi
         for name in list_images(images / below)
     }
     listing.warn_of(sorted(names - present), f"names in {listed_in} have no image in {images.name}")
-
-
-def warn_of_strangers(tracks: Collection[str], names: Collection[str], path: Path, *, listing: ListingBuilder) -> None:
-    """Warn of images in a list of tracks that the split does not have."""
-    listing.warn_of(sorted(set(tracks) - set(names)), f"images in {path.name} are no images of the split")
 
 
 def with_ending(name: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from vreid_cli.data.label_xml import read_label_xml
 from vreid_cli.data.listing import DataFolders, Listing, ListingBuilder, require_folder
-from vreid_cli.data.lists import camera_track, read_names, read_track_list, warn_of_strangers
+from vreid_cli.data.lists import camera_track, read_names, read_track_list
 from vreid_cli.errors import DataError
 from vreid_cli.types.images import Split
 
@@ -53,7 +53,7 @@ def _read_tracks(path: Path, names: Collection[str], split: Split, *, listing: L
         return {}
     tracks = read_track_list(path, named=True, listing=listing)
     if split != "query":  # the query's own images are but some of those that the tracks hold
-        warn_of_strangers(tracks, names, path, listing=listing)
+        listing.warn_of(sorted(set(tracks) - set(names)), f"images in {path.name} are no images of the split")
     return tracks
 
 

@@ -29,25 +29,18 @@ def read_truth(data_dir: Path) -> GroundTruth | None:
         >>> truth.good["a.jpg"], truth.junk["a.jpg"]
         (frozenset({'b.jpg'}), frozenset({'a.jpg'}))
     """
-    good, junk = (_first(data_dir, names) for names in (_GOOD, _JUNK))
+    found = ([data_dir / name for name in names if (data_dir / name).is_file()] for names in (_GOOD, _JUNK))
+    good, junk = (paths[0] if paths else None for paths in found)
     queries, gallery = data_dir / "name_query.txt", data_dir / "name_test.txt"
     if good is None or junk is None or not queries.is_file() or not gallery.is_file():
         return None
-    query_names, gallery_names = (_names(path) for path in (queries, gallery))
+    query_names, gallery_names = ([words[0] for words in read_words(path) if words] for path in (queries, gallery))
     return GroundTruth(
         source=f"{good.name} and {junk.name}",
         gallery=frozenset(gallery_names),
         good=_rows(good, query_names, gallery_names),
         junk=_rows(junk, query_names, gallery_names),
     )
-
-
-def _first(folder: Path, names: tuple[str, ...]) -> Path | None:
-    return next((folder / name for name in names if (folder / name).is_file()), None)
-
-
-def _names(path: Path) -> list[str]:
-    return [words[0] for words in read_words(path) if words]
 
 
 def _rows(path: Path, queries: list[str], gallery: list[str]) -> dict[str, frozenset[str]]:

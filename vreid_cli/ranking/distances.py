@@ -78,21 +78,15 @@ class Side:
 
     Attributes:
         original: (n, D) float32, as they came.
-        moved: In the origin.
         lengths: (n,) scaled lengths, in :func:`_wide` numbers; 0 for a zero row.
-        directions: The rows of unit length, moved; a zero row has none.
+        moved: Around the origin, for MED.
+        directions: The rows of unit length around theirs, where MCD has a product of its own.
     """
 
     original: torch.Tensor
+    lengths: torch.Tensor
     moved: Points | None
-    lengths: torch.Tensor | None
     directions: Points | None
-
-    @property
-    def length(self) -> torch.Tensor:
-        """The lengths, where the cosine is wanted."""
-        assert self.lengths is not None
-        return self.lengths
 
 
 class Workspace:
@@ -136,14 +130,10 @@ class ProductDistances:
 
     def prepare(self, rows: torch.Tensor) -> Side:
         """Bring (n, D) float32 rows to the origin; they are not changed."""
-        moved = lengths = directions = None
-        if "MED" in self._names:
-            moved = _move(rows, self._origin)
-        if self._by_directions:
-            lengths, directions = _directions(rows, self._origin)
-        elif "MCD" in self._names:
-            lengths = _lengths(rows, self._origin.scale)
-        return Side(rows, moved, lengths, directions)
+        lengths = _lengths(rows, self._origin.scale)
+        moved = _move(rows, self._origin) if "MED" in self._names else None
+        directions = _directions(rows, lengths, self._origin) if self._by_directions else None
+        return Side(rows, lengths, moved, directions)
 
     def nearest(self, query: Side, gallery: Side, items: SlotLayout) -> Iterator[tuple[str, torch.Tensor]]:
         """Each distance's name with its (Q, items) values; they are valid until the next one is asked for.
@@ -153,21 +143,18 @@ class ProductDistances:
             gallery: (R, D) images, slot-major.
             items: Layout of the gallery images; the items come in its order.
         """
-        pairs = _Pairs(query, gallery, items, self._origin.scale)
-        products = None
+        pairs = _ImagePairs(query, gallery, items, self._origin.scale)
         if query.moved and gallery.moved:
             products = self._multiply(query.moved, gallery.moved)
             nearest = self._squared(products, query.moved, gallery.moved, pairs=pairs, exact=pairs.squared)
             nearest.clamp_(min=0).sqrt_()
             yield "MED", nearest if self._origin.scale == 1 else nearest.div_(self._origin.scale)
+            if "MCD" in self._names and not self._by_directions:
+                yield "MCD", pairs.with_zeros(self._cosine(products, query.moved, gallery.moved, pairs=pairs))
         if query.directions and gallery.directions:
             products = self._multiply(query.directions, gallery.directions)
             nearest = self._squared(products, query.directions, gallery.directions, pairs=pairs, exact=pairs.angular)
             yield "MCD", pairs.with_zeros(nearest.div_(2))
-        elif "MCD" in self._names:
-            # MED came first: this overwrites the products.
-            assert products is not None
-            yield "MCD", pairs.with_zeros(self._cosine(products, pairs))
 
     def _multiply(self, query: Points, gallery: Points) -> torch.Tensor:
         """(Q, R) products, each the same whatever else is multiplied with it."""
@@ -181,7 +168,7 @@ class ProductDistances:
         query: Points,
         gallery: Points,
         *,
-        pairs: _Pairs,
+        pairs: _ImagePairs,
         exact: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
     ) -> torch.Tensor:
         """(Q, items) squared distances to the nearest point of each item; ``exact`` computes what cancels."""
@@ -192,21 +179,18 @@ class ProductDistances:
         own = query.squares.to(keys.dtype)[:, None]
         # If any image of an item cancels, its nearest one is below this bound too.
         reach = own + pairs.largest(gallery.squares.where(gallery.squares.isfinite(), 0.0))
-        found = pairs.repeat(keys, nearest, offset=own, reach=reach, exact=exact)
+        places, values = pairs.repeat(keys, nearest, offset=own, reach=reach, exact=exact)
         nearest += own
-        found.write(nearest)
+        nearest[places] = values
         return nearest
 
-    def _cosine(self, products: torch.Tensor, pairs: _Pairs) -> torch.Tensor:
+    def _cosine(self, products: torch.Tensor, query: Points, gallery: Points, *, pairs: _ImagePairs) -> torch.Tensor:
         """(Q, items) MCD from the products of the moved rows, which are overwritten."""
-        query, gallery = pairs.query, pairs.gallery
-        assert query.moved
-        assert gallery.moved
-        length, other = query.length, gallery.length
+        length, other = pairs.query.lengths, pairs.gallery.lengths
         # |q| and |r| are small against their difference from the centre's length, and all terms like it:
         # |q| |r| MCD = ½ (|q|² - δq²) + ½ (|r|² - δr²) - (q·r - δq δr), by the rows and lengths as moved.
         excess, excess_other = length - self._middle, other - self._middle
-        half, half_other = (query.moved.squares - excess**2) / 2, (gallery.moved.squares - excess_other**2) / 2
+        half, half_other = (query.squares - excess**2) / 2, (gallery.squares - excess_other**2) / 2
         inverse, inverse_other = _inverse(length), _inverse(other)
         kind = products.dtype
         products.addcmul_(excess.to(kind)[:, None], excess_other.to(kind), value=-1)
@@ -215,29 +199,17 @@ class ProductDistances:
         torch.addcmul((half_other * inverse_other).to(kind), products, -inverse_other.to(kind), out=keys)
         keys.masked_fill_(other == 0, math.inf)
         nearest = nearest_image(keys, pairs.items, out=self._workspace.take("nearest", len(keys), pairs.items.count))
-        reach = query.moved.squares.to(kind)[:, None] * pairs.largest(inverse_other)
-        reach += pairs.largest(gallery.moved.squares * inverse_other)
+        reach = query.squares.to(kind)[:, None] * pairs.largest(inverse_other)
+        reach += pairs.largest(gallery.squares * inverse_other)
         # The keys are half a squared distance, over |r|.
-        found = pairs.repeat(keys, nearest, offset=0, reach=reach / 2, exact=pairs.angular)
+        places, values = pairs.repeat(keys, nearest, offset=0, reach=reach / 2, exact=pairs.angular)
         nearest *= inverse.to(kind)[:, None]
-        found.write(nearest, factor=0.5)
+        nearest[places] = values / 2
         return nearest
 
 
 @dataclass(frozen=True)
-class _Repeated:
-    """Values of some (query image, item) pairs that were computed again."""
-
-    places: torch.Tensor
-    values: torch.Tensor
-
-    def write(self, nearest: torch.Tensor, *, factor: float = 1.0) -> None:
-        """Put them, times a factor, into (Q, items) values."""
-        nearest[self.places[:, 0], self.places[:, 1]] = self.values * factor
-
-
-@dataclass(frozen=True)
-class _Pairs:
+class _ImagePairs:
     """Two sides' images that are compared, and what is computed pair by pair."""
 
     query: Side
@@ -258,7 +230,7 @@ class _Pairs:
         offset: torch.Tensor | float,
         reach: torch.Tensor,
         exact: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
-    ) -> _Repeated:
+    ) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
         """Compute again, pair by pair, what lies so near that its digits are lost.
 
         Args:
@@ -267,6 +239,9 @@ class _Pairs:
             offset: What added to the keys makes them squared distances, or multiples of these.
             reach: (Q, items) what |q|² + |r|² is at most, as the same multiples.
             exact: From the (p,) query and gallery rows of pairs to their (p,) squared distances.
+
+        Returns:
+            Query image and item of each pair, and their (p,) squared distances.
         """
         # What is no number is computed again too.
         places = (~(nearest + offset >= reach * _CANCELLATION)).nonzero()
@@ -284,7 +259,7 @@ class _Pairs:
                 squares = exact(image[mine], rows[some])
                 squared.scatter_reduce_(0, mine, squares.to(squared.dtype), "amin")
             values.append(squared)
-        return _Repeated(places, torch.cat([nearest.new_empty(0), *values]))
+        return places.unbind(dim=1), torch.cat([nearest.new_empty(0), *values])
 
     def squared(self, image: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
         """Squared distances of (p,) query and gallery rows, in the origin's scale."""
@@ -294,8 +269,8 @@ class _Pairs:
 
     def angular(self, image: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
         """Squared distances of the directions of (p,) query and gallery rows; 2 is twice MCD's 1."""
-        inverse = _inverse(self.query.length)[image, None] * self.scale
-        other = _inverse(self.gallery.length)[row, None] * self.scale
+        inverse = _inverse(self.query.lengths)[image, None] * self.scale
+        other = _inverse(self.gallery.lengths)[row, None] * self.scale
         difference = self.query.original[image].to(inverse.dtype).mul_(inverse)
         difference -= self.gallery.original[row].to(other.dtype).mul_(other)
         squares = difference.square_().sum(dim=1)
@@ -304,10 +279,10 @@ class _Pairs:
     def with_zeros(self, nearest: torch.Tensor) -> torch.Tensor:
         """(Q, items) MCD with a distance of 1 between a zero row and anything, in place."""
         nearest.clamp_(min=0, max=2)
-        zeros = self.gallery.length == 0
+        zeros = self.gallery.lengths == 0
         if bool(zeros.any()):
             nearest.clamp_(max=2 - self.largest(zeros))
-        nearest.masked_fill_((self.query.length == 0)[:, None], 1.0)
+        nearest.masked_fill_((self.query.lengths == 0)[:, None], 1.0)
         return nearest
 
 
@@ -343,9 +318,8 @@ def _lengths(rows: torch.Tensor, scale: float) -> torch.Tensor:
     return lengths
 
 
-def _directions(rows: torch.Tensor, origin: Origin) -> tuple[torch.Tensor, Points]:
-    """Scaled lengths, and the rows of unit length around the origin's direction; zero rows are no points."""
-    lengths = _lengths(rows, origin.scale)
+def _directions(rows: torch.Tensor, lengths: torch.Tensor, origin: Origin) -> Points:
+    """The rows of unit length around the origin's direction; zero rows are no points."""
     inverse, middle = _inverse(lengths), origin.direction.to(lengths.dtype)
     moved, squares = torch.empty_like(rows), torch.empty_like(lengths)
     step = max(1, _NUMBERS // rows.shape[1])
@@ -355,7 +329,7 @@ def _directions(rows: torch.Tensor, origin: Origin) -> tuple[torch.Tensor, Point
         wide = rows[part].to(lengths.dtype).mul_(inverse[part, None] * origin.scale).sub_(middle)
         moved[part] = wide
         squares[part] = moved[part].to(lengths.dtype).square_().sum(dim=1)
-    return lengths, Points(moved, squares.masked_fill_(lengths == 0, math.inf))
+    return Points(moved, squares.masked_fill_(lengths == 0, math.inf))
 
 
 def choose_origin(gallery: torch.Tensor, queries: torch.Tensor) -> Origin:
@@ -379,7 +353,8 @@ def _keeps_the_cosine(origin: Origin, gallery: torch.Tensor, queries: torch.Tens
     # Both sides are often in the order of their vehicles: pairs of one place would be near ones.
     sides = queries[:count], gallery[:count].roll(count // 2, dims=0)
     moved = sum(_move(side, origin).squares for side in sides)
-    (one, first), (other, second) = (_directions(side, origin) for side in sides)
+    one, other = (_lengths(side, origin.scale) for side in sides)
+    first, second = (_directions(side, n, origin) for side, n in zip(sides, (one, other), strict=True))
     apart = (first.rows - second.rows).square().sum(dim=1)
     lost = apart * one * other < _CANCELLATION * moved
     lost_anyway = apart < _CANCELLATION * (first.squares + second.squares)

@@ -60,7 +60,7 @@ def find_duplicates(matrix: FeatureMatrix, items: Tracks, *, checksums: Int32Arr
         checksums: (len(items.rows),) a number for each row of each item that is equal where the features are.
             Only items whose checksums agree are read.
     """
-    # The first image of each will do: what is alike by chance is told apart below.
+    # The first image of each will do: chance agreement is excluded below.
     _, kind, count = np.unique(checksums[items.offsets[:-1]], return_inverse=True, return_counts=True)
     first = np.arange(len(items), dtype=np.int64)
     seen: dict[bytes, int] = {}

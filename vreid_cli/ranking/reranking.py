@@ -23,7 +23,7 @@ from vreid_cli.ranking.aggregation import runs
 from vreid_cli.ranking.engine import BlockDistances, DistanceEngine, ItemImages
 from vreid_cli.ranking.options import RankingOptions
 from vreid_cli.ranking.selection import Pairs, columns_of, pack, unpack_items
-from vreid_cli.types.arrays import Float32Array, Int64Array, TextArray, text_array
+from vreid_cli.types.arrays import Float32Array, Int64Array, text_array
 from vreid_cli.types.features import FeatureMatrix, FeatureSet
 from vreid_cli.types.tracks import Items, Tracks
 
@@ -329,26 +329,19 @@ class _StackedMatrix:
 
 
 def join_sides(query: ItemImages, gallery: ItemImages) -> ItemImages:
-    """Queries and gallery as one set of items, the queries first."""
-
-    def join(one: TextArray, other: TextArray) -> TextArray:
-        return text_array([*one, *other])
-
+    """Queries and gallery as one set of items, the queries first; labels play no part."""
     one, other = query.features, gallery.features
+    absent = text_array([None] * (len(one) + len(other)))
     features = FeatureSet(
-        matrix=_StackedMatrix(one.matrix, other.matrix),
-        image_id=join(one.image_id, other.image_id),
-        track_id=join(one.track_id, other.track_id),
-        vehicle_id=join(one.vehicle_id, other.vehicle_id),
-        camera_id=join(one.camera_id, other.camera_id),
+        _StackedMatrix(one.matrix, other.matrix),
+        text_array([*one.image_id, *other.image_id]),
+        track_id=absent,
+        vehicle_id=absent,
+        camera_id=absent,
         source=f"{one.source} and {other.source}",
     )
     first, second = query.items, gallery.items
-    items = Items(
-        join(first.items.ids, second.items.ids),
-        join(first.items.vehicles, second.items.vehicles),
-        join(first.items.cameras, second.items.cameras),
-    )
     rows = np.concatenate([first.rows, second.rows + len(one)])
     offsets = np.concatenate([first.offsets, second.offsets[1:] + first.offsets[-1]])
-    return ItemImages(features, Tracks(items, rows, offsets), query.device)
+    nameless = text_array([None] * (len(first) + len(second)))
+    return ItemImages(features, Tracks(Items(nameless, nameless, nameless), rows, offsets), query.device)

@@ -27,8 +27,8 @@ _SWEEPS, _SWEEPS_LARGE = 8, 4
 _IMAGES_AN_ATTEMPT = 64
 #: Rounds after which a problem is given up; none in any test or benchmark needed a hundredth of them.
 _MOST_ROUNDS = 2000
-#: Up to this many images the linear systems are eliminated one scalar at a time over all problems; for larger ones
-#: LAPACK, a matrix at a time, is faster. ``tests/benchmarks/rscr.py`` compares the two.
+#: Up to this many images linear systems are eliminated, and Grams applied, one scalar at a time over all problems; for
+#: larger ones LAPACK, a matrix at a time, is faster. ``tests/benchmarks/rscr.py`` compares the two.
 _SMALL = 12
 #: What is added to the diagonals, in parts of the largest.
 _RIDGE = 1e-12
@@ -171,7 +171,12 @@ def _objective(
 
 def _apply(grams: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
     """``G γ`` of each problem."""
-    return torch.einsum("kjm,jm->km", grams, codes)
+    if len(codes) > _SMALL:
+        return torch.einsum("kjm,jm->km", grams, codes)
+    applied = grams[:, 0] * codes[0]
+    for j in range(1, len(codes)):
+        applied.addcmul_(grams[:, j], codes[j])
+    return applied
 
 
 def _solve_masked(grams: torch.Tensor, active: torch.Tensor, right: torch.Tensor) -> torch.Tensor:

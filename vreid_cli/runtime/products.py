@@ -9,17 +9,22 @@ would make results differ by rounding from run to run. Other devices use ``torch
 
 from __future__ import annotations
 
+import json
+import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 
+from vreid_cli.errors import StoreError
 from vreid_cli.runtime.cache import cache_folder
 from vreid_cli.runtime.devices import exact_float32
-from vreid_cli.runtime.measured import keep_measured, machine, read_measured
+from vreid_cli.runtime.files import atomic_path
 from vreid_cli.runtime.progress import log
 
 #: Largest error, in parts of |a| |b|, that counts as float32's: what the paths differ by on vectors that
@@ -96,18 +101,35 @@ def _error(path: Product, rows: torch.Tensor, columns: torch.Tensor, *, out: tor
     return float(((out[::16, ::16].double() - sample @ other.T) / scale).abs().max())
 
 
+def machine() -> str:
+    """What speeds depend on: processor, threads, and the versions of the libraries that compute."""
+    model = platform.processor() or platform.machine()
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return f"{model}, {torch.get_num_threads()} threads, torch {torch.__version__}, numpy {np.__version__}"
+
+
 def _fastest() -> str:
-    path = cache_folder() / "products.json"
-    key = machine()
-    known = read_measured(path)
+    """The fastest path of float32 accuracy, as it was measured on this machine once."""
+    path, key = cache_folder() / "products.json", machine()
+    known: dict[str, object] = {}
+    # A file that is not there or damaged is made again.
+    with suppress(OSError, ValueError):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        known = found if isinstance(found, dict) else {}
     if known.get(key) in PATHS:
         return str(known[key])
     measured = measure_products(PATHS)
-    told = ", ".join(f"{name} {speed:.0f} GFLOP/s (error {error:.0e})" for name, (speed, error) in measured.items())
+    words = ", ".join(f"{name} {speed:.0f} GFLOP/s (error {error:.0e})" for name, (speed, error) in measured.items())
     accurate = {name: speed for name, (speed, error) in measured.items() if error <= ERROR_LIMIT}
     fastest = max(accurate, key=lambda name: accurate[name], default=TORCH.name)
-    log.info("matrix products here: %s; %s is taken from now on", told, fastest)
-    keep_measured(path, {**known, key: fastest})
+    log.info("matrix products here: %s; %s is taken from now on", words, fastest)
+    try:
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps({**known, key: fastest}, indent=2), encoding="utf-8")
+    except StoreError as error:
+        log.debug("the choice could not be kept: %s", error)
     return fastest
 
 

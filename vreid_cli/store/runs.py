@@ -22,9 +22,6 @@ from vreid_cli.types.images import SPLITS, Split
 
 RUNS_FOLDER = Path("runs")
 LATEST = "latest"
-#: Of a training: all that it needs to go on, and the networks of its last and its best epoch.
-STATE, LAST, BEST = "resume.safetensors", "last.safetensors", "best.safetensors"
-LOG, CURVES = "log.csv", "curves.png"
 #: What a run directory can hold; a folder with none of it is none.
 _PARTS = ("run.json", "features", "rankings", "evaluations", "checkpoints")
 
@@ -40,70 +37,42 @@ class HistoryEntry:
 
 
 class RunDirectory:
-    """Paths inside one run, and its two small files ``run.json`` and ``history.jsonl``."""
+    """Paths inside one run, and its two small files ``run.json`` and ``history.jsonl``.
+
+    Attributes:
+        path: The folder.
+        info_path: What made the run.
+        history_path: Each command as it was run.
+        rankings: Folder of the rankings.
+        evaluations: Folder of the evaluations.
+        reports: Folder of the sheets.
+        exports: Folder of what other programs read.
+        checkpoints: Folder of what was trained.
+        training_state: All that a training needs to go on.
+        last_checkpoint: The network of the last epoch.
+        best_checkpoint: The network of the best epoch.
+        training_log: One row an epoch.
+        training_curves: The rows of the log, as a plot.
+
+    Examples:
+        >>> RunDirectory(Path("runs/cars")).last_checkpoint.as_posix()
+        'runs/cars/checkpoints/last.safetensors'
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-
-    @property
-    def info_path(self) -> Path:
-        """What made the run."""
-        return self.path / "run.json"
-
-    @property
-    def history_path(self) -> Path:
-        """Each command as it was run."""
-        return self.path / "history.jsonl"
-
-    @property
-    def rankings(self) -> Path:
-        """Folder of the rankings."""
-        return self.path / "rankings"
-
-    @property
-    def evaluations(self) -> Path:
-        """Folder of the evaluations."""
-        return self.path / "evaluations"
-
-    @property
-    def reports(self) -> Path:
-        """Folder of sheets and pages."""
-        return self.path / "reports"
-
-    @property
-    def exports(self) -> Path:
-        """Folder of what other programs read."""
-        return self.path / "exports"
-
-    @property
-    def checkpoints(self) -> Path:
-        """Folder of what was trained."""
-        return self.path / "checkpoints"
-
-    @property
-    def training_state(self) -> Path:
-        """All that a training needs to go on."""
-        return self.checkpoints / STATE
-
-    @property
-    def last_checkpoint(self) -> Path:
-        """The network of the last epoch."""
-        return self.checkpoints / LAST
-
-    @property
-    def best_checkpoint(self) -> Path:
-        """The network of the best epoch."""
-        return self.checkpoints / BEST
-
-    @property
-    def training_log(self) -> Path:
-        """One row an epoch."""
-        return self.path / LOG
-
-    @property
-    def training_curves(self) -> Path:
-        """The rows of the log, as a plot."""
-        return self.path / CURVES
+        self.info_path = path / "run.json"
+        self.history_path = path / "history.jsonl"
+        self.rankings = path / "rankings"
+        self.evaluations = path / "evaluations"
+        self.reports = path / "reports"
+        self.exports = path / "exports"
+        self.checkpoints = path / "checkpoints"
+        self.training_state = self.checkpoints / "resume.safetensors"
+        self.last_checkpoint = self.checkpoints / "last.safetensors"
+        self.best_checkpoint = self.checkpoints / "best.safetensors"
+        self.training_log = path / "log.csv"
+        self.training_curves = path / "curves.png"
 
     def features(self, split: Split) -> FeatureStore:
         """The feature store of a split."""

@@ -76,16 +76,6 @@ class Session:
         self.run.read_info()
         return self.run
 
-    def need_folder(self) -> RunDirectory:
-        """The run directory, whether or not anything is in it.
-
-        Raises:
-            StoreError: None is meant.
-        """
-        if self.run is None:
-            raise StoreError("no run directory is meant", hint="name one with --run-dir")
-        return self.run
-
     def record(self) -> None:
         """Add the command to the run's history."""
         if self.run is None or not self.run.info_path.is_file():

@@ -97,8 +97,9 @@ def train(session: Session) -> TrainReport | None:
         VreidError: Data, weights or device are missing or do not fit; the files of finished epochs stay.
     """
     require_extra("train", ["matplotlib"], needed_by="vreid train")
+    run = session.run
+    assert run is not None  # resolve_training names one
     with closing(choose_executor(session.settings.runtime.device)) as executor, ExitStack() as stack:
-        run = session.need_folder()
         if executor.rank:
             log.setLevel(logging.ERROR)  # the first process speaks
         else:

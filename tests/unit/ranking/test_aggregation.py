@@ -15,7 +15,7 @@ from vreid_cli.types.rankings import Definition
 
 
 @pytest.mark.parametrize("definition", DEFINITIONS)
-def test_the_running_minimum_starts_anew_with_each_gallery_image(definition: Definition) -> None:
+def test_the_running_minimum_starts_again_with_each_gallery_image(definition: Definition) -> None:
     # Worked by hand on a line: from the query's 0 and 10 it is 1 and 9 to the gallery's 1, 7 and 3 to its 7.
     query, gallery = {"q": np.array([[0.0], [10.0]])}, {"r": np.array([[1.0], [7.0]])}
     rankings = rank(

@@ -74,7 +74,7 @@ def test_the_fastest_accurate_path_is_taken_and_kept(cache: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"x": 1}'])
-def test_a_damaged_cache_is_measured_anew(cache: Path, damage: str) -> None:
+def test_a_damaged_cache_is_measured_again(cache: Path, damage: str) -> None:
     cache.parent.mkdir()
     cache.write_text(damage)
     assert choose_product(CPU, multiplications=1e12).name in PATHS
