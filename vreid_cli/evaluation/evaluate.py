@@ -141,18 +141,10 @@ def conclude(
     ground_truth: str = LABELS,
     doubts: tuple[str, ...] = (),
 ) -> Evaluation:
-    """From the scores of queries to those of the ranking.
+    """From the scores of the queries that have a list to the evaluation of a ranking of ``total`` queries.
 
-    Args:
-        queries: Scores of the queries that have a list.
-        facts: How the ranking was made: what its lists cover decides what can be said.
-        options: How to count.
-        total: Number of queries, also those without a list.
-        seed: Of the resamples.
-        curve: Errors of a threshold.
-        camera_pairs: Scores of pairs of cameras.
-        ground_truth: What decided what is right.
-        doubts: What is doubtful about ground truth.
+    What its lists cover, by its facts, decides what can be said. ``doubts`` are warnings about ground truth; the rest
+    is as :class:`Evaluation` has it.
     """
     ranks = sorted(set(options.ranks))
     means = summarise(
