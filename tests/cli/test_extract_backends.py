@@ -61,7 +61,7 @@ def no_export(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def how(run: Path, split: str = "gallery") -> list[dict[str, str]]:
-    """Identity and circumstances of each part."""
+    """Identity of each part, and what it was computed with."""
     store = RunDirectory(run).features(split)
     facts = [store.read_facts(part) for part in store.part_numbers()]
     return [{**found.identity, **found.recorded} for found in facts if found is not None]

@@ -1,4 +1,4 @@
-"""A disk that fills up at any write of an extraction: told in words, and once there is room, the same bytes."""
+"""A disk that fills up at any write of an extraction: said in words, and once there is room, the same bytes."""
 
 from __future__ import annotations
 

@@ -215,10 +215,11 @@ def write_training(run: Path, *, epoch: int, epochs: int) -> None:
         "model": {"arch": "resnet18"},
         "data": {"dataset": "csv", "data_dir": "/my cars.csv"},
     }
-    state = TrainingState(epoch, {"weight": torch.zeros(2)}, history=results)
+    facts = {"settings": settings}
+    state = TrainingState(epoch, {"weight": torch.zeros(2)}, history=results, facts=facts)
     (run / "checkpoints").mkdir(parents=True)
-    save_state(run / "checkpoints" / "resume.safetensors", state, facts={"settings": settings})
-    facts = {
+    save_state(run / "checkpoints" / "resume.safetensors", state)
+    about = {
         "recipe": settings["train"],
         "classes": ["1", "2", "3"],
         "data": {"dataset": "veri", "images": 40, "held_out": ["9"]},
@@ -227,7 +228,7 @@ def write_training(run: Path, *, epoch: int, epochs: int) -> None:
         "seed": 5,
     }
     network = build_random(BACKBONES["resnet18"], seed=0)
-    texts = {key: json.dumps(value) for key, value in facts.items()}
+    texts = {key: json.dumps(value) for key, value in about.items()}
     for name in ("last", "best"):
         path = run / "checkpoints" / f"{name}.safetensors"
         save_checkpoint(path, network, transform=Transform(resize=34, crop=32), facts=texts)

@@ -63,7 +63,7 @@ class Command:
         resolve: Makes the session of a command that has rules of its own for it, ``"module:function"``.
         default_run: The run without ``--run-dir``, for the help.
         wording: What its help says otherwise than the settings do, ``{"section.key": {"help": …, "shown": …}}``.
-        prepare: Called before anything heavy is imported.
+        prepare: Called before the workflow and its libraries are imported, ``"module:function"``.
     """
 
     help: str
@@ -75,7 +75,7 @@ class Command:
     resolve: str | None = None
     default_run: str = LATEST_RUN
     wording: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    prepare: Callable[[], None] | None = None
+    prepare: str | None = None
 
     def function(self, *, with_options: bool = True) -> Callable[..., None]:
         """The command as Typer takes it.
@@ -107,7 +107,7 @@ class Command:
     def _run(self, common: Common, given: Mapping[str, Mapping[str, Any]]) -> None:
         """Resolve the settings, run the workflow, print its report."""
         if self.prepare is not None:
-            self.prepare()
+            load(self.prepare)()
         from vreid_cli.config import collect_layers
         from vreid_cli.runtime.progress import set_up_logging
         from vreid_cli.workflows.session import resolve_session

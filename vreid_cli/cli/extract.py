@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vreid_cli.cli.command import Command
-from vreid_cli.runtime.arrow import share_memory
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -86,7 +85,7 @@ COMMAND = Command(
     workflow="vreid_cli.workflows.extract:extract",
     choose_run="vreid_cli.workflows.extract:choose_run",
     default_run="runs/<dataset>-<arch>-<weights>",
-    prepare=share_memory,
+    prepare="vreid_cli.runtime.arrow:share_memory",
     render=_render,
     to_json=_splits,
 )

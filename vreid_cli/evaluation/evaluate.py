@@ -141,18 +141,10 @@ def conclude(
     ground_truth: str = LABELS,
     doubts: tuple[str, ...] = (),
 ) -> Evaluation:
-    """From the scores of queries to those of the ranking.
+    """From the scores of the queries that have a list to the evaluation of a ranking of ``total`` queries.
 
-    Args:
-        queries: Scores of the queries that have a list.
-        facts: How the ranking was made: what its lists cover decides what can be said.
-        options: How to count.
-        total: Number of queries, also those without a list.
-        seed: Of the resamples.
-        curve: Errors of a threshold.
-        camera_pairs: Scores of pairs of cameras.
-        ground_truth: What decided what is right.
-        doubts: What is doubtful about ground truth.
+    What its lists cover, by its facts, decides what can be said. ``doubts`` are warnings about ground truth; the rest
+    is as :class:`Evaluation` has it.
     """
     ranks = sorted(set(options.ranks))
     means = summarise(
@@ -237,7 +229,7 @@ def _warnings(means: MeanScores, facts: RankingFacts, options: EvaluationOptions
 def _why_invalid(means: MeanScores, options: EvaluationOptions) -> str:
     if means.unlabelled_queries == means.total_queries:
         return (
-            "The queries are unlabelled: if their names tell vehicle and camera, say how with --label-pattern, "
+            "The queries are unlabelled. If their names hold vehicle and camera, describe them with --label-pattern: "
             "of vreid extract for images, of vreid rank for features from elsewhere."
         )
     if options.same_camera == "drop" and means.junk:

@@ -34,7 +34,6 @@ class Backbone:
         latent: Computes the LRs (B, D) of images (B, 3, H, W) with a model whose head is an identity; None for
             the model's own forward pass.
         ignored: Prefixes of a checkpoint's keys that belong neither to the LR nor to the classifier.
-        activation_mb: Memory of one image in a float32 forward pass, in MiB; it only needs to be about right.
         streamlined: ``"module:name"`` of a function from a trunk in eval mode to a module that computes the same
             LRs faster on a CPU; None where there is none.
         imagenet_url: Address of the ImageNet weights, whose file name ends in the first digits of its SHA-256;
@@ -55,7 +54,6 @@ class Backbone:
     build: Callable[[], nn.Module] | None = None
     latent: Callable[[nn.Module, torch.Tensor], torch.Tensor] | None = None
     ignored: tuple[str, ...] = ()
-    activation_mb: float = 60.0
     streamlined: str | None = None
     imagenet_url: str | None = None
 
@@ -118,18 +116,16 @@ _ALL = (
         dimension=1920,
         head="classifier",
         latent=_average_maps,
-        activation_mb=90,
         streamlined="vreid_cli.models.streamlined:StreamlinedDenseNet",
     ),
     Backbone(
         "resnet18",
         dimension=512,
         head="fc",
-        activation_mb=25,
         streamlined="vreid_cli.models.streamlined:fold_normalisation",
     ),
-    Backbone("alexnet", dimension=4096, head="classifier.6", activation_mb=8),
-    Backbone("vgg16", dimension=4096, head="classifier.6", activation_mb=110),
+    Backbone("alexnet", dimension=4096, head="classifier.6"),
+    Backbone("vgg16", dimension=4096, head="classifier.6"),
     Backbone(
         "inception_v3",
         dimension=2048,
@@ -137,7 +133,6 @@ _ALL = (
         transform=Transform(resize=342, crop=299),
         build=_inception_v3,
         ignored=("AuxLogits.",),
-        activation_mb=60,
         streamlined="vreid_cli.models.streamlined:fold_normalisation",
     ),
 )

@@ -262,7 +262,7 @@ def _export(loaded: LoadedNetwork, *, facts: Mapping[str, str]) -> Any:
         raise ExportError(
             f"torch cannot export {loaded.network.backbone.name} for images of {side} x {side}: "
             f"{first_line(error.__cause__ or error)}",
-            hint="--verbose tells all of it; it may need other versions of torch and onnxscript",
+            hint="--verbose shows all of it; it may need other versions of torch and onnxscript",
         ) from error
     assert program is not None
     _describe(program.model, loaded, facts=facts)
@@ -288,11 +288,11 @@ def _describe(model: Any, loaded: LoadedNetwork, *, facts: Mapping[str, str]) ->
 @contextlib.contextmanager
 def _without_chatter() -> Iterator[None]:
     """Keep what the exporter prints and warns of from the user: only ``--verbose`` shows it."""
-    told = io.StringIO()
+    printed = io.StringIO()
     try:
-        with warnings.catch_warnings(record=True) as caught, contextlib.redirect_stdout(told):
+        with warnings.catch_warnings(record=True) as caught, contextlib.redirect_stdout(printed):
             warnings.simplefilter("always")
             yield
     finally:
-        for line in (*told.getvalue().splitlines(), *(str(warning.message) for warning in caught)):
+        for line in (*printed.getvalue().splitlines(), *(str(warning.message) for warning in caught)):
             log.debug("%s", line)

@@ -53,9 +53,9 @@ def cached_network(loaded: LoadedNetwork, folder: Path, *, device: torch.device)
         )
         started = time.monotonic()
         errors = write_onnx(path, loaded, facts={"form": str(_FORM)})
-        told = ", ".join(f"{error:.0e} at batch {batch}" for batch, error in errors.items())
+        found = ", ".join(f"{error:.0e} at batch {batch}" for batch, error in errors.items())
         log.info(
-            "exported in %.0f s; relative error against torch %s; kept as %s", time.monotonic() - started, told, path
+            "exported in %.0f s; relative error against torch %s; kept as %s", time.monotonic() - started, found, path
         )
     return kept if kept is not None and device.type == "cpu" else OnnxNetwork(path, device=device)
 

@@ -91,9 +91,10 @@ def _cached(url: str, check: Callable[[Path], str | None], downloads: DownloadOp
 
     path = cache_folder(downloads.cache_dir) / name
     if not path.is_file():
+        mirror = "try a mirror (--set model.weights_url=…); " if url in (downloads.weights_url, VERI_URL) else ""
         advice = (
-            "try a mirror (model.weights_url); without a network: fetch the file elsewhere and put it at "
-            f"{path}; or give your own with --weights FILE, or --weights random to try things out"
+            f"{mirror}without a network: fetch the file elsewhere and put it at {path}; "
+            "or give your own with --weights FILE, or --weights random to try things out"
         )
         fetch(Download(url, path, check, timeout=downloads.download_timeout, advice=advice, error=WeightsError))
     elif wrong := check(path):

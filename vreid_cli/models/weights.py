@@ -207,9 +207,14 @@ def _fill_network(
 ) -> tuple[Network, tuple[str, ...], int | None]:
     """The network in eval mode, the vehicles of its classifier, and the size of a classifier that was dropped."""
     classes = _class_names(checkpoint)
-    with torch.device("meta"):  # random values would be thrown away
-        network = Network(backbone, classes=len(classes) or None, neck=checkpoint.has_neck)
-    network = network.to_empty(device="cpu").eval()
+    count, neck = len(classes) or None, checkpoint.has_neck
+    try:
+        with torch.device("meta"):  # spares the time for random values, which the weights replace
+            network = Network(backbone, classes=count, neck=neck)
+        network = network.to_empty(device="cpu")
+    except (NotImplementedError, RuntimeError):  # a constructor that computes with tensors, as RegNet's
+        network = build_random(backbone, seed=0, classes=count, neck=neck)
+    network.eval()
     for buffer in network.buffers():
         buffer.zero_()  # counters that a file may leave out
     if classes:

@@ -50,7 +50,7 @@ class PartFacts:
 
     Attributes:
         identity: What made the features; another identity means other features.
-        recorded: Circumstances that do not change what the features mean (batch, threads, versions).
+        recorded: What does not change what the features mean (batch, threads, versions).
         contents: Digest over ids and contents of its images.
         labels: Digest over its rows' ids and labels, in their order.
         skipped: Images of this part that could not be used.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -186,20 +186,19 @@ def read_ranking_facts(path: Path) -> RankingFacts:
     return facts
 
 
-@contextmanager
-def write_ranking(path: Path, facts: RankingFacts, *, queries: Items, gallery: Items) -> Iterator[Appending]:
-    """Write a ranking block by block; the file appears at the end. The ending decides how.
+def write_ranking(
+    path: Path, facts: RankingFacts, *, queries: Items, gallery: Items
+) -> AbstractContextManager[Appending]:
+    """Write a ranking block by block, inside ``with``; the file appears at the end. The ending decides how.
 
     Raises:
         UsageError: The ending is unknown.
         DataError: The format cannot hold these items.
         StoreError: The file cannot be written.
     """
-    opened: AbstractContextManager[Appending] = load(_writer(RANKING_FORMATS, path))(
-        path, facts, queries=queries, gallery=gallery
-    )
-    with opened as writer:
-        yield writer
+    write = load(_writer(RANKING_FORMATS, path))
+    writer: AbstractContextManager[Appending] = write(path, facts, queries=queries, gallery=gallery)
+    return writer
 
 
 def _ranking_format(path: Path) -> Format:

@@ -158,7 +158,7 @@ class _Table:
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         batches = self.file.iter_batches(batch_size=_READ_ROWS, columns=list(columns))
         while True:
-            with _telling_of_damage(self.path):
+            with _raising_damage(self.path):
                 batch = next(batches, None)
                 if batch is None:
                     return
@@ -194,11 +194,11 @@ class _Lists:
 
     def __iter__(self) -> Iterator[RankingBlock]:
         # A number of queries at a time: the last list of a piece may go on in the next.
-        rest = _EMPTY
+        rest: RankingBlock | None = None
         seen = -1
         for batch in self._table.batches(_LISTS):
-            with _telling_of_damage(self._table.path):
-                block = _join(rest, self._block(batch))
+            with _raising_damage(self._table.path):
+                block = self._block(batch) if rest is None else _join(rest, self._block(batch))
             steps = np.diff(block.query_index, prepend=seen)
             if (steps < 0).any():
                 query = self._queries[int(block.query_index[np.argmax(steps < 0)])]
@@ -212,7 +212,7 @@ class _Lists:
             if last:
                 seen = int(block.query_index[last - 1])
                 yield block.select(slice(0, last))
-        if len(rest.rank):
+        if rest is not None and len(rest.rank):
             yield rest
 
     def _block(self, batch: pa.RecordBatch) -> RankingBlock:
@@ -224,17 +224,8 @@ class _Lists:
         )
 
 
-_EMPTY = RankingBlock(np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.float32))
-
-
 def _join(one: RankingBlock, other: RankingBlock) -> RankingBlock:
-    return (
-        other
-        if not len(one.rank)
-        else RankingBlock(
-            *(np.concatenate(pair) for pair in zip(vars(one).values(), vars(other).values(), strict=True))
-        )
-    )
+    return RankingBlock(*map(np.concatenate, zip(vars(one).values(), vars(other).values(), strict=True)))
 
 
 def _dictionary_of(batch: pa.RecordBatch, name: str) -> pa.DictionaryArray:
@@ -252,7 +243,7 @@ def _positions(batch: pa.RecordBatch, name: str, names: pa.Array) -> NDArray[np.
 
 
 @contextmanager
-def _telling_of_damage(path: Path) -> Iterator[None]:
+def _raising_damage(path: Path) -> Iterator[None]:
     """Turn what Arrow raises over damaged bytes into our own error."""
     try:
         yield

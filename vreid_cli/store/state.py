@@ -34,7 +34,7 @@ class StoreState:
         done_parts: Of the planned parts those that hold what the plan says.
         skipped: Images that could not be used.
         identity: What made the features; None where no part says it.
-        recorded: Under which circumstances the first part was computed.
+        recorded: What the first part was computed with (batch, threads, versions).
         size: Bytes of the parts.
         problems: What is damaged or contradicts itself.
     """

@@ -49,12 +49,7 @@ def fact(
 ) -> Any:
     """A field of :class:`RankingFacts`: all that files, tables, sentences, comparisons and JSON need of it.
 
-    Args:
-        default: The value where the fact is not known; a function makes one for each ranking.
-        heading: As :class:`Fact` says.
-        usual: As :class:`Fact` says.
-        about: As :class:`Fact` says.
-        text: As :class:`Fact` says.
+    ``default`` is the value where the fact is not known, or a function that makes it; the rest is a :class:`Fact`.
     """
     metadata = {"fact": Fact(heading, usual, about, text)}
     if callable(default):

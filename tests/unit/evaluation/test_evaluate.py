@@ -115,3 +115,9 @@ def test_the_query_itself_is_left_out_whatever_the_lists_say() -> None:
     truth = GroundTruth("the lists", frozenset({own, right}), {"q0": frozenset({own, right})}, {"q0": frozenset()})
     found = evaluate(ranking, truth=truth)
     assert (found.positives, found.junk, found.warnings) == (1, 1, ())
+
+
+def test_labels_that_are_not_there_contradict_nothing() -> None:
+    ranking = ranking_of([[WRONG, WRONG]], [False])
+    nothing = GroundTruth("the lists", frozenset(ranking.gallery.ids), {"q0": frozenset()}, {"q0": frozenset()})
+    assert not any("contradict" in text for text in evaluate(ranking, truth=nothing).warnings)

@@ -16,7 +16,7 @@ from torchvision import models
 from vreid_cli.data.decoding import decode_rgb
 from vreid_cli.errors import UsageError, WeightsError
 from vreid_cli.extraction.inference import Inference, InferenceConfig
-from vreid_cli.models.backbones import BACKBONES
+from vreid_cli.models.backbones import BACKBONES, Backbone
 from vreid_cli.models.checkpoint import network_state, save_checkpoint, weights_digest
 from vreid_cli.models.network import build_random
 from vreid_cli.models.weights import LoadedNetwork, architecture_of, load_network, with_classifier
@@ -233,3 +233,15 @@ def test_training_starts_from_the_same_classifier_only_for_the_same_vehicles(tmp
         assert other.head.weight.shape == (len(classes), 512)
         assert not torch.equal(other.head.weight[0], own["fc.weight"][0])
         assert (other.neck is not None) == neck
+
+
+def test_a_model_whose_constructor_computes_is_loaded_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    class Computing(nn.Sequential):
+        def __init__(self) -> None:
+            sizes = torch.tensor([4, 8]).tolist()  # impossible without values, as on torch's meta device
+            super().__init__(nn.Flatten(), nn.Linear(12, sizes[0]), nn.Linear(*sizes))
+
+    monkeypatch.setitem(BACKBONES, "toy", Backbone("toy", dimension=4, head="2", build=Computing))
+    network = build_random(BACKBONES["toy"], seed=3)
+    save_checkpoint(tmp_path / "toy.safetensors", network, transform=network.backbone.transform, facts={})
+    assert load_network(tmp_path / "toy.safetensors").digest == weights_digest(network)

@@ -67,6 +67,22 @@ def test_each_query_stands_before_its_nearest_with_their_own_images(
     assert [item.gallery_id for item in kept.nearest["q1"]] == [strip.item.name for strip in kept.strips[1:]]
 
 
+def test_captions_name_vehicle_and_camera(ranking: Ranking, query: FeatureSet, gallery: FeatureSet) -> None:
+    strips = vreid.show(ranking, ["q1", "q3"], query=query, gallery=gallery).strips
+    captions = {strip.item.name: strip.item.caption for strip in strips}
+    assert captions["q1"] == "vehicle 1 · camera c1"
+    assert captions["g2"] == "vehicle 2 · camera c2"
+    assert captions["q3"] == captions["g3"] == ""
+
+
+def test_queries_that_are_whole_gallery_tracks_show_all_their_images(gallery: FeatureSet) -> None:
+    gallery = replace(gallery, protocol="gallery-tracks")
+    query = gallery.select(np.array([0, 4]))
+    ranking = vreid.rank(query, gallery)["meanMCD50"]
+    queries = [strip for strip in vreid.show(ranking, query=query, gallery=gallery).strips if strip.item.rank is None]
+    assert [(strip.item.name, len(strip.images)) for strip in queries] == [("g1", 2), ("g2", 2)]
+
+
 def test_marks_say_which_show_the_querys_vehicle(ranking: Ranking, query: FeatureSet, gallery: FeatureSet) -> None:
     sheet = vreid.show(ranking, query=query, gallery=gallery, same_camera="keep")
     verdicts = {}

@@ -259,7 +259,8 @@ def test_every_architecture_learns_a_step_and_comes_back_from_its_file(tmp_path:
     crop = {"inception_v3": 80, "alexnet": 64}.get(arch, 32)
     neck = arch == "resnet18"
     data = toy(1, side=crop)
-    one = make_trainer(BACKBONES[arch], data=data, epochs=1, batch_size=4, momentum=0.0, neck=neck)
+    options = {"epochs": 1, "batch_size": 4, "momentum": 0.0, "learning_rate": 1e-3, "neck": neck}
+    one = make_trainer(BACKBONES[arch], data=data, **options)
     before = {name: tensor.clone() for name, tensor in one.network.trunk.named_parameters()}
     run(one)
     moved = [name for name, tensor in one.network.trunk.named_parameters() if not torch.equal(before[name], tensor)]
