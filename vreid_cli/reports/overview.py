@@ -139,11 +139,6 @@ class RunOverview:
     next: str | None = None
 
     @property
-    def complete(self) -> bool | None:
-        """Whether all features are there; None where nothing was extracted."""
-        return all(one.state == "complete" for one in self.splits.values()) if self.splits else None
-
-    @property
     def warnings(self) -> tuple[str, ...]:
         """What is damaged, each with its place."""
         splits = [f"{split}: {problem}" for split, one in self.splits.items() for problem in one.problems]
@@ -175,7 +170,7 @@ def overview_json(run: RunOverview) -> dict[str, Any]:
         "reports": list(run.reports),
         "history": [asdict(entry) for entry in run.history],
         "history_error": run.history_error,
-        "complete": run.complete,
+        "complete": all(one.state == "complete" for one in run.splits.values()) if run.splits else None,
         "next": run.next,
     }
 
@@ -206,7 +201,7 @@ def print_overview(run: RunOverview) -> Iterator[RenderableType]:
         last = run.history[-_COMMANDS:]
         heading = f"command (the last {len(last)} of {len(run.history):,})"
         yield Text()
-        yield _table({"when": [_when(entry.time) for entry in last], heading: [entry.command for entry in last]})
+        yield _table([{"when": _when(entry.time), heading: entry.command} for entry in last])
     if run.history_error:
         yield Text(run.history_error)
     yield Text()
@@ -247,13 +242,13 @@ def _made_by(run: RunOverview) -> dict[str, str | None]:
     }
 
 
-def _table(columns: Mapping[str, Sequence[str]], *, right: Sequence[str] = ()) -> Table:
-    """Columns by heading; without rules, so that all of it fits 80 characters."""
+def _table(rows: Sequence[Mapping[str, str]], *, right: Sequence[str] = ()) -> Table:
+    """Cells by heading, a row each; without rules, so that all of it fits 80 characters."""
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for heading in columns:
+    for heading in rows[0]:
         table.add_column(heading, justify="right" if heading in right else "left", overflow="fold")
-    for row in zip(*columns.values(), strict=True):
-        table.add_row(*map(Text, row))
+    for row in rows:
+        table.add_row(*map(Text, row.values()))
     return table
 
 
@@ -268,14 +263,12 @@ def _when(written: str | None) -> str:
 
 def _features(splits: Mapping[Split, StoreState]) -> Iterator[RenderableType]:
     numbers = ("images", "tracks", "vehicles", "cameras", "parts", "dimension")
-    columns: dict[str, list[str]] = {
-        "split": [*splits],
-        **{name: [_number(getattr(one, name)) for one in splits.values()] for name in numbers},
-        "skipped": [_number(len(one.skipped)) for one in splits.values()],
-        "state": [one.state for one in splits.values()],
-    }
     yield Text()
-    yield _table(columns, right=(*numbers, "skipped"))
+    rows = []
+    for split, one in splits.items():
+        counts = {name: _number(getattr(one, name)) for name in numbers}
+        rows.append({"split": split, **counts, "skipped": _number(len(one.skipped)), "state": one.state})
+    yield _table(rows, right=(*numbers, "skipped"))
     for split, one in splits.items():
         if one.state != "complete":
             yield Text(f"{split}: {_progress(one)}")
@@ -295,24 +288,12 @@ def _progress(one: StoreState) -> str:
 
 
 def _rankings(rows: Sequence[RankingOverview]) -> Iterator[RenderableType]:
-    columns: dict[str, list[str]] = {"ranking": [row.name for row in rows]}
-    # The names that rank chooses say task and metric themselves.
-    if not all(row.name.startswith(f"{row.facts.task}-{row.facts.metric}") for row in rows if row.facts):
-        columns |= {key: [_fact(row, key) for row in rows] for key in ("task", "metric")}
     definitions = sorted({row.facts.definition or _UNKNOWN for row in rows if row.facts})
-    if len(definitions) > 1:
-        columns["definition"] = [_fact(row, "definition") for row in rows]
-    columns |= {
-        "lists": [_lists(row) for row in rows],
-        "query × gallery": [
-            " × ".join(_number(getattr(row.facts, key, None)) for key in ("query_count", "gallery_size"))
-            for row in rows
-        ],
-        "written": [_when(row.written) for row in rows],
-        "mAP": [_score(row) for row in rows],
-    }
+    # The names that rank chooses say task and metric themselves.
+    named = all(row.name.startswith(f"{row.facts.task}-{row.facts.metric}") for row in rows if row.facts)
+    keys = [*(() if named else ("task", "metric")), *(["definition"] if len(definitions) > 1 else [])]
     yield Text()
-    yield _table(columns, right=("query × gallery", "mAP"))
+    yield _table([_ranking(row, keys) for row in rows], right=("query × gallery", "mAP"))
     rules = sorted({f"{row.ap_rule}, same camera {row.same_camera}" for row in rows if row.evaluated})
     said = [f"definition {definitions[0]}"] if len(definitions) == 1 else []
     yield Text("; ".join(said + ([f"mAP in % ({'; '.join(rules)})"] if rules else [])))
@@ -320,8 +301,20 @@ def _rankings(rows: Sequence[RankingOverview]) -> Iterator[RenderableType]:
         yield from map(Text, _notes(row))
 
 
-def _fact(row: RankingOverview, key: str) -> str:
-    return str(getattr(row.facts, key, None) or ("–" if row.file is None else _UNKNOWN))
+def _ranking(row: RankingOverview, keys: Sequence[str]) -> dict[str, str]:
+    def fact(key: str) -> Any:
+        return getattr(row.facts, key, None)
+
+    unknown = "–" if row.file is None else _UNKNOWN
+    score = "–" if not row.evaluated or row.outdated else percent(row.mean_ap)
+    return {
+        "ranking": row.name,
+        **{key: str(fact(key) or unknown) for key in keys},
+        "lists": _lists(row),
+        "query × gallery": f"{_number(fact('query_count'))} × {_number(fact('gallery_size'))}",
+        "written": _when(row.written),
+        "mAP": "?" if row.evaluation_error else score,
+    }
 
 
 def _lists(row: RankingOverview) -> str:
@@ -334,12 +327,6 @@ def _lists(row: RankingOverview) -> str:
     whole = "all" if facts.coverage == "full" else "" if limits else facts.coverage
     positives = " and positives" if facts.coverage == "positives" and limits else ""
     return ", ".join(filter(None, [whole, *limits])) + positives
-
-
-def _score(row: RankingOverview) -> str:
-    if row.evaluation_error:
-        return "?"
-    return "–" if not row.evaluated or row.outdated else percent(row.mean_ap)
 
 
 def _notes(row: RankingOverview) -> Iterator[str]:
@@ -369,12 +356,9 @@ def _training(training: TrainingOverview) -> Iterator[RenderableType]:
             "images": training.data_dir,
         }
     )
-    checkpoints = training.checkpoints
-    columns = {
-        "checkpoint": [one.name for one in checkpoints],
-        "epoch": ["?" if one.error else _number(one.epoch) for one in checkpoints],
-        "held-out mAP": ["?" if one.error else percent(one.mean_ap) for one in checkpoints],
-        "written": [_when(one.written) for one in checkpoints],
-    }
-    yield _table(columns, right=["epoch", "held-out mAP"])
-    yield from (Text(one.error) for one in checkpoints if one.error)
+    rows = []
+    for one in training.checkpoints:
+        epoch, mean_ap = ("?", "?") if one.error else (_number(one.epoch), percent(one.mean_ap))
+        rows.append({"checkpoint": one.name, "epoch": epoch, "held-out mAP": mean_ap, "written": _when(one.written)})
+    yield _table(rows, right=["epoch", "held-out mAP"])
+    yield from (Text(one.error) for one in training.checkpoints if one.error)

@@ -19,7 +19,7 @@ from vreid_cli.store.formats import read_ranking_facts
 from vreid_cli.store.metadata import read_metadata
 from vreid_cli.store.runs import RunDirectory, rankings_in
 from vreid_cli.store.state import StoreState, read_state
-from vreid_cli.workflows.session import Report, RunChoice, Session
+from vreid_cli.workflows.session import Report, RunChoice, Session, extract_with_trained
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -53,11 +53,8 @@ def info(session: Session) -> InfoReport:
     run = session.run or session.need_run()
     if not run.exists():
         there = "holds nothing that a run is made of" if run.path.is_dir() else "is not there"
-        raise StoreError(
-            f"{run.path} is no run directory: it {there}",
-            hint="name one as in vreid info runs/veri-densenet201-veri, or make one with vreid extract",
-            file=run.path,
-        )
+        hint = "name one as in vreid info runs/veri-densenet201-veri, or make one with vreid extract"
+        raise StoreError(f"{run.path} is no run directory: it {there}", hint=hint, file=run.path)
     made, made_by_error = _try(read_json_object, run.info_path) if run.info_path.is_file() else (None, None)
     splits = {split: read_state(run.features(split)) for split in run.extracted_splits()}
     history, history_error = _try(RunDirectory.read_history, run)
@@ -196,13 +193,7 @@ def _next(run: RunDirectory, found: RunOverview) -> str | None:
     if training is not None and training.next is not None:
         return training.next
     if training is not None and not found.splits:
-        # As vreid train itself offers it at its end.
-        command = ["vreid", "extract", "--run-dir", str(run.path), "--weights", str(run.last_checkpoint)]
-        if training.dataset not in (None, DataOptions().dataset):
-            command += ["--dataset", str(training.dataset)]
-        if training.data_dir is not None:
-            command += ["--data-dir", training.data_dir]
-        return shlex.join(command)
+        return extract_with_trained(run, dataset=training.dataset, data_dir=training.data_dir)
     rankings = [row for row in found.rankings if row.file]
     if not rankings:
         return f"{layout.rank_command} --run-dir {folder}"
