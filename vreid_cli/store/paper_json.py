@@ -16,7 +16,7 @@ from vreid_cli.errors import DataError, StoreError
 from vreid_cli.runtime.files import atomic_path, read_json_object
 from vreid_cli.store.rankings import measure_coverage
 from vreid_cli.types.arrays import text_array
-from vreid_cli.types.features import ArrayMatrix, FeatureSet, number_images
+from vreid_cli.types.features import FeatureSet
 from vreid_cli.types.labels import LabelPattern
 from vreid_cli.types.metric_names import join_metric_name, split_metric_name
 from vreid_cli.types.rankings import Ranking, RankingBlock, RankingFacts
@@ -52,14 +52,13 @@ def read_features_json(path: Path, label_pattern: str | None = None) -> FeatureS
         found = "; ".join(f"{width} in track {track}" for width, track in sorted(widths.items())[:3])
         raise DataError(f"{path}: features of different width: {found}", file=path)
     track_ids = [track for track, matrix in zip(tracks, matrices, strict=True) for _ in matrix]
-    labels = LabelPattern.compile(label_pattern).vehicle_and_camera
-    known = {track: labels(track) for track in tracks}
-    return FeatureSet(
-        matrix=ArrayMatrix(np.concatenate(matrices)),
-        image_id=text_array(number_images(track_ids)),
-        track_id=text_array(track_ids),
-        vehicle_id=text_array([known[track][0] for track in track_ids]),
-        camera_id=text_array([known[track][1] for track in track_ids]),
+    pattern = LabelPattern.compile(label_pattern)
+    labels = {track: pattern.read(track) for track in tracks}
+    return FeatureSet.from_arrays(
+        np.concatenate(matrices),
+        track_id=track_ids,
+        vehicle_id=[labels[track].vehicle_id for track in track_ids],
+        camera_id=[labels[track].camera_id for track in track_ids],
         source=str(path),
     )
 
@@ -171,7 +170,7 @@ def read_ranking_json(path: Path, label_pattern: str | None = None) -> Ranking:
     Raises:
         StoreError: The file is missing or damaged, or holds no ranking.
     """
-    labels = LabelPattern.compile(label_pattern).vehicle_and_camera
+    pattern = LabelPattern.compile(label_pattern)
     content = read_json_object(path)
     tracks = content.get("tracks")
     if not isinstance(tracks, Mapping):
@@ -198,7 +197,7 @@ def read_ranking_json(path: Path, label_pattern: str | None = None) -> Ranking:
 
     def items(side: str, vehicles: Mapping[str, str | None]) -> Items:
         known = cameras.get(side)
-        found = [labels(name)[1] if known is None else known.get(name) for name in vehicles]
+        found = [pattern.read(name).camera_id if known is None else known.get(name) for name in vehicles]
         return Items(text_array(list(vehicles)), text_array(list(vehicles.values())), text_array(found))
 
     block = _block(rows)

@@ -156,21 +156,17 @@ class _Table:
     file: pq.ParquetFile
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        batches = self.file.iter_batches(batch_size=_READ_ROWS, columns=list(columns))
-        while True:
-            with _raising_damage(self.path):
-                batch = next(batches, None)
-                if batch is None:
-                    return
+        with _raising_damage(self.path):
+            for batch in self.file.iter_batches(batch_size=_READ_ROWS, columns=list(columns)):
                 batch.validate(full=True)
-            yield batch
+                yield batch
 
     def items(self, columns: Sequence[str], *, enough: int | None = None) -> Items:
         """The queries or gallery items in the order in which they first come; ``enough``: how many there are."""
         parts: list[list[TextArray]] = [[text_array([])] for _ in columns]
         known = pa.array([], pa.utf8())
         for batch in self.batches(columns):
-            ids = _dictionary_of(batch, columns[0])
+            ids = batch.column(columns[0]).dictionary_encode()
             if ids.null_count:
                 raise StoreError(f"{self.path} is no ranking: some rows have no {columns[0]}", file=self.path)
             codes = ids.indices.to_numpy()
@@ -228,18 +224,12 @@ def _join(one: RankingBlock, other: RankingBlock) -> RankingBlock:
     return RankingBlock(*map(np.concatenate, zip(vars(one).values(), vars(other).values(), strict=True)))
 
 
-def _dictionary_of(batch: pa.RecordBatch, name: str) -> pa.DictionaryArray:
-    column = batch.column(name)
-    return column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
-
-
 def _positions(batch: pa.RecordBatch, name: str, names: pa.Array) -> NDArray[np.int32]:
     """(R,) position of each row's name among all names."""
-    column = _dictionary_of(batch, name)
-    found: NDArray[np.int32] = (
-        pc.index_in(column.dictionary.cast(pa.utf8()), value_set=names).take(column.indices).to_numpy()
-    )
-    return found
+    column = batch.column(name).dictionary_encode()
+    found = pc.index_in(column.dictionary.cast(pa.utf8()), value_set=names)
+    positions: NDArray[np.int32] = found.take(column.indices).to_numpy()
+    return positions
 
 
 @contextmanager
