@@ -286,6 +286,10 @@ class RankingBlock:
         return RankingBlock(*(column[rows] for column in vars(self).values()))
 
 
+#: Takes the lists of some queries, which follow those before: what a ranking is written with.
+BlockWriter = Callable[[RankingBlock], None]
+
+
 @dataclass(frozen=True, eq=False)
 class Ranking:
     """A ranking in memory or in a file: facts, the labelled items of both sides, and the ranked lists in blocks.
