@@ -25,7 +25,7 @@ _FROM_RUN = {
 _PATHS = ("data.data_dir", "data.query_dir", "data.gallery_dir", "model.weights")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """What every workflow tells at its end.
 
