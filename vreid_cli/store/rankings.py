@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from vreid_cli.errors import StoreError
 from vreid_cli.runtime.files import atomic_path
 from vreid_cli.types.arrays import TextArray, text_array
-from vreid_cli.types.rankings import Coverage, Ranking, RankingBlock, RankingFacts
+from vreid_cli.types.rankings import BlockWriter, Coverage, Ranking, RankingBlock, RankingFacts
 from vreid_cli.types.tracks import Items
 
 _QUERY = ("query_id", "query_vehicle", "query_camera")
@@ -40,43 +40,32 @@ _DICTIONARY_BYTES = 256 << 20
 # -- writing -------------------------------------------------------------------------------------------------
 
 
-class RankingWriter:
-    """Appends blocks of ranked lists to an open Parquet file."""
-
-    def __init__(self, writer: pq.ParquetWriter, queries: Items, gallery: Items) -> None:
-        self._writer = writer
-        self._query_columns = _encode(queries)
-        self._gallery_columns = _encode(gallery)
-
-    def append(self, block: RankingBlock) -> None:
-        """Write one block as one row group."""
-        query_index, gallery_index = pa.array(block.query_index), pa.array(block.gallery_index)
-        columns = [
-            *(column.take(query_index) for column in self._query_columns),
-            pa.array(block.rank),
-            *(column.take(gallery_index) for column in self._gallery_columns),
-            pa.array(block.distance),
-        ]
-        table = pa.table(columns, schema=self._writer.schema)
-        self._writer.write_table(table, row_group_size=max(1, len(table)))
-
-
 @contextmanager
-def write_ranking_parquet(
-    path: Path, facts: RankingFacts, *, queries: Items, gallery: Items
-) -> Iterator[RankingWriter]:
-    """Write a ranking block by block; the file appears when the last one is there.
+def write_ranking_parquet(path: Path, facts: RankingFacts, *, queries: Items, gallery: Items) -> Iterator[BlockWriter]:
+    """Write a ranking block by block, each a row group; the file appears when the last one is there.
 
     Raises:
         StoreError: The file cannot be written.
     """
+    query_columns, gallery_columns = _encode(queries), _encode(gallery)
     schema = RANKING_SCHEMA.with_metadata(facts.to_metadata())
     options = {"compression": "zstd", "use_dictionary": [*_QUERY, *_GALLERY]}
     with (
         atomic_path(path) as temporary,
         pq.ParquetWriter(temporary, schema, dictionary_pagesize_limit=_DICTIONARY_BYTES, **options) as writer,
     ):
-        yield RankingWriter(writer, queries, gallery)
+
+        def write(block: RankingBlock) -> None:
+            query_index, gallery_index = pa.array(block.query_index), pa.array(block.gallery_index)
+            columns = [
+                *(column.take(query_index) for column in query_columns),
+                pa.array(block.rank),
+                *(column.take(gallery_index) for column in gallery_columns),
+                pa.array(block.distance),
+            ]
+            writer.write_table(pa.table(columns, schema=schema), row_group_size=max(1, len(block.rank)))
+
+        yield write
 
 
 def _encode(items: Items) -> list[pa.DictionaryArray]:
@@ -156,21 +145,17 @@ class _Table:
     file: pq.ParquetFile
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        batches = self.file.iter_batches(batch_size=_READ_ROWS, columns=list(columns))
-        while True:
-            with _raising_damage(self.path):
-                batch = next(batches, None)
-                if batch is None:
-                    return
+        with _raising_damage(self.path):
+            for batch in self.file.iter_batches(batch_size=_READ_ROWS, columns=list(columns)):
                 batch.validate(full=True)
-            yield batch
+                yield batch
 
     def items(self, columns: Sequence[str], *, enough: int | None = None) -> Items:
         """The queries or gallery items in the order in which they first come; ``enough``: how many there are."""
         parts: list[list[TextArray]] = [[text_array([])] for _ in columns]
         known = pa.array([], pa.utf8())
         for batch in self.batches(columns):
-            ids = _dictionary_of(batch, columns[0])
+            ids = batch.column(columns[0]).dictionary_encode()
             if ids.null_count:
                 raise StoreError(f"{self.path} is no ranking: some rows have no {columns[0]}", file=self.path)
             codes = ids.indices.to_numpy()
@@ -186,28 +171,27 @@ class _Table:
         return Items(*(np.concatenate(part) for part in parts))
 
 
+@dataclass(frozen=True, eq=False)
 class _Lists:
     """The ranked lists of a file, read in pieces each time that they are gone through."""
 
-    def __init__(self, table: _Table, queries: pa.Array, gallery: pa.Array) -> None:
-        self._table, self._queries, self._gallery = table, queries, gallery
+    table: _Table
+    queries: pa.Array
+    gallery: pa.Array
 
     def __iter__(self) -> Iterator[RankingBlock]:
         # A number of queries at a time: the last list of a piece may go on in the next.
         rest: RankingBlock | None = None
         seen = -1
-        for batch in self._table.batches(_LISTS):
-            with _raising_damage(self._table.path):
+        for batch in self.table.batches(_LISTS):
+            with _raising_damage(self.table.path):
                 block = self._block(batch) if rest is None else _join(rest, self._block(batch))
-            steps = np.diff(block.query_index, prepend=seen)
-            if (steps < 0).any():
-                query = self._queries[int(block.query_index[np.argmax(steps < 0)])]
-                raise StoreError(
-                    f"{self._table.path} lists query {query} in several places",
-                    hint="make it again with vreid rank",
-                    file=self._table.path,
-                )
-            last = int(np.flatnonzero(np.diff(block.query_index, prepend=-1))[-1]) if len(steps) else 0
+            back = np.diff(block.query_index, prepend=seen) < 0
+            if back.any():
+                query = self.queries[int(block.query_index[np.argmax(back)])]
+                path, hint = self.table.path, "make it again with vreid rank"
+                raise StoreError(f"{path} lists query {query} in several places", hint=hint, file=path)
+            last = int(np.searchsorted(block.query_index, block.query_index.max(initial=0)))
             rest = block.select(slice(last, None))
             if last:
                 seen = int(block.query_index[last - 1])
@@ -217,9 +201,9 @@ class _Lists:
 
     def _block(self, batch: pa.RecordBatch) -> RankingBlock:
         return RankingBlock(
-            query_index=_positions(batch, "query_id", self._queries),
+            query_index=_positions(batch, "query_id", self.queries),
             rank=batch.column("rank").to_numpy(),
-            gallery_index=_positions(batch, "gallery_id", self._gallery),
+            gallery_index=_positions(batch, "gallery_id", self.gallery),
             distance=batch.column("distance").to_numpy(),
         )
 
@@ -228,18 +212,12 @@ def _join(one: RankingBlock, other: RankingBlock) -> RankingBlock:
     return RankingBlock(*map(np.concatenate, zip(vars(one).values(), vars(other).values(), strict=True)))
 
 
-def _dictionary_of(batch: pa.RecordBatch, name: str) -> pa.DictionaryArray:
-    column = batch.column(name)
-    return column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
-
-
 def _positions(batch: pa.RecordBatch, name: str, names: pa.Array) -> NDArray[np.int32]:
     """(R,) position of each row's name among all names."""
-    column = _dictionary_of(batch, name)
-    found: NDArray[np.int32] = (
-        pc.index_in(column.dictionary.cast(pa.utf8()), value_set=names).take(column.indices).to_numpy()
-    )
-    return found
+    column = batch.column(name).dictionary_encode()
+    found = pc.index_in(column.dictionary.cast(pa.utf8()), value_set=names)
+    positions: NDArray[np.int32] = found.take(column.indices).to_numpy()
+    return positions
 
 
 @contextmanager

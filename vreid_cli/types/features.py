@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import Literal, Protocol
 
 import numpy as np
@@ -15,6 +17,9 @@ from vreid_cli.types.arrays import Float32Array, Int64Array, TextArray, text_arr
 RANDOM_WEIGHTS = "random"
 #: The warning that everything carries which comes from such weights.
 MEANINGLESS = "random weights: the features, and all that follows from them, mean nothing"
+
+#: What a feature set says of each image.
+COLUMNS = ("image_id", "track_id", "vehicle_id", "camera_id")
 
 #: How queries and gallery come about. ``separate``: they are splits of their own. ``gallery-tracks``: query images lie
 #: in gallery tracks, and those whole tracks are the queries between tracks (VeRi). ``random-gallery``: there is one
@@ -107,7 +112,7 @@ class FeatureSet:
 
     def __post_init__(self) -> None:
         rows = self.matrix.shape[0]
-        for name in ("image_id", "track_id", "vehicle_id", "camera_id"):
+        for name in COLUMNS:
             if len(getattr(self, name)) != rows:
                 raise ValueError(f"{name} has {len(getattr(self, name))} entries for {rows} rows")
 
@@ -126,14 +131,8 @@ class FeatureSet:
 
     def select(self, rows: Int64Array) -> FeatureSet:
         """The images at these positions, in this order; their features are not copied."""
-        return replace(
-            self,
-            matrix=SelectedMatrix(self.matrix, rows),
-            image_id=self.image_id[rows],
-            track_id=self.track_id[rows],
-            vehicle_id=self.vehicle_id[rows],
-            camera_id=self.camera_id[rows],
-        )
+        columns = {name: getattr(self, name)[rows] for name in COLUMNS}
+        return replace(self, matrix=SelectedMatrix(self.matrix, rows), **columns)
 
     @classmethod
     def from_arrays(
@@ -155,13 +154,10 @@ class FeatureSet:
             >>> len(features), features.dimension, features.image_id.tolist()
             (3, 3, ['a#0', 'a#1', 'b#0'])
         """
-        rows = len(features)
-        if image_id is None:
-            image_id = number_images(track_id)
-        absent: list[None] = [None] * rows
+        absent: list[None] = [None] * len(features)
         return cls(
             matrix=ArrayMatrix(features),
-            image_id=text_array(image_id),
+            image_id=text_array(number_images(track_id) if image_id is None else image_id),
             track_id=text_array(track_id),
             vehicle_id=text_array(vehicle_id or absent),
             camera_id=text_array(camera_id or absent),
@@ -176,10 +172,5 @@ def number_images(track_ids: Sequence[str | None]) -> list[str]:
         >>> number_images(["a", "b", "a"])
         ['a#0', 'b#0', 'a#1']
     """
-    seen: dict[str | None, int] = {}
-    names = []
-    for track in track_ids:
-        position = seen.get(track, 0)
-        seen[track] = position + 1
-        names.append(f"{track}#{position}")
-    return names
+    positions: dict[str | None, Iterator[int]] = defaultdict(count)
+    return [f"{track}#{next(positions[track])}" for track in track_ids]

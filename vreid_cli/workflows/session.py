@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ _FROM_RUN = {
 _PATHS = ("data.data_dir", "data.query_dir", "data.gallery_dir", "model.weights")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """What every workflow tells at its end.
 
@@ -54,7 +54,7 @@ class Session:
 
     resolved: Resolved
     run: RunDirectory | None = None
-    command: tuple[str, ...] = field(default=())
+    command: tuple[str, ...] = ()
 
     @property
     def settings(self) -> Settings:
@@ -155,9 +155,9 @@ def check_contradictions(resolved: Resolved, from_run: Layer, *, run: RunDirecto
     Raises:
         StoreError: One differs.
     """
-    names = [(section, key) for section, table in from_run.values.items() for key in table]
-    for section, key in names:
-        name, own = f"{section}.{key}", from_run.values[section][key]
+    values = {f"{section}.{key}": value for section, table in from_run.values.items() for key, value in table.items()}
+    for name, own in values.items():
+        section, _, key = name.partition(".")
         given = getattr(getattr(resolved.settings, section), key)
         if name in ("run.seed", *free) or not resolved.given(name) or _same(name, given, own):
             continue
