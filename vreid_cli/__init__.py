@@ -13,7 +13,8 @@ In a notebook, with a folder of images per track below ``tracks/query`` and ``tr
     sheet = vreid.show(ranking, query=query, gallery=gallery)
     sheet  # a notebook displays it; sheet.save("nearest.png") keeps it
 
-Features from elsewhere, rankings from files and their comparison: ``read_features``, ``read_ranking``, ``compare``.
+Data sets, features and rankings from files, and comparisons: ``read_images``, ``read_features``, ``read_ranking``,
+``compare``.
 Each step gives what the command of the same name gives.
 """
 
@@ -47,6 +48,7 @@ _HOMES = {
     "load_network": "vreid_cli.models.weights:load_network",
     "rank": "vreid_cli.ranking.rank:rank",
     "read_features": "vreid_cli.store.formats:read_features",
+    "read_images": "vreid_cli.data.layouts:read_images",
     "read_ranking": "vreid_cli.store.formats:read_ranking",
     "show": "vreid_cli.reports.show:show",
     "split_trial": "vreid_cli.ranking.trials:split_trial",
@@ -56,6 +58,7 @@ _HOMES = {
 __all__ = sorted(_HOMES)
 
 if TYPE_CHECKING:
+    from vreid_cli.data.layouts import read_images as read_images
     from vreid_cli.evaluation.comparison import compare as compare
     from vreid_cli.evaluation.evaluate import Evaluation as Evaluation
     from vreid_cli.evaluation.evaluate import evaluate as evaluate

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from tiny import EXTRACT, Vreid
 
 import vreid_cli as vreid_library
 from vreid_cli.store.runs import RunDirectory
 from vreid_cli.types.features import MEANINGLESS
+from vreid_cli.types.images import ImageRecord
 
 
 @pytest.fixture
@@ -54,3 +56,19 @@ def test_random_weights_warn_both_ways(vreid: Vreid, made: Path) -> None:
     network = vreid_library.load_network("random", arch="resnet18")
     found = vreid_library.extract(made / "data" / "query", network, runtime=vreid_library.RuntimeOptions(device="cpu"))
     assert list(found.warnings) == report["warnings"] == [MEANINGLESS]
+
+
+def test_records_bring_their_own_labels_and_boxes(weights: Path, made: Path) -> None:
+    path = next((made / "data" / "gallery").rglob("*.png")).absolute()
+    records = [
+        ImageRecord("a", path, "t1", "7", "north", 3),
+        ImageRecord("b", path, "t2", "8", "south", 4, box=(1.0, 2.0, 20.0, 16.0)),
+    ]
+    network = vreid_library.load_network(weights)
+    found = vreid_library.extract(records, network)
+    assert list(found.image_id) == [path.name, f"{path.name}#xywh=1,2,20,16"]
+    assert (list(found.track_id), list(found.vehicle_id)) == (["t1", "t2"], ["7", "8"])
+    with Image.open(path) as image:
+        image.convert("RGB").crop((1, 2, 21, 18)).save("crop.png")
+    alone = vreid_library.extract(["crop.png"], network)
+    np.testing.assert_allclose(found.matrix.take(np.array([1])), alone.matrix.take(np.array([0])), rtol=1e-5, atol=1e-5)

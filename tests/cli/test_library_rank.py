@@ -39,6 +39,20 @@ def extract(vreid: Vreid, veri: Path) -> None:
     vreid("extract", "--data-dir", veri, "--arch", "resnet18", "--weights", weights, "--run-dir", "run")
 
 
+@pytest.mark.parametrize("unit", ["passage", "camera"])
+def test_a_data_set_in_memory_ranks_as_its_run_does(vreid: Vreid, veri: Path, unit: str) -> None:
+    extract(vreid, veri)
+    network = library.load_network("tiny.safetensors")
+    sides = [library.extract(library.read_images(veri, split), network) for split in ("query", "gallery")]
+    ranking = library.rank(*sides, library.RankingOptions(track_unit=unit))["meanMCD50"]
+    report = vreid.json("rank", "--run-dir", "run", "--track-unit", unit)
+    stored = library.read_ranking(report["outputs"][0])
+    assert ranking.facts == stored.facts
+    assert library.evaluate(ranking) == library.evaluate(stored)
+    mine, theirs = (np.concatenate([block.distance for block in one.blocks]) for one in (ranking, stored))
+    assert np.array_equal(mine, theirs)
+
+
 def assert_same(vreid: Vreid, query: str, gallery: str, *arguments: str, **options: Any) -> list[str]:
     """Rank both ways; returns the warnings."""
     sides = [library.read_features(Path(path)) for path in (query, gallery)]

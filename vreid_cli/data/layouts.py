@@ -8,10 +8,10 @@ Readers are named and not imported, so that the table can be read without the li
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from vreid_cli.errors import DataError, UsageError
+from vreid_cli.errors import DataError, UsageError, did_you_mean
 from vreid_cli.types.lazy import load
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class Layout:
             # Readers say what is wrong; what would be right is the same for all that is missing.
             hint = error.hint or f"check --data-dir: expected {self.shape}"
             raise type(error)(error.message, hint=hint, file=error.file) from None
-        return listing
+        return replace(listing, dataset=self.name, protocol=self.protocol)
 
     def read_truth(self, data_dir: Path) -> GroundTruth | None:
         """The ground truth that lies beside the images; None where there is none.
@@ -174,3 +174,42 @@ LAYOUTS: dict[str, Layout] = {
         ),
     )
 }
+
+
+def read_images(
+    data_dir: str | Path,
+    split: Split = "gallery",
+    *,
+    dataset: str = "veri",
+    subset: int | None = None,
+    label_pattern: str | None = None,
+) -> Listing:
+    """List the images of a data set with their labels: what :func:`vreid_cli.extract` takes.
+
+    Args:
+        data_dir: The folder of the data set.
+        split: ``query``, ``gallery`` or ``train``.
+        dataset: Its layout, as ``--dataset`` names it.
+        subset: Which of the test lists to take, by its size, where a layout has several.
+        label_pattern: Regular expression for labels in names; None for VeRi's naming.
+
+    Raises:
+        UsageError: There is no such layout, or it has no such split.
+        DataError: A folder or list is missing, or is not what it should be.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> Path("tracks/gallery/0002_c001").mkdir(parents=True)
+        >>> Path("tracks/gallery/0002_c001/1.jpg").touch()
+        >>> listing = read_images("tracks", dataset="tracks")
+        >>> listing.records[0].track_id, listing.protocol
+        ('0002_c001', 'separate')
+    """
+    from pathlib import Path
+
+    from vreid_cli.data.listing import DataFolders
+
+    if dataset not in LAYOUTS:
+        raise UsageError(f"there is no layout '{dataset}'", hint=did_you_mean(dataset, LAYOUTS))
+    folders = DataFolders(Path(data_dir), label_pattern=label_pattern, subset=subset)
+    return LAYOUTS[dataset].read(folders, split)

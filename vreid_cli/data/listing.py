@@ -15,6 +15,7 @@ from vreid_cli.data.records import BLOCK, SCHEMA, LabelRow, Records
 from vreid_cli.errors import DataError, UsageError
 from vreid_cli.runtime.arrow import gallery_order
 from vreid_cli.types.arrays import Int64Array
+from vreid_cli.types.features import QueryProtocol
 from vreid_cli.types.images import ImageRecord
 
 _EXAMPLES = 3
@@ -58,11 +59,15 @@ class Listing:
         records: In gallery order (see :meth:`ImageRecord.sort_key`).
         image_root: Image ids are relative to this folder.
         warnings: What the reader found doubtful, a sentence each.
+        dataset: Name of the layout; None where the images belong to none.
+        protocol: How that layout says that queries and gallery come about.
     """
 
     records: Records
     image_root: Path
     warnings: tuple[str, ...] = ()
+    dataset: str | None = None
+    protocol: QueryProtocol = "separate"
 
 
 class ListingBuilder:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from vreid_cli.data.listing import DataFolders, Listing, ListingBuilder, list_images, require_folder
+from vreid_cli.data.boxes import name_crop
+from vreid_cli.data.listing import DataFolders, Listing, list_images, make_listing, require_folder
 from vreid_cli.data.tracks import read_tracks
 from vreid_cli.engines.engine import Engine
 from vreid_cli.engines.local import LocalEngine
@@ -25,11 +27,12 @@ from vreid_cli.runtime.options import RuntimeOptions
 from vreid_cli.store.features import Skipped
 from vreid_cli.types.arrays import text_array
 from vreid_cli.types.features import ArrayMatrix, FeatureSet
+from vreid_cli.types.images import ImageRecord
 from vreid_cli.types.labels import LabelPattern
 
 
 def extract(
-    images: str | Path | Sequence[str | Path] | Listing,
+    images: str | Path | Sequence[str | Path | ImageRecord] | Listing,
     network: LoadedNetwork,
     *,
     options: ExtractionOptions | None = None,
@@ -42,8 +45,9 @@ def extract(
     They are those that ``vreid extract`` writes, bit for bit where batches and threads are the same.
 
     Args:
-        images: A folder with a folder per track, a folder of images, paths of images, or what a reader of a data
-            set lists. Labels are read from names as ``0002_c001_….jpg``.
+        images: What :func:`vreid_cli.read_images` lists of a data set, a folder with a folder per track, a folder of
+            images, paths of images, or records with labels of their own. Else labels are read from names as
+            ``0002_c001_….jpg``. Ids of single files and records are paths relative to their common folder.
         network: From :func:`vreid_cli.load_network`; it is not changed.
         options: Precision, back-end, batches, decoding.
         runtime: The device.
@@ -93,31 +97,34 @@ def extract(
         camera_id=labels[2],
         source=str(listing.image_root),
         identity=inference.identity,
+        dataset=listing.dataset,
+        protocol=listing.protocol,
         image_root=str(listing.image_root),
         weights=network.weights,
         warnings=(*warnings, *network.warnings),
     )
 
 
-def _list(images: str | Path | Sequence[str | Path]) -> Listing:
+def _list(images: str | Path | Sequence[str | Path | ImageRecord]) -> Listing:
     """The images of a folder, or those that are named."""
     if isinstance(images, str | Path):
         folder = require_folder(Path(images))
         if any(path.is_dir() for path in folder.iterdir()):
             return read_tracks(DataFolders(gallery_dir=folder), "gallery")
-        return _list_files(folder, list_images(folder))
+        return _list_records(folder, [_labelled(folder / name) for name in list_images(folder)])
     if not images:
         raise DataError("no images were named")
-    paths = [Path(path).absolute() for path in images]
-    root = Path(os.path.commonpath([path.parent for path in paths]))
-    return _list_files(root, [path.relative_to(root).as_posix() for path in paths])
+    records = [image if isinstance(image, ImageRecord) else _labelled(Path(image)) for image in images]
+    return _list_records(Path(os.path.commonpath([one.path.absolute().parent for one in records])), records)
 
 
-def _list_files(folder: Path, names: Sequence[str]) -> Listing:
-    """Images without tracks; labels as their names say."""
-    pattern = LabelPattern.compile(None)
-    listing = ListingBuilder()
-    for name in names:
-        labels = pattern.read(Path(name).name)
-        listing.add(name, None, vehicle_id=labels.vehicle_id, camera_id=labels.camera_id, frame=labels.frame)
-    return listing.finish(folder)
+def _labelled(path: Path) -> ImageRecord:
+    """An image without a track; labels as its name says."""
+    labels = LabelPattern.compile(None).read(path.name)
+    return ImageRecord(path.name, path, None, labels.vehicle_id, labels.camera_id, labels.frame)
+
+
+def _list_records(folder: Path, records: Sequence[ImageRecord]) -> Listing:
+    named = [replace(one, image_id=one.path.absolute().relative_to(folder.absolute()).as_posix()) for one in records]
+    crops = [one if one.box is None else replace(one, image_id=name_crop(one.image_id, one.box)) for one in named]
+    return make_listing(crops, folder)
