@@ -74,11 +74,9 @@ def known_metrics(task: Task) -> dict[str, Metric]:
         ['MED', 'MCD', 'RSCR']
     """
     images = [name for name, distance in DISTANCES.items() if distance.between == "images"]
-    whole = [Metric(name, name) for name in DISTANCES if name not in images]
-    if task != "t2t":
-        metrics = [*(Metric(name, name) for name in images), *whole]
-    else:
-        metrics = [*(Metric(str(join_metric_name(d, a)), d, a) for d in images for a in AGGREGATIONS), *whole]
+    aggregations = AGGREGATIONS if task == "t2t" else (None,)
+    metrics = [Metric(str(join_metric_name(name, each)), name, each) for name in images for each in aggregations]
+    metrics += [Metric(name, name) for name in DISTANCES if name not in images]
     return {metric.name: metric for metric in metrics}
 
 

@@ -99,8 +99,7 @@ def _descend(codes: torch.Tensor, products: torch.Tensor, grams: torch.Tensor, *
     """A few sweeps of coordinate descent, in place."""
     count = len(codes)
     # An image that is zero has no use: its code stays zero.
-    pivots = torch.stack([grams[k, k] for k in range(count)])
-    pivots = torch.where(pivots > 0, pivots, torch.full_like(pivots, torch.inf))
+    pivots = torch.where(_diagonal(grams) > 0, _diagonal(grams), torch.inf)
     for _ in range(_SWEEPS_LARGE if count > _SMALL else _SWEEPS):
         for k in range(count):
             rest = products[k] - (grams[k] * codes).sum(dim=0) + grams[k, k] * codes[k]

@@ -80,8 +80,7 @@ def measure_products(paths: Mapping[str, Product], *, rounds: int = _ROUNDS) -> 
     """
     n, m, width = _PROBE
     generator = torch.Generator().manual_seed(0)
-    rows = 1 + torch.rand(n, width, generator=generator)
-    columns = 1 + torch.rand(m, width, generator=generator)
+    rows, columns = (1 + torch.rand(count, width, generator=generator) for count in (n, m))
     out = torch.empty(n, m)
     errors = {name: _error(path, rows, columns, out=out) for name, path in paths.items()}
     seconds: dict[str, list[float]] = {name: [] for name in paths}
@@ -90,8 +89,7 @@ def measure_products(paths: Mapping[str, Product], *, rounds: int = _ROUNDS) -> 
             start = time.perf_counter()
             path(rows, columns, out=out)
             seconds[name].append(time.perf_counter() - start)
-    operations = 2e-9 * n * m * width
-    return {name: (operations / statistics.median(seconds[name]), errors[name]) for name in paths}
+    return {name: (2e-9 * out.numel() * width / statistics.median(seconds[name]), errors[name]) for name in paths}
 
 
 def _error(path: Product, rows: torch.Tensor, columns: torch.Tensor, *, out: torch.Tensor) -> float:
@@ -149,8 +147,6 @@ def _by_onednn(rows: torch.Tensor, columns: torch.Tensor, out: torch.Tensor) -> 
 
 TORCH = Product("torch", _by_torch)
 #: Ways to a product on a CPU. oneDNN is left out where torch was built without it.
-PATHS: dict[str, Product] = {
-    path.name: path
-    for path in (TORCH, Product("numpy", _by_numpy), Product("onednn", _by_onednn))
-    if path.name != "onednn" or torch.backends.mkldnn.is_available()
-}
+PATHS = {"torch": TORCH, "numpy": Product("numpy", _by_numpy)}
+if torch.backends.mkldnn.is_available():
+    PATHS["onednn"] = Product("onednn", _by_onednn)
