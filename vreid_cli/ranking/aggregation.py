@@ -99,7 +99,7 @@ def slot_layout(lengths: Int64Array) -> SlotLayout:
     """Layout of items with these numbers of images, whose images lie one item after the other.
 
     Args:
-        lengths: (n,) images of each item, each at least 1.
+        lengths: (n,) images of each item, each at least 1, of one item or more.
 
     Examples:
         >>> layout = slot_layout(np.array([2, 1, 2]))
@@ -117,8 +117,7 @@ def slot_layout(lengths: Int64Array) -> SlotLayout:
         items.append(members)
         groups.append(SlotGroup(int(length), row, first, len(members)))
         row, first = row + len(orders[-1]), first + len(members)
-    none = np.empty(0, dtype=np.int64)
-    return SlotLayout(np.concatenate([none, *orders]), np.concatenate([none, *items]), tuple(groups))
+    return SlotLayout(np.concatenate(orders), np.concatenate(items), tuple(groups))
 
 
 def nearest_image(values: torch.Tensor, layout: SlotLayout, *, out: torch.Tensor) -> torch.Tensor:

@@ -323,12 +323,11 @@ def _directions(rows: torch.Tensor, lengths: torch.Tensor, origin: Origin) -> Po
 def choose_origin(gallery: torch.Tensor, queries: torch.Tensor) -> Origin:
     """An origin for data of which these (n, D) gallery and (m, D) query rows are samples."""
     centre, scale = _centre(gallery)
-    origin = Origin(centre, scale, torch.zeros_like(centre))
     # Enough for a direction amid the others; all rows in float64 would take as long as a block's arithmetic.
     gallery, queries = (rows[:: -(-len(rows) // _FEW_ROWS)] for rows in (gallery, queries))
     lengths = _lengths(gallery, scale)
     unit = (gallery.to(lengths.dtype) * (_inverse(lengths)[:, None] * scale)).to(gallery.dtype)
-    origin = replace(origin, direction=_centre(unit)[0])
+    origin = Origin(centre, scale, _centre(unit)[0])
     return replace(origin, shared=_keeps_the_cosine(origin, gallery, queries))
 
 

@@ -179,13 +179,7 @@ def _apply(grams: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
 
 
 def _solve_masked(grams: torch.Tensor, active: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """Solutions of the systems that keep only active images; the others' codes are 0.
-
-    Args:
-        grams: (n, n, m).
-        active: (n, m), 1 or 0.
-        right: (n, m), 0 where not active.
-    """
+    """(n, m) solutions of the systems of images that are active, 1 and not 0; the others, right sides too, are 0."""
     # Images that are combinations of others make the system singular. A little on the diagonal leaves its
     # solution finite, and far along the direction in which such images stand in for each other.
     ridge = _RIDGE * _diagonal(grams).amax(dim=0)

@@ -35,8 +35,6 @@ _WORTH_MEASURING = 1e11
 _PROBE = (1024, 2048, 1920)
 _ROUNDS = 5
 
-_Call = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], object]
-
 
 @dataclass(frozen=True)
 class Product:
@@ -48,7 +46,7 @@ class Product:
     """
 
     name: str
-    call: _Call
+    call: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], object]
 
     def __call__(self, rows: torch.Tensor, columns: torch.Tensor, *, out: torch.Tensor) -> torch.Tensor:
         """Write the (n, m) product of (n, D) and (m, D) rows into ``out``, and return it."""
