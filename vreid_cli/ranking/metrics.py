@@ -121,13 +121,10 @@ def parse_metrics(names: Sequence[str], task: Task, *, definition: Definition = 
         if name.lower() == "all":
             chosen |= known
             continue
-        metric = by_lower.get(name.lower()) or by_lower.get(_digits_last(name.lower()))
+        # The authors' file names put the 50 first: mean50mcd is meanmcd50.
+        digits_last = re.sub(r"^([a-z]+)(\d+)([a-z]+)$", r"\1\3\2", name.lower())
+        metric = by_lower.get(name.lower()) or by_lower.get(digits_last)
         if metric is None:
             raise UsageError(f"--metric {name}: no metric of the task {task}", hint=did_you_mean(name, [*known, "all"]))
         chosen[metric.name] = metric
     return list(chosen.values())
-
-
-def _digits_last(name: str) -> str:
-    """``mean50mcd`` as ``meanmcd50``: the authors' file names put the 50 first."""
-    return re.sub(r"^([a-z]+)(\d+)([a-z]+)$", r"\1\3\2", name)
