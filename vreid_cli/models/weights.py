@@ -19,7 +19,6 @@ from vreid_cli.models.checkpoint import (
     named_architecture,
     network_state,
     read_checkpoint,
-    read_facts,
     restore_network,
     save_checkpoint,
     weights_digest,
@@ -29,6 +28,7 @@ from vreid_cli.models.options import DownloadOptions
 from vreid_cli.models.sources import SOURCES, find_source
 from vreid_cli.models.transforms import Transform
 from vreid_cli.runtime.progress import log
+from vreid_cli.store.metadata import read_metadata
 
 
 @dataclass(frozen=True)
@@ -111,8 +111,12 @@ def load_network(
         ('random weights: the features, and all that follows from them, mean nothing',)
     """
     weights = str(weights)
-    backbone = _find_backbone(arch or architecture_of(weights), weights)
-    source = find_source(weights, backbone.name)
+    arch = arch or architecture_of(weights)
+    if arch is None:
+        raise UsageError(f"weights {weights}: which architecture?", hint=f"name it: {', '.join(BACKBONES)}")
+    if arch not in BACKBONES:
+        raise UsageError(f"there is no architecture '{arch}'", hint=did_you_mean(arch, BACKBONES))
+    backbone, source = BACKBONES[arch], find_source(weights, arch)
     warnings = () if source is None or source.warning is None else (source.warning,)
     if source is None:
         path = Path(weights)
@@ -159,7 +163,7 @@ def architecture_of(weights: str) -> str | None:
     if path.suffix.lower() != SAFETENSORS:
         return None
     check_weights_file(path)
-    return named_architecture(read_facts(path), path)
+    return named_architecture(read_metadata(path), path)
 
 
 def with_classifier(loaded: LoadedNetwork, classes: Sequence[str], *, neck: bool, seed: int) -> Network:
@@ -194,19 +198,11 @@ def with_classifier(loaded: LoadedNetwork, classes: Sequence[str], *, neck: bool
     return network
 
 
-def _find_backbone(arch: str | None, weights: str) -> Backbone:
-    if arch is None:
-        raise UsageError(f"weights {weights}: which architecture?", hint=f"name it: {', '.join(BACKBONES)}")
-    if arch not in BACKBONES:
-        raise UsageError(f"there is no architecture '{arch}'", hint=did_you_mean(arch, BACKBONES))
-    return BACKBONES[arch]
-
-
 def _fill_network(
     backbone: Backbone, checkpoint: Checkpoint, *, source: str
 ) -> tuple[Network, tuple[str, ...], int | None]:
     """The network in eval mode, the vehicles of its classifier, and the size of a classifier that was dropped."""
-    classes = _class_names(checkpoint)
+    classes = checkpoint.classes
     count, neck = len(classes) or None, checkpoint.has_neck
     try:
         with torch.device("meta"):  # spares the time for random values, which the weights replace
@@ -224,12 +220,3 @@ def _fill_network(
     if dropped is not None:
         log.info("the weights' classifier of %d classes is not needed and was dropped", dropped)
     return network, (), dropped
-
-
-def _class_names(checkpoint: Checkpoint) -> tuple[str, ...]:
-    """Names of the vehicles that the classifier tells apart; none in files of other programs."""
-    try:
-        names = json.loads(checkpoint.facts["classes"])
-    except (KeyError, ValueError):
-        return ()
-    return tuple(map(str, names)) if isinstance(names, list) else ()
