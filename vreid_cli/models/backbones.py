@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vreid_cli.models.transforms import Transform
-from vreid_cli.types.lazy import load
 
 if TYPE_CHECKING:
     import torch
@@ -72,13 +71,6 @@ class Backbone:
             return self.latent(trunk, images)
         output: torch.Tensor = trunk(images)
         return output
-
-    def streamline(self, trunk: nn.Module) -> nn.Module | None:
-        """The module that replaces :meth:`compute` on a CPU, for the trunk's present weights."""
-        if self.streamlined is None:
-            return None
-        module: nn.Module = load(self.streamlined)(trunk)
-        return module
 
     def find_imagenet(self) -> str:
         """Address of the ImageNet weights."""

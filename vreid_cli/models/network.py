@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from vreid_cli.models.backbones import Backbone
+from vreid_cli.types.lazy import load
 
 
 class Network(nn.Module):
@@ -61,9 +62,11 @@ class Network(nn.Module):
 
     def streamlined(self) -> Callable[[torch.Tensor], torch.Tensor] | None:
         """:meth:`latent` with the present weights, to rounding, and faster on a CPU; None if there is no such form."""
+        if self.backbone.streamlined is None:
+            return None
         with torch.no_grad():  # else the rewritten weights would be kept for gradients
-            embed = self.backbone.streamline(self.trunk)
-        return None if embed is None else lambda images: self.finish(embed(images))
+            embed = load(self.backbone.streamlined)(self.trunk)
+        return lambda images: self.finish(embed(images))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Class scores (B, classes) of normalised images (B, 3, H, W).
