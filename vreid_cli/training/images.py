@@ -73,7 +73,6 @@ class TrainingSet:
         transform: Input of the network.
         workers: Processes that prepare images; 0 for none.
         held_out: Images of vehicles that are not learned, to validate on; None for no validation.
-        skipped: Images that cannot be used, and why.
         warnings: What is doubtful about the images.
     """
 
@@ -83,7 +82,6 @@ class TrainingSet:
     transform: Transform
     workers: int = 0
     held_out: ReadImages | None = None
-    skipped: tuple[tuple[ImageRecord, str], ...] = ()
     warnings: tuple[str, ...] = ()
 
 

@@ -81,16 +81,16 @@ class TrainingState:
         return below(self.tensors, f"{prefix}/")
 
 
-def best_epoch(history: Sequence[EpochResult]) -> int:
+def best_epoch(history: Sequence[EpochResult]) -> EpochResult:
     """The first epoch of the highest mAP on held-out vehicles; the last one without validation.
 
     Examples:
         >>> epochs = [EpochResult(k, 1, 1, 0, 0.5, 0.1, 8, 1.0, Scores(ap, 1.0)) for k, ap in ((1, 0.4), (2, 0.6))]
-        >>> best_epoch(epochs)
+        >>> best_epoch(epochs).epoch
         2
     """
-    scored = [(result.scores.mean_ap, -result.epoch) for result in history if result.scores is not None]
-    return -max(scored)[1] if scored else history[-1].epoch
+    scored = {result.scores.mean_ap: result for result in reversed(history) if result.scores is not None}
+    return scored[max(scored)] if scored else history[-1]
 
 
 def save_state(path: Path, state: TrainingState) -> None:

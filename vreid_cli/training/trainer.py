@@ -72,6 +72,7 @@ class Trainer:
     Attributes:
         epoch: Finished epochs.
         history: Their results.
+        kept: The network that results: the moving average, if the options have one.
 
     Raises:
         UsageError: The device lacks the precision, or a package that the options need is not installed.
@@ -98,15 +99,9 @@ class Trainer:
         self._scaler = torch.amp.GradScaler(executor.device.type, enabled=options.precision == "fp16")
         average = get_ema_multi_avg_fn(options.ema) if options.ema else None
         self._average = AveragedModel(network, multi_avg_fn=average, use_buffers=True) if average else None
-
-    @property
-    def kept(self) -> Network:
-        """The network that results: the moving average, if the options have one."""
-        if self._average is None:
-            return self.network
-        averaged = self._average.module
-        assert isinstance(averaged, Network)
-        return averaged
+        kept = self._average.module if self._average else network
+        assert isinstance(kept, Network)
+        self.kept = kept
 
     def result(self) -> LoadedNetwork:
         """A copy of the network that results, on the CPU and in eval mode."""
@@ -225,20 +220,17 @@ class Trainer:
             losses = self._criterion(embeddings, scores, targets=targets)
             self._scaler.scale(losses.total / options.accumulate).backward()
         if last:
-            self._step()
+            if options.clip_norm:
+                self._scaler.unscale_(self._optimizer)
+                nn.utils.clip_grad_norm_(self.network.parameters(), options.clip_norm)
+            self._scaler.step(self._optimizer)
+            self._scaler.update()
+            self._optimizer.zero_grad()
+            if self._average is not None:
+                self._average.update_parameters(self.network)
         right = (scores.detach().argmax(1) == targets).sum()
         values = [losses.total, losses.cross_entropy, losses.triplet, right]
         return torch.stack([value.detach().to(torch.float32) for value in values])
-
-    def _step(self) -> None:
-        if self.options.clip_norm:
-            self._scaler.unscale_(self._optimizer)
-            nn.utils.clip_grad_norm_(self.network.parameters(), self.options.clip_norm)
-        self._scaler.step(self._optimizer)
-        self._scaler.update()
-        self._optimizer.zero_grad(set_to_none=True)
-        if self._average is not None:
-            self._average.update_parameters(self.network)
 
     def _sum_up(self, epoch: int, totals: torch.Tensor, *, passes: list[Labels], seconds: float) -> EpochResult:
         loss, cross_entropy, triplet, right = totals.tolist()

@@ -30,7 +30,7 @@ from vreid_cli.training.trainer import Trainer
 from vreid_cli.training.vehicles import divide, fingerprint
 from vreid_cli.types.images import Split
 from vreid_cli.workflows.inputs import absolute, data_folders
-from vreid_cli.workflows.network import settle_architecture
+from vreid_cli.workflows.network import resolve_architecture
 from vreid_cli.workflows.session import Report, Session, check_contradictions
 from vreid_cli.workflows.training_files import TrainingFiles
 from vreid_cli.workflows.validation import Validation
@@ -70,7 +70,7 @@ def resolve_training(layers: Sequence[Layer], *, command: Sequence[str]) -> Sess
     if first.train.resume is None:
         recipe = read_layer(find_config(f"recipe-{first.train.recipe}"))
         resolved = resolve([recipe, *layers])
-        session = settle_architecture(Session(resolved, command=tuple(command)))
+        session = resolve_architecture(Session(resolved, command=tuple(command)))
         name = f"{session.settings.data.dataset}-{session.settings.model.arch}-{first.train.recipe}"
         return replace(session, run=RunDirectory(first.run.run_dir or RUNS_FOLDER / name))
     if first.run.run_dir not in (None, first.train.resume):
