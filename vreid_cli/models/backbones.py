@@ -56,15 +56,6 @@ class Backbone:
     streamlined: str | None = None
     imagenet_url: str | None = None
 
-    def build_model(self) -> nn.Module:
-        """The model with randomly initialised weights, classifier included."""
-        if self.build is not None:
-            return self.build()
-        from torchvision import models
-
-        model: nn.Module = models.get_model(self.name, weights=None)
-        return model
-
     def compute(self, trunk: nn.Module, images: torch.Tensor) -> torch.Tensor:
         """LRs (B, D) of normalised images (B, 3, H, W), with a model whose head is an identity."""
         if self.latent is not None:

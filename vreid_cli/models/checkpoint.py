@@ -188,13 +188,14 @@ def _normalise_names(state: StateDict) -> StateDict:
     return {_OLD_DENSENET.sub(r"\1\2", name): tensor for name, tensor in state.items()}
 
 
-def load_trunk(network: Network, state: StateDict, *, source: str) -> int | None:
-    """Copy a state dict into the network's trunk and neck; the head is dropped, whatever its number of classes.
+def load_weights(network: Network, state: StateDict, *, source: str, head: bool = False) -> int | None:
+    """Copy a state dict into the network's trunk and neck, and into its head or not.
 
     Args:
         network: Filled in place; its neck stays as it is where the state has none.
         state: Tensors in torchvision's names.
         source: What to call the weights in messages.
+        head: Whether to fill the head; else the state's is dropped, whatever its number of classes.
 
     Returns:
         The number of classes of the head that was dropped; None if there was none.
@@ -202,26 +203,17 @@ def load_trunk(network: Network, state: StateDict, *, source: str) -> int | None
     Raises:
         WeightsError: Keys are missing or unexpected (the first are listed), or a shape or value is wrong.
     """
-    head = f"{network.backbone.head}."
-    ignored = (head, _NECK, *network.backbone.ignored)
+    ignored = (f"{network.backbone.head}.", _NECK, *network.backbone.ignored)
     trunk = {name: tensor for name, tensor in state.items() if not name.startswith(ignored)}
     _fill(network.trunk, trunk, network=network, source=source)
     neck = below(state, _NECK)
     if neck and network.neck is not None:
         _fill(network.neck, neck, network=network, source=source)
-    weight = state.get(f"{head}weight")
-    return None if weight is None else int(weight.shape[0])
-
-
-def restore_network(network: Network, state: StateDict, *, source: str) -> None:
-    """Copy all tensors that :func:`network_state` gave, the head's too.
-
-    Raises:
-        WeightsError: They are those of another network.
-    """
-    load_trunk(network, state, source=source)
-    if network.head is not None:
-        _fill(network.head, below(state, f"{network.backbone.head}."), network=network, source=source)
+    classifier = below(state, f"{network.backbone.head}.")
+    if head and network.head is not None:
+        _fill(network.head, classifier, network=network, source=source)
+        return None
+    return len(classifier["weight"]) if "weight" in classifier else None
 
 
 def _fill(part: nn.Module, given: StateDict, *, network: Network, source: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 from torch import nn
+from torchvision import models
 
 from vreid_cli.models.backbones import Backbone
 from vreid_cli.types.lazy import load
@@ -38,7 +39,7 @@ class Network(nn.Module):
     def __init__(self, backbone: Backbone, *, classes: int | None = None, neck: bool = False) -> None:
         super().__init__()
         self.backbone = backbone
-        self.trunk = backbone.build_model()
+        self.trunk: nn.Module = models.get_model(backbone.name) if backbone.build is None else backbone.build()
         parent, _, last = backbone.head.rpartition(".")
         setattr(self.trunk.get_submodule(parent), last, nn.Identity())
         self.neck = nn.BatchNorm1d(backbone.dimension) if neck else None

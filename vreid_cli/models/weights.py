@@ -15,11 +15,10 @@ from vreid_cli.models.checkpoint import (
     SAFETENSORS,
     Checkpoint,
     check_weights_file,
-    load_trunk,
+    load_weights,
     named_architecture,
     network_state,
     read_checkpoint,
-    restore_network,
     save_checkpoint,
     weights_digest,
 )
@@ -132,13 +131,16 @@ def load_network(
             hint=f"use --arch {checkpoint.architecture}",
             file=path,
         )
-    network, classes, dropped = _fill_network(backbone, checkpoint, source=str(path))
+    network = _make_empty(backbone, checkpoint)
+    dropped = load_weights(network, checkpoint.state, source=str(path), head=bool(checkpoint.classes))
+    if dropped is not None:
+        log.info("the weights' classifier of %d classes is not needed and was dropped", dropped)
     return LoadedNetwork(
         network,
         checkpoint.transform or backbone.transform,
         weights=weights if source else path.name,
         digest=weights_digest(network),
-        classes=classes,
+        classes=checkpoint.classes,
         dropped_classes=dropped,
         warnings=warnings,
     )
@@ -184,9 +186,9 @@ def with_classifier(loaded: LoadedNetwork, classes: Sequence[str], *, neck: bool
     network = build_random(loaded.network.backbone, seed=seed, classes=len(classes), neck=neck)
     state, has_neck = network_state(loaded.network), loaded.network.neck is not None
     if loaded.classes == tuple(classes) and has_neck == neck:
-        restore_network(network, state, source=loaded.weights)
+        load_weights(network, state, source=loaded.weights, head=True)
         return network
-    load_trunk(network, state, source=loaded.weights)
+    load_weights(network, state, source=loaded.weights)
     if loaded.classes:
         log.info(
             "the weights' classifier of %d classes was dropped; a new one of %d was made",
@@ -198,12 +200,9 @@ def with_classifier(loaded: LoadedNetwork, classes: Sequence[str], *, neck: bool
     return network
 
 
-def _fill_network(
-    backbone: Backbone, checkpoint: Checkpoint, *, source: str
-) -> tuple[Network, tuple[str, ...], int | None]:
-    """The network in eval mode, the vehicles of its classifier, and the size of a classifier that was dropped."""
-    classes = checkpoint.classes
-    count, neck = len(classes) or None, checkpoint.has_neck
+def _make_empty(backbone: Backbone, checkpoint: Checkpoint) -> Network:
+    """A network in eval mode that a checkpoint can be loaded into."""
+    count, neck = len(checkpoint.classes) or None, checkpoint.has_neck
     try:
         with torch.device("meta"):  # spares the time for random values, which the weights replace
             network = Network(backbone, classes=count, neck=neck)
@@ -213,10 +212,4 @@ def _fill_network(
     network.eval()
     for buffer in network.buffers():
         buffer.zero_()  # counters that a file may leave out
-    if classes:
-        restore_network(network, checkpoint.state, source=source)
-        return network, classes, None
-    dropped = load_trunk(network, checkpoint.state, source=source)
-    if dropped is not None:
-        log.info("the weights' classifier of %d classes is not needed and was dropped", dropped)
-    return network, (), dropped
+    return network

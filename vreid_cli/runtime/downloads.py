@@ -113,13 +113,13 @@ def _complete(download: Download) -> int:
     """Bring the part to its full length; returns how many bytes of it earlier attempts had fetched."""
     kept = download.kept()
     reused = _transfer(download)
-    if reused is None and download.check(download.part) is None:
+    if reused is not None:
+        return reused
+    if download.check(download.part) is None:
         return kept  # an earlier attempt was stopped between its last byte and the end
-    if reused is None:
-        log.info("the server cannot continue the earlier download: starting over")
-        download.discard()
-        reused = _transfer(download)
-    return reused or 0
+    log.info("the server cannot continue the earlier download: starting over")
+    download.discard()
+    return _transfer(download) or 0
 
 
 def _transfer(download: Download) -> int | None:
@@ -205,14 +205,12 @@ def _read(response: Any, download: Download, *, start: int, size: int) -> Iterat
 
 def _verify(download: Download, *, reused: int) -> None:
     """Delete a part that is not the published file, and say so."""
-    wrong = download.check(download.part)
-    if wrong is None:
-        return
-    download.discard()
-    earlier = f" ({reused} bytes of it at an earlier attempt)" if reused else ""
-    again = "run the same command again, which starts over" if reused else "try again later"
-    raise download.error(
-        f"what {download.url} sent{earlier} is not the published file: {wrong}; it was deleted",
-        hint=f"{again}; {download.advice}",
-        file=download.url,
-    )
+    if wrong := download.check(download.part):
+        download.discard()
+        earlier = f" ({reused} bytes of it at an earlier attempt)" if reused else ""
+        again = "run the same command again, which starts over" if reused else "try again later"
+        raise download.error(
+            f"what {download.url} sent{earlier} is not the published file: {wrong}; it was deleted",
+            hint=f"{again}; {download.advice}",
+            file=download.url,
+        )

@@ -15,7 +15,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from vreid_cli.errors import UsageError
-from vreid_cli.models.checkpoint import network_state, restore_network, weights_digest
+from vreid_cli.models.checkpoint import load_weights, network_state, weights_digest
 from vreid_cli.models.network import Network
 from vreid_cli.models.weights import LoadedNetwork
 from vreid_cli.runtime.devices import AUTOCAST, check_precision, float32_products
@@ -125,10 +125,10 @@ class Trainer:
         Raises:
             WeightsError: It is of another network.
         """
-        restore_network(self.network, state.part("network"), source="the saved training")
+        load_weights(self.network, state.part("network"), source="the saved training", head=True)
         restore_optimizer(self._optimizer, state.part("optimizer"))
         if self._average is not None:
-            restore_network(self.kept, state.part("average"), source="the saved training")
+            load_weights(self.kept, state.part("average"), source="the saved training", head=True)
             self._average.n_averaged.copy_(state.tensors["averaged"])
         if state.numbers:
             whole = {"growth_interval", "_growth_tracker"}
