@@ -49,8 +49,7 @@ class _Gathered(nn.Module):
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Embeddings and scores of all processes' images, from (B, 3, H, W) of this process."""
         head = self.network.head
-        if head is None:
-            raise ValueError("training needs a network with a classifier")
+        assert head is not None
         embeddings = self._executor.gather(self.network.embed(images))
         scores: torch.Tensor = head(self.network.finish(embeddings))
         return embeddings, scores

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from vreid_cli import __version__
@@ -20,27 +20,19 @@ from vreid_cli.workflows.session import Report, RunChoice, Session
 _ENDING = ".onnx"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ModelReport(Report):
     """What was exported.
 
     Attributes:
-        architecture: Of the network.
-        weights: ``veri``, ``imagenet``, ``random`` or the file's name.
-        weights_digest: SHA-256 of the tensors that make the LR.
-        side: Of the input images, in pixels.
-        dimension: Length of the LR.
+        network: The network.
         parity: Relative error against torch, by batch size.
         seconds: How long exporting and comparing took.
     """
 
-    architecture: str = ""
-    weights: str = ""
-    weights_digest: str = ""
-    side: int = 0
-    dimension: int = 0
-    parity: Mapping[int, float] = field(default_factory=dict)
-    seconds: float = 0.0
+    network: LoadedNetwork
+    parity: Mapping[int, float]
+    seconds: float
 
 
 def choose_run(settings: Settings) -> RunChoice:
@@ -72,11 +64,7 @@ def export_model(session: Session) -> ModelReport:
     return ModelReport(
         outputs=(str(path),),
         warnings=loaded.warnings,
-        architecture=loaded.architecture,
-        weights=loaded.weights,
-        weights_digest=loaded.digest,
-        side=loaded.transform.crop,
-        dimension=loaded.dimension,
+        network=loaded,
         parity=parity,
         seconds=time.monotonic() - started,
     )

@@ -27,7 +27,7 @@ from vreid_cli.training.state import TrainingState, read_state
 from vreid_cli.training.train import TrainingResult
 from vreid_cli.training.train import train as train_network
 from vreid_cli.training.trainer import Trainer
-from vreid_cli.training.vehicles import divide, fingerprint
+from vreid_cli.training.vehicles import divide, fingerprint, number_vehicles
 from vreid_cli.types.images import Split
 from vreid_cli.workflows.inputs import absolute, data_folders
 from vreid_cli.workflows.network import resolve_architecture
@@ -118,10 +118,8 @@ def train(session: Session) -> TrainReport | None:
 def _train(session: Session, run: RunDirectory, executor: Executor) -> TrainReport:
     earlier = _earlier_training(run, session.settings)
     listing = LAYOUTS[session.settings.data.dataset].read(data_folders(session.settings), "train")
-    learned = {
-        str(record.vehicle_id) for record in divide(listing.records, held_out=session.settings.train.held_out).learned
-    }
-    _refuse_known_vehicles(session.settings, learned)
+    learned, _ = number_vehicles(divide(listing.records, held_out=session.settings.train.held_out).learned)
+    _refuse_known_vehicles(session.settings, set(learned))
     settings = _fit_batches(session, vehicles=len(learned))
     warnings = list(listing.warnings)
     content = fingerprint(listing.records)
@@ -241,8 +239,7 @@ def _saved_state(
             file=path,
         )
     if before["processes"] != executor.world:
-        text = f"begun by {before['processes']} processes, continued by {executor.world}: dropout differs"
-        warnings.append(text)
+        warnings.append(f"begun by {before['processes']} processes, continued by {executor.world}: dropout differs")
     log.info("going on after epoch %d of %d", state.epoch, settings.train.epochs)
     return state
 
@@ -265,7 +262,7 @@ def _announce(trainer: Trainer, settings: Settings, network: LoadedNetwork, *, w
 
 def _held_out(trainer: Trainer) -> list[str]:
     held_out = trainer.data.held_out
-    return sorted({str(record.vehicle_id) for record in held_out.records}) if held_out else []
+    return number_vehicles(held_out.records)[0] if held_out else []
 
 
 def _weights_name(settings: Settings) -> str:
