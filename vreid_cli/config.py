@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
@@ -26,7 +26,7 @@ from vreid_cli.models.options import ExportOptions, ModelOptions
 from vreid_cli.ranking.options import RankingOptions
 from vreid_cli.reports.options import ShowOptions
 from vreid_cli.runtime.options import RuntimeOptions
-from vreid_cli.store.formats import FEATURE_FORMATS, RANKING_FORMATS, endings
+from vreid_cli.store.formats import FEATURE_FORMATS, RANKING_FORMATS, endings, known_formats
 from vreid_cli.synthetic.options import DemoOptions
 from vreid_cli.training.options import RECIPE, TrainingOptions
 from vreid_cli.types.options import COMMON, COMPUTING, FILES, Options, Positive, option
@@ -36,8 +36,6 @@ COMMAND_LINE = "command line"
 ASSIGNMENT = "--set"
 DEFAULT = "default"
 
-_FEATURES = ", ".join(one.what for one in FEATURE_FORMATS.values())
-_WRITTEN = ", ".join(one.what for one in RANKING_FORMATS.values() if one.writes)
 _READ = " or ".join(endings(RANKING_FORMATS, read=True))
 
 #: What pydantic's kinds of errors mean, in the words of someone who writes a TOML file.
@@ -77,7 +75,7 @@ class RankSettings(RankingOptions):
     trials: Positive = option(10, "How many random galleries are ranked, where the data set's protocol has them.")
     query_features: Path | None = option(
         None,
-        f"Features from elsewhere: {_FEATURES}.",
+        f"Features from elsewhere: {known_formats(FEATURE_FORMATS, read=True)}.",
         panel=FILES,
         shown="those of the run",
     )
@@ -90,7 +88,7 @@ class RankSettings(RankingOptions):
     )
     output: Path | None = option(
         None,
-        f"Where the ranking goes: {_WRITTEN}; or a folder for several metrics.",
+        f"Where the ranking goes: {known_formats(RANKING_FORMATS, read=False)}; or a folder for several metrics.",
         flag="--output -o",
         panel=FILES,
         shown="rankings/ of the run",
@@ -164,10 +162,7 @@ class Settings(BaseModel):
 
 def section_class(section: str) -> type[Options]:
     """The class of a section of the settings."""
-    model = Settings.model_fields[section].annotation
-    assert isinstance(model, type)
-    assert issubclass(model, Options)
-    return model
+    return cast("type[Options]", Settings.model_fields[section].annotation)
 
 
 @dataclass(frozen=True)
@@ -240,11 +235,8 @@ def collect_layers(
     Raises:
         ConfigError, UsageError: A file cannot be read, or an assignment is malformed.
     """
-    layers = []
-    if config is not None:
-        layers.append(read_layer(find_config(config)))
-    elif Path(PROJECT_FILE).is_file():
-        layers.append(read_layer(Path(PROJECT_FILE)))
+    file = Path(PROJECT_FILE) if config is None else find_config(config)
+    layers = [read_layer(file)] if config is not None or file.is_file() else []
     assigned: dict[str, dict[str, Any]] = {}
     for text in assignments:
         section, key, value = parse_assignment(text)
@@ -384,6 +376,5 @@ def _name_setting(name: str, source: str) -> str:
 
 
 def _bad_value(source: str, message: str, *, hint: str) -> ConfigError | UsageError:
-    if source in (COMMAND_LINE, ASSIGNMENT):
-        return UsageError(message, hint=hint)
-    return ConfigError(message, hint=hint, file=source)
+    typed = source in (COMMAND_LINE, ASSIGNMENT)
+    return UsageError(message, hint=hint) if typed else ConfigError(message, hint=hint, file=source)

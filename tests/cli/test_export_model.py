@@ -26,6 +26,8 @@ from vreid_cli.models.transforms import Transform
 from vreid_cli.models.weights import LoadedNetwork, load_network
 from vreid_cli.store.runs import RunDirectory
 
+pytestmark = pytest.mark.slow
+
 EXPORT = ("export", "model")
 
 

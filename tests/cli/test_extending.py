@@ -175,6 +175,7 @@ ENTRIES = {
 }
 
 
+@pytest.mark.slow
 def test_help_names_the_entries() -> None:
     # Help is made when the commands are imported, after the tables are read: in a process of its own.
     program = [line for heading, entry in ENTRIES.items() for line in (example(heading), entry)]

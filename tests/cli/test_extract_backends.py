@@ -86,6 +86,7 @@ def worth_exporting(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 # -- ONNX Runtime ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_onnx_makes_the_features_that_torch_makes(by_onnx: Path, made: Path) -> None:
     assert 0 < deviation(by_onnx, made / RUN) <= 1e-5
     info = json.loads((by_onnx / "run.json").read_text())

@@ -20,6 +20,8 @@ from tiny import EXTRACT, TRACKS, Vreid, draw_tracks, save_weights
 
 from vreid_cli.workflows import extract as extract_module
 
+pytestmark = pytest.mark.slow
+
 #: What may fail without the command failing: the file itself is safe, or holds nothing that is needed.
 HARMLESS = ("flushing a folder", "opening history.jsonl")
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -54,9 +54,9 @@ def test_what_can_never_be_found_is_said_both_ways(run: Vreid, ready: Path) -> N
     tracks = vreid.FeatureSet.from_arrays(np.eye(3), track_id=["0001_c001", "0002_c001", "0003_c002"])
     (memory,) = vreid.rank(tracks, tracks).values()
     path = Path("r.json")
-    with write_ranking(path, memory.facts, queries=memory.queries, gallery=memory.gallery) as writer:
+    with write_ranking(path, memory.facts, queries=memory.queries, gallery=memory.gallery) as write:
         for block in memory.blocks:
-            writer.append(block)
+            write(block)
     _, warnings = by_command(run, path)
     for ranking in (memory, vreid.read_ranking(path)):
         assert list(vreid.evaluate(ranking).warnings) == warnings

@@ -42,6 +42,7 @@ def cars(tmp_path: Path) -> Path:
     return tmp_path / "cars.csv"
 
 
+@pytest.mark.slow
 def test_both_ways_train_the_same_network(vreid: Vreid, cars: Path):
     settings = [f"--set=train.{key}={json.dumps(value)}" for key, value in RECIPE.items()]
     common = ("--dataset", "csv", "--data-dir", cars, "--arch", "resnet18", "--weights", "random", "--seed", "3")

@@ -21,6 +21,7 @@ def test_smoke_extract(made: Path, weights: Path, tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ready")
 def test_smoke_rank_then_evaluate_then_show_then_export(tmp_path: Path) -> None:
     rank = in_process_of_its_own("rank", cwd=tmp_path)
@@ -34,11 +35,13 @@ def test_smoke_rank_then_evaluate_then_show_then_export(tmp_path: Path) -> None:
     assert "feat_query.npz" in export.stdout
 
 
+@pytest.mark.slow
 def test_smoke_demo_settings(tmp_path: Path) -> None:
     done = in_process_of_its_own("demo", "--show-config", "--epochs", "3", cwd=tmp_path)
     assert "epochs = 3" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["--show-config"], ["--json", "--show-config"], ["--json", "--task", "x"]])
 @pytest.mark.usefixtures("ready")
 def test_a_reader_that_stops_reading_is_no_error(tmp_path: Path, arguments: list[str]) -> None:

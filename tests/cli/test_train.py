@@ -114,6 +114,7 @@ def test_train_extract_rank_evaluate(vreid: Vreid, cars: tuple[str, ...]):
     assert 0 < result["mAP"] <= 1
 
 
+@pytest.mark.slow
 def test_json_report(vreid: Vreid, cars: tuple[str, ...]):
     report = vreid.json("train", *cars, *QUICK, "--held-out", "4", "--run-dir", "mine", "--quiet")
     assert [Path(path).name for path in report["outputs"]] == [
@@ -128,6 +129,7 @@ def test_json_report(vreid: Vreid, cars: tuple[str, ...]):
     assert 0 < report["epochs"][1]["scores"]["mean_ap"] <= 1
 
 
+@pytest.mark.slow
 def test_without_held_out_vehicles_the_best_is_the_last(vreid: Vreid, cars: tuple[str, ...]):
     out = vreid("train", *cars, *QUICK, "--run-dir", "mine")
     assert "held-out" not in out
@@ -184,6 +186,7 @@ def test_wrong_usage(vreid: Vreid, cars: tuple[str, ...]):
 # ---- going on
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_goes_on_to_the_same_end(
     vreid: Vreid, cars: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ):
@@ -234,6 +237,7 @@ sys.exit(run(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_to_the_same_bits(vreid: Vreid, cars: tuple[str, ...]):
     options = (*cars, *QUICK[:-1], "3", *STRONG)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -246,6 +250,7 @@ def test_a_killed_training_goes_on_to_the_same_bits(vreid: Vreid, cars: tuple[st
     assert same_weights(Path("whole/checkpoints/last.safetensors"), Path("killed/checkpoints/last.safetensors"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seam", ["last.safetensors", "best.safetensors", "log.csv", "curves.png"])
 def test_stopped_between_two_files_all_are_made_whole(
     vreid: Vreid, cars: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, seam: str
@@ -273,6 +278,7 @@ def test_stopped_between_two_files_all_are_made_whole(
     assert not list(Path("broken/checkpoints").glob("*.tmp*"))
 
 
+@pytest.mark.slow
 def test_batches_of_a_recipe_shrink_to_the_vehicles_but_not_those_of_a_person(vreid: Vreid, cars: tuple[str, ...]):
     vreid("train", *cars, *QUICK, "--recipe", "strong", "--held-out", "4", "--run-dir", "mine")
     assert "6 vehicles: batches of 24 images instead of the recipe's 64" in vreid.err
@@ -289,6 +295,7 @@ def test_an_earlier_training_is_kept_until_all_else_is_right(vreid: Vreid, cars:
     assert Path("mine/checkpoints/last.safetensors").is_file()
 
 
+@pytest.mark.slow
 def test_what_contradicts_the_training_that_goes_on(vreid: Vreid, cars: tuple[str, ...], drawn: Path):
     vreid("train", *cars, *QUICK, "--run-dir", "mine")
     error = vreid.error("train", "--resume", "mine", "--epochs", "9")
@@ -305,6 +312,7 @@ def test_what_contradicts_the_training_that_goes_on(vreid: Vreid, cars: tuple[st
     vreid("train", *cars, *QUICK, "--run-dir", "mine", "--restart")
 
 
+@pytest.mark.slow
 def test_a_moved_run_goes_on_where_its_data_are(vreid: Vreid, cars: tuple[str, ...], drawn: Path):
     vreid("train", *cars, *QUICK, "--run-dir", "mine")
     Path("mine").rename("moved")
@@ -314,6 +322,7 @@ def test_a_moved_run_goes_on_where_its_data_are(vreid: Vreid, cars: tuple[str, .
 # ---- bad input
 
 
+@pytest.mark.slow
 def test_a_vehicle_with_one_image_makes_no_pairs(vreid: Vreid, cars: tuple[str, ...], drawn: Path):
     lines = drawn.read_text().splitlines()
     alone = [line for line in lines if not re.match(r"v3_c2|v3_c1_1", line)]
@@ -335,6 +344,7 @@ def test_a_vehicle_both_learned_and_looked_for(vreid: Vreid, drawn: Path):
     assert "means nothing" in error["hint"] or "mean nothing" in error["hint"]
 
 
+@pytest.mark.slow
 def test_held_out_vehicles_that_nobody_sees_twice(vreid: Vreid, drawn: Path):
     path = drawn.parent / "one_camera.csv"
     path.write_text(re.sub(r",c2$", ",c1", drawn.read_text(), flags=re.MULTILINE))
@@ -353,6 +363,7 @@ def test_nothing_to_learn_from(vreid: Vreid, drawn: Path):
     )
 
 
+@pytest.mark.slow
 def test_bad_images_are_named_skipped_and_counted(vreid: Vreid, tmp_path: Path):
     manifest = draw_manifest(tmp_path / "data")
     (tmp_path / "data" / "v1_c1_0.png").write_bytes(b"no image")

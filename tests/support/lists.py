@@ -116,9 +116,9 @@ def split_by_query(ranking: Ranking) -> Ranking:
 
 def write_to(path: Path, ranking: Ranking) -> Path:
     """A ranking in a file; the ending decides the format."""
-    with write_ranking(path, ranking.facts, queries=ranking.queries, gallery=ranking.gallery) as writer:
+    with write_ranking(path, ranking.facts, queries=ranking.queries, gallery=ranking.gallery) as write:
         for block in ranking.blocks:
-            writer.append(block)
+            write(block)
     return path
 
 

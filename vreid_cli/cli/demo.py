@@ -35,16 +35,16 @@ def _render(report: DemoReport, console: Console) -> None:
         "evaluations": "their scores",
         "reports/nearest.png": "some queries with their nearest tracks: have a look",
     }
-    console.print(f"\nDone in {report.seconds:.0f} s. It wrote to {run}:", highlight=False)
+    console.print(f"\nDone in {report.seconds:.0f} s. It wrote to {run}:")
     for name, what in written.items():
-        console.print(f"  {name:<20} {what}", highlight=False)
-    console.print("\nThree things to try next:", highlight=False)
+        console.print(f"  {name:<20} {what}")
+    console.print("\nThree things to try next:")
     for line in (
         f"vreid show --run-dir {run} --top 3",
         f"vreid rank --run-dir {run} --task i2t --metric all",
         f"vreid evaluate --run-dir {run} --same-camera keep",
     ):
-        console.print(f"  {line}", highlight=False, soft_wrap=True)
+        console.print(f"  {line}", soft_wrap=True)
 
 
 COMMAND = Command(

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-
-import numpy as np
+from dataclasses import dataclass, replace
 
 from vreid_cli.errors import DataError
 from vreid_cli.evaluation.breakdown import CameraPair, CameraPairs, score_lengths
 from vreid_cli.evaluation.judging import Judge, TruthJudge
 from vreid_cli.evaluation.options import EvaluationOptions
-from vreid_cli.evaluation.scores import MeanScores, QueryScores, counted_queries, score_lists, summarise
+from vreid_cli.evaluation.scores import (
+    MeanScores,
+    QueryScores,
+    averaged,
+    counted_queries,
+    score_lists,
+    summarise,
+)
 from vreid_cli.evaluation.thresholds import ErrorCurve, PairCounter
 from vreid_cli.evaluation.uncertainty import Interval, mean_intervals
 from vreid_cli.types.features import MEANINGLESS
@@ -116,16 +121,13 @@ def evaluate(
             pairs.add(block.distance, kinds)
         if whole and "camera" in options.by:
             cameras.add(block, kinds)
-    return conclude(
-        QueryScores.joined(scores),
-        facts,
-        options,
-        total=len(ranking.queries),
-        seed=seed,
+    doubts = () if truth is None else _doubts(truth.source, ranking, contradictions, missing=missing)
+    queries = QueryScores.joined(scores)
+    return replace(
+        conclude(queries, facts, options, total=len(ranking.queries), seed=seed, doubts=doubts),
         curve=pairs.curve() if whole else None,
         camera_pairs=cameras.summarise() if whole and "camera" in options.by else None,
         ground_truth=truth.source if truth is not None else LABELS,
-        doubts=() if truth is None else _doubts(truth.source, ranking, contradictions, missing=missing),
     )
 
 
@@ -136,15 +138,11 @@ def conclude(
     *,
     total: int,
     seed: int,
-    curve: ErrorCurve | None = None,
-    camera_pairs: Mapping[CameraPair, MeanScores] | None = None,
-    ground_truth: str = LABELS,
     doubts: tuple[str, ...] = (),
 ) -> Evaluation:
     """From the scores of the queries that have a list to the evaluation of a ranking of ``total`` queries.
 
-    What its lists cover, by its facts, decides what can be said. ``doubts`` are warnings about ground truth; the rest
-    is as :class:`Evaluation` has it.
+    What its lists cover, by its facts, decides what can be said. ``doubts`` are warnings about ground truth.
     """
     ranks = sorted(set(options.ranks))
     means = summarise(
@@ -165,10 +163,7 @@ def conclude(
         seed=seed,
         queries=queries,
         intervals=_intervals(queries, means, facts, options=options, seed=seed),
-        curve=curve,
-        camera_pairs=camera_pairs,
         lengths=lengths,
-        ground_truth=ground_truth,
         warnings=(*((MEANINGLESS,) if facts.meaningless else ()), *doubts, *_warnings(means, facts, options)),
     )
 
@@ -177,20 +172,11 @@ def _intervals(
     queries: QueryScores, means: MeanScores, facts: RankingFacts, *, options: EvaluationOptions, seed: int
 ) -> Intervals:
     counted = counted_queries(queries, coverage=facts.coverage, without_positive=options.without_positive)
-    chosen = queries.select(counted)
-    first, ranks = chosen.first_positive, list(means.cmc)
-    columns = [np.nan_to_num(chosen.average_precision), np.nan_to_num(chosen.inverse_penalty)]
-    columns += [((first > 0) & (first <= rank)).astype(np.float64) for rank in ranks]
-    values = np.stack(columns, axis=1).astype(np.float64)
-    found = mean_intervals(values, chosen.vehicles, resamples=options.resamples, seed=seed)
+    values = averaged(counted, list(means.cmc)).T
+    found = mean_intervals(values, counted.vehicles, resamples=options.resamples, seed=seed)
     of = [means.mean_ap, means.mean_inp, *means.cmc.values()]
-    known = [interval if mean is not None else None for interval, mean in zip(found, of, strict=True)]
-    return Intervals(
-        vehicles=len(set(chosen.vehicles)),
-        mean_ap=known[0],
-        mean_inp=known[1],
-        cmc=dict(zip(ranks, known[2:], strict=True)),
-    )
+    mean_ap, mean_inp, *hits = (None if mean is None else one for one, mean in zip(found, of, strict=True))
+    return Intervals(len(set(counted.vehicles)), mean_ap, mean_inp, cmc=dict(zip(means.cmc, hits, strict=True)))
 
 
 def _doubts(source: str, ranking: Ranking, contradictions: Sequence[RankingBlock], *, missing: int) -> tuple[str, ...]:
@@ -212,8 +198,7 @@ def _doubts(source: str, ranking: Ranking, contradictions: Sequence[RankingBlock
 def _warnings(means: MeanScores, facts: RankingFacts, options: EvaluationOptions) -> tuple[str, ...]:
     warnings = []
     if not means.valid_queries:
-        reason = _why_invalid(means, options)
-        warnings.append(f"no query has a positive, so there is nothing to average. {reason}")
+        warnings.append(f"no query has a positive, so there is nothing to average. {_why_invalid(means, options)}")
     elif means.unlabelled_queries:
         warnings.append(f"{means.unlabelled_queries} of {means.total_queries} queries have no vehicle label")
     if facts.coverage == "top-k":

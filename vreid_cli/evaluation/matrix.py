@@ -14,12 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vreid_cli.errors import DataError
-from vreid_cli.evaluation.evaluate import Evaluation, conclude
-from vreid_cli.evaluation.judging import Judge
+from vreid_cli.evaluation.evaluate import Evaluation, evaluate
 from vreid_cli.evaluation.options import EvaluationOptions
-from vreid_cli.evaluation.scores import QueryScores, score_lists
 from vreid_cli.types.arrays import BoolArray, Int64Array, TextArray, shared_codes, text_array
-from vreid_cli.types.rankings import RankingBlock, RankingFacts
+from vreid_cli.types.rankings import Ranking, RankingBlock, RankingFacts
 from vreid_cli.types.tracks import Items
 
 #: Bins a row: more are slower to add up, fewer leave more to sort.
@@ -66,7 +64,6 @@ def evaluate_distances(
         >>> found.mean_ap, found.cmc[1]
         (0.5416666666666666, 0.0)
     """
-    options = options or EvaluationOptions()
     queries = _items(query_vehicles, query_cameras)
     gallery = _items(gallery_vehicles, gallery_cameras)
     own = np.asarray(selves if selves is not None else np.full(len(queries), -1), dtype=np.int64)
@@ -75,19 +72,17 @@ def evaluate_distances(
         sizes = (len(items.vehicles), len(items.cameras), positions)
         if any(size != distances.shape[axis] for size in sizes):
             raise DataError(f"{distances.shape[axis]} rows of distances for labels of {sizes} {side} items")
-    there = np.flatnonzero(own >= 0)
-    judge = Judge(queries, gallery, selves=np.stack([there, own[there]], axis=1))
     candidates = _Candidates(queries.vehicles, gallery.vehicles, own)
-
-    def score(start: int) -> QueryScores:
-        block = _list_candidates(distances[start : start + step], start, candidates)
-        return score_lists(block, judge(block.query_index, block.gallery_index), queries, options)
-
     step = max(1, _BLOCK // max(1, len(gallery)))
+
+    def rank(start: int) -> RankingBlock:
+        return _list_candidates(distances[start : start + step], start, candidates)
+
+    there = {str(query): (str(item),) for query, item in enumerate(own) if item >= 0}
+    facts = RankingFacts(coverage="positives", gallery_size=len(gallery), query_count=len(queries), selves=there)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        scores = QueryScores.joined(pool.map(score, range(0, len(queries), step)))
-    facts = RankingFacts(coverage="positives", gallery_size=len(gallery), query_count=len(queries))
-    return conclude(scores, facts, options, total=len(queries), seed=seed)
+        blocks = pool.map(rank, range(0, len(queries), step))
+        return evaluate(Ranking(facts, queries, gallery, blocks), options, seed=seed)
 
 
 def _items(vehicles: Sequence[str | None], cameras: Sequence[str | None] | None) -> Items:

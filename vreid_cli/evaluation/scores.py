@@ -55,17 +55,14 @@ class QueryScores:
 
     def select(self, chosen: BoolArray) -> QueryScores:
         """Some of the queries."""
-        return QueryScores(**{field.name: getattr(self, field.name)[chosen] for field in fields(self)})
+        return QueryScores(*(column[chosen] for column in vars(self).values()))
 
     @classmethod
     def joined(cls, blocks: Iterable[QueryScores]) -> QueryScores:
         """The scores of several blocks of queries as one."""
-        parts = list(blocks)
-        nothing: NDArray[Any] = np.empty(0)
-        names = [field.name for field in fields(cls)]
-        return cls(
-            **{name: np.concatenate([getattr(part, name) for part in parts]) if parts else nothing for name in names}
-        )
+        nothing: list[NDArray[Any]] = [np.empty(0)] * len(fields(cls))
+        parts = list(blocks) or [cls(*nothing)]
+        return cls(*map(np.concatenate, zip(*(vars(part).values() for part in parts), strict=True)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,12 +153,21 @@ def _precision_gains(ordinal: Int64Array, rank: Int64Array, ap_rule: ApRule) -> 
     return gains
 
 
-def counted_queries(scores: QueryScores, *, coverage: Coverage, without_positive: WithoutPositive) -> BoolArray:
-    """(n,) which queries the means are over."""
+def counted_queries(
+    scores: QueryScores, *, coverage: Coverage = "full", without_positive: WithoutPositive = "skip"
+) -> QueryScores:
+    """The queries that the means are over."""
     # Where lists are cut, the positives of a labelled query may be beyond their end.
-    if coverage == "top-k" or without_positive == "zero":
-        return scores.labelled
-    return scores.positives > 0
+    labels_decide = coverage == "top-k" or without_positive == "zero"
+    return scores.select(scores.labelled if labels_decide else scores.positives > 0)
+
+
+def averaged(scores: QueryScores, ranks: Sequence[int]) -> FloatArray:
+    """(2 + ranks, n) what the means are of: AP, INP, and whether a positive is found down to each rank."""
+    first = scores.first_positive
+    hits = [(first > 0) & (first <= rank) for rank in ranks]
+    precision, penalty = np.nan_to_num(scores.average_precision), np.nan_to_num(scores.inverse_penalty)
+    return np.array([precision, penalty, *hits], dtype=np.float64)
 
 
 def summarise(
@@ -186,23 +192,20 @@ def summarise(
     partial = coverage == "top-k"
     valid = scores.labelled if partial else scores.positives > 0
     counted = counted_queries(scores, coverage=coverage, without_positive=without_positive)
-    safe_rank = int(scores.listed[valid].min(initial=np.iinfo(np.int64).max)) if partial else None
-    first = scores.first_positive[counted]
-
-    def cmc(rank: int) -> float | None:
-        return None if safe_rank is not None and rank > safe_rank else _mean((first > 0) & (first <= rank))
-
+    means: list[float | None] = [None] * (2 + len(ranks))
+    if len(counted.query_ids):
+        means = averaged(counted, ranks).mean(axis=1).tolist()
+    if partial:
+        safe_rank = scores.listed[valid].min(initial=np.iinfo(np.int64).max)
+        hits = zip(ranks, means[2:], strict=True)
+        means = [None, None, *(mean if rank <= safe_rank else None for rank, mean in hits)]
     return MeanScores(
-        mean_ap=None if partial else _mean(np.nan_to_num(scores.average_precision[counted])),
-        mean_inp=None if partial else _mean(np.nan_to_num(scores.inverse_penalty[counted])),
-        cmc={rank: cmc(rank) for rank in ranks},
+        mean_ap=means[0],
+        mean_inp=means[1],
+        cmc=dict(zip(ranks, means[2:], strict=True)),
         valid_queries=int(valid.sum()),
         total_queries=max(len(valid), total),
         unlabelled_queries=int((~scores.labelled).sum()),
         positives=int(scores.positives.sum()),
         junk=int(scores.junk.sum()),
     )
-
-
-def _mean(values: NDArray[Any]) -> float | None:
-    return float(np.mean(values.astype(np.float64))) if len(values) else None

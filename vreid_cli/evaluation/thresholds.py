@@ -19,9 +19,6 @@ from vreid_cli.types.arrays import Float32Array, Int64Array
 #: Bits of a float32 that are left out: what remains rises with a distance that is not negative.
 _DROPPED_BITS = 10
 _BINS = (0x7F800000 >> _DROPPED_BITS) + 1
-#: Most bins stay empty: only pages of them that hold something are looked at in the end.
-_PAGE = 2048
-_PAGES = -(-_BINS // _PAGE)
 #: False-match rates at which the miss rate is given.
 FALSE_MATCH_RATES = (0.1, 0.01, 0.001, 0.0001)
 
@@ -91,22 +88,18 @@ class PairCounter:
 
     def __init__(self, options: EvaluationOptions) -> None:
         self._same_camera = options.same_camera
-        self._positive = np.zeros(_PAGES * _PAGE, dtype=np.int64)
-        self._negative = np.zeros(_PAGES * _PAGE, dtype=np.int64)
-        self._used = np.zeros(_PAGES, dtype=bool)
+        self._positive, self._negative = np.zeros((2, _BINS), dtype=np.int64)
 
     def add(self, distance: Float32Array, kinds: Kinds) -> None:
         """Count some pairs; those whose query's vehicle is unknown say nothing."""
-        bins = _bins(distance)
-        self._used[bins // _PAGE] = True
+        # The absolute value turns -0.0 into 0; no distance is negative otherwise.
+        bins = np.abs(distance).view(np.int32) >> _DROPPED_BITS
         np.add.at(self._positive, bins[positive(kinds, self._same_camera)], 1)
         np.add.at(self._negative, bins[kinds == WRONG], 1)
 
     def curve(self) -> ErrorCurve | None:
         """The errors; None where one kind of pairs is missing."""
-        pages = np.flatnonzero(self._used)
-        bins = (pages[:, None] * _PAGE + np.arange(_PAGE)).reshape(-1)
-        used = bins[self._positive[bins] + self._negative[bins] > 0]
+        used = np.flatnonzero(self._positive | self._negative)
         positive, negative = self._positive[used], self._negative[used]
         positives, negatives = int(positive.sum()), int(negative.sum())
         if not positives or not negatives:
@@ -121,9 +114,3 @@ class PairCounter:
             positive_counts=positive,
             negative_counts=negative,
         )
-
-
-def _bins(distance: Float32Array) -> Int64Array:
-    # The absolute value turns -0.0 into 0; no distance is negative otherwise.
-    bits = np.abs(np.asarray(distance, dtype=np.float32)).view(np.int32)
-    return (bits >> _DROPPED_BITS).astype(np.int64)

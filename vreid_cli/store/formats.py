@@ -6,20 +6,12 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from vreid_cli.errors import DataError, UsageError
 from vreid_cli.types.features import FeatureSet
 from vreid_cli.types.lazy import load
-from vreid_cli.types.rankings import Ranking, RankingBlock, RankingFacts
+from vreid_cli.types.rankings import BlockWriter, Ranking, RankingFacts
 from vreid_cli.types.tracks import Items
-
-
-class Appending(Protocol):
-    """What a ranking's lists are written to."""
-
-    def append(self, block: RankingBlock) -> None:
-        """Write the lists of some queries, which follow those before."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +22,7 @@ class Format:
         what: What it is, for help and messages.
         reads: ``(path, label_pattern) -> FeatureSet`` or ``Ranking``; None where it is only written.
         writes: ``(path, features)``, or for rankings ``(path, facts, *, queries, gallery)``, a context manager that
-            yields something with ``append(block)``; None where it is only read.
+            yields a :data:`~vreid_cli.types.rankings.BlockWriter`; None where it is only read.
         reads_facts: ``(path) -> RankingFacts``, where that is quicker than to read the ranking.
         task: The only task whose rankings it can hold; None for all.
     """
@@ -188,7 +180,7 @@ def read_ranking_facts(path: Path) -> RankingFacts:
 
 def write_ranking(
     path: Path, facts: RankingFacts, *, queries: Items, gallery: Items
-) -> AbstractContextManager[Appending]:
+) -> AbstractContextManager[BlockWriter]:
     """Write a ranking block by block, inside ``with``; the file appears at the end. The ending decides how.
 
     Raises:
@@ -197,7 +189,7 @@ def write_ranking(
         StoreError: The file cannot be written.
     """
     write = load(_writer(RANKING_FORMATS, path))
-    writer: AbstractContextManager[Appending] = write(path, facts, queries=queries, gallery=gallery)
+    writer: AbstractContextManager[BlockWriter] = write(path, facts, queries=queries, gallery=gallery)
     return writer
 
 

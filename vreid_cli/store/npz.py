@@ -11,21 +11,11 @@ import numpy as np
 
 from vreid_cli.errors import DataError
 from vreid_cli.runtime.files import atomic_path
-from vreid_cli.types.arrays import TextArray, text_array
-from vreid_cli.types.features import ArrayMatrix, FeatureSet, number_images
+from vreid_cli.types.features import FeatureSet, number_images
 from vreid_cli.types.labels import LabelPattern
 
 #: What zipfile, zlib and NumPy raise over damaged, encrypted or foreign archives.
-_DAMAGE = (
-    OSError,
-    ValueError,
-    KeyError,
-    EOFError,
-    TypeError,
-    RuntimeError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+_DAMAGE = (OSError, ValueError, KeyError, EOFError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error)
 _LABELS = ("track_id", "image_id", "vehicle_id", "camera_id")
 
 
@@ -52,8 +42,20 @@ def read_features_npz(path: Path, label_pattern: str | None = None) -> FeatureSe
     finite = np.isfinite(features).all(axis=1)
     if not finite.all():
         raise DataError(f"{path}: row {int(np.argmin(finite))} of 'features' is not finite", file=path)
-    columns = {name: _column(arrays[name], name, path=path, rows=len(features)) for name in _LABELS if name in arrays}
-    return _assemble(path, features, columns, LabelPattern.compile(label_pattern))
+    given = [name for name in _LABELS if name in arrays]
+    columns: dict[str, Any] = {name: _column(arrays[name], name, path=path, rows=len(features)) for name in given}
+    pattern = LabelPattern.compile(label_pattern)
+    tracks = columns.get("track_id") or [None] * len(features)
+    images = columns.get("image_id") or number_images(tracks)
+    read = [pattern.read(str(image if track is None else track)) for track, image in zip(tracks, images, strict=True)]
+    return FeatureSet.from_arrays(
+        features,
+        track_id=tracks,
+        image_id=images,
+        vehicle_id=columns.get("vehicle_id") or [labels.vehicle_id for labels in read],
+        camera_id=columns.get("camera_id") or [labels.camera_id for labels in read],
+        source=str(path),
+    )
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -70,10 +72,10 @@ def _load(path: Path) -> dict[str, Any]:
         ) from None
 
 
-def _column(array: Any, name: str, *, path: Path, rows: int) -> TextArray:
+def _column(array: Any, name: str, *, path: Path, rows: int) -> list[str | None]:
     if array.shape != (rows,):
         raise DataError(f"{path}: '{name}' has shape {array.shape}, 'features' has {rows} rows", file=path)
-    return text_array([_text(value, name, path) or None for value in array.tolist()])
+    return [_text(value, name, path) or None for value in array.tolist()]
 
 
 def _text(value: object, name: str, path: Path) -> str:
@@ -83,19 +85,6 @@ def _text(value: object, name: str, path: Path) -> str:
         return value.decode()
     except UnicodeDecodeError:
         raise DataError(f"{path}: '{name}' holds bytes that are no text: {value!r}", file=path) from None
-
-
-def _assemble(path: Path, features: Any, columns: dict[str, TextArray], labels: LabelPattern) -> FeatureSet:
-    absent = text_array([None] * len(features))
-    track_id = columns.get("track_id", absent)
-    image_id = columns.get("image_id")
-    if image_id is None:
-        image_id = text_array(number_images(list(track_id)))
-    names = [track if track is not None else image for track, image in zip(track_id, image_id, strict=True)]
-    read = [labels.vehicle_and_camera(name) for name in names]
-    vehicle_id = columns.get("vehicle_id", text_array([vehicle for vehicle, _ in read]))
-    camera_id = columns.get("camera_id", text_array([camera for _, camera in read]))
-    return FeatureSet(ArrayMatrix(features), image_id, track_id, vehicle_id, camera_id, source=str(path))
 
 
 def write_features_npz(path: Path, features: FeatureSet) -> None:

@@ -16,10 +16,10 @@ from vreid_cli.errors import DataError, StoreError
 from vreid_cli.runtime.files import atomic_path, read_json_object
 from vreid_cli.store.rankings import measure_coverage
 from vreid_cli.types.arrays import text_array
-from vreid_cli.types.features import ArrayMatrix, FeatureSet, number_images
+from vreid_cli.types.features import FeatureSet
 from vreid_cli.types.labels import LabelPattern
 from vreid_cli.types.metric_names import join_metric_name, split_metric_name
-from vreid_cli.types.rankings import Ranking, RankingBlock, RankingFacts
+from vreid_cli.types.rankings import BlockWriter, Ranking, RankingBlock, RankingFacts
 from vreid_cli.types.tracks import Items
 
 OWN_KEY = "vreid"
@@ -52,14 +52,13 @@ def read_features_json(path: Path, label_pattern: str | None = None) -> FeatureS
         found = "; ".join(f"{width} in track {track}" for width, track in sorted(widths.items())[:3])
         raise DataError(f"{path}: features of different width: {found}", file=path)
     track_ids = [track for track, matrix in zip(tracks, matrices, strict=True) for _ in matrix]
-    labels = LabelPattern.compile(label_pattern).vehicle_and_camera
-    known = {track: labels(track) for track in tracks}
-    return FeatureSet(
-        matrix=ArrayMatrix(np.concatenate(matrices)),
-        image_id=text_array(number_images(track_ids)),
-        track_id=text_array(track_ids),
-        vehicle_id=text_array([known[track][0] for track in track_ids]),
-        camera_id=text_array([known[track][1] for track in track_ids]),
+    pattern = LabelPattern.compile(label_pattern)
+    labels = {track: pattern.read(track) for track in tracks}
+    return FeatureSet.from_arrays(
+        np.concatenate(matrices),
+        track_id=track_ids,
+        vehicle_id=[labels[track].vehicle_id for track in track_ids],
+        camera_id=[labels[track].camera_id for track in track_ids],
         source=str(path),
     )
 
@@ -114,51 +113,31 @@ def write_features_json(path: Path, features: FeatureSet) -> None:
 # -- rankings ------------------------------------------------------------------------------------------------
 
 
-class JsonRankingWriter:
-    """Collects the lists of the paper's JSON."""
-
-    def __init__(self, facts: RankingFacts, queries: Items, gallery: Items) -> None:
-        self._queries, self._gallery = queries, gallery
-        metric, aggregation = split_metric_name(facts.metric)
-        cameras = {
-            side: {name: camera for name, camera in zip(items.ids, items.cameras, strict=True) if camera is not None}
-            for side, items in (("query", queries), ("gallery", gallery))
-        }
-        self._tracks: dict[str, Any] = {}
-        #: What the file holds.
-        self.content = {
-            "metric": metric,
-            "aggregation": aggregation,
-            "tracks": self._tracks,
-            OWN_KEY: {**facts.to_stored(), "camera_ids": cameras},
-        }
-
-    def append(self, block: RankingBlock) -> None:
-        """Add the lists of a block."""
-        columns = (block.query_index, block.rank, block.gallery_index, block.distance)
-        for query, rank, item, distance in zip(*(column.tolist() for column in columns), strict=True):
-            name = self._queries.ids[query]
-            entry = self._tracks.setdefault(name, {"class": self._queries.vehicles[query], "ranking": {}})
-            entry["ranking"][str(rank)] = {
-                "id": self._gallery.ids[item],
-                "class": self._gallery.vehicles[item],
-                "distance": distance,
-            }
-
-
 @contextmanager
-def write_ranking_json(
-    path: Path, facts: RankingFacts, *, queries: Items, gallery: Items
-) -> Iterator[JsonRankingWriter]:
+def write_ranking_json(path: Path, facts: RankingFacts, *, queries: Items, gallery: Items) -> Iterator[BlockWriter]:
     """Collect a ranking; the file is written at the end.
 
     Raises:
         StoreError: The file cannot be written.
     """
-    writer = JsonRankingWriter(facts, queries, gallery)
-    yield writer
+    tracks: dict[str, Any] = {}
+
+    def collect(block: RankingBlock) -> None:
+        for query, rank, item, distance in zip(*(column.tolist() for column in vars(block).values()), strict=True):
+            entry = tracks.setdefault(queries.ids[query], {"class": queries.vehicles[query], "ranking": {}})
+            found = {"id": gallery.ids[item], "class": gallery.vehicles[item], "distance": distance}
+            entry["ranking"][str(rank)] = found
+
+    yield collect
+    metric, aggregation = split_metric_name(facts.metric)
+    cameras = {
+        side: {name: camera for name, camera in zip(items.ids, items.cameras, strict=True) if camera is not None}
+        for side, items in (("query", queries), ("gallery", gallery))
+    }
+    own = {**facts.to_stored(), "camera_ids": cameras}
+    content = {"metric": metric, "aggregation": aggregation, "tracks": tracks, OWN_KEY: own}
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        json.dump(writer.content, file, indent=1, ensure_ascii=False, allow_nan=False)
+        json.dump(content, file, indent=1, ensure_ascii=False, allow_nan=False)
 
 
 def read_ranking_json(path: Path, label_pattern: str | None = None) -> Ranking:
@@ -171,7 +150,7 @@ def read_ranking_json(path: Path, label_pattern: str | None = None) -> Ranking:
     Raises:
         StoreError: The file is missing or damaged, or holds no ranking.
     """
-    labels = LabelPattern.compile(label_pattern).vehicle_and_camera
+    pattern = LabelPattern.compile(label_pattern)
     content = read_json_object(path)
     tracks = content.get("tracks")
     if not isinstance(tracks, Mapping):
@@ -198,7 +177,7 @@ def read_ranking_json(path: Path, label_pattern: str | None = None) -> Ranking:
 
     def items(side: str, vehicles: Mapping[str, str | None]) -> Items:
         known = cameras.get(side)
-        found = [labels(name)[1] if known is None else known.get(name) for name in vehicles]
+        found = [pattern.read(name).camera_id if known is None else known.get(name) for name in vehicles]
         return Items(text_array(list(vehicles)), text_array(list(vehicles.values())), text_array(found))
 
     block = _block(rows)

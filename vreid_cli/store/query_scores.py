@@ -33,12 +33,7 @@ def write_query_scores(path: Path, columns: Mapping[str, NDArray[np.generic]]) -
     Raises:
         StoreError: The file cannot be written.
     """
-    table = pa.table(
-        {
-            name: pa.array(column.tolist() if column.dtype == object else column, from_pandas=True)
-            for name, column in columns.items()
-        }
-    )
+    table = pa.table({name: pa.array(column, from_pandas=True) for name, column in columns.items()})
     with atomic_path(path) as temporary:
         if path.suffix.lower() == ".csv":
             pa_csv.write_csv(table, temporary)

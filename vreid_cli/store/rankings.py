@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from vreid_cli.errors import StoreError
 from vreid_cli.runtime.files import atomic_path
 from vreid_cli.types.arrays import TextArray, text_array
-from vreid_cli.types.rankings import Coverage, Ranking, RankingBlock, RankingFacts
+from vreid_cli.types.rankings import BlockWriter, Coverage, Ranking, RankingBlock, RankingFacts
 from vreid_cli.types.tracks import Items
 
 _QUERY = ("query_id", "query_vehicle", "query_camera")
@@ -40,43 +40,32 @@ _DICTIONARY_BYTES = 256 << 20
 # -- writing -------------------------------------------------------------------------------------------------
 
 
-class RankingWriter:
-    """Appends blocks of ranked lists to an open Parquet file."""
-
-    def __init__(self, writer: pq.ParquetWriter, queries: Items, gallery: Items) -> None:
-        self._writer = writer
-        self._query_columns = _encode(queries)
-        self._gallery_columns = _encode(gallery)
-
-    def append(self, block: RankingBlock) -> None:
-        """Write one block as one row group."""
-        query_index, gallery_index = pa.array(block.query_index), pa.array(block.gallery_index)
-        columns = [
-            *(column.take(query_index) for column in self._query_columns),
-            pa.array(block.rank),
-            *(column.take(gallery_index) for column in self._gallery_columns),
-            pa.array(block.distance),
-        ]
-        table = pa.table(columns, schema=self._writer.schema)
-        self._writer.write_table(table, row_group_size=max(1, len(table)))
-
-
 @contextmanager
-def write_ranking_parquet(
-    path: Path, facts: RankingFacts, *, queries: Items, gallery: Items
-) -> Iterator[RankingWriter]:
-    """Write a ranking block by block; the file appears when the last one is there.
+def write_ranking_parquet(path: Path, facts: RankingFacts, *, queries: Items, gallery: Items) -> Iterator[BlockWriter]:
+    """Write a ranking block by block, each a row group; the file appears when the last one is there.
 
     Raises:
         StoreError: The file cannot be written.
     """
+    query_columns, gallery_columns = _encode(queries), _encode(gallery)
     schema = RANKING_SCHEMA.with_metadata(facts.to_metadata())
     options = {"compression": "zstd", "use_dictionary": [*_QUERY, *_GALLERY]}
     with (
         atomic_path(path) as temporary,
         pq.ParquetWriter(temporary, schema, dictionary_pagesize_limit=_DICTIONARY_BYTES, **options) as writer,
     ):
-        yield RankingWriter(writer, queries, gallery)
+
+        def write(block: RankingBlock) -> None:
+            query_index, gallery_index = pa.array(block.query_index), pa.array(block.gallery_index)
+            columns = [
+                *(column.take(query_index) for column in query_columns),
+                pa.array(block.rank),
+                *(column.take(gallery_index) for column in gallery_columns),
+                pa.array(block.distance),
+            ]
+            writer.write_table(pa.table(columns, schema=schema), row_group_size=max(1, len(block.rank)))
+
+        yield write
 
 
 def _encode(items: Items) -> list[pa.DictionaryArray]:
@@ -156,21 +145,17 @@ class _Table:
     file: pq.ParquetFile
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        batches = self.file.iter_batches(batch_size=_READ_ROWS, columns=list(columns))
-        while True:
-            with _raising_damage(self.path):
-                batch = next(batches, None)
-                if batch is None:
-                    return
+        with _raising_damage(self.path):
+            for batch in self.file.iter_batches(batch_size=_READ_ROWS, columns=list(columns)):
                 batch.validate(full=True)
-            yield batch
+                yield batch
 
     def items(self, columns: Sequence[str], *, enough: int | None = None) -> Items:
         """The queries or gallery items in the order in which they first come; ``enough``: how many there are."""
         parts: list[list[TextArray]] = [[text_array([])] for _ in columns]
         known = pa.array([], pa.utf8())
         for batch in self.batches(columns):
-            ids = _dictionary_of(batch, columns[0])
+            ids = batch.column(columns[0]).dictionary_encode()
             if ids.null_count:
                 raise StoreError(f"{self.path} is no ranking: some rows have no {columns[0]}", file=self.path)
             codes = ids.indices.to_numpy()
@@ -228,18 +213,12 @@ def _join(one: RankingBlock, other: RankingBlock) -> RankingBlock:
     return RankingBlock(*map(np.concatenate, zip(vars(one).values(), vars(other).values(), strict=True)))
 
 
-def _dictionary_of(batch: pa.RecordBatch, name: str) -> pa.DictionaryArray:
-    column = batch.column(name)
-    return column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
-
-
 def _positions(batch: pa.RecordBatch, name: str, names: pa.Array) -> NDArray[np.int32]:
     """(R,) position of each row's name among all names."""
-    column = _dictionary_of(batch, name)
-    found: NDArray[np.int32] = (
-        pc.index_in(column.dictionary.cast(pa.utf8()), value_set=names).take(column.indices).to_numpy()
-    )
-    return found
+    column = batch.column(name).dictionary_encode()
+    found = pc.index_in(column.dictionary.cast(pa.utf8()), value_set=names)
+    positions: NDArray[np.int32] = found.take(column.indices).to_numpy()
+    return positions
 
 
 @contextmanager

@@ -6,54 +6,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
-from typing import TextIO
 
 import numpy as np
 
 from vreid_cli.errors import DataError
 from vreid_cli.runtime.files import atomic_path
-from vreid_cli.types.arrays import Int64Array
-from vreid_cli.types.rankings import RankingBlock, RankingFacts
+from vreid_cli.types.rankings import BlockWriter, RankingBlock, RankingFacts
 from vreid_cli.types.tracks import Items
 
 #: How many of the nearest images the challenge looks at.
 LISTED = 100
 
 
-class SubmissionWriter:
-    """Writes a line for each query, in the order of the queries; empty where a query lists nothing.
-
-    Args:
-        file: Open for writing text.
-        numbers: (n,) number of each gallery image.
-        queries: How many queries there are.
-    """
-
-    def __init__(self, file: TextIO, numbers: Int64Array, queries: int) -> None:
-        self._file = file
-        self._numbers = numbers
-        self._queries = queries
-        self._written = 0
-
-    def append(self, block: RankingBlock) -> None:
-        """Write the lines of a block."""
-        # What --top-k lists beyond its nearest, at its true rank, is ground truth and no part of the answer.
-        near = block.rank <= LISTED
-        query, numbers = block.query_index[near], self._numbers[block.gallery_index[near]]
-        if len(query):
-            bounds = np.searchsorted(query, np.arange(self._written, query[-1] + 2))
-            for start, end in pairwise(bounds):
-                self._file.write(" ".join(map(str, numbers[start:end])) + "\n")
-            self._written = int(query[-1]) + 1
-
-    def finish(self) -> None:
-        """Write the lines of the queries that are left."""
-        self._file.write("\n" * (self._queries - self._written))
-
-
 @contextmanager
-def write_submission(path: Path, facts: RankingFacts, *, queries: Items, gallery: Items) -> Iterator[SubmissionWriter]:
-    """Write a submission block by block; the file appears when the last one is there.
+def write_submission(path: Path, facts: RankingFacts, *, queries: Items, gallery: Items) -> Iterator[BlockWriter]:
+    """Write a line for each query, in the order of the queries; empty where a query lists nothing.
 
     Args:
         path: The file.
@@ -77,9 +44,21 @@ def write_submission(path: Path, facts: RankingFacts, *, queries: Items, gallery
         owners[number] = name
     numbers = np.array(list(owners), dtype=np.int64)
     with atomic_path(path) as temporary, temporary.open("w", encoding="ascii", newline="\n") as file:
-        writer = SubmissionWriter(file, numbers, len(queries))
-        yield writer
-        writer.finish()
+        written = 0
+
+        def write(block: RankingBlock) -> None:
+            nonlocal written
+            # What --top-k lists beyond its nearest, at its true rank, is ground truth and no part of the answer.
+            near = block.rank <= LISTED
+            query, own = block.query_index[near], numbers[block.gallery_index[near]]
+            if len(query):
+                bounds = np.searchsorted(query, np.arange(written, query[-1] + 2))
+                for start, end in pairwise(bounds):
+                    file.write(" ".join(map(str, own[start:end])) + "\n")
+                written = int(query[-1]) + 1
+
+        yield write
+        file.write("\n" * (len(queries) - written))
 
 
 def _number(name: str, path: Path) -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import Literal, Protocol
 
 import numpy as np
@@ -155,13 +157,10 @@ class FeatureSet:
             >>> len(features), features.dimension, features.image_id.tolist()
             (3, 3, ['a#0', 'a#1', 'b#0'])
         """
-        rows = len(features)
-        if image_id is None:
-            image_id = number_images(track_id)
-        absent: list[None] = [None] * rows
+        absent: list[None] = [None] * len(features)
         return cls(
             matrix=ArrayMatrix(features),
-            image_id=text_array(image_id),
+            image_id=text_array(number_images(track_id) if image_id is None else image_id),
             track_id=text_array(track_id),
             vehicle_id=text_array(vehicle_id or absent),
             camera_id=text_array(camera_id or absent),
@@ -176,10 +175,5 @@ def number_images(track_ids: Sequence[str | None]) -> list[str]:
         >>> number_images(["a", "b", "a"])
         ['a#0', 'b#0', 'a#1']
     """
-    seen: dict[str | None, int] = {}
-    names = []
-    for track in track_ids:
-        position = seen.get(track, 0)
-        seen[track] = position + 1
-        names.append(f"{track}#{position}")
-    return names
+    positions: dict[str | None, Iterator[int]] = defaultdict(count)
+    return [f"{track}#{next(positions[track])}" for track in track_ids]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from vreid_cli.errors import UsageError
 
@@ -14,8 +15,7 @@ DEFAULT_PATTERN = r"^(?P<vehicle>\d{4})_(?P<camera>c\d{3})(?:_(?:(?P<frame>\d+)(
 _FRAME_DIGITS = 18
 
 
-@dataclass(frozen=True)
-class NameLabels:
+class NameLabels(NamedTuple):
     """What a name says: each part None where it says nothing."""
 
     vehicle_id: str | None = None
@@ -54,19 +54,15 @@ class LabelPattern:
             )
         return cls(expression)
 
-    def vehicle_and_camera(self, name: str) -> tuple[str | None, str | None]:
-        """The two labels in a name that files of features and rankings need."""
-        labels = self.read(name)
-        return labels.vehicle_id, labels.camera_id
-
     def read(self, name: str) -> NameLabels:
         """The labels in a name; all None if the pattern does not occur in it."""
         match = self.expression.search(name)
         if match is None:
             return NameLabels()
         groups = match.groupdict()
-        frame = parse_frame(groups.get("frame") or "")
-        return NameLabels(groups["vehicle"] or None, groups.get("camera") or None, frame)
+        return NameLabels(
+            groups["vehicle"] or None, groups.get("camera") or None, parse_frame(groups.get("frame") or "")
+        )
 
 
 def parse_frame(text: str) -> int | None:

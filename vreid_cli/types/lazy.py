@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+from pkgutil import resolve_name
 from typing import Any
 
 
@@ -27,7 +27,4 @@ def load(target: str) -> Any:
         >>> load("math:sqrt")(9.0)
         3.0
     """
-    module, colon, name = target.partition(":")
-    if not (module and colon and name):
-        raise ValueError(f"{target!r} does not name a thing in a module, as 'module:name' does")
-    return getattr(importlib.import_module(module), name)
+    return resolve_name(target)

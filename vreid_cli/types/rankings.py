@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from types import UnionType
-from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Self
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -166,11 +165,9 @@ class RankingFacts:
 
     def to_metadata(self) -> dict[str, str]:
         """The known facts as metadata of a table: text as it is, everything else as JSON."""
-        text = _text_names(type(self))
-        values = self.to_stored().items()
         return {
-            name: value if name in text else json.dumps(value, ensure_ascii=False, default=dict)
-            for name, value in values
+            name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=dict)
+            for name, value in self.to_stored().items()
         }
 
     @classmethod
@@ -195,7 +192,8 @@ class RankingFacts:
             # Identities are long tables of digests: that they differ says enough.
             if isinstance(there, Mapping) or isinstance(here, Mapping):
                 return f"its {words} is another"
-            return f"its {words} is {_or_none(there)}, not {_or_none(here)}"
+            there, here = ("none" if value is None else value for value in (there, here))
+            return f"its {words} is {there}, not {here}"
         return None
 
     @property
@@ -241,24 +239,13 @@ def said_of(rankings: Iterable[RankingFacts], names: Iterable[str] | None = None
 
 def _text_names(cls: type[RankingFacts]) -> frozenset[str]:
     """Fields that hold text and nothing else."""
-
-    def is_text(hint: Any) -> bool:
-        if get_origin(hint) is Literal:
-            return all(isinstance(value, str) for value in get_args(hint))
-        if get_origin(hint) in (Union, UnionType):
-            return all(map(is_text, get_args(hint)))
-        return hint in (str, type(None))
-
-    hints = get_type_hints(cls)
-    return frozenset(one.name for one in fields(cls) if is_text(hints[one.name]))
+    schemas = TypeAdapter(cls).json_schema()["properties"].items()
+    kinds = {name: {one.get("type") for one in schema.get("anyOf", [schema])} for name, schema in schemas}
+    return frozenset(name for name, kind in kinds.items() if kind <= {"string", "null"})
 
 
 def _plain(value: Any) -> Any:
     return dict(value) if isinstance(value, Mapping) else value
-
-
-def _or_none(value: object) -> str:
-    return "none" if value is None else str(value)
 
 
 def _numbers(values: Mapping[str, int | float] | None) -> str:
@@ -296,7 +283,11 @@ class RankingBlock:
 
     def select(self, rows: BoolArray | Int64Array | slice) -> RankingBlock:
         """Some of the rows."""
-        return RankingBlock(self.query_index[rows], self.rank[rows], self.gallery_index[rows], self.distance[rows])
+        return RankingBlock(*(column[rows] for column in vars(self).values()))
+
+
+#: Takes the lists of some queries, which follow those before: what a ranking is written with.
+BlockWriter = Callable[[RankingBlock], None]
 
 
 @dataclass(frozen=True, eq=False)

@@ -52,9 +52,5 @@ class Tracks:
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         starts = np.repeat(self.offsets[positions] - offsets[:-1], lengths)
         rows = self.rows[np.arange(offsets[-1], dtype=np.int64) + starts]
-        items = Items(
-            ids=self.items.ids[positions],
-            vehicles=self.items.vehicles[positions],
-            cameras=self.items.cameras[positions],
-        )
+        items = Items(*(column[positions] for column in vars(self.items).values()))
         return Tracks(items=items, rows=rows, offsets=offsets)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,7 +64,7 @@ def evaluate(session: Session) -> EvaluateReport:
         VreidError: A ranking is missing or damaged, the run or a folder has none, or what is asked for
             cannot be written.
     """
-    chosen = session.settings.evaluate
+    settings, chosen = session.settings, session.settings.evaluate
     if chosen.per_query is not None:
         check_table_path(chosen.per_query)
     if chosen.plot is not None:
@@ -72,7 +73,9 @@ def evaluate(session: Session) -> EvaluateReport:
     results: dict[str, Evaluation] = {}
     with progress(total=len(paths), what="evaluating", unit="rankings") as bar:
         for path in paths:
-            results[str(path)] = _evaluate_one(session, path)
+            ranking = read_ranking(path, label_pattern=settings.data.label_pattern)
+            truth = _ground_truth(path, ranking.facts)
+            results[str(path)] = evaluate_ranking(ranking, chosen, truth=truth, seed=settings.run.seed)
             bar.update(1)
     warnings = _all_warnings(results)
     outputs = [output for path, one in results.items() if (output := _keep(Path(path), one, warnings))]
@@ -111,13 +114,6 @@ def _rankings_of(folder: Path) -> list[Path]:
     if not found:
         raise StoreError(f"there are no rankings in {folder}", hint="make one with vreid rank", file=folder)
     return found
-
-
-def _evaluate_one(session: Session, path: Path) -> Evaluation:
-    settings = session.settings
-    ranking = read_ranking(path, label_pattern=settings.data.label_pattern)
-    truth = _ground_truth(path, ranking.facts)
-    return evaluate_ranking(ranking, settings.evaluate, truth=truth, seed=settings.run.seed)
 
 
 def _ground_truth(path: Path, facts: RankingFacts) -> GroundTruth | None:
@@ -193,12 +189,12 @@ def _write_extras(chosen: EvaluateSettings, results: Evaluations, warnings: list
 
 
 def _query_columns(results: Evaluations) -> Mapping[str, NDArray[np.generic]]:
-    def column(name: str) -> NDArray[np.generic]:
+    def column(name: str) -> NDArray[Any]:
         return np.concatenate([getattr(one.queries, name) for one in results.values()])
 
     counts = [len(one.queries.query_ids) for one in results.values()]
     refused = np.repeat([one.facts.coverage == "top-k" for one in results.values()], counts)
-    first = np.concatenate([one.queries.first_positive for one in results.values()])
+    first = column("first_positive")
     return {
         "ranking": np.repeat(np.array(list(results), dtype=object), counts),
         "query_id": column("query_ids"),

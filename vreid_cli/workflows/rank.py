@@ -160,7 +160,7 @@ def _write(job: RankingJob, outputs: Mapping[str, Path]) -> list[str]:
         for ranked in rank_blocks(job, advance=bar.update):
             diagnostics += ranked.diagnostics
             for name, block in ranked.by_metric.items():
-                writers[name].append(block)
+                writers[name](block)
     return [warning for metric in job.metrics for warning in job.warnings_by(metric, diagnostics)]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ class Session:
 
     resolved: Resolved
     run: RunDirectory | None = None
-    command: tuple[str, ...] = field(default=())
+    command: tuple[str, ...] = ()
 
     @property
     def settings(self) -> Settings:
@@ -153,9 +153,9 @@ def check_contradictions(resolved: Resolved, from_run: Layer, *, run: RunDirecto
     Raises:
         StoreError: One differs.
     """
-    names = [(section, key) for section, table in from_run.values.items() for key in table]
-    for section, key in names:
-        name, own = f"{section}.{key}", from_run.values[section][key]
+    values = {f"{section}.{key}": value for section, table in from_run.values.items() for key, value in table.items()}
+    for name, own in values.items():
+        section, _, key = name.partition(".")
         given = getattr(getattr(resolved.settings, section), key)
         if name in ("run.seed", *free) or not resolved.given(name) or _same(name, given, own):
             continue

@@ -110,7 +110,12 @@ def same_weights(arch: str, model: nn.Module) -> Network:
     return network
 
 
-@pytest.mark.parametrize("arch", ORACLES)
+def _marked(arch: str) -> object:
+    """Large networks wait for the slow tests."""
+    return pytest.param(arch, marks=pytest.mark.slow) if arch in ("vgg16", "inception_v3") else arch
+
+
+@pytest.mark.parametrize("arch", [_marked(arch) for arch in ORACLES])
 def test_lr_equals_plain_torchvision(arch: str):
     model = plain_model(arch, seed=3)
     images = images_for(arch)
@@ -122,7 +127,7 @@ def test_lr_equals_plain_torchvision(arch: str):
     torch.testing.assert_close(found, expected, rtol=TOLERANCE, atol=TOLERANCE * float(expected.abs().max()))
 
 
-@pytest.mark.parametrize("arch", list(BACKBONES))
+@pytest.mark.parametrize("arch", [_marked(arch) for arch in BACKBONES])
 def test_lr_is_what_enters_the_last_linear_layer(arch: str):
     model = plain_model(arch, seed=4)
     seen: list[torch.Tensor] = []

@@ -30,7 +30,7 @@ SIDES = {"densenet201": 32, "resnet18": 32, "alexnet": 224, "vgg16": 32, "incept
 WIDTHS = {"densenet201": 1920, "resnet18": 512, "alexnet": 4096, "vgg16": 4096, "inception_v3": 2048}
 FACTS = {"vreid": "1.2.3"}
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 
 def unsettle(network: Network) -> Network:
@@ -91,7 +91,6 @@ def deviation(found: np.ndarray, loaded: LoadedNetwork, images: np.ndarray) -> f
     return float(np.abs(found - expected).max() / np.abs(expected).max())
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("arch", list(BACKBONES))
 def test_every_architecture_computes_what_torch_does(tmp_path: Path, arch: str):
     path, loaded = tmp_path / "a.onnx", make(arch)

@@ -24,7 +24,7 @@ CPU = torch.device("cpu")
 #: Relative to the largest value: the bound between back-ends.
 PARITY = 1e-5
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 
 def load(seed: int = 0) -> LoadedNetwork:

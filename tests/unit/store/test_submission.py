@@ -27,9 +27,9 @@ def block(rows: list[tuple[int, int, int]]) -> RankingBlock:
 def test_a_line_a_query(tmp_path: Path) -> None:
     path = tmp_path / "track2.txt"
     gallery = items(["000010.jpg", "a/000007.png", "3"])
-    with write_submission(path, RankingFacts(), queries=items(list("qrstu")), gallery=gallery) as writer:
-        writer.append(block([(1, 1, 2), (1, 2, 0), (2, 1, 1)]))
-        writer.append(block([(3, 1, 0)]))
+    with write_submission(path, RankingFacts(), queries=items(list("qrstu")), gallery=gallery) as write:
+        write(block([(1, 1, 2), (1, 2, 0), (2, 1, 1)]))
+        write(block([(3, 1, 0)]))
         assert not path.exists()
     # A query that lists nothing has an empty line: the others must not move up.
     assert path.read_text() == "\n3 10\n7\n10\n\n"
@@ -40,9 +40,9 @@ def test_no_more_than_the_challenge_looks_at(tmp_path: Path) -> None:
     gallery = items([f"{number}.jpg" for number in range(1, 151)])
     # A same-vehicle item that is listed at its true rank beyond the nearest is ground truth.
     lists = [(query, rank, 150 - rank) for query in (0, 1) for rank in (*range(1, 100), 130)]
-    with write_submission(path, RankingFacts(), queries=items(["q", "r"]), gallery=gallery) as writer:
-        writer.append(block([(0, rank + 1, rank) for rank in range(150)]))
-        writer.append(block([row for row in lists if row[0] == 1]))
+    with write_submission(path, RankingFacts(), queries=items(["q", "r"]), gallery=gallery) as write:
+        write(block([(0, rank + 1, rank) for rank in range(150)]))
+        write(block([row for row in lists if row[0] == 1]))
     first, second = path.read_text().splitlines()
     assert first.split() == [str(number) for number in range(1, LISTED + 1)]
     assert second.split() == [str(151 - rank) for rank in range(1, 100)]

@@ -35,8 +35,8 @@ column = np.zeros(1, dtype=np.int32)
 results = {}
 for flavour, ending in (("sweet", "parquet"), ("sour", "json")):
     path = Path(f"{flavour}.{ending}")
-    with write_ranking(path, RankingFacts(metric="MCD", flavour=flavour), **sides) as writer:
-        writer.append(RankingBlock(column, column + 1, column, np.zeros(1, dtype=np.float32)))
+    with write_ranking(path, RankingFacts(metric="MCD", flavour=flavour), **sides) as write:
+        write(RankingBlock(column, column + 1, column, np.zeros(1, dtype=np.float32)))
     results[str(path)] = evaluate(read_ranking(path))
 sweet, sour = (evaluation_json(path, one)["flavour"] for path, one in results.items())
 print(sweet, sour, *next(iter(results.values())).facts.in_words(), sep="; ")
