@@ -58,10 +58,8 @@ class Backbone:
 
     def compute(self, trunk: nn.Module, images: torch.Tensor) -> torch.Tensor:
         """LRs (B, D) of normalised images (B, 3, H, W), with a model whose head is an identity."""
-        if self.latent is not None:
-            return self.latent(trunk, images)
-        output: torch.Tensor = trunk(images)
-        return output
+        latent: torch.Tensor = trunk(images) if self.latent is None else self.latent(trunk, images)
+        return latent
 
     def find_imagenet(self) -> str:
         """Address of the ImageNet weights."""

@@ -52,9 +52,7 @@ class Network(nn.Module):
 
     def finish(self, embeddings: torch.Tensor) -> torch.Tensor:
         """LRs (B, D) of the output of :meth:`embed`."""
-        if self.neck is None:
-            return embeddings
-        latent: torch.Tensor = self.neck(embeddings)
+        latent: torch.Tensor = embeddings if self.neck is None else self.neck(embeddings)
         return latent
 
     def latent(self, images: torch.Tensor) -> torch.Tensor:

@@ -225,7 +225,7 @@ class _Latent(nn.Module):
 
 
 def _export(loaded: LoadedNetwork, *, facts: Mapping[str, str]) -> Any:
-    """The network as torch's ``ONNXProgram``, in memory."""
+    """The network as torch's ``ONNXProgram``, which says what it is and nothing of the machine that made it."""
     side = loaded.transform.crop
     # Two images: a batch of one would be taken for a constant.
     example = torch.zeros(2, 3, side, side)
@@ -249,17 +249,13 @@ def _export(loaded: LoadedNetwork, *, facts: Mapping[str, str]) -> Any:
             hint="--verbose shows all of it; it may need other versions of torch and onnxscript",
         ) from error
     assert program is not None
-    _describe(program.model, loaded, facts=facts)
-    return program
-
-
-def _describe(model: Any, loaded: LoadedNetwork, *, facts: Mapping[str, str]) -> None:
-    """Let the file say what it is, and nothing of the machine that made it."""
     # The exporter notes for every node the files that its code stood in.
-    for part in (model.graph, *model.graph, *model.graph.inputs, *model.graph.outputs):
+    graph = program.model.graph
+    for part in (graph, *graph, *graph.inputs, *graph.outputs):
         part.metadata_props.clear()
     own = {"architecture": loaded.architecture, "weights": loaded.weights, "weights_digest": loaded.digest}
-    model.metadata_props.update({**facts, **own, "transform": loaded.transform.to_json()})
+    program.model.metadata_props.update({**facts, **own, "transform": loaded.transform.to_json()})
+    return program
 
 
 @contextlib.contextmanager

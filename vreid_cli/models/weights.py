@@ -185,11 +185,9 @@ def with_classifier(loaded: LoadedNetwork, classes: Sequence[str], *, neck: bool
     """
     network = build_random(loaded.network.backbone, seed=seed, classes=len(classes), neck=neck)
     state, has_neck = network_state(loaded.network), loaded.network.neck is not None
-    if loaded.classes == tuple(classes) and has_neck == neck:
-        load_weights(network, state, source=loaded.weights, head=True)
-        return network
-    load_weights(network, state, source=loaded.weights)
-    if loaded.classes:
+    keeps_head = loaded.classes == tuple(classes) and has_neck == neck
+    load_weights(network, state, source=loaded.weights, head=keeps_head)
+    if loaded.classes and not keeps_head:
         log.info(
             "the weights' classifier of %d classes was dropped; a new one of %d was made",
             len(loaded.classes),
