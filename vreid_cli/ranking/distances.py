@@ -89,21 +89,6 @@ class Side:
     directions: Points | None
 
 
-class Workspace:
-    """Large arrays that are used again and again, because fresh memory costs more than the arithmetic."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._flat: dict[str, torch.Tensor] = {}
-
-    def take(self, name: str, rows: int, columns: int) -> torch.Tensor:
-        """A contiguous (rows, columns) float32 array whose contents are those of the last use of this name."""
-        size = rows * columns
-        if name not in self._flat or len(self._flat[name]) < size:
-            self._flat[name] = torch.empty(size, device=self._device)
-        return self._flat[name][:size].view(rows, columns)
-
-
 class ProductDistances:
     """Computes the distances of query images to the nearest image of each gallery item.
 
@@ -111,15 +96,15 @@ class ProductDistances:
         names: ``MED``, ``MCD`` or both.
         product: What computes matrix products.
         origin: How rows are moved.
-        workspace: Where the large arrays lie.
     """
 
-    def __init__(self, names: Collection[str], *, product: Product, origin: Origin, workspace: Workspace) -> None:
+    def __init__(self, names: Collection[str], *, product: Product, origin: Origin) -> None:
         self._names = names
         self._product = product
         self._origin = origin
         self._middle = float(torch.linalg.vector_norm(origin.centre * origin.scale))
-        self._workspace = workspace
+        # Large arrays that are used again and again, because fresh memory costs more than the arithmetic.
+        self._flat: dict[str, torch.Tensor] = {}
         # Alone, the cosine is quicker and keeps more digits by a product of directions.
         self._by_directions = "MCD" in names and not ("MED" in names and origin.shared)
 
@@ -156,10 +141,17 @@ class ProductDistances:
             nearest = self._squared(products, query.directions, gallery.directions, pairs=pairs, exact=pairs.angular)
             yield "MCD", pairs.with_zeros(nearest.div_(2))
 
+    def _array(self, name: str, rows: int, columns: int) -> torch.Tensor:
+        """A contiguous (rows, columns) float32 array whose contents are those of the last use of this name."""
+        size = rows * columns
+        if name not in self._flat or len(self._flat[name]) < size:
+            self._flat[name] = self._origin.centre.new_empty(size)
+        return self._flat[name][:size].view(rows, columns)
+
     def _multiply(self, query: Points, gallery: Points) -> torch.Tensor:
         """(Q, R) products, each the same whatever else is multiplied with it."""
         rows, columns = _padded(query.rows), _padded(gallery.rows)
-        products = self._workspace.take("products", len(rows), len(columns))
+        products = self._array("products", len(rows), len(columns))
         return self._product(rows, columns, out=products)[: len(query.rows), : len(gallery.rows)]
 
     def _squared(
@@ -173,9 +165,9 @@ class ProductDistances:
     ) -> torch.Tensor:
         """(Q, items) squared distances to the nearest point of each item; ``exact`` computes what cancels."""
         # |q|² is the same for all images of an item: it can wait until the nearest one is known.
-        keys = self._workspace.take("keys", *products.shape)
+        keys = self._array("keys", *products.shape)
         torch.add(gallery.squares.to(keys.dtype), products, alpha=-2, out=keys)
-        nearest = nearest_image(keys, pairs.items, out=self._workspace.take("nearest", len(keys), pairs.items.count))
+        nearest = nearest_image(keys, pairs.items, out=self._array("nearest", len(keys), pairs.items.count))
         own = query.squares.to(keys.dtype)[:, None]
         # If any image of an item cancels, its nearest one is below this bound too.
         reach = own + pairs.largest(gallery.squares.where(gallery.squares.isfinite(), 0.0))
@@ -195,10 +187,10 @@ class ProductDistances:
         kind = products.dtype
         products.addcmul_(excess.to(kind)[:, None], excess_other.to(kind), value=-1)
         products -= half.to(kind)[:, None]
-        keys = self._workspace.take("keys", *products.shape)
+        keys = self._array("keys", *products.shape)
         torch.addcmul((half_other * inverse_other).to(kind), products, -inverse_other.to(kind), out=keys)
         keys.masked_fill_(other == 0, math.inf)
-        nearest = nearest_image(keys, pairs.items, out=self._workspace.take("nearest", len(keys), pairs.items.count))
+        nearest = nearest_image(keys, pairs.items, out=self._array("nearest", len(keys), pairs.items.count))
         reach = query.squares.to(kind)[:, None] * pairs.largest(inverse_other)
         reach += pairs.largest(gallery.squares * inverse_other)
         # The keys are half a squared distance, over |r|.

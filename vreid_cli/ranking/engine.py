@@ -17,7 +17,7 @@ import torch
 from vreid_cli.errors import DataError
 from vreid_cli.ranking.aggregation import SlotLayout, aggregate_queries, aggregate_released, nearest_image, slot_layout
 from vreid_cli.ranking.diagnostics import Diagnostics
-from vreid_cli.ranking.distances import ProductDistances, Side, Workspace, choose_origin
+from vreid_cli.ranking.distances import ProductDistances, Side, choose_origin
 from vreid_cli.ranking.duplicates import Duplicates, checksums, find_duplicates
 from vreid_cli.ranking.metrics import DISTANCES, Metric
 from vreid_cli.ranking.options import RankingOptions
@@ -44,7 +44,7 @@ class Block:
     Attributes:
         positions: Of the items.
         layout: Of their images.
-        side: The images.
+        side: The images; ``side.original`` holds them as they came, (R, D) float32.
         zero_vectors: How many of them are zero.
     """
 
@@ -52,11 +52,6 @@ class Block:
     layout: SlotLayout
     side: Side
     zero_vectors: int
-
-    @property
-    def images(self) -> torch.Tensor:
-        """(R, D) float32 images as they came, slot-major."""
-        return self.side.original
 
 
 class TrackDistance(Protocol):
@@ -141,25 +136,89 @@ class ItemImages:
 
 
 @dataclass(frozen=True)
-class BlockFunction:
-    """From a block of queries and a block of the gallery to the distances between their items.
+class DistanceEngine:
+    """Queries and a gallery that are ready to be compared; made by :func:`prepare`.
 
     Attributes:
+        query: The queries.
+        gallery: The gallery.
         metrics: What to compute; all share one pass over the products.
         options: How.
         products: Computes MED and MCD, as far as they are wanted.
+        rows: Images in a block of queries and in a block of the gallery.
+        duplicates: Gallery items that are equal.
+        kept: The gallery's blocks, if they fit on the device; else empty, and they are read each time.
+        zero_vectors: Images of the gallery that are zero.
     """
 
+    query: ItemImages
+    gallery: ItemImages
     metrics: tuple[Metric, ...]
     options: RankingOptions
     products: ProductDistances
+    rows: tuple[int, int]
+    duplicates: Duplicates
+    kept: tuple[Block, ...] = ()
+    zero_vectors: int = 0
 
-    def prepare(self, positions: range, layout: SlotLayout, rows: torch.Tensor, *, zero_vectors: int) -> Block:
-        """A block from its images."""
+    def restricted(self, positions: Int64Array) -> DistanceEngine:
+        """An engine for the gallery items at these positions alone."""
+        gallery = replace(self.gallery, items=self.gallery.items.select(positions))
+        return replace(self, gallery=gallery, duplicates=self.duplicates.select(positions), kept=())
+
+    def query_blocks(self, *, most: int) -> Iterator[Block]:
+        """The queries in blocks of at most this many.
+
+        Raises:
+            DataError: A feature is not finite.
+        """
+        for positions in self.query.cut(rows=self.rows[0], most=most):
+            yield self.block(positions, *self.query.read(positions))
+
+    def block(self, positions: range, layout: SlotLayout, images: torch.Tensor, zero_vectors: int) -> Block:
+        """A block from what was read at these positions."""
         with exact_float32():
-            return Block(positions, layout, self.products.prepare(rows), zero_vectors)
+            return Block(positions, layout, self.products.prepare(images), zero_vectors)
 
-    def __call__(self, query: Block, gallery: Block) -> tuple[dict[str, torch.Tensor], Diagnostics]:
+    def against(self, query: Block) -> Iterator[BlockDistances]:
+        """Distances of these queries to all gallery items, part by part.
+
+        Raises:
+            DataError: A distance is too large for float32.
+        """
+        read = (self.block(some, *self.gallery.read(some)) for some in self.gallery.cut(rows=self.rows[1]))
+        for gallery in self.kept or read:
+            by_metric, diagnostics = self._between(query, gallery)
+            for name, values in by_metric.items():
+                if not bool(torch.isfinite(values).all()):
+                    source = self.gallery.features.source
+                    raise DataError(
+                        f"{source}: distances by {name} are beyond float32's range",
+                        hint="the features are too large: scale both sides down",
+                        file=source,
+                    )
+            for items, column in self._columns(gallery):
+                some = by_metric
+                if column is not None:
+                    some = {name: values.index_select(1, column) for name, values in by_metric.items()}
+                yield BlockDistances(items, some, diagnostics)
+                diagnostics = Diagnostics()
+
+    def _columns(self, block: Block) -> Iterator[tuple[torch.Tensor, torch.Tensor | None]]:
+        """Gallery items that take the block's distances, and the column of each; None for all as they come."""
+        device = self.gallery.device
+        own = np.arange(block.positions.start, block.positions.stop)
+        # An item like an earlier one takes that one's, wherever it stands itself.
+        items = self.duplicates.of(block.positions.start, block.positions.stop)
+        if np.array_equal(items, own):
+            yield torch.from_numpy(own[block.layout.items]).to(device), None
+            return
+        column = np.argsort(block.layout.items)[self.duplicates.first[items] - block.positions.start]
+        for start in range(0, len(items), len(own)):
+            some = slice(start, start + len(own))
+            yield torch.from_numpy(items[some]).to(device), torch.from_numpy(column[some]).to(device)
+
+    def _between(self, query: Block, gallery: Block) -> tuple[dict[str, torch.Tensor], Diagnostics]:
         """(queries, items) distances by metric: queries in their order, items in that of the block's layout."""
         found: dict[str, torch.Tensor] = {}
         diagnostics = Diagnostics()
@@ -179,7 +238,7 @@ class BlockFunction:
                     function: TrackDistance = load(str(DISTANCES[metric.distance].function))
                     found[metric.name], noticed = function(query, gallery, options=self.options)
                     diagnostics += noticed
-        order = torch.from_numpy(np.argsort(query.layout.items)).to(query.images.device)
+        order = torch.from_numpy(np.argsort(query.layout.items)).to(self.query.device)
         return {metric.name: found[metric.name].index_select(0, order) for metric in self.metrics}, diagnostics
 
     def _between_images(self, query: Side, gallery: Side, items: SlotLayout) -> Iterator[tuple[str, torch.Tensor]]:
@@ -192,93 +251,6 @@ class BlockFunction:
                 yield name, nearest_image(values, items, out=values.new_empty(len(values), items.count))
 
 
-@dataclass(frozen=True)
-class DistanceEngine:
-    """Queries and a gallery that are ready to be compared; made by :func:`prepare`.
-
-    Attributes:
-        query: The queries.
-        gallery: The gallery.
-        function: Compares a block with a block.
-        duplicates: Gallery items that are equal.
-        kept: The gallery's blocks, if they fit on the device; else empty, and they are read each time.
-        zero_vectors: Images of the gallery that are zero.
-        rows: Images in a block of queries and in a block of the gallery.
-    """
-
-    query: ItemImages
-    gallery: ItemImages
-    function: BlockFunction
-    duplicates: Duplicates
-    kept: tuple[Block, ...]
-    zero_vectors: int
-    rows: tuple[int, int]
-
-    def restricted(self, positions: Int64Array) -> DistanceEngine:
-        """An engine for the gallery items at these positions alone."""
-        items = self.gallery.items.select(positions)
-        gallery = replace(self.gallery, items=items)
-        return replace(self, gallery=gallery, duplicates=self.duplicates.select(positions), kept=())
-
-    def query_blocks(self, *, most: int) -> Iterator[Block]:
-        """The queries in blocks of at most this many.
-
-        Raises:
-            DataError: A feature is not finite.
-        """
-        for positions in self.query.cut(rows=self.rows[0], most=most):
-            layout, rows, zeros = self.query.read(positions)
-            yield self.function.prepare(positions, layout, rows, zero_vectors=zeros)
-
-    def against(self, query: Block) -> Iterator[BlockDistances]:
-        """Distances of these queries to all gallery items, part by part.
-
-        Raises:
-            DataError: A distance is too large for float32.
-        """
-        for gallery in self.kept or self._gallery_blocks():
-            by_metric, diagnostics = self.function(query, gallery)
-            for name, values in by_metric.items():
-                self._check(name, values)
-            for items, column in self._columns(gallery):
-                some = by_metric
-                if column is not None:
-                    some = {name: values.index_select(1, column) for name, values in by_metric.items()}
-                yield BlockDistances(items, some, diagnostics)
-                diagnostics = Diagnostics()
-
-    def _gallery_blocks(self) -> Iterator[Block]:
-        for positions in self.gallery.cut(rows=self.rows[1]):
-            layout, rows, zeros = self.gallery.read(positions)
-            yield self.function.prepare(positions, layout, rows, zero_vectors=zeros)
-
-    def _columns(self, block: Block) -> Iterator[tuple[torch.Tensor, torch.Tensor | None]]:
-        """Gallery items that take the block's distances, and the column of each; None for all as they come.
-
-        An item like an earlier one takes that one's, wherever it stands itself.
-        """
-        device = self.gallery.device
-        own = np.arange(block.positions.start, block.positions.stop)
-        items = self.duplicates.of(block.positions.start, block.positions.stop)
-        if np.array_equal(items, own):
-            yield torch.from_numpy(own[block.layout.items]).to(device), None
-            return
-        column = np.argsort(block.layout.items)[self.duplicates.first[items] - block.positions.start]
-        step = max(1, len(own))
-        for start in range(0, len(items), step):
-            some = slice(start, start + step)
-            yield torch.from_numpy(items[some]).to(device), torch.from_numpy(column[some]).to(device)
-
-    def _check(self, name: str, values: torch.Tensor) -> None:
-        if not bool(torch.isfinite(values).all()):
-            source = self.gallery.features.source
-            raise DataError(
-                f"{source}: distances by {name} are beyond float32's range",
-                hint="the features are too large: scale both sides down",
-                file=source,
-            )
-
-
 def prepare(
     query: ItemImages,
     gallery: ItemImages,
@@ -286,7 +258,7 @@ def prepare(
     metrics: tuple[Metric, ...],
     options: RankingOptions,
     budget: int,
-    product: str = "auto",
+    product: str,
 ) -> DistanceEngine:
     """Look at the whole gallery once, and keep it on the device if it fits.
 
@@ -303,28 +275,26 @@ def prepare(
     """
     distances = {metric.distance for metric in metrics}
     wanted = [name for name in distances if DISTANCES[name].between == "images" and not DISTANCES[name].function]
-    size = float(len(query.items.rows)) * len(gallery.items.rows) * gallery.features.dimension
+    count = len(gallery.items.rows)
+    size = float(len(query.items.rows)) * count * gallery.features.dimension
     products = ProductDistances(
         wanted,
         product=choose_product(query.device, multiplications=size if wanted else 0, name=product),
         origin=choose_origin(gallery.sample(), query.sample()),
-        workspace=Workspace(query.device),
     )
-    function = BlockFunction(metrics, options, products)
     image_bytes = 4 * products.arrays * gallery.features.dimension
     rows = _block_rows(len(query.items.rows), image_bytes, budget=budget)
-    fits = image_bytes * len(gallery.items.rows) <= budget * _KEPT
-    kept = []
-    sums = np.empty(len(gallery.items.rows), dtype=np.int32)
-    zero_vectors = 0
+    none_yet = Duplicates(np.arange(len(gallery)))
+    engine = DistanceEngine(query, gallery, metrics, options, products, rows, none_yet)
+    kept, zero_vectors, sums = [], 0, np.empty(count, dtype=np.int32)
     for positions in gallery.cut(rows=rows[1]):
         layout, images, zeros = gallery.read(positions)
         sums[gallery.items.offsets[positions.start] + layout.order] = checksums(images).cpu().numpy()
         zero_vectors += zeros
-        if fits:
-            kept.append(function.prepare(positions, layout, images, zero_vectors=zeros))
+        if image_bytes * count <= budget * _KEPT:
+            kept.append(engine.block(positions, layout, images, zeros))
     duplicates = find_duplicates(gallery.features.matrix, gallery.items, checksums=sums)
-    return DistanceEngine(query, gallery, function, duplicates, tuple(kept), zero_vectors, rows)
+    return replace(engine, duplicates=duplicates, kept=tuple(kept), zero_vectors=zero_vectors)
 
 
 def _block_rows(queries: int, image_bytes: int, *, budget: int) -> tuple[int, int]:

@@ -6,7 +6,7 @@ the command writes the same blocks to files as they come.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,8 +17,8 @@ from vreid_cli.ranking.diagnostics import Diagnostics, warnings_of
 from vreid_cli.ranking.engine import Block, BlockDistances, DistanceEngine, ItemImages, prepare
 from vreid_cli.ranking.metrics import DISTANCES, Metric, parse_metrics
 from vreid_cli.ranking.options import RankingOptions
-from vreid_cli.ranking.reranking import Reranker, encode_pool, join_sides
-from vreid_cli.ranking.selection import ListRules, RankedBlock, columns_of, listed_bytes, merge_nearest, sort_whole
+from vreid_cli.ranking.reranking import encode_pool, join_sides
+from vreid_cli.ranking.selection import ListRules, RankedBlock, columns_of, merge_nearest, sort_whole
 from vreid_cli.ranking.tracks import find_selves, group_tracks, image_items, query_tracks_in
 from vreid_cli.runtime.devices import choose_device
 from vreid_cli.runtime.memory import memory_budget
@@ -155,7 +155,10 @@ def rank_blocks(job: RankingJob, *, advance: Callable[[int], object] = lambda it
         DataError: A feature is not finite, or a distance too large for float32.
     """
     engine = _engine(job, job.query, job.gallery)
-    reranker = _reranker(job, advance) if job.options.rerank else None
+    reranker = None
+    if job.options.rerank:
+        pool = join_sides(job.query, job.gallery)
+        reranker = encode_pool(_engine(job, pool, pool), queries=len(job.query), options=job.options, advance=advance)
     rules = ListRules(job.query.items.items, job.gallery.items.items, job.options)
     most, merge = _block_size(job)
     # An image that is on both sides counts once.
@@ -178,18 +181,14 @@ def rank_blocks(job: RankingJob, *, advance: Callable[[int], object] = lambda it
 def collect(job: RankingJob) -> dict[str, Ranking]:
     """The rankings of a job in memory, by the metric's name."""
     blocks: dict[str, list[RankingBlock]] = {metric.name: [] for metric in job.metrics}
-    diagnostics = Diagnostics()
+    sides, diagnostics = (job.query.items.items, job.gallery.items.items), Diagnostics()
     for ranked in rank_blocks(job):
         diagnostics += ranked.diagnostics
         for name, block in ranked.by_metric.items():
             blocks[name].append(block)
     return {
         metric.name: Ranking(
-            job.facts_by(metric),
-            job.query.items.items,
-            job.gallery.items.items,
-            tuple(blocks[metric.name]),
-            job.warnings_by(metric, diagnostics),
+            job.facts_by(metric), *sides, tuple(blocks[metric.name]), job.warnings_by(metric, diagnostics)
         )
         for metric in job.metrics
     }
@@ -199,15 +198,11 @@ def _engine(job: RankingJob, query: ItemImages, gallery: ItemImages) -> Distance
     return prepare(query, gallery, metrics=job.metrics, options=job.options, budget=job.budget, product=job.product)
 
 
-def _reranker(job: RankingJob, advance: Callable[[int], object]) -> Reranker:
-    pool = join_sides(job.query, job.gallery)
-    return encode_pool(_engine(job, pool, pool), queries=len(job.query), options=job.options, advance=advance)
-
-
 def _block_size(job: RankingJob) -> tuple[int, bool]:
     """Queries that may be compared at a time, and whether their lists are merged while the gallery goes by."""
-    # Re-ranking keeps a second distance for each.
-    each = listed_bytes(len(job.metrics) * (2 if job.options.rerank else 1))
+    # What an item takes while a query's distances to it are kept (re-ranking keeps a second one for each), and one is
+    # sorted and handed on.
+    each = 4 * len(job.metrics) * (2 if job.options.rerank else 1) + 48
     most = max(1, int(job.budget * _LISTS / (len(job.gallery) * each)))
     limited = job.options.top_k is not None and job.options.top_k < len(job.gallery)
     if limited and not job.options.rerank and most < min(_FEW_QUERIES, len(job.query)):
@@ -218,10 +213,8 @@ def _block_size(job: RankingJob) -> tuple[int, bool]:
 def _merged(engine: DistanceEngine, rules: ListRules, block: Block, *, parts: Iterator[BlockDistances]) -> RankedBlock:
     """The nearest of the gallery, whose same-vehicle items are looked up first."""
     pairs = rules.pairs(block.positions)
-    items = np.unique(pairs.item)
-    device = engine.gallery.device
-    names = [metric.name for metric in engine.function.metrics]
-    known = {name: torch.empty(len(pairs.item), dtype=torch.float32, device=device) for name in names}
+    items, device = np.unique(pairs.item), engine.gallery.device
+    known = {metric.name: torch.empty(len(pairs.item), device=device) for metric in engine.metrics}
     if len(items):
         for part in engine.restricted(items).against(block):
             positions = torch.from_numpy(items).to(device)[part.items]
@@ -233,11 +226,9 @@ def _merged(engine: DistanceEngine, rules: ListRules, block: Block, *, parts: It
 
 def _query_side(query: FeatureSet, gallery: ItemImages, options: RankingOptions) -> tuple[ItemImages, list[str]]:
     """The query items, and the ids of query images that are in no gallery track where whole tracks are wanted."""
-    device = gallery.device
-    if options.task != "t2t":
-        return ItemImages(query, image_items(query), device), []
     if not _whole_tracks(query, options):
-        return ItemImages(query, group_tracks(query, options.track_unit), device), []
+        items = group_tracks(query, options.track_unit) if options.task == "t2t" else image_items(query)
+        return ItemImages(query, items, gallery.device), []
     tracks, lost = query_tracks_in(gallery.features, gallery.items, query)
     if not len(tracks):
         raise DataError(
@@ -245,7 +236,7 @@ def _query_side(query: FeatureSet, gallery: ItemImages, options: RankingOptions)
             hint="VeRi's query tracks are gallery tracks that hold a query image: check the query split",
             file=query.source,
         )
-    return ItemImages(gallery.features, tracks, device), lost
+    return ItemImages(gallery.features, tracks, gallery.device), lost
 
 
 def _whole_tracks(query: FeatureSet, options: RankingOptions) -> bool:
@@ -285,6 +276,7 @@ def _describe(query: FeatureSet, left: ItemImages, right: ItemImages, *, options
     gallery = right.features
     from_gallery = _whole_tracks(query, options) or query.trial is not None
     rerank = {name: getattr(options, name) for name in ("k1", "k2", "lambda_value")}
+    lengths = {str(name): int(n) for name, n in zip(left.items.items.ids, left.items.lengths, strict=True)}
     return RankingFacts(
         dataset=gallery.dataset or query.dataset,
         task=options.task,
@@ -303,13 +295,9 @@ def _describe(query: FeatureSet, left: ItemImages, right: ItemImages, *, options
         top_k=options.top_k,
         threshold=options.threshold,
         rerank=rerank if options.rerank else None,
-        query_lengths=_lengths(left) if options.task == "t2t" else {},
+        query_lengths=lengths if options.task == "t2t" else {},
         selves=find_selves(left.features, left.items, gallery=gallery, items=right.items),
     )
-
-
-def _lengths(query: ItemImages) -> Mapping[str, int]:
-    return {str(name): int(n) for name, n in zip(query.items.items.ids, query.items.lengths, strict=True)}
 
 
 def _coverage(queries: Items, gallery: Items, options: RankingOptions) -> Coverage:

@@ -22,7 +22,7 @@ import torch
 from vreid_cli.ranking.aggregation import runs
 from vreid_cli.ranking.engine import BlockDistances, DistanceEngine, ItemImages
 from vreid_cli.ranking.options import RankingOptions
-from vreid_cli.ranking.selection import Pairs, columns_of, pack, unpack_items
+from vreid_cli.ranking.selection import Pairs, columns_of, least, pack, unpack_items
 from vreid_cli.types.arrays import Float32Array, Int64Array, text_array
 from vreid_cli.types.features import FeatureMatrix, FeatureSet
 from vreid_cli.types.tracks import Items, Tracks
@@ -105,8 +105,7 @@ def _reciprocal(nearest: torch.Tensor, count: int) -> torch.Tensor:
     item = torch.arange(count, device=nearest.device)[:, None]
     forward = (item * count + nearest).reshape(-1).sort().values
     backward = (nearest * count + item).reshape(-1)
-    pairs: torch.Tensor = backward[_contained(backward, forward)].sort().values
-    return pairs
+    return backward[_contained(backward, forward)].sort().values
 
 
 def _contained(values: torch.Tensor, rising: torch.Tensor) -> torch.Tensor:
@@ -148,39 +147,30 @@ def encode(pairs: torch.Tensor, distances: torch.Tensor, nearest: torch.Tensor, 
     return sparse_rows(places // count, places % count, values, count=count)
 
 
-def jaccard(codes: SparseRows, columns: SparseRows, rows: torch.Tensor, *, width: int) -> torch.Tensor:
+def jaccard(codes: SparseRows, columns: SparseRows, rows: range, *, width: int) -> torch.Tensor:
     """Jaccard distances ``1 - Σ min / Σ max`` of some rows' codes to others'.
 
     Args:
         codes: (n, n) codes.
         columns: The codes transposed, holding only the ``width`` items that are compared with.
-        rows: (r,) int64 rows to compare.
+        rows: The r rows to compare.
         width: Number of items that are compared with.
 
     Returns:
         (r, width) float32.
     """
-    shared = torch.zeros(len(rows) * width, device=rows.device)
-    owner, entry = codes.entries(rows)
+    device = codes.values.device
+    shared = torch.zeros(len(rows) * width, device=device)
+    owner, entry = codes.entries(torch.arange(rows.start, rows.stop, device=device))
     lengths = columns.lengths[codes.columns[entry]]
     # A few rows' overlaps at a time: there may be hundreds of thousands for each.
-    for few in _groups(lengths, _PAIRS):
-        which, other = columns.entries(codes.columns[entry[few]])
-        overlap = torch.minimum(codes.values[entry[few]][which], columns.values[other])
-        shared.index_add_(0, owner[few][which] * width + columns.columns[other], overlap)
+    sizes = torch.unique_consecutive(lengths.cumsum(0) // _PAIRS, return_counts=True)[1].tolist()
+    for row, few in zip(owner.split(sizes), entry.split(sizes), strict=True):
+        which, other = columns.entries(codes.columns[few])
+        overlap = torch.minimum(codes.values[few][which], columns.values[other])
+        shared.index_add_(0, row[which] * width + columns.columns[other], overlap)
     shared = shared.view(len(rows), width)
     return 1 - shared / (2 - shared)
-
-
-def _groups(lengths: torch.Tensor, limit: int) -> list[slice]:
-    """Consecutive entries whose lengths add up to about the limit."""
-    total = lengths.cumsum(0)
-    if not len(total):
-        return []
-    marks = torch.arange(0, int(total[-1]) + limit, limit, device=total.device)[1:]
-    ends = torch.searchsorted(total, marks, right=True).clamp_(min=1).unique().tolist()
-    ends = [*(end for end in ends if end < len(total)), len(total)]
-    return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False) if end > start]
 
 
 @dataclass(frozen=True)
@@ -214,15 +204,14 @@ class Reranker:
 
     def rerank(self, queries: range, parts: Iterable[BlockDistances]) -> Iterator[BlockDistances]:
         """The distances of a block of queries, part by part, mixed with their Jaccard distances."""
-        around, peaks = {}, {}
-        for name, known in self.pool.items():
-            rows = torch.arange(queries.start, queries.stop, device=known.peaks.device)
-            around[name] = jaccard(known.codes, known.columns, rows, width=self.size)
-            peaks[name] = known.peaks[rows, None]
+        here = slice(queries.start, queries.stop)
+        around = {
+            name: jaccard(known.codes, known.columns, queries, width=self.size) for name, known in self.pool.items()
+        }
         for part in parts:
             mixed = {
                 name: (1 - self.weight) * around[name].index_select(1, part.items)
-                + self.weight * _normalised(values, peaks[name])
+                + self.weight * _normalised(values, self.pool[name].peaks[here, None])
                 for name, values in part.by_metric.items()
             }
             yield replace(part, by_metric=mixed)
@@ -255,26 +244,20 @@ def _find_nearest(
     pool: DistanceEngine, wanted: int, *, advance: Callable[[int], object]
 ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """(n, wanted) nearest of each item and (n,) largest distance of each, by metric."""
-    nearest: dict[str, list[torch.Tensor]] = {}
-    peaks: dict[str, list[torch.Tensor]] = {}
-    for block in pool.query_blocks(most=len(pool.query)):
+    size, device = len(pool.gallery), pool.gallery.device
+    nearest = {m.name: torch.empty(size, wanted, dtype=torch.int64, device=device) for m in pool.metrics}
+    peaks = {m.name: torch.zeros(size, device=device) for m in pool.metrics}
+    for block in pool.query_blocks(most=size):
+        here = slice(block.positions.start, block.positions.stop)
         best: dict[str, torch.Tensor] = {}
-        peak: dict[str, torch.Tensor] = {}
         for part in pool.against(block):
             for name, values in part.by_metric.items():
-                keys = pack(values, part.items)
-                keys = torch.cat([best[name], keys], dim=1) if name in best else keys
-                best[name] = keys.topk(min(wanted, keys.shape[1]), dim=1, largest=False).values
-                largest = values.amax(dim=1)
-                peak[name] = torch.maximum(peak[name], largest) if name in peak else largest
+                best[name] = least(pack(values, part.items), best.get(name), wanted)
+                peaks[name][here] = torch.maximum(peaks[name][here], values.amax(dim=1))
         for name, keys in best.items():
-            nearest.setdefault(name, []).append(unpack_items(keys))
-            peaks.setdefault(name, []).append(peak[name])
+            nearest[name][here] = unpack_items(keys)
         advance(len(block.positions))
-    return (
-        {name: torch.cat(blocks) for name, blocks in nearest.items()},
-        {name: torch.cat(blocks) for name, blocks in peaks.items()},
-    )
+    return nearest, peaks
 
 
 def _find_distances(
@@ -331,15 +314,9 @@ class _StackedMatrix:
 def join_sides(query: ItemImages, gallery: ItemImages) -> ItemImages:
     """Queries and gallery as one set of items, the queries first; labels play no part."""
     one, other = query.features, gallery.features
+    matrix, source = _StackedMatrix(one.matrix, other.matrix), f"{one.source} and {other.source}"
     absent = text_array([None] * (len(one) + len(other)))
-    features = FeatureSet(
-        _StackedMatrix(one.matrix, other.matrix),
-        text_array([*one.image_id, *other.image_id]),
-        track_id=absent,
-        vehicle_id=absent,
-        camera_id=absent,
-        source=f"{one.source} and {other.source}",
-    )
+    features = FeatureSet(matrix, np.concatenate([one.image_id, other.image_id]), absent, absent, absent, source=source)
     first, second = query.items, gallery.items
     rows = np.concatenate([first.rows, second.rows + len(one)])
     offsets = np.concatenate([first.offsets, second.offsets[1:] + first.offsets[-1]])

@@ -34,11 +34,11 @@ def reconstruction_residuals(
     Returns:
         (queries, items) float32, both in the order of their layouts; and counts of codes.
     """
-    images, layout = query.images, gallery.layout
+    images, layout = query.side.original, gallery.layout
     squared = torch.empty(len(images), layout.count, dtype=torch.float64, device=images.device)
     diagnostics = Diagnostics()
     for group in layout.groups:
-        tracks = group.view(gallery.images, dim=0)
+        tracks = group.view(gallery.side.original, dim=0)
         residuals, noticed = _squared_residuals(images, tracks, alpha=options.alpha)
         squared[:, group.first : group.first + group.count] = residuals
         diagnostics += noticed

@@ -17,7 +17,7 @@ from vreid_cli.ranking.aggregation import runs
 from vreid_cli.ranking.diagnostics import Diagnostics
 from vreid_cli.ranking.engine import BlockDistances
 from vreid_cli.ranking.options import RankingOptions
-from vreid_cli.types.arrays import Float32Array, Int32Array, Int64Array, shared_codes
+from vreid_cli.types.arrays import Int32Array, Int64Array, shared_codes
 from vreid_cli.types.rankings import RankingBlock
 from vreid_cli.types.tracks import Items
 
@@ -102,7 +102,7 @@ class ListRules:
         ranked = keys != _NEVER
         if not ranked.all():
             query, rank, keys = query[ranked], rank[ranked], keys[ranked]
-        distance, item = _distances_of(keys), self._order[keys & _LOW]
+        distance, item = (keys >> 32).astype(np.int32).view(np.float32), self._order[keys & _LOW]
         if self.top_k is not None or self._threshold is not None:
             near = np.ones(len(keys), dtype=bool)
             if self.top_k is not None:
@@ -181,9 +181,7 @@ def merge_nearest(
             places = torch.searchsorted(wanted[name], keys, right=True)
             places.clamp_(max=before[name].shape[1] - 1)
             before[name].scatter_add_(1, places, torch.ones_like(places))
-            if name in nearest:
-                keys = torch.cat([nearest[name], keys], dim=1)
-            nearest[name] = keys.topk(min(rules.top_k, keys.shape[1]), dim=1, largest=False).values
+            nearest[name] = least(keys, nearest.get(name), rules.top_k)
         diagnostics += part.diagnostics
     lists = {
         name: _merge(rules, queries, keys, wanted=wanted[name][:, :-1], before=before[name][:, :-1])
@@ -239,6 +237,13 @@ def unpack_items(keys: torch.Tensor) -> torch.Tensor:
     return keys & _LOW
 
 
+def least(keys: torch.Tensor, before: torch.Tensor | None, count: int) -> torch.Tensor:
+    """The ``count`` least of each row's keys and of those that were the least ``before``, rising."""
+    if before is not None:
+        keys = torch.cat([before, keys], dim=1)
+    return keys.topk(min(count, keys.shape[1]), dim=1, largest=False).values
+
+
 def columns_of(pairs: Pairs, items: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Where some pairs stand among the columns of a block of distances.
 
@@ -266,13 +271,3 @@ def _sorted(keys: torch.Tensor) -> Int64Array:
     array: Int64Array = keys.numpy()
     array.sort(axis=1)
     return array
-
-
-def _distances_of(keys: Int64Array) -> Float32Array:
-    distances: Float32Array = (keys >> 32).astype(np.int32).view(np.float32)
-    return distances
-
-
-def listed_bytes(distances: int) -> int:
-    """What an item takes while so many of a query's distances to it are kept, and one is sorted and handed on."""
-    return 4 * distances + 48

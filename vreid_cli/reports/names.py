@@ -90,4 +90,4 @@ def enumerate_some(names: Iterable[str], *, most: int = 3) -> str:
     """
     listed = list(names)
     more = len(listed) - most
-    return ", ".join(listed[:most]) + (f" and {more} more" if more > 0 else "")
+    return ", ".join(listed[:most]) + (f" and {more:,} more" if more > 0 else "")

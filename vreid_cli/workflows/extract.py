@@ -42,10 +42,10 @@ class ExtractReport(Report):
         next_command: What to type next.
     """
 
-    run_dir: Path = Path()
-    splits: Mapping[Split, SplitSummary] | None = None
-    seconds: float = 0.0
-    next_command: str = "vreid rank"
+    run_dir: Path
+    splits: Mapping[Split, SplitSummary]
+    seconds: float
+    next_command: str
 
 
 def choose_run(settings: Settings) -> RunChoice:

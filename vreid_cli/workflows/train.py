@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shlex
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
@@ -15,7 +14,6 @@ import torch
 from vreid_cli import __version__
 from vreid_cli.config import Layer, Settings, find_config, read_layer, resolve
 from vreid_cli.data.layouts import LAYOUTS
-from vreid_cli.data.options import DataOptions
 from vreid_cli.errors import DataError, StoreError, UsageError, VreidError
 from vreid_cli.models.sources import SOURCES
 from vreid_cli.models.weights import LoadedNetwork, load_network
@@ -31,7 +29,7 @@ from vreid_cli.training.vehicles import divide, fingerprint, number_vehicles
 from vreid_cli.types.images import Split
 from vreid_cli.workflows.inputs import absolute, data_folders
 from vreid_cli.workflows.network import resolve_architecture
-from vreid_cli.workflows.session import Report, Session, check_contradictions
+from vreid_cli.workflows.session import Report, Session, check_contradictions, extract_with_trained
 from vreid_cli.workflows.training_files import TrainingFiles
 from vreid_cli.workflows.validation import Validation
 
@@ -166,7 +164,7 @@ def _train(session: Session, run: RunDirectory, executor: Executor) -> TrainRepo
         ),
         warnings=(*warnings, *result.warnings),
         result=result,
-        next_command=_next_command(run, settings),
+        next_command=extract_with_trained(run, dataset=settings.data.dataset, data_dir=settings.data.data_dir),
     )
 
 
@@ -297,14 +295,3 @@ def _settings_to_save(settings: Settings) -> dict[str, dict[str, Any]]:
     saved["model"]["weights"] = weights if weights in SOURCES else absolute(Path(weights))
     saved["train"] = {key: value for key, value in dumped["train"].items() if key not in _UNSAVED}
     return {name: {k: v for k, v in table.items() if v is not None} for name, table in saved.items()}
-
-
-def _next_command(run: RunDirectory, settings: Settings) -> str:
-    """Extraction with the trained network, from the same data."""
-    words = ["vreid", "extract", "--run-dir", str(run.path), "--weights", str(run.last_checkpoint)]
-    data = settings.data
-    if data.dataset != DataOptions().dataset:
-        words += ["--dataset", data.dataset]
-    if data.data_dir is not None:
-        words += ["--data-dir", str(data.data_dir)]
-    return shlex.join(words)

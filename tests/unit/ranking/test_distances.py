@@ -28,7 +28,7 @@ from ranked import (
 
 from vreid_cli.errors import DataError
 from vreid_cli.ranking.aggregation import slot_layout
-from vreid_cli.ranking.distances import ProductDistances, Workspace, choose_origin
+from vreid_cli.ranking.distances import ProductDistances, choose_origin
 from vreid_cli.ranking.rank import rank
 from vreid_cli.runtime.products import TORCH
 from vreid_cli.types.features import FeatureSet
@@ -188,7 +188,7 @@ def rows_of(features: FeatureSet) -> torch.Tensor:
 def nearest_cosines(query: FeatureSet, gallery: FeatureSet, *, names: tuple[str, ...], shared: bool) -> Floats:
     """MCD of all pairs, with MED by one product or by two."""
     origin = replace(choose_origin(rows_of(gallery), rows_of(query)), shared=shared)
-    between = ProductDistances(names, product=TORCH, origin=origin, workspace=Workspace(torch.device("cpu")))
+    between = ProductDistances(names, product=TORCH, origin=origin)
     sides = (between.prepare(rows_of(each)) for each in (query, gallery))
     found = {name: values.clone() for name, values in between.nearest(*sides, slot_layout(np.ones(len(gallery), int)))}
     return found["MCD"].numpy()
