@@ -236,7 +236,7 @@ def test_positives_and_junk_are_veris_own_row_by_row(lists: Lists, images: Path)
     place = {name: position for position, name in enumerate(lists.gallery.image_id, start=1)}
     ranking = read_ranking(images)
     assert list(ranking.queries.ids) == list(lists.query.image_id)
-    judge = Judge.of(ranking)
+    judge = Judge(ranking)
     own = np.array([place[name] for name in ranking.gallery.ids])
     found: list[tuple[list[int], list[int]]] = []
     for block in ranking.blocks:

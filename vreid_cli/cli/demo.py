@@ -15,16 +15,12 @@ if TYPE_CHECKING:
 def _results(report: DemoReport) -> dict[str, object]:
     from vreid_cli.reports.evaluation_json import evaluation_json
 
-    evaluation = report.evaluation
-    results = evaluation.results if evaluation else {}
-    return {"evaluation": [evaluation_json(path, one) for path, one in results.items()]}
+    return {"evaluation": [evaluation_json(path, one) for path, one in report.evaluation.results.items()]}
 
 
 def _render(report: DemoReport, console: Console) -> None:
     from vreid_cli.reports.tables import evaluation_table
 
-    assert report.evaluation is not None
-    assert report.data is not None
     console.print(evaluation_table(report.evaluation.results))
     run = report.run_dir
     written = {

@@ -33,14 +33,10 @@ def _render(report: EvaluateReport, console: Console) -> None:
         *tables.comparison_tables(report.comparisons, results),
     ):
         console.print(table)
-    no_grid = grids.why_no_grid(results)
-    if no_grid is not None:
-        console.print(no_grid)
-    if report.trials:
-        console.print(tables.trials_table(report.trials, results))
-    errors = tables.error_table(results)
-    if errors is not None:
-        console.print(errors)
+    trials = tables.trials_table(report.trials, results) if report.trials else None
+    for piece in (grids.why_no_grid(results), trials, tables.error_table(results)):
+        if piece is not None:
+            console.print(piece)
     for path in report.extras:
         console.print(f"written: {path}", soft_wrap=True)
 

@@ -25,14 +25,14 @@ def _splits(report: ExtractReport) -> dict[str, object]:
                 "workers": summary.timings.workers,
                 "seconds": {name: getattr(summary.timings, name) for name in ("wait", "compute", "write", "decode")},
             }
-            for split, summary in (report.splits or {}).items()
+            for split, summary in report.splits.items()
         },
     }
 
 
 def _rate(report: ExtractReport) -> str:
     """How fast it went, and where the time went."""
-    summaries = list((report.splits or {}).values())
+    summaries = list(report.splits.values())
     computed = sum(summary.computed for summary in summaries)
     timings = sum((summary.timings for summary in summaries[1:]), summaries[0].timings)
     by = f"{timings.workers} worker{'s' if timings.workers > 1 else ''}" if timings.workers else "the same process"
@@ -44,15 +44,15 @@ def _rate(report: ExtractReport) -> str:
 
 
 def _render(report: ExtractReport, console: Console) -> None:
-    for split, summary in (report.splits or {}).items():
+    for split, summary in report.splits.items():
         console.print(
             f"{split}: {summary.images:,} images in {summary.tracks:,} tracks"
             + (f", {len(summary.skipped):,} images skipped" if summary.skipped else "")
             + (f", {summary.computed:,} computed now" if summary.computed else ", nothing to compute")
         )
-    if any(summary.computed for summary in (report.splits or {}).values()):
+    if any(summary.computed for summary in report.splits.values()):
         console.print(_rate(report), soft_wrap=True)
-    for split, summary in (report.splits or {}).items():
+    for split, summary in report.splits.items():
         if summary.skipped:
             console.print(f"skipped: see {report.run_dir / 'features' / split / 'skipped.csv'}", soft_wrap=True)
     console.print(f"run: {report.run_dir}", soft_wrap=True)

@@ -100,11 +100,11 @@ def evaluate(
         >>> found.mean_ap, found.valid_queries, found.total_queries
         (1.0, 2, 3)
     """
-    options, facts, gallery = options or EvaluationOptions(), ranking.facts, ranking.gallery
-    judge = Judge.of(ranking)
-    by_truth = None if truth is None else TruthJudge(truth, ranking.queries, gallery)
+    options, facts = options or EvaluationOptions(), ranking.facts
+    judge = Judge(ranking)
+    by_truth = None if truth is None else TruthJudge(truth, ranking)
     whole = facts.coverage == "full"
-    pairs, cameras = PairCounter(options), CameraPairs(ranking.queries, gallery, options)
+    pairs, cameras = PairCounter(options), CameraPairs(ranking.queries, ranking.gallery, options)
     scores, contradictions, missing = [], [], 0
     for block in ranking.blocks:
         kinds = judge(block.query_index, block.gallery_index)

@@ -5,14 +5,13 @@ Source of the definitions: docs/definitions.md#junk-self-positive.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vreid_cli.types.arrays import BoolArray, Int64Array, shared_codes
+from vreid_cli.types.arrays import BoolArray, shared_codes
 from vreid_cli.types.rankings import Ranking
-from vreid_cli.types.tracks import Items
 from vreid_cli.types.truth import GroundTruth, SameCamera
 
 IndexArray = NDArray[np.signedinteger]
@@ -36,38 +35,30 @@ def positive(kinds: Kinds, same_camera: SameCamera) -> BoolArray:
 
 
 class Judge:
-    """Decides by the labels of both sides.
-
-    Args:
-        queries: The queries.
-        gallery: The gallery items.
-        selves: (S, 2) positions of a query, and of a gallery item that is the query itself.
+    """Decides by the labels of both sides of a ranking, and by the selves that its facts name.
 
     Examples:
         >>> from vreid_cli.types.arrays import text_array
+        >>> from vreid_cli.types.rankings import RankingFacts
+        >>> from vreid_cli.types.tracks import Items
         >>> query, gallery = (Items(*map(text_array, columns)) for columns in (["q", "1", "x"], ["abc", "112", "xyy"]))
-        >>> Judge(query, gallery, selves=np.empty((0, 2)))(np.array([0, 0, 0]), np.array([0, 1, 2])).tolist()
+        >>> ranking = Ranking(RankingFacts(), query, gallery, blocks=())
+        >>> Judge(ranking)(np.array([0, 0, 0]), np.array([0, 1, 2])).tolist()
         [3, 2, 0]
     """
 
-    def __init__(self, queries: Items, gallery: Items, *, selves: Int64Array) -> None:
+    def __init__(self, ranking: Ranking) -> None:
+        queries, gallery = ranking.queries, ranking.gallery
         self._vehicles = shared_codes(queries.vehicles, gallery.vehicles)
         self._cameras = shared_codes(queries.cameras, gallery.cameras)
-        self._selves = PairSet(selves, len(gallery))
-
-    @classmethod
-    def of(cls, ranking: Ranking) -> Judge:
-        """The judge of a ranking, by its labels and by the selves that its facts name."""
-        query_at, item_at = (
-            {name: i for i, name in enumerate(side.ids)} for side in (ranking.queries, ranking.gallery)
-        )
-        pairs = [
+        query_at, item_at = ({name: i for i, name in enumerate(side.ids)} for side in (queries, gallery))
+        selves = [
             (query_at[query], item_at[item])
             for query, items in ranking.facts.selves.items()
             for item in items
             if query in query_at and item in item_at
         ]
-        return cls(ranking.queries, ranking.gallery, selves=np.array(pairs, dtype=np.int64).reshape(-1, 2))
+        self._selves = PairSet(selves, len(gallery))
 
     def __call__(self, query: IndexArray, item: IndexArray) -> Kinds:
         """The kind of each pair: (R,) positions of the queries, rising, and of the gallery items."""
@@ -85,11 +76,11 @@ class TruthJudge:
 
     Args:
         truth: What the data set says.
-        queries: The queries.
-        gallery: The gallery items.
+        ranking: What is judged.
     """
 
-    def __init__(self, truth: GroundTruth, queries: Items, gallery: Items) -> None:
+    def __init__(self, truth: GroundTruth, ranking: Ranking) -> None:
+        queries, gallery = ranking.queries, ranking.gallery
         self._said = np.array([name in truth.good and name in truth.junk for name in queries.ids], dtype=bool)
         self._about = np.array([name in truth.gallery for name in gallery.ids], dtype=bool)
         known = {query: queries.ids[query] for query in np.flatnonzero(self._said).tolist()}
@@ -97,7 +88,7 @@ class TruthJudge:
 
         def pairs(side: Mapping[str, frozenset[str]]) -> PairSet:
             found = [(q, position[item]) for q, name in known.items() for item in side[name] if item in position]
-            return PairSet(np.array(found, dtype=np.int64).reshape(-1, 2), len(gallery))
+            return PairSet(found, len(gallery))
 
         self._good, self._junk = pairs(truth.good), pairs(truth.junk)
         self._stated = np.zeros(len(queries), dtype=np.int64)
@@ -122,8 +113,8 @@ class TruthJudge:
 class PairSet:
     """A set of pairs of a query and a gallery item, by their positions."""
 
-    def __init__(self, pairs: Int64Array, size: int) -> None:
-        self._pairs, self._size = np.sort(pairs[:, 0] * size + pairs[:, 1]), size
+    def __init__(self, pairs: Sequence[tuple[int, int]], size: int) -> None:
+        self._pairs, self._size = np.array(sorted(query * size + item for query, item in pairs), dtype=np.int64), size
 
     def contain(self, query: IndexArray, item: IndexArray) -> BoolArray:
         """(R,) whether each pair is among them; the queries rise."""

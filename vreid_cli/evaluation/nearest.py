@@ -33,7 +33,7 @@ def nearest(
         >>> [(item.rank, item.gallery_id) for item in nearest(ranking, ["a"], top=2)["a"]]
         [(1, 'a'), (2, 'b')]
     """
-    own, gallery, judge = ranking.queries, ranking.gallery, Judge.of(ranking)
+    own, gallery, judge = ranking.queries, ranking.gallery, Judge(ranking)
     found: dict[str, list[RankedItem]] = {query: [] for query in queries}
     wanted = np.flatnonzero(np.isin(own.ids.astype(str), list(queries)))
     for block in ranking.blocks:

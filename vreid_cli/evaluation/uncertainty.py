@@ -72,12 +72,10 @@ def sum_by_vehicle(values: FloatArray, vehicles: TextArray) -> tuple[FloatArray,
         >>> sums.tolist(), counts.tolist()
         ([[1.0], [1.0]], [1.0, 2.0])
     """
-    _, group = np.unique(vehicles.astype(str), return_inverse=True)
-    counts = np.bincount(group).astype(np.float64)
-    sums = np.empty((len(counts), values.shape[1]))
-    for index, column in enumerate(values.T):
-        sums[:, index] = np.bincount(group, weights=column, minlength=len(counts))
-    return sums, counts
+    _, group, counts = np.unique(vehicles.astype(str), return_inverse=True, return_counts=True)
+    sums = np.zeros((len(counts), values.shape[1]))
+    np.add.at(sums, group, values)
+    return sums, counts.astype(np.float64)
 
 
 def _widened_tail(tail: float, clusters: int) -> float:

@@ -6,9 +6,10 @@ Fractions throughout; null where a number is unknown or refused (docs/definition
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
-from vreid_cli.evaluation.comparison import Comparison, Spread, TrialScores
+from vreid_cli.evaluation.comparison import Comparison, TrialScores
 from vreid_cli.evaluation.evaluate import Evaluation
 from vreid_cli.evaluation.scores import MeanScores
 from vreid_cli.evaluation.thresholds import ErrorCurve
@@ -42,7 +43,7 @@ def evaluation_json(path: str, one: Evaluation) -> dict[str, Any]:
             "mINP": _ends(intervals.mean_inp),
             "cmc": {str(rank): _ends(interval) for rank, interval in intervals.cmc.items()},
         },
-        "same_vehicle_errors": None if one.curve is None else _errors(one.curve),
+        "same_vehicle_errors": one.curve and _errors(one.curve),
         "by_camera": None
         if pairs is None
         else [
@@ -57,15 +58,12 @@ def evaluation_json(path: str, one: Evaluation) -> dict[str, Any]:
 
 def comparisons_json(comparisons: Mapping[str, Mapping[str, Comparison | None]]) -> list[dict[str, Any]]:
     """Comparisons by the path of the ranking that is compared with, then by that of the other."""
+    nothing = {"difference": None, "interval": None, "p_value": None, "queries": 0, "vehicles": 0}
     return [
         {
             "ranking": path,
             "against": against,
-            "difference": one.difference if one else None,
-            "interval": _ends(one.interval) if one else None,
-            "p_value": one.p_value if one else None,
-            "queries": one.queries if one else 0,
-            "vehicles": one.vehicles if one else 0,
+            **({**vars(one), "interval": _ends(one.interval)} if one else nothing),
         }
         for against, others in comparisons.items()
         for path, one in others.items()
@@ -79,9 +77,9 @@ def trials_json(one: TrialScores) -> dict[str, Any]:
         **{name: value for name, value in facts.to_dict().items() if name != "trial"},
         "architecture": facts.architecture,
         "trials": one.trials,
-        "mAP": _spread(one.mean_ap),
-        "mINP": _spread(one.mean_inp),
-        "cmc": {str(rank): _spread(spread) for rank, spread in one.cmc.items()},
+        "mAP": one.mean_ap and asdict(one.mean_ap),
+        "mINP": one.mean_inp and asdict(one.mean_inp),
+        "cmc": {str(rank): spread and asdict(spread) for rank, spread in one.cmc.items()},
     }
 
 
@@ -109,7 +107,3 @@ def _errors(curve: ErrorCurve) -> dict[str, Any]:
 
 def _ends(interval: Interval | None) -> list[float] | None:
     return None if interval is None else [interval.low, interval.high]
-
-
-def _spread(spread: Spread | None) -> dict[str, float | None] | None:
-    return None if spread is None else {"mean": spread.mean, "deviation": spread.deviation}

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from vreid_cli.evaluation.evaluate import Evaluation
 from vreid_cli.ranking.metrics import metric_order
 from vreid_cli.reports.names import Evaluations, Network, enumerate_some, names_of, network_labels, network_of
-from vreid_cli.reports.tables import counted, percent
+from vreid_cli.reports.tables import counted, make_table, percent
 
 _TITLES = {"t2t": "Track to track", "i2t": "Image to track", "i2i": "Image to image"}
 #: The paper's rank-1 and rank-5; of other --ranks the first two.
@@ -62,7 +62,7 @@ def make_grids(results: Evaluations) -> tuple[list[MetricGrid], list[str]]:
             left += cells.values()
             continue
         rows = {metric: _place(results[path]) for (metric, _), path in cells.items()}
-        grids.append(MetricGrid(networks, tuple(sorted(rows, key=lambda name: rows[name])), cells))
+        grids.append(MetricGrid(networks, tuple(sorted(rows, key=rows.__getitem__)), cells))
     return grids, left
 
 
@@ -73,11 +73,12 @@ def _shared(one: Evaluation) -> dict[str, object]:
     """
     facts, options = one.facts, one.options
     counts = ("total_queries", "valid_queries", "positives", "junk", "ground_truth")
-    rules = {"ap_rule": options.ap, "same_camera": options.same_camera, "without_positive": options.without_positive}
     return {
         **{name: getattr(facts, name) for name in facts.declared("setting", "size")},
         **{name: getattr(one, name) for name in counts},
-        **rules,
+        "ap_rule": options.ap,
+        "same_camera": options.same_camera,
+        "without_positive": options.without_positive,
     }
 
 
@@ -113,31 +114,23 @@ def why_no_grid(results: Evaluations) -> str | None:
         differing = [key for key in there if there[key] != here[key]]
         if alike and differing and None not in networks and networks[0] != networks[1]:
             key = differing[0]
-            return (
-                f"no grid of metrics by networks: {names[one]} and {names[other]} differ in "
-                f"{key.replace('_', ' ')}: {there[key]} and {here[key]}"
-            )
+            differ = f"differ in {key.replace('_', ' ')}: {there[key]} and {here[key]}"
+            return f"no grid of metrics by networks: {names[one]} and {names[other]} {differ}"
     return None
 
 
 def _grid_table(grid: MetricGrid, results: Evaluations, *, labels: Mapping[Network, Sequence[str]], note: str) -> Table:
     first = next(iter(results.values()))
-    table = Table(
-        title=Text(f"{_TITLES.get(first.facts.task or '', 'Rankings')}: metrics by networks"),
-        title_justify="left",
-        caption=counted(results, note),
-        caption_justify="left",
+    table = make_table(
+        f"{_TITLES.get(first.facts.task or '', 'Rankings')}: metrics by networks",
+        counted(results, note),
+        *(Column(heading, no_wrap=True) for heading in ("score", "metric")),
+        *(Column(Text("\n".join(labels[network])), justify="right", overflow="fold") for network in grid.networks),
     )
-    table.add_column("score", no_wrap=True)
-    table.add_column("metric", no_wrap=True)
-    for network in grid.networks:
-        table.add_column(Text("\n".join(labels[network])), justify="right", overflow="fold")
-    ranks = list(first.cmc)[:_RANKS_SHOWN]
-    for head, rank in (("mAP", None), *((f"rank-{rank}", rank) for rank in ranks)):
-        scores = {
-            place: results[path].mean_ap if rank is None else results[path].cmc[rank]
-            for place, path in grid.cells.items()
-        }
+    sections = {"mAP": {place: results[path].mean_ap for place, path in grid.cells.items()}}
+    for rank in list(first.cmc)[:_RANKS_SHOWN]:
+        sections[f"rank-{rank}"] = {place: results[path].cmc[rank] for place, path in grid.cells.items()}
+    for head, scores in sections.items():
         for place, (metric, cells) in enumerate(_section(grid, scores)):
             table.add_row("" if place else head, Text(metric), *cells)
         table.add_section()
@@ -146,15 +139,15 @@ def _grid_table(grid: MetricGrid, results: Evaluations, *, labels: Mapping[Netwo
 
 def _section(grid: MetricGrid, scores: Mapping[tuple[str, Network], float | None]) -> Iterator[tuple[str, list[Text]]]:
     """One score of all cells, row by row; the best of a network with a mark, which is seen where bold is not."""
-    best: dict[Network, float] = {}
-    for network in grid.networks:
-        known = [score for metric in grid.metrics if (score := scores.get((metric, network))) is not None]
-        if len(known) > 1:  # of a single score there is no best
-            best[network] = max(known)
+    known = {
+        network: [score for metric in grid.metrics if (score := scores.get((metric, network))) is not None]
+        for network in grid.networks
+    }
     for metric in grid.metrics:
         row = []
         for network in grid.networks:
             score = scores.get((metric, network))
-            is_best = score is not None and score == best.get(network)
+            # Of a single score there is no best.
+            is_best = score is not None and len(known[network]) > 1 and score == max(known[network])
             row.append(Text(f"{percent(score)}{_BEST}", style="bold") if is_best else Text(f"{percent(score)} "))
         yield metric, row

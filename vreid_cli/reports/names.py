@@ -54,16 +54,13 @@ def network_labels(rankings: Iterable[RankingFacts]) -> dict[Network, tuple[str,
     return labels
 
 
-def ranking_names(rankings: Mapping[str, RankingFacts]) -> dict[str, str]:
-    """A short name for each ranking, by its path.
+def names_of(results: Evaluations) -> dict[str, str]:
+    """A short name for each evaluated ranking, by its path.
 
     The metric, or the file's name where that is not enough, with the network before it where there are several;
     the path where even that would name two.
-
-    Examples:
-        >>> ranking_names({"r/a.json": RankingFacts(metric="minMED"), "r/b.json": RankingFacts(metric="RSCR", alpha=1)})
-        {'r/a.json': 'minMED', 'r/b.json': 'RSCR, α 1'}
     """
+    rankings = {path: one.facts for path, one in results.items()}
     labels = network_labels(rankings.values())
     forms: list[list[str]] = [[], [], list(rankings)]
     for path, facts in rankings.items():
@@ -76,11 +73,6 @@ def ranking_names(rankings: Mapping[str, RankingFacts]) -> dict[str, str]:
     }
 
 
-def names_of(results: Evaluations) -> dict[str, str]:
-    """A short name for each evaluated ranking, by its path."""
-    return ranking_names({path: one.facts for path, one in results.items()})
-
-
 def enumerate_some(names: Iterable[str], *, most: int = 3) -> str:
     """Names in a row; of many the first, and how many more.
 
@@ -90,4 +82,4 @@ def enumerate_some(names: Iterable[str], *, most: int = 3) -> str:
     """
     listed = list(names)
     more = len(listed) - most
-    return ", ".join(listed[:most]) + (f" and {more} more" if more > 0 else "")
+    return ", ".join(listed[:most]) + (f" and {more:,} more" if more > 0 else "")

@@ -24,26 +24,6 @@ _UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
-class MadeBy:
-    """What ``run.json`` says; None where it does not say it.
-
-    Attributes:
-        texts: What it says in text, by key: data set, folders, architecture, weights and so on.
-        exists: Whether the folders and the weights, where they are paths, are still there.
-        seed: The seed.
-        versions: Versions of the libraries.
-    """
-
-    texts: Mapping[str, str | None]
-    exists: Mapping[str, bool | None]
-    seed: int | None
-    versions: Mapping[str, object] | None
-
-    def __getitem__(self, key: str) -> str | None:
-        return self.texts[key]
-
-
-@dataclass(frozen=True)
 class RankingOverview:
     """A ranking with its scores, or an evaluation whose ranking is gone; None where something is unknown.
 
@@ -135,32 +115,28 @@ class RunOverview:
 
     Attributes:
         run_dir: The run.
-        made_by: What ``run.json`` says.
+        made_by: What ``run.json`` says of data set, folders, weights and so on, None where it does not say it; and
+            whether folders and weights, where they are paths, are still there (``data_dir_exists``).
+        made_by_error: Why it cannot be read.
         splits: The state of the features of each split.
         rankings: Its rankings, then evaluations whose ranking is gone.
         training: What was trained; None where nothing was.
         reports: Names of the sheets and pages.
         history: The commands as they were run, oldest first.
         history_error: What of the history cannot be read.
-        problems: What else is damaged.
         next: The command that brings the run further; None where nothing is left to do.
     """
 
     run_dir: Path
-    made_by: MadeBy
+    made_by: Mapping[str, Any]
+    made_by_error: str | None
     splits: Mapping[Split, StoreState]
     rankings: tuple[RankingOverview, ...]
     training: TrainingOverview | None
     reports: tuple[str, ...]
     history: tuple[HistoryEntry, ...]
     history_error: str | None
-    problems: tuple[str, ...] = ()
     next: str | None = None
-
-    @property
-    def complete(self) -> bool | None:
-        """Whether all features are there; None where nothing was extracted."""
-        return all(one.state == "complete" for one in self.splits.values()) if self.splits else None
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -168,7 +144,7 @@ class RunOverview:
         splits = [f"{split}: {problem}" for split, one in self.splits.items() for problem in one.problems]
         rankings = [error for row in self.rankings for error in (row.error, row.evaluation_error)]
         checkpoints = [one.error for one in self.training.checkpoints] if self.training else []
-        found = [*self.problems, *splits, *rankings, *checkpoints, self.history_error]
+        found = [self.made_by_error, *splits, *rankings, *checkpoints, self.history_error]
         return tuple(warning for warning in found if warning)
 
 
@@ -177,13 +153,9 @@ class RunOverview:
 
 def overview_json(run: RunOverview) -> dict[str, Any]:
     """What ``vreid info --json`` prints."""
-    made_by = run.made_by
     return {
         "run_dir": str(run.run_dir),
-        **made_by.texts,
-        "seed": made_by.seed,
-        "versions": made_by.versions,
-        **{f"{key}_exists": there for key, there in made_by.exists.items()},
+        **run.made_by,
         "splits": {
             split: {
                 **asdict(one),
@@ -192,24 +164,23 @@ def overview_json(run: RunOverview) -> dict[str, Any]:
             }
             for split, one in run.splits.items()
         },
-        "rankings": [_ranking_json(row) for row in run.rankings],
+        "rankings": [_json(row) for row in run.rankings],
         "training": run.training
-        and {**vars(run.training), "checkpoints": [_scores_json(vars(one)) for one in run.training.checkpoints]},
+        and {**vars(run.training), "checkpoints": [_json(one) for one in run.training.checkpoints]},
         "reports": list(run.reports),
         "history": [asdict(entry) for entry in run.history],
         "history_error": run.history_error,
-        "complete": run.complete,
+        "complete": all(one.state == "complete" for one in run.splits.values()) if run.splits else None,
         "next": run.next,
     }
 
 
-def _ranking_json(row: RankingOverview) -> dict[str, Any]:
-    facts = row.facts.to_dict() if row.facts else dict.fromkeys(RankingFacts().to_dict())
-    return {**facts, **_scores_json(vars(row))}
-
-
-def _scores_json(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {{"mean_ap": "mAP"}.get(key, key): value for key, value in values.items() if key != "facts"}
+def _json(row: RankingOverview | CheckpointOverview) -> dict[str, Any]:
+    values = {"mAP" if key == "mean_ap" else key: value for key, value in vars(row).items()}
+    if isinstance(row, CheckpointOverview):
+        return values
+    facts = values.pop("facts")
+    return {**(facts.to_dict() if facts else dict.fromkeys(RankingFacts().to_dict())), **values}
 
 
 # -- for the terminal ---------------------------------------------------------------------------------------
@@ -218,13 +189,21 @@ def _scores_json(values: Mapping[str, Any]) -> dict[str, Any]:
 def print_overview(run: RunOverview) -> Iterator[RenderableType]:
     """What ``vreid info`` prints, piece by piece."""
     yield _facts({"run": str(run.run_dir), **_made_by(run)})
-    yield from _features(run.splits)
-    yield from _rankings(run.rankings)
+    if run.splits:
+        yield from _features(run.splits)
+    if run.rankings:
+        yield from _rankings(run.rankings)
     if run.training is not None:
         yield from _training(run.training)
     if run.reports:
         yield _facts({"reports": enumerate_some(run.reports, most=4)})
-    yield from _history(run)
+    if run.history:
+        last = run.history[-_COMMANDS:]
+        heading = f"command (the last {len(last)} of {len(run.history):,})"
+        yield Text()
+        yield _table([{"when": _when(entry.time), heading: entry.command} for entry in last])
+    if run.history_error:
+        yield Text(run.history_error)
     yield Text()
     yield Text(f"next: {run.next}" if run.next else "nothing is left to do")
 
@@ -246,7 +225,7 @@ def _made_by(run: RunOverview) -> dict[str, str | None]:
         return {"made by": "vreid train; nothing was extracted yet" if run.training else _UNKNOWN}
 
     def where(key: str) -> str | None:
-        gone = " (not there any more)" if made.exists[key] is False else ""
+        gone = " (not there any more)" if made[f"{key}_exists"] is False else ""
         return None if made[key] is None else f"{made[key]}{gone}"
 
     digest = (made["weights_digest"] or _UNKNOWN)[:_DIGITS]
@@ -257,19 +236,19 @@ def _made_by(run: RunOverview) -> dict[str, str | None]:
         "gallery": where("gallery_dir"),
         "labels": made["label_pattern"],
         "network": f"{made['architecture'] or _UNKNOWN}, weights {where('weights')}, digest {digest}",
-        "input": f"{made['transform']}, {made['precision']} by {made['backend']}, seed {made.seed}",
-        "versions": ", ".join(f"{name} {version}" for name, version in (made.versions or {}).items()) or None,
+        "input": f"{made['transform']}, {made['precision']} by {made['backend']}, seed {made['seed']}",
+        "versions": ", ".join(f"{name} {version}" for name, version in (made["versions"] or {}).items()) or None,
         "note": made["note"],
     }
 
 
-def _table(columns: Mapping[str, Sequence[str]], *, right: Sequence[str] = ()) -> Table:
-    """Columns by heading; without rules, so that all of it fits 80 characters."""
+def _table(rows: Sequence[Mapping[str, str]], *, right: Sequence[str] = ()) -> Table:
+    """Cells by heading, a row each; without rules, so that all of it fits 80 characters."""
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for heading in columns:
+    for heading in rows[0]:
         table.add_column(heading, justify="right" if heading in right else "left", overflow="fold")
-    for row in zip(*columns.values(), strict=True):
-        table.add_row(*map(Text, row))
+    for row in rows:
+        table.add_row(*map(Text, row.values()))
     return table
 
 
@@ -283,23 +262,21 @@ def _when(written: str | None) -> str:
 
 
 def _features(splits: Mapping[Split, StoreState]) -> Iterator[RenderableType]:
-    if not splits:
-        return
     numbers = ("images", "tracks", "vehicles", "cameras", "parts", "dimension")
-    columns = {name: [_number(getattr(one, name)) for one in splits.values()] for name in numbers}
-    columns["skipped"] = [_number(len(one.skipped)) for one in splits.values()]
-    columns["state"] = [one.state for one in splits.values()]
     yield Text()
-    yield _table({"split": [*splits], **columns}, right=(*numbers, "skipped"))
+    rows = []
+    for split, one in splits.items():
+        counts = {name: _number(getattr(one, name)) for name in numbers}
+        rows.append({"split": split, **counts, "skipped": _number(len(one.skipped)), "state": one.state})
+    yield _table(rows, right=(*numbers, "skipped"))
     for split, one in splits.items():
         if one.state != "complete":
             yield Text(f"{split}: {_progress(one)}")
         if one.skipped:
-            named = ", ".join(f"{entry.image_id} ({entry.reason})" for entry in one.skipped[:3])
-            more = len(one.skipped) - 3
-            yield Text(f"{split} skipped {named}" + (f" and {more:,} more: see skipped.csv" if more > 0 else ""))
-        for problem in one.problems:
-            yield Text(f"{split}: {problem}")
+            more = ": see skipped.csv" if len(one.skipped) > 3 else ""
+            named = enumerate_some(f"{entry.image_id} ({entry.reason})" for entry in one.skipped)
+            yield Text(f"{split} skipped {named}{more}")
+        yield from (Text(f"{split}: {problem}") for problem in one.problems)
 
 
 def _progress(one: StoreState) -> str:
@@ -311,38 +288,33 @@ def _progress(one: StoreState) -> str:
 
 
 def _rankings(rows: Sequence[RankingOverview]) -> Iterator[RenderableType]:
-    if not rows:
-        return
-    readable = [row.facts for row in rows if row.facts]
-    columns: dict[str, list[str]] = {"ranking": [row.name for row in rows]}
+    definitions = sorted({row.facts.definition or _UNKNOWN for row in rows if row.facts})
     # The names that rank chooses say task and metric themselves.
-    if not all(row.name.startswith(f"{row.facts.task}-{row.facts.metric}") for row in rows if row.facts):
-        columns |= {key: [_fact(row, key) for row in rows] for key in ("task", "metric")}
-    definitions = sorted({facts.definition or _UNKNOWN for facts in readable})
-    if len(definitions) > 1:
-        columns["definition"] = [_fact(row, "definition") for row in rows]
-    columns |= {
-        "lists": [_lists(row) for row in rows],
-        "query × gallery": [_size(row.facts) for row in rows],
-        "written": [_when(row.written) for row in rows],
-        "mAP": [_score(row) for row in rows],
-    }
+    named = all(row.name.startswith(f"{row.facts.task}-{row.facts.metric}") for row in rows if row.facts)
+    keys = [*(() if named else ("task", "metric")), *(["definition"] if len(definitions) > 1 else [])]
     yield Text()
-    yield _table(columns, right=("query × gallery", "mAP"))
-    rules = {f"{row.ap_rule}, same camera {row.same_camera}" for row in rows if row.evaluated}
-    definition = [f"definition {definitions[0]}"] if len(definitions) == 1 else []
-    yield Text("; ".join([*definition, *([f"mAP in % ({'; '.join(sorted(rules))})"] if rules else [])]))
+    yield _table([_ranking(row, keys) for row in rows], right=("query × gallery", "mAP"))
+    rules = sorted({f"{row.ap_rule}, same camera {row.same_camera}" for row in rows if row.evaluated})
+    said = [f"definition {definitions[0]}"] if len(definitions) == 1 else []
+    yield Text("; ".join(said + ([f"mAP in % ({'; '.join(rules)})"] if rules else [])))
     for row in rows:
         yield from map(Text, _notes(row))
 
 
-def _fact(row: RankingOverview, key: str) -> str:
+def _ranking(row: RankingOverview, keys: Sequence[str]) -> dict[str, str]:
+    def fact(key: str) -> Any:
+        return getattr(row.facts, key, None)
+
     unknown = "–" if row.file is None else _UNKNOWN
-    return str(getattr(row.facts, key) or unknown) if row.facts else unknown
-
-
-def _size(facts: RankingFacts | None) -> str:
-    return "– × –" if facts is None else f"{_number(facts.query_count)} × {_number(facts.gallery_size)}"
+    score = "–" if not row.evaluated or row.outdated else percent(row.mean_ap)
+    return {
+        "ranking": row.name,
+        **{key: str(fact(key) or unknown) for key in keys},
+        "lists": _lists(row),
+        "query × gallery": f"{_number(fact('query_count'))} × {_number(fact('gallery_size'))}",
+        "written": _when(row.written),
+        "mAP": "?" if row.evaluation_error else score,
+    }
 
 
 def _lists(row: RankingOverview) -> str:
@@ -355,12 +327,6 @@ def _lists(row: RankingOverview) -> str:
     whole = "all" if facts.coverage == "full" else "" if limits else facts.coverage
     positives = " and positives" if facts.coverage == "positives" and limits else ""
     return ", ".join(filter(None, [whole, *limits])) + positives
-
-
-def _score(row: RankingOverview) -> str:
-    if row.evaluation_error:
-        return "?"
-    return "–" if not row.evaluated or row.outdated else percent(row.mean_ap)
 
 
 def _notes(row: RankingOverview) -> Iterator[str]:
@@ -378,8 +344,7 @@ def _notes(row: RankingOverview) -> Iterator[str]:
 
 
 def _training(training: TrainingOverview) -> Iterator[RenderableType]:
-    held_out = training.data.get("held_out")
-    images = training.data.get("images")
+    held_out, images = training.data.get("held_out"), training.data.get("images")
     learned = f"{_number(training.vehicles)} vehicles in {_number(images if isinstance(images, int) else None)} images"
     yield Text()
     yield _facts(
@@ -391,22 +356,9 @@ def _training(training: TrainingOverview) -> Iterator[RenderableType]:
             "images": training.data_dir,
         }
     )
-    checkpoints = training.checkpoints
-    columns = {
-        "checkpoint": [one.name for one in checkpoints],
-        "epoch": ["?" if one.error else _number(one.epoch) for one in checkpoints],
-        "held-out mAP": ["?" if one.error else percent(one.mean_ap) for one in checkpoints],
-        "written": [_when(one.written) for one in checkpoints],
-    }
-    yield _table(columns, right=["epoch", "held-out mAP"])
-    yield from (Text(one.error) for one in checkpoints if one.error)
-
-
-def _history(run: RunOverview) -> Iterator[RenderableType]:
-    if run.history:
-        last = run.history[-_COMMANDS:]
-        heading = f"command (the last {len(last)} of {len(run.history):,})"
-        yield Text()
-        yield _table({"when": [_when(entry.time) for entry in last], heading: [entry.command for entry in last]})
-    if run.history_error:
-        yield Text(run.history_error)
+    rows = []
+    for one in training.checkpoints:
+        epoch, mean_ap = ("?", "?") if one.error else (_number(one.epoch), percent(one.mean_ap))
+        rows.append({"checkpoint": one.name, "epoch": epoch, "held-out mAP": mean_ap, "written": _when(one.written)})
+    yield _table(rows, right=["epoch", "held-out mAP"])
+    yield from (Text(one.error) for one in training.checkpoints if one.error)

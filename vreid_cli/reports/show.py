@@ -26,7 +26,8 @@ _LEFT_OUT = {
     "drop": "the query itself and what its own camera saw of its vehicle",
     "keep": "the query itself only",
 }
-
+#: What is drawn of whether an item shows the query's vehicle.
+_VERDICTS = {True: Verdict.MATCH, False: Verdict.DIFFERENT, None: Verdict.UNLABELLED}
 
 #: Where images lie: features that say it, or a folder.
 ImageSource = FeatureSet | str | Path
@@ -82,13 +83,11 @@ def show(
     query_images = _find_images(query, lists, facts, single=facts.task in ("i2i", "i2t"))
     names = dict.fromkeys(item.gallery_id for items in lists.values() for item in items)
     gallery_images = _find_images(gallery, names, facts, single=facts.task == "i2i")
-    rows = [
-        [
-            SheetItem(name=name, images=query_images[name], caption=_caption(items[0], "query") if items else ""),
-            *(_gallery_item(item, gallery_images[item.gallery_id]) for item in items),
-        ]
-        for name, items in lists.items()
-    ]
+    rows = []
+    for name, items in lists.items():
+        caption = _caption(items[0], "query") if items else ""
+        found = [_gallery_item(item, gallery_images[item.gallery_id]) for item in items]
+        rows.append([SheetItem(name=name, images=query_images[name], caption=caption), *found])
     doubts = _check_images(ranking, query_images, gallery_images, sources=(query, gallery))
     title = f"{facts.metric or 'unknown metric'} - the {f'{options.top} ' if options.top > 1 else ''}nearest"
     subtitle = explain_ranks(facts, same_camera) + (f".\n{MEANINGLESS.upper()}" if facts.meaningless else ".")
@@ -105,11 +104,9 @@ def choose_queries(ranking: Ranking, names: str | Sequence[str] | None, *, most:
     """
     known = list(ranking.queries.ids)
     if not known:
-        raise DataError(
-            f"{ranking.source} lists nothing for any query (lists {ranking.facts.text('coverage')})",
-            hint="choose a larger --threshold" if ranking.facts.threshold is not None else "make it again",
-            file=ranking.source,
-        )
+        hint = "choose a larger --threshold" if ranking.facts.threshold is not None else "make it again"
+        message = f"{ranking.source} lists nothing for any query (lists {ranking.facts.text('coverage')})"
+        raise DataError(message, hint=hint, file=ranking.source)
     if not names:
         return known[:most]
     chosen: dict[str, None] = {}
@@ -136,18 +133,9 @@ def explain_ranks(facts: RankingFacts, same_camera: SameCamera) -> str:
 
 
 def _gallery_item(item: RankedItem, images: Sequence[Path | Crop]) -> SheetItem:
-    if item.query_vehicle is None or item.gallery_vehicle is None:
-        verdict = Verdict.UNLABELLED
-    else:
-        verdict = Verdict.MATCH if item.query_vehicle == item.gallery_vehicle else Verdict.DIFFERENT
-    return SheetItem(
-        name=item.gallery_id,
-        images=images,
-        caption=_caption(item, "gallery"),
-        verdict=verdict,
-        rank=item.rank,
-        distance=item.distance,
-    )
+    verdict, caption = _VERDICTS[item.same_vehicle], _caption(item, "gallery")
+    name, rank, distance = item.gallery_id, item.rank, item.distance
+    return SheetItem(name=name, images=images, caption=caption, verdict=verdict, rank=rank, distance=distance)
 
 
 def _caption(item: RankedItem, side: str) -> str:
@@ -169,24 +157,17 @@ def _find_images(
         found = {name: list(part) for name, part in zip(tracks.items.ids, parts, strict=True)}
     else:
         root = Path(source)
-        found = {name: _list_images(root, name) for name in names}
+        found = {name: [name] for name in names if (root / name).is_file()}
+        for name in names:
+            if (root / name).is_dir():
+                found[name] = sorted(f"{name}/{path.name}" for path in (root / name).iterdir() if is_image(path.name))
     return {name: [locate_image(root, image_id) for image_id in found.get(name, ())] for name in names}
-
-
-def _list_images(root: Path, name: str) -> list[str]:
-    if (root / name).is_dir():
-        return sorted(f"{name}/{image.name}" for image in (root / name).iterdir() if is_image(image.name))
-    return [name] if (root / name).is_file() else []
 
 
 def _check_images(
     ranking: Ranking, *sides: Mapping[str, Sequence[object]], sources: tuple[ImageSource, ImageSource]
 ) -> list[str]:
-    """Signs that the images are not those that the ranking was made from.
-
-    Raises:
-        DataError: There is no image of anything.
-    """
+    """Signs that the images are not those that the ranking was made from; without any image an error."""
     names = [source.source if isinstance(source, FeatureSet) else str(source) for source in sources]
     where, gallery = " and ".join(dict.fromkeys(names)), sources[1]
     hint = "show it with the features that it was made from; vreid show takes them from --run-dir"
@@ -202,17 +183,11 @@ def _check_images(
 
 
 def _image_root(features: FeatureSet) -> Path:
-    root = features.image_root
+    root, source = features.image_root, features.source
     if root is None:
-        raise DataError(
-            f"{features.source} does not say where its images are",
-            hint="name the folder of the images instead of the features",
-            file=features.source,
-        )
+        hint = "name the folder of the images instead of the features"
+        raise DataError(f"{source} does not say where its images are", hint=hint, file=source)
     if not Path(root).is_dir():
-        raise DataError(
-            f"the images of {features.source} are not at {root} any more",
-            hint="run vreid extract again with the --data-dir where they are now; it computes nothing again",
-            file=root,
-        )
+        hint = "run vreid extract again with the --data-dir where they are now; it computes nothing again"
+        raise DataError(f"the images of {source} are not at {root} any more", hint=hint, file=root)
     return Path(root)

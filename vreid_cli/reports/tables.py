@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from vreid_cli.evaluation.comparison import Comparison, Spread, TrialScores
 from vreid_cli.evaluation.evaluate import LABELS, Evaluation
 from vreid_cli.evaluation.scores import MeanScores
-from vreid_cli.evaluation.thresholds import FALSE_MATCH_RATES, OperatingPoint
+from vreid_cli.evaluation.thresholds import FALSE_MATCH_RATES
 from vreid_cli.reports.names import Evaluations, names_of, network_of
 from vreid_cli.types.rankings import RankedItem, RankingFacts, said_of
 
@@ -28,6 +28,8 @@ _JUNK = {
     "drop": "the query itself and junk (its vehicle by its own camera) left out (--same-camera drop)",
     "keep": "only the query itself left out (--same-camera keep)",
 }
+#: Whether an item shows the query's vehicle.
+_MARKS = {True: Text("✓ yes", "green"), False: Text("✗ no", "red"), None: Text("?")}
 
 # -- scores --------------------------------------------------------------------------------------------------
 
@@ -43,37 +45,31 @@ def evaluation_table(results: Evaluations, *, width: int | None = None) -> Table
         width: Characters in a line; scores that are needed least are left out, and named, where it is too small.
     """
     every = [one.facts for one in results.values()]
-    texts = {
-        name: [facts.text(name) for facts in every]
-        for name, one in RankingFacts.declared().items()
-        if one.heading is not None
-    }
+    headings = {name: one.heading for name, one in RankingFacts.declared().items() if one.heading is not None}
+    texts = {name: [facts.text(name) for facts in every] for name in headings}
     shared = [name for name in texts if name != "metric" and len(set(texts[name])) == 1]
     names = ["metric", *(name for name in texts if name not in (*shared, "metric"))]
-    facts = {str(RankingFacts.declared()[name].heading): texts[name] for name in names}
+    facts = {headings[name]: texts[name] for name in names}
     if len(set(zip(*facts.values(), strict=True))) < len(results):
         facts["ranking"] = list(results)
-    scores = _score_columns(list(results.values()))
+    evaluations = list(results.values())
+    scores = {
+        "mAP": [_mean_with_interval(one) for one in evaluations],
+        "mINP": [percent(one.mean_inp) for one in evaluations],
+        **{f"rank-{rank}": [percent(one.cmc[rank]) for one in evaluations] for rank in evaluations[0].cmc},
+        "valid/total": [f"{one.valid_queries:,}/{one.total_queries:,}" for one in evaluations],
+    }
     left_out = _too_wide(facts, scores, width)
-    table = _table(None, _caption(results, said_of(every, shared), left_out=left_out))
-    for heading in facts:
-        table.add_column(heading, overflow="fold", min_width=min(_FOLDED, *map(len, facts[heading])))
-    kept = [heading for heading in scores if heading not in left_out]
-    for heading in kept:
-        table.add_column(heading, justify="right", no_wrap=True)
-    for row in zip(*facts.values(), *(scores[heading] for heading in kept), strict=True):
+    kept = {heading: cells for heading, cells in scores.items() if heading not in left_out}
+    table = make_table(
+        None,
+        _caption(results, said_of(every, shared), left_out=left_out),
+        *(Column(head, overflow="fold", min_width=min(_FOLDED, *map(len, cells))) for head, cells in facts.items()),
+        *(Column(heading, justify="right", no_wrap=True) for heading in kept),
+    )
+    for row in zip(*facts.values(), *kept.values(), strict=True):
         table.add_row(*map(Text, row))
     return table
-
-
-def _score_columns(results: Sequence[Evaluation]) -> dict[str, list[str]]:
-    """The scores of each ranking, by heading."""
-    return {
-        "mAP": [_mean_with_interval(one) for one in results],
-        "mINP": [percent(one.mean_inp) for one in results],
-        **{f"rank-{rank}": [percent(one.cmc[rank]) for one in results] for rank in results[0].cmc},
-        "valid/total": [f"{one.valid_queries:,}/{one.total_queries:,}" for one in results],
-    }
 
 
 def _too_wide(
@@ -100,7 +96,7 @@ def _caption(results: Evaluations, facts: Iterable[str], *, left_out: Sequence[s
     options = next(iter(results.values())).options
     rules = [f"AP rule {options.ap}", _JUNK[options.same_camera], *_truths(results)]
     counted = "all labelled queries" if options.without_positive == "zero" else "the valid queries"
-    vehicles = "/".join(_unique(f"{one.intervals.vehicles:,}" for one in results.values()))
+    vehicles = "/".join(dict.fromkeys(f"{one.intervals.vehicles:,}" for one in results.values()))
     sure = f"± half of the 95% interval, {vehicles} vehicles resampled"
     narrow = [f"no room for {', '.join(left_out)} (--json holds all)"] if left_out else []
     return Text("; ".join([*facts, *rules, f"scores in %, over {counted}", sure, *narrow]))
@@ -110,7 +106,7 @@ def counted(results: Evaluations, note: str) -> Text:
     """What a table beside the main one has to say too: how its rankings were made and counted."""
     evaluations = list(results.values())
     options = evaluations[0].options
-    valid = "/".join(_unique(f"{one.valid_queries:,} of {one.total_queries:,}" for one in evaluations))
+    valid = "/".join(dict.fromkeys(f"{one.valid_queries:,} of {one.total_queries:,}" for one in evaluations))
     zero = ["queries without a positive count 0"] if options.without_positive == "zero" else []
     facts = said_of(one.facts for one in evaluations)
     rules = [f"AP rule {options.ap}", f"--same-camera {options.same_camera}", *_truths(results), *zero]
@@ -119,7 +115,7 @@ def counted(results: Evaluations, note: str) -> Text:
 
 def _truths(results: Evaluations) -> list[str]:
     """What decided what is right, where that is not the labels alone."""
-    truths = _unique(one.ground_truth for one in results.values())
+    truths = list(dict.fromkeys(one.ground_truth for one in results.values()))
     return [] if truths == [LABELS] else [f"ground truth from {' or '.join(truths)}"]
 
 
@@ -141,10 +137,8 @@ def breakdown_tables(results: Evaluations) -> Iterator[Table]:
         if one.lengths is not None:
             parts["length", "images of the query track"] = {(str(n),): part for n, part in one.lengths.items()}
         for (by, *heads), rows in parts.items():
-            table = _table(f"{names[path]} by {by}", counted({path: one}, "scores in %"))
-            for head in heads:
-                table.add_column(head)
-            _add_numbers(table, "mAP", *(f"rank-{rank}" for rank in one.cmc), "queries")
+            numbers = _numbers("mAP", *(f"rank-{rank}" for rank in one.cmc), "queries")
+            table = make_table(f"{names[path]} by {by}", counted({path: one}, "scores in %"), *heads, *numbers)
             for labels, part in rows.items():
                 scores = [percent(score) for score in (part.mean_ap, *part.cmc.values())]
                 table.add_row(*map(Text, labels), *scores, f"{part.valid_queries:,}")
@@ -169,25 +163,18 @@ def comparison_tables(
             shown = {path: one for path, one in own.items() if _akin(results[path].facts, results[against].facts)}
             caption += f"; {len(shown)} of {len(own)}: of its network, or by its metric (--json holds all)"
         about = {path: results[path] for path in (against, *shown)}
-        table = _table(f"mAP against {names[against]}", counted(about, caption))
-        table.add_column("ranking", overflow="fold")
-        _add_numbers(table, "difference", "95% interval", "p", "queries", "vehicles")
+        columns = [Column("ranking", overflow="fold")]
+        columns += _numbers("difference", "95% interval", "p", "queries", "vehicles")
+        table = make_table(f"mAP against {names[against]}", counted(about, caption), *columns)
         for path, one in shown.items():
-            table.add_row(Text(names[path]), *_difference(one))
+            cells = ["-", "-", "-", "0", "0"]
+            if one is not None:
+                ends = one.interval
+                interval = "-" if ends is None else f"{100 * ends.low:+.1f} to {100 * ends.high:+.1f}"
+                p_value = "<0.001" if one.p_value < 0.001 else f"{one.p_value:.3f}"
+                cells = [f"{100 * one.difference:+.1f}", interval, p_value, f"{one.queries:,}", f"{one.vehicles:,}"]
+            table.add_row(Text(names[path]), *cells)
         yield table
-
-
-def _difference(one: Comparison | None) -> tuple[str, ...]:
-    if one is None:
-        return ("-", "-", "-", "0", "0")
-    ends = one.interval
-    return (
-        f"{100 * one.difference:+.1f}",
-        "-" if ends is None else f"{100 * ends.low:+.1f} to {100 * ends.high:+.1f}",
-        "<0.001" if one.p_value < 0.001 else f"{one.p_value:.3f}",
-        f"{one.queries:,}",
-        f"{one.vehicles:,}",
-    )
 
 
 def _akin(one: RankingFacts, other: RankingFacts) -> bool:
@@ -199,28 +186,25 @@ def _akin(one: RankingFacts, other: RankingFacts) -> bool:
 def trials_table(trials: Sequence[TrialScores], results: Evaluations) -> Table:
     """Means over random trials, with their standard deviation, in percent; facts that differ get a column."""
     caption = counted(results, "± the standard deviation between trials; scores in %")
-    table = _table("Mean over trials with random galleries", caption)
-    facts = [one.facts for one in trials]
     declared = RankingFacts.declared("metric", "setting", "network")
-    differing = [
+    names = [
         name
-        for name, fact in declared.items()
-        if fact.heading is not None and (name == "metric" or len({one.text(name) for one in facts}) > 1)
+        for name in ("metric", *(name for name in declared if name != "metric"))
+        if declared[name].heading and (name == "metric" or len({one.facts.text(name) for one in trials}) > 1)
     ]
-    for name in sorted(differing, key=lambda name: name != "metric"):
-        table.add_column(declared[name].heading or name, overflow="fold")
-    _add_numbers(table, "seed", "trials", "mAP", "mINP", *(f"rank-{rank}" for rank in trials[0].cmc))
+    columns = [Column(declared[name].heading or "", overflow="fold") for name in names]
+    columns += _numbers("seed", "trials", "mAP", "mINP", *(f"rank-{rank}" for rank in trials[0].cmc))
+    table = make_table("Mean over trials with random galleries", caption, *columns)
     for one in trials:
-        cells = [Text(one.facts.text(name)) for name in sorted(differing, key=lambda name: name != "metric")]
+        cells = [Text(one.facts.text(name)) for name in names]
         scores = [_with_spread(spread) for spread in (one.mean_ap, one.mean_inp, *one.cmc.values())]
         table.add_row(*cells, str(one.facts.trial_seed), str(one.trials), *scores)
     return table
 
 
 def _with_spread(spread: Spread | None) -> str:
-    if spread is None:
-        return "-"
-    return percent(spread.mean) + (f" ±{100 * spread.deviation:.1f}" if spread.deviation is not None else "")
+    deviation = None if spread is None else spread.deviation
+    return percent(spread.mean if spread else None) + ("" if deviation is None else f" ±{percent(deviation)}")
 
 
 def error_table(results: Evaluations) -> Table | None:
@@ -233,20 +217,19 @@ def error_table(results: Evaluations) -> Table | None:
     if len(shown) > _LONG:
         every, shown = shown, _around_the_best(shown)
         caption += f"; {len(shown)} of {len(every)}: of the best's network, or by its metric (--json holds all)"
-    table = _table("Same vehicle if no farther than d", counted(shown, caption))
     rates = [rate for rate in FALSE_MATCH_RATES if rate < _COARSE]
-    table.add_column("ranking", overflow="fold")
-    _add_numbers(table, "equal errors", *(f"{100 * rate:g}% false matches" for rate in rates))
+    columns = [Column("ranking", overflow="fold")]
+    columns += _numbers("equal errors", *(f"{100 * rate:g}% false matches" for rate in rates))
+    table = make_table("Same vehicle if no farther than d", counted(shown, caption), *columns)
     for path, one in shown.items():
         assert one.curve is not None
         equal, points = one.curve.equal_error(), one.curve.points()
-        errors = f"{percent(equal.miss_rate)}% at d={equal.threshold:.4g}"
-        table.add_row(Text(names[path]), errors, *(_missed(points[rate]) for rate in rates))
+        missed = (
+            "-" if point is None else f"d={point.threshold:.4g}, {percent(point.miss_rate)}% missed"
+            for point in (points[rate] for rate in rates)
+        )
+        table.add_row(Text(names[path]), f"{percent(equal.miss_rate)}% at d={equal.threshold:.4g}", *missed)
     return table
-
-
-def _missed(point: OperatingPoint | None) -> str:
-    return "-" if point is None else f"d={point.threshold:.4g}, {percent(point.miss_rate)}% missed"
 
 
 def _around_the_best(results: Evaluations) -> Evaluations:
@@ -263,26 +246,15 @@ def _around_the_best(results: Evaluations) -> Evaluations:
 def nearest_table(query: str, items: Sequence[RankedItem]) -> Table:
     """The nearest items of one query, in rank order; labels and a mark where they are known."""
     labelled = any(item.gallery_vehicle is not None for item in items)
-    table = _table(query, None)
-    _add_numbers(table, "rank", "distance")
-    table.add_column("name", overflow="fold")
-    if labelled:
-        for heading in ("vehicle", "camera", "same vehicle"):
-            table.add_column(heading)
+    labels = ("vehicle", "camera", "same vehicle") if labelled else ()
+    table = make_table(query, None, *_numbers("rank", "distance"), Column("name", overflow="fold"), *labels)
     for item in items:
         row = [Text(str(item.rank)), Text(f"{item.distance:.4f}"), Text(item.gallery_id)]
         if labelled:
-            labels = (item.gallery_vehicle, item.gallery_camera)
-            row += [*(Text("unknown" if label is None else label) for label in labels), _mark(item)]
+            known = (item.gallery_vehicle, item.gallery_camera)
+            row += [*(Text("unknown" if label is None else label) for label in known), _MARKS[item.same_vehicle]]
         table.add_row(*row)
     return table
-
-
-def _mark(item: RankedItem) -> Text:
-    if item.query_vehicle is None or item.gallery_vehicle is None:
-        return Text("?")
-    same = item.query_vehicle == item.gallery_vehicle
-    return Text("✓ yes", style="green") if same else Text("✗ no", style="red")
 
 
 def percent(fraction: float | None) -> str:
@@ -295,16 +267,12 @@ def percent(fraction: float | None) -> str:
     return "-" if fraction is None else f"{100 * fraction:.1f}"
 
 
-def _table(title: str | None, caption: Text | None) -> Table:
+def make_table(title: str | None, caption: Text | None, *columns: Column | str) -> Table:
+    """A table with title and caption at the left."""
     # Names are Text, so that a [b] in one is shown and no markup.
     named = None if title is None else Text(title)
-    return Table(title=named, title_justify="left", caption=caption, caption_justify="left")
+    return Table(*columns, title=named, title_justify="left", caption=caption, caption_justify="left")
 
 
-def _add_numbers(table: Table, *headings: str) -> None:
-    for heading in headings:
-        table.add_column(heading, justify="right")
-
-
-def _unique(values: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(values))
+def _numbers(*headings: str) -> list[Column]:
+    return [Column(heading, justify="right") for heading in headings]

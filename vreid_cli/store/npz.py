@@ -11,12 +11,11 @@ import numpy as np
 
 from vreid_cli.errors import DataError
 from vreid_cli.runtime.files import atomic_path
-from vreid_cli.types.features import FeatureSet, number_images
+from vreid_cli.types.features import COLUMNS, FeatureSet, number_images
 from vreid_cli.types.labels import LabelPattern
 
 #: What zipfile, zlib and NumPy raise over damaged, encrypted or foreign archives.
 _DAMAGE = (OSError, ValueError, KeyError, EOFError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error)
-_LABELS = ("track_id", "image_id", "vehicle_id", "camera_id")
 
 
 def read_features_npz(path: Path, label_pattern: str | None = None) -> FeatureSet:
@@ -42,7 +41,7 @@ def read_features_npz(path: Path, label_pattern: str | None = None) -> FeatureSe
     finite = np.isfinite(features).all(axis=1)
     if not finite.all():
         raise DataError(f"{path}: row {int(np.argmin(finite))} of 'features' is not finite", file=path)
-    given = [name for name in _LABELS if name in arrays]
+    given = [name for name in COLUMNS if name in arrays]
     columns: dict[str, Any] = {name: _column(arrays[name], name, path=path, rows=len(features)) for name in given}
     pattern = LabelPattern.compile(label_pattern)
     tracks = columns.get("track_id") or [None] * len(features)
@@ -94,7 +93,7 @@ def write_features_npz(path: Path, features: FeatureSet) -> None:
         StoreError: The file cannot be written.
     """
     rows = np.arange(len(features), dtype=np.int64)
-    columns = {name: np.array([value or "" for value in getattr(features, name)], dtype=np.str_) for name in _LABELS}
+    columns = {name: np.array([value or "" for value in getattr(features, name)], dtype=np.str_) for name in COLUMNS}
     facts = {**(features.identity or {}), "weights": features.weights or ""}
     extra = {name: np.array(value) for name, value in facts.items()}
     arrays: dict[str, Any] = {"features": features.matrix.take(rows), **columns, **extra}

@@ -171,28 +171,27 @@ class _Table:
         return Items(*(np.concatenate(part) for part in parts))
 
 
+@dataclass(frozen=True, eq=False)
 class _Lists:
     """The ranked lists of a file, read in pieces each time that they are gone through."""
 
-    def __init__(self, table: _Table, queries: pa.Array, gallery: pa.Array) -> None:
-        self._table, self._queries, self._gallery = table, queries, gallery
+    table: _Table
+    queries: pa.Array
+    gallery: pa.Array
 
     def __iter__(self) -> Iterator[RankingBlock]:
         # A number of queries at a time: the last list of a piece may go on in the next.
         rest: RankingBlock | None = None
         seen = -1
-        for batch in self._table.batches(_LISTS):
-            with _raising_damage(self._table.path):
+        for batch in self.table.batches(_LISTS):
+            with _raising_damage(self.table.path):
                 block = self._block(batch) if rest is None else _join(rest, self._block(batch))
-            steps = np.diff(block.query_index, prepend=seen)
-            if (steps < 0).any():
-                query = self._queries[int(block.query_index[np.argmax(steps < 0)])]
-                raise StoreError(
-                    f"{self._table.path} lists query {query} in several places",
-                    hint="make it again with vreid rank",
-                    file=self._table.path,
-                )
-            last = int(np.flatnonzero(np.diff(block.query_index, prepend=-1))[-1]) if len(steps) else 0
+            back = np.diff(block.query_index, prepend=seen) < 0
+            if back.any():
+                query = self.queries[int(block.query_index[np.argmax(back)])]
+                path, hint = self.table.path, "make it again with vreid rank"
+                raise StoreError(f"{path} lists query {query} in several places", hint=hint, file=path)
+            last = int(np.searchsorted(block.query_index, block.query_index.max(initial=0)))
             rest = block.select(slice(last, None))
             if last:
                 seen = int(block.query_index[last - 1])
@@ -202,9 +201,9 @@ class _Lists:
 
     def _block(self, batch: pa.RecordBatch) -> RankingBlock:
         return RankingBlock(
-            query_index=_positions(batch, "query_id", self._queries),
+            query_index=_positions(batch, "query_id", self.queries),
             rank=batch.column("rank").to_numpy(),
-            gallery_index=_positions(batch, "gallery_id", self._gallery),
+            gallery_index=_positions(batch, "gallery_id", self.gallery),
             distance=batch.column("distance").to_numpy(),
         )
 

@@ -93,16 +93,13 @@ class RunDirectory:
             StoreError: This is no run directory, or the file is damaged.
         """
         if not self.info_path.is_file():
-            raise StoreError(
-                f"{self.path} is no run directory: it has no run.json",
-                hint="make one with vreid extract, or name another with --run-dir",
-                file=self.path,
-            )
+            hint = "make one with vreid extract, or name another with --run-dir"
+            raise StoreError(f"{self.path} is no run directory: it has no run.json", hint=hint, file=self.path)
         try:
             return read_json_object(self.info_path)
         except StoreError as error:
-            hint = "delete it and run vreid extract again: that writes it, and computes no feature twice"
-            raise StoreError(error.message, hint=hint, file=self.info_path) from None
+            error.hint = "delete it and run vreid extract again: that writes it, and computes no feature twice"
+            raise
 
     def write_info(self, info: Mapping[str, Any]) -> None:
         """Write ``run.json``; left alone where nothing changed, so that a repeated run changes no file."""
@@ -112,7 +109,7 @@ class RunDirectory:
     def append_history(self, command: Sequence[str], *, version: str, exit_code: int) -> None:
         """Add one line to ``history.jsonl``: the command as it was run, when, and how it ended."""
         when = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-        entry = {"time": when, "command": list(command), "version": version, "exit_code": exit_code}
+        entry = {"time": when, "command": command, "version": version, "exit_code": exit_code}
         with self.history_path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry, ensure_ascii=False) + "\n")
 
@@ -120,14 +117,11 @@ class RunDirectory:
         """The commands as they were run, oldest first, and the number of lines that cannot be read.
 
         Raises:
-            StoreError: The file cannot be read.
+            OSError: The file cannot be read.
         """
         if not self.history_path.is_file():
             return [], 0
-        try:
-            lines = self.history_path.read_text(encoding="utf-8", errors="replace").splitlines()
-        except OSError as error:
-            raise StoreError(f"{self.history_path} cannot be read: {error.strerror}", file=self.history_path) from None
+        lines = self.history_path.read_text(encoding="utf-8", errors="replace").splitlines()
         entries = [_history_entry(line) for line in lines if line.strip()]
         return [entry for entry in entries if entry is not None], entries.count(None)
 
@@ -151,17 +145,11 @@ class RunDirectory:
             self.path.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0)
         except Timeout:
-            raise StoreError(
-                f"another vreid is working on {self.path}",
-                hint="wait until it has finished, or use another --run-dir",
-                file=self.path,
-            ) from None
+            hint = "wait until it has finished, or use another --run-dir"
+            raise StoreError(f"another vreid is working on {self.path}", hint=hint, file=self.path) from None
         except OSError as error:
-            raise StoreError(
-                f"{self.path} cannot be written to: {error.strerror or error}",
-                hint="choose another folder with --run-dir",
-                file=self.path,
-            ) from None
+            message = f"{self.path} cannot be written to: {error.strerror or error}"
+            raise StoreError(message, hint="choose another folder with --run-dir", file=self.path) from None
         try:
             for path in self.path.glob(".*.tmp*"):  # of a process that was killed while it wrote
                 path.unlink(missing_ok=True)
@@ -202,10 +190,6 @@ def _history_entry(line: str) -> HistoryEntry | None:
         return None
     if not isinstance(entry, dict) or not isinstance(entry.get("command"), list):
         return None
-    time, version, exit_code = (entry.get(key) for key in ("time", "version", "exit_code"))
-    return HistoryEntry(
-        time if isinstance(time, str) else None,
-        shlex.join(map(str, entry["command"])),
-        version if isinstance(version, str) else None,
-        exit_code if isinstance(exit_code, int) else None,
-    )
+    kinds = {"time": str, "version": str, "exit_code": int}
+    known = {key: entry[key] if isinstance(entry.get(key), kind) else None for key, kind in kinds.items()}
+    return HistoryEntry(command=shlex.join(map(str, entry["command"])), **known)

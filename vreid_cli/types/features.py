@@ -18,6 +18,9 @@ RANDOM_WEIGHTS = "random"
 #: The warning that everything carries which comes from such weights.
 MEANINGLESS = "random weights: the features, and all that follows from them, mean nothing"
 
+#: What a feature set says of each image.
+COLUMNS = ("image_id", "track_id", "vehicle_id", "camera_id")
+
 #: How queries and gallery come about. ``separate``: they are splits of their own. ``gallery-tracks``: query images lie
 #: in gallery tracks, and those whole tracks are the queries between tracks (VeRi). ``random-gallery``: there is one
 #: split; each trial takes one image of every vehicle at random as the gallery, the others are queries (VehicleID).
@@ -109,7 +112,7 @@ class FeatureSet:
 
     def __post_init__(self) -> None:
         rows = self.matrix.shape[0]
-        for name in ("image_id", "track_id", "vehicle_id", "camera_id"):
+        for name in COLUMNS:
             if len(getattr(self, name)) != rows:
                 raise ValueError(f"{name} has {len(getattr(self, name))} entries for {rows} rows")
 
@@ -128,14 +131,8 @@ class FeatureSet:
 
     def select(self, rows: Int64Array) -> FeatureSet:
         """The images at these positions, in this order; their features are not copied."""
-        return replace(
-            self,
-            matrix=SelectedMatrix(self.matrix, rows),
-            image_id=self.image_id[rows],
-            track_id=self.track_id[rows],
-            vehicle_id=self.vehicle_id[rows],
-            camera_id=self.camera_id[rows],
-        )
+        columns = {name: getattr(self, name)[rows] for name in COLUMNS}
+        return replace(self, matrix=SelectedMatrix(self.matrix, rows), **columns)
 
     @classmethod
     def from_arrays(

@@ -64,11 +64,11 @@ class DemoReport(Report):
         seconds: How long it all took.
     """
 
-    run_dir: Path = Path()
-    data: SyntheticSet | None = None
-    evaluation: EvaluateReport | None = None
-    sheet: Path = Path()
-    seconds: float = 0.0
+    run_dir: Path
+    data: SyntheticSet
+    evaluation: EvaluateReport
+    sheet: Path
+    seconds: float
 
 
 def choose_run(_: Settings) -> RunChoice:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +44,10 @@ class EvaluateReport(Report):
         trials: Means over trials, where the protocol has them.
     """
 
-    results: Evaluations = field(default_factory=dict)
-    extras: tuple[str, ...] = ()
-    comparisons: Mapping[str, Mapping[str, Comparison | None]] = field(default_factory=dict)
-    trials: tuple[TrialScores, ...] = ()
+    results: Evaluations
+    extras: tuple[str, ...]
+    comparisons: Mapping[str, Mapping[str, Comparison | None]]
+    trials: tuple[TrialScores, ...]
 
 
 def choose_run(settings: Settings) -> RunChoice:

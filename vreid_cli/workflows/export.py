@@ -29,11 +29,10 @@ def export_features(session: Session) -> Report:
     sides, warnings = _gather_sides(run, session.settings.rank.track_unit)
     folder = chosen.output or run.exports
     outputs = {side: folder / f"{_NAMES[side]}.{chosen.format}" for side in sides}
+    hint = "use --force to replace it, or another --output"
     for path in outputs.values():
         if path.exists() and not chosen.force:
-            raise StoreError(
-                f"{path} is there already", hint="use --force to replace it, or another --output", file=path
-            )
+            raise StoreError(f"{path} is there already", hint=hint, file=path)
     for side, features in sides.items():
         write_features(outputs[side], features)
     for warning in warnings:
@@ -46,17 +45,20 @@ def _gather_sides(run: RunDirectory, unit: TrackUnit) -> tuple[dict[str, Feature
     """The tracks of each side, as the task t2t takes them, and what is doubtful about them."""
     gallery = run.features("gallery").read()
     tracks = group_tracks(gallery, unit)
-    sides, lost = {"gallery": _by_track(gallery, tracks)}, 0
+    sides, warnings = {}, []
     # Of a random gallery the queries are known only once it is split.
     if gallery.protocol != "random-gallery":
         query = run.features("query").read()
         if gallery.protocol == "gallery-tracks":
             query_tracks, missing = query_tracks_in(gallery, tracks, query)
-            sides, lost = {"query": _by_track(gallery, query_tracks), **sides}, len(missing)
+            sides["query"] = _by_track(gallery, query_tracks)
+            if len(missing):
+                warnings.append(f"{len(missing)} query images are in no gallery track and were left out")
         else:
-            sides = {"query": _by_track(query, group_tracks(query, unit)), **sides}
-    warnings = [f"{lost} query images are in no gallery track and were left out"] if lost else []
-    return sides, (*warnings, *([MEANINGLESS] if gallery.meaningless else []))
+            sides["query"] = _by_track(query, group_tracks(query, unit))
+    if gallery.meaningless:
+        warnings.append(MEANINGLESS)
+    return {**sides, "gallery": _by_track(gallery, tracks)}, tuple(warnings)
 
 
 def _by_track(features: FeatureSet, tracks: Tracks) -> FeatureSet:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 from vreid_cli import __version__
 from vreid_cli.config import Layer, Resolved, Settings, resolve
+from vreid_cli.data.options import DataOptions
 from vreid_cli.errors import StoreError
 from vreid_cli.runtime.progress import log
 from vreid_cli.store.runs import LATEST, RUNS_FOLDER, RunDirectory, latest_run
@@ -25,7 +27,7 @@ _FROM_RUN = {
 _PATHS = ("data.data_dir", "data.query_dir", "data.gallery_dir", "model.weights")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """What every workflow tells at its end.
 
@@ -171,3 +173,13 @@ def _same(name: str, given: object, own: object) -> bool:
     if name in _PATHS and given is not None and own is not None:
         return Path(str(given)).resolve() == Path(str(own)).resolve()
     return given == own
+
+
+def extract_with_trained(run: RunDirectory, *, dataset: str | None, data_dir: str | Path | None) -> str:
+    """The command that extracts with the network that a run trained, from the same data."""
+    words = ["vreid", "extract", "--run-dir", str(run.path), "--weights", str(run.last_checkpoint)]
+    if dataset not in (None, DataOptions().dataset):
+        words += ["--dataset", str(dataset)]
+    if data_dir is not None:
+        words += ["--data-dir", str(data_dir)]
+    return shlex.join(words)

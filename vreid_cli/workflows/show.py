@@ -70,11 +70,10 @@ def show(session: Session) -> ShowReport:
         warnings: tuple[str, ...] = (MEANINGLESS,) if facts.meaningless else ()
     else:
         run = _run_with_images(session, path)
-        gallery = run.features("gallery").read()
-        query = None if facts.query_source == "gallery" else run.features("query").read()
-        sheet = make_sheet(
-            ranking, chosen.queries, gallery=gallery, query=query, options=chosen, same_camera=same_camera
-        )
+        sides = {"gallery": run.features("gallery").read()}
+        if facts.query_source != "gallery":
+            sides["query"] = run.features("query").read()
+        sheet = make_sheet(ranking, chosen.queries, **sides, options=chosen, same_camera=same_camera)
         sheet.save(chosen.output)
         lists, warnings = sheet.nearest, sheet.warnings
     for warning in warnings:
@@ -97,8 +96,8 @@ def _find_ranking(session: Session) -> Path:
     run = session.need_run()
     found = rankings_in(run.rankings)
     default = run.rankings / _DEFAULT_RANKING
-    if default in found or len(found) == 1:
-        chosen = default if default in found else found[0]
+    chosen = default if default in found else found[0] if len(found) == 1 else None
+    if chosen is not None:
         log.info("ranking: %s", chosen)
         return chosen
     if not found:
@@ -111,9 +110,6 @@ def _run_with_images(session: Session, path: Path) -> RunDirectory:
     """The run that a ranking lies in, else the one that is named."""
     run = owning_run(path)
     if run is None and session.run is None:
-        raise StoreError(
-            f"{path} lies in no run, and only a run knows where its images are",
-            hint="name the run that holds them with --run-dir, or leave out --output for a table",
-            file=path,
-        )
+        hint = "name the run that holds them with --run-dir, or leave out --output for a table"
+        raise StoreError(f"{path} lies in no run, and only a run knows where its images are", hint=hint, file=path)
     return run or session.need_run()

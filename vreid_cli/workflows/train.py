@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shlex
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
@@ -15,7 +14,6 @@ import torch
 from vreid_cli import __version__
 from vreid_cli.config import Layer, Settings, find_config, read_layer, resolve
 from vreid_cli.data.layouts import LAYOUTS
-from vreid_cli.data.options import DataOptions
 from vreid_cli.errors import DataError, StoreError, UsageError, VreidError
 from vreid_cli.models.sources import SOURCES
 from vreid_cli.models.weights import LoadedNetwork, load_network
@@ -27,11 +25,11 @@ from vreid_cli.training.state import TrainingState, read_state
 from vreid_cli.training.train import TrainingResult
 from vreid_cli.training.train import train as train_network
 from vreid_cli.training.trainer import Trainer
-from vreid_cli.training.vehicles import divide, fingerprint
+from vreid_cli.training.vehicles import divide, fingerprint, number_vehicles
 from vreid_cli.types.images import Split
 from vreid_cli.workflows.inputs import absolute, data_folders
-from vreid_cli.workflows.network import settle_architecture
-from vreid_cli.workflows.session import Report, Session, check_contradictions
+from vreid_cli.workflows.network import resolve_architecture
+from vreid_cli.workflows.session import Report, Session, check_contradictions, extract_with_trained
 from vreid_cli.workflows.training_files import TrainingFiles
 from vreid_cli.workflows.validation import Validation
 
@@ -70,7 +68,7 @@ def resolve_training(layers: Sequence[Layer], *, command: Sequence[str]) -> Sess
     if first.train.resume is None:
         recipe = read_layer(find_config(f"recipe-{first.train.recipe}"))
         resolved = resolve([recipe, *layers])
-        session = settle_architecture(Session(resolved, command=tuple(command)))
+        session = resolve_architecture(Session(resolved, command=tuple(command)))
         name = f"{session.settings.data.dataset}-{session.settings.model.arch}-{first.train.recipe}"
         return replace(session, run=RunDirectory(first.run.run_dir or RUNS_FOLDER / name))
     if first.run.run_dir not in (None, first.train.resume):
@@ -118,10 +116,8 @@ def train(session: Session) -> TrainReport | None:
 def _train(session: Session, run: RunDirectory, executor: Executor) -> TrainReport:
     earlier = _earlier_training(run, session.settings)
     listing = LAYOUTS[session.settings.data.dataset].read(data_folders(session.settings), "train")
-    learned = {
-        str(record.vehicle_id) for record in divide(listing.records, held_out=session.settings.train.held_out).learned
-    }
-    _refuse_known_vehicles(session.settings, learned)
+    learned, _ = number_vehicles(divide(listing.records, held_out=session.settings.train.held_out).learned)
+    _refuse_known_vehicles(session.settings, set(learned))
     settings = _fit_batches(session, vehicles=len(learned))
     warnings = list(listing.warnings)
     content = fingerprint(listing.records)
@@ -168,7 +164,7 @@ def _train(session: Session, run: RunDirectory, executor: Executor) -> TrainRepo
         ),
         warnings=(*warnings, *result.warnings),
         result=result,
-        next_command=_next_command(run, settings),
+        next_command=extract_with_trained(run, dataset=settings.data.dataset, data_dir=settings.data.data_dir),
     )
 
 
@@ -241,8 +237,7 @@ def _saved_state(
             file=path,
         )
     if before["processes"] != executor.world:
-        text = f"begun by {before['processes']} processes, continued by {executor.world}: dropout differs"
-        warnings.append(text)
+        warnings.append(f"begun by {before['processes']} processes, continued by {executor.world}: dropout differs")
     log.info("going on after epoch %d of %d", state.epoch, settings.train.epochs)
     return state
 
@@ -265,7 +260,7 @@ def _announce(trainer: Trainer, settings: Settings, network: LoadedNetwork, *, w
 
 def _held_out(trainer: Trainer) -> list[str]:
     held_out = trainer.data.held_out
-    return sorted({str(record.vehicle_id) for record in held_out.records}) if held_out else []
+    return number_vehicles(held_out.records)[0] if held_out else []
 
 
 def _weights_name(settings: Settings) -> str:
@@ -300,14 +295,3 @@ def _settings_to_save(settings: Settings) -> dict[str, dict[str, Any]]:
     saved["model"]["weights"] = weights if weights in SOURCES else absolute(Path(weights))
     saved["train"] = {key: value for key, value in dumped["train"].items() if key not in _UNSAVED}
     return {name: {k: v for k, v in table.items() if v is not None} for name, table in saved.items()}
-
-
-def _next_command(run: RunDirectory, settings: Settings) -> str:
-    """Extraction with the trained network, from the same data."""
-    words = ["vreid", "extract", "--run-dir", str(run.path), "--weights", str(run.last_checkpoint)]
-    data = settings.data
-    if data.dataset != DataOptions().dataset:
-        words += ["--dataset", data.dataset]
-    if data.data_dir is not None:
-        words += ["--data-dir", str(data.data_dir)]
-    return shlex.join(words)

@@ -64,9 +64,8 @@ def decode(image: Path | Crop) -> Image.Image:
     Raises:
         BadImageError: It cannot be read.
     """
-    if isinstance(image, Crop):
-        return decode_rgb(image.path, max_pixels=MAX_PIXELS, box=image.box)
-    return decode_rgb(image, max_pixels=MAX_PIXELS)
+    path, box = (image.path, image.box) if isinstance(image, Crop) else (image, None)
+    return decode_rgb(path, max_pixels=MAX_PIXELS, box=box)
 
 
 def usual_shape(rows: Sequence[Row], max_images: int) -> float:

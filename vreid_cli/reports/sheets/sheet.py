@@ -58,11 +58,8 @@ def check_ending(path: Path) -> None:
         UsageError: Its ending is another one.
     """
     if path.suffix.lower() != ".png":
-        raise UsageError(
-            f"a contact sheet is written as .png, not as '{path.name}'",
-            hint=f"write to {path.with_suffix('.png')}",
-            file=path,
-        )
+        hint = f"write to {path.with_suffix('.png')}"
+        raise UsageError(f"a contact sheet is written as .png, not as '{path.name}'", hint=hint, file=path)
 
 
 def render_sheet(rows: Sequence[Row], *, title: str, subtitle: str = "", max_images: int = 6) -> Sheet:
@@ -94,10 +91,8 @@ def render_sheet(rows: Sequence[Row], *, title: str, subtitle: str = "", max_ima
     height = (notes_top + _height(notes) if verdicts else bottom) + at.MARGIN
     width = layout.content_width + 2 * at.MARGIN
     if width * height > MAX_PIXELS:
-        raise UsageError(
-            f"the sheet would be {width} x {height} pixels, too large to open",
-            hint="show fewer queries, or fewer of the nearest of each",
-        )
+        hint = "show fewer queries, or fewer of the nearest of each"
+        raise UsageError(f"the sheet would be {width} x {height} pixels, too large to open", hint=hint)
     painter = Painter(layout, height)
     painter.paint_lines(head, top=at.MARGIN)
     for number, strips in enumerate(placed, start=1):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
+from bisect import bisect_right
 from functools import lru_cache
 
 from PIL import ImageFont
@@ -35,14 +36,16 @@ def drawable(text: str) -> str:
         >>> drawable("Brücke-Straße 车")
         'Brucke-Strasse \\u8f66'
     """
-    return "".join(character if _has_glyph(character) else _stand_in(character) for character in text)
+    return "".join(map(_drawn, text))
 
 
 def _has_glyph(character: str) -> bool:
     return character in _GLYPHS or (character.isascii() and character.isprintable())
 
 
-def _stand_in(character: str) -> str:
+def _drawn(character: str) -> str:
+    if _has_glyph(character):
+        return character
     if character in _STAND_INS:
         return _STAND_INS[character]
     if character.isspace():
@@ -63,16 +66,13 @@ def shorten(text: str, size: int, *, width: int) -> str:
     text = drawable(text)
     if text_width(text, size) <= width:
         return text
-    low, high, best = 0, len(text), ""
-    while low <= high:
-        kept = (low + high) // 2
-        tail = kept // 2
-        candidate = f"{text[: kept - tail].rstrip()}…{text[len(text) - tail :].lstrip()}"
-        if text_width(candidate, size) <= width:
-            low, best = kept + 1, candidate
-        else:
-            high = kept - 1
-    return best
+
+    def keep(count: int) -> str:
+        tail = count // 2
+        return f"{text[: count - tail].rstrip()}…{text[len(text) - tail :].lstrip()}"
+
+    too_many = bisect_right(range(len(text)), width, key=lambda count: text_width(keep(count), size))
+    return keep(too_many - 1) if too_many else ""
 
 
 def wrap(text: str, size: int, *, width: int) -> list[str]:
