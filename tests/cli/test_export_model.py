@@ -65,7 +65,7 @@ def test_the_exported_network_makes_the_features_of_its_run(vreid: Vreid, ready:
     assert facts["weights_digest"] == report["weights_digest"] == info["weights_digest"]
     # From the images, by what the file says of itself.
     features = RunDirectory(ready).features("query").read()
-    transform = Transform.from_json(facts["transform"])
+    transform = Transform.from_values(json.loads(facts["transform"]))
     images = [decode_rgb(made / "data" / "query" / name, max_pixels=10**7) for name in features.image_id]
     pixels = torch.stack([transform.crop_uint8(image) for image in images]).numpy()
     mean, std = (np.array(values, dtype=np.float32).reshape(1, 3, 1, 1) for values in (transform.mean, transform.std))

@@ -20,9 +20,10 @@ def _render(report: Report, console: Console) -> None:
 
 def _render_model(report: ModelReport, console: Console) -> None:
     _render(report, console)
+    network, side = report.network, report.network.transform.crop
     console.print(
-        f"{report.architecture}, weights {report.weights}: images (N, 3, {report.side}, {report.side}) "
-        f"to latent (N, {report.dimension})"
+        f"{network.architecture}, weights {network.weights}: images (N, 3, {side}, {side}) "
+        f"to latent (N, {network.dimension})"
     )
     errors = ", ".join(f"{error:.1e} at batch {batch}" for batch, error in report.parity.items())
     console.print(f"compared with torch: relative error {errors}; {report.seconds:.1f} s in all")
@@ -30,9 +31,9 @@ def _render_model(report: ModelReport, console: Console) -> None:
 
 def _model_json(report: ModelReport) -> dict[str, Any]:
     return {
-        "architecture": report.architecture,
-        "weights": report.weights,
-        "weights_digest": report.weights_digest,
+        "architecture": report.network.architecture,
+        "weights": report.network.weights,
+        "weights_digest": report.network.digest,
         "parity": {str(batch): error for batch, error in report.parity.items()},
     }
 

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from vreid_cli.data.decoding import BadImageError, decode_rgb
 from vreid_cli.data.records import Records
 from vreid_cli.models.transforms import Transform
-from vreid_cli.runtime.workers import follow_parent, worker_died
+from vreid_cli.runtime.workers import explain_dead_workers, follow_parent
 
 #: Position of an image among all records; its pixels (3, crop, crop) uint8 or why there are none; CPU seconds.
 Decoded = tuple[int, "torch.Tensor | str", float]
@@ -85,13 +85,8 @@ def load_batches(
         worker_init_fn=follow_parent,
         prefetch_factor=4 if workers else None,
     )
-    try:
+    with explain_dead_workers(kept="finished parts are kept"):
         yield from loader
-    except RuntimeError as error:
-        died = worker_died(error, kept="finished parts are kept")
-        if died is None:
-            raise
-        raise died from None
 
 
 def _collate(items: list[Decoded]) -> Batch:

@@ -13,7 +13,7 @@ from vreid_cli.errors import ExportError, StoreError, UsageError
 from vreid_cli.extraction.inference import Inference, InferenceConfig
 from vreid_cli.extraction.options import BackendName, ExtractionOptions
 from vreid_cli.models.onnx import has_onnx, require_onnx, require_onnx_device
-from vreid_cli.models.onnx_cache import is_cached
+from vreid_cli.models.onnx_cache import cached_path
 from vreid_cli.models.weights import LoadedNetwork
 from vreid_cli.runtime.cache import cache_folder
 from vreid_cli.runtime.devices import check_precision
@@ -78,7 +78,7 @@ def resolve_inference(
     """
     folder = cache_folder(cache_dir)
     known = _known_backend(options, earlier)
-    exported = device.type == "cpu" and is_cached(loaded, folder)
+    exported = device.type == "cpu" and cached_path(loaded, folder).is_file()
     backend, reason = known or choose_backend(
         device.type, options.precision, images=images, installed=has_onnx(), exported=exported
     )

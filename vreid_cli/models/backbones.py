@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vreid_cli.models.transforms import Transform
-from vreid_cli.types.lazy import load
 
 if TYPE_CHECKING:
     import torch
@@ -57,28 +56,10 @@ class Backbone:
     streamlined: str | None = None
     imagenet_url: str | None = None
 
-    def build_model(self) -> nn.Module:
-        """The model with randomly initialised weights, classifier included."""
-        if self.build is not None:
-            return self.build()
-        from torchvision import models
-
-        model: nn.Module = models.get_model(self.name, weights=None)
-        return model
-
     def compute(self, trunk: nn.Module, images: torch.Tensor) -> torch.Tensor:
         """LRs (B, D) of normalised images (B, 3, H, W), with a model whose head is an identity."""
-        if self.latent is not None:
-            return self.latent(trunk, images)
-        output: torch.Tensor = trunk(images)
-        return output
-
-    def streamline(self, trunk: nn.Module) -> nn.Module | None:
-        """The module that replaces :meth:`compute` on a CPU, for the trunk's present weights."""
-        if self.streamlined is None:
-            return None
-        module: nn.Module = load(self.streamlined)(trunk)
-        return module
+        latent: torch.Tensor = trunk(images) if self.latent is None else self.latent(trunk, images)
+        return latent
 
     def find_imagenet(self) -> str:
         """Address of the ImageNet weights."""

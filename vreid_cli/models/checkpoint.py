@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import pickle
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
@@ -21,6 +21,7 @@ from vreid_cli.models.network import Network
 from vreid_cli.models.sources import SOURCES
 from vreid_cli.models.transforms import Transform
 from vreid_cli.runtime.files import atomic_path
+from vreid_cli.store.metadata import open_safetensors, read_metadata
 
 StateDict = dict[str, torch.Tensor]
 
@@ -47,13 +48,13 @@ class Checkpoint:
         state: Tensors by name; those of a neck begin with ``neck.``.
         architecture: Where the file says it.
         transform: Where the file says it.
-        facts: All of the file's metadata, as text.
+        classes: Names of the vehicles that the classifier tells apart; empty in files of other programs.
     """
 
     state: StateDict
     architecture: str | None = None
     transform: Transform | None = None
-    facts: Mapping[str, str] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
 
     @property
     def has_neck(self) -> bool:
@@ -63,16 +64,16 @@ class Checkpoint:
 
 def save_checkpoint(path: Path, network: Network, *, transform: Transform, facts: Mapping[str, str]) -> None:
     """Write a network, head included, in torchvision's names, with architecture, transform and further facts."""
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network_state(network).items()}
     metadata = {**facts, "vreid": "1", "architecture": network.backbone.name, "transform": transform.to_json()}
-    write_tensors(path, state, facts=metadata)
+    write_tensors(path, network_state(network), facts=metadata)
 
 
 def write_tensors(path: Path, tensors: StateDict, *, facts: Mapping[str, str]) -> None:
-    """Write tensors on the CPU as safetensors with metadata, atomically."""
+    """Write tensors as safetensors with metadata, atomically."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_path(path) as temporary:
         try:
-            save_file(tensors, temporary, metadata=dict(facts))
+            save_file(plain, temporary, metadata=dict(facts))
         except SafetensorError as error:  # what it makes of a full disk
             raise OSError(str(error)) from error
 
@@ -80,34 +81,25 @@ def write_tensors(path: Path, tensors: StateDict, *, facts: Mapping[str, str]) -
 def network_state(network: Network) -> StateDict:
     """All tensors of a network, head and neck included, in torchvision's names."""
     state: StateDict = dict(network.trunk.state_dict())
-    parts = ((network.neck, _NECK), (network.head, f"{network.backbone.head}."))
-    for part, prefix in parts:
+    for part, prefix in ((network.neck, _NECK), (network.head, f"{network.backbone.head}.")):
         if part is not None:
             state |= {f"{prefix}{name}": tensor for name, tensor in part.state_dict().items()}
     return state
 
 
-def read_facts(path: Path) -> dict[str, str]:
-    """The metadata of a safetensors file, without its tensors.
+def read_tensors(path: Path) -> StateDict:
+    """Tensors of a safetensors file, by name.
 
     Raises:
         WeightsError: The file is damaged or no safetensors file.
     """
-    return read_tensors(path, names=())[1]
+    with open_safetensors(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dictionary
 
 
-def read_tensors(path: Path, *, names: Sequence[str] | None = None) -> tuple[StateDict, dict[str, str]]:
-    """Tensors of a safetensors file (those named; None for all) and its metadata.
-
-    Raises:
-        WeightsError: The file is damaged or no safetensors file.
-    """
-    try:
-        with safe_open(path, framework="pt") as file:
-            wanted = file.keys() if names is None else names
-            return {name: file.get_tensor(name) for name in wanted}, dict(file.metadata() or {})
-    except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(f"{path} is damaged or is no safetensors file: {error}", file=path) from None
+def below(state: StateDict, prefix: str) -> StateDict:
+    """The tensors whose names begin with a prefix, named without it."""
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -117,9 +109,16 @@ def read_checkpoint(path: Path) -> Checkpoint:
         WeightsError: The file is missing, cut short, hostile, or holds no state dict.
     """
     check_weights_file(path)
-    if path.suffix.lower() == SAFETENSORS:
-        return _read_safetensors(path)
-    return Checkpoint(state=_normalise_names(_unwrap(_load_pickle(path), path)))
+    if path.suffix.lower() != SAFETENSORS:
+        return Checkpoint(_normalise_names(_unwrap(_load_pickle(path), path)))
+    facts = read_metadata(path)
+    classes = facts.get("classes")
+    return Checkpoint(
+        _normalise_names(read_tensors(path)),
+        architecture=named_architecture(facts, path),
+        transform=Transform.from_values(facts["transform"]) if "transform" in facts else None,
+        classes=tuple(map(str, classes)) if isinstance(classes, list) else (),
+    )
 
 
 def check_weights_file(path: Path) -> None:
@@ -136,23 +135,18 @@ def check_weights_file(path: Path) -> None:
         )
 
 
-def named_architecture(facts: Mapping[str, str], path: Path) -> str | None:
+def named_architecture(facts: Mapping[str, Any], path: Path) -> str | None:
     """The architecture that a safetensors file names in its metadata; None where none is named.
 
     Raises:
         WeightsError: It is none of ours.
     """
-    architecture = facts.get("architecture")
-    if architecture is not None and architecture not in BACKBONES:
+    if "architecture" not in facts:
+        return None
+    architecture = str(facts["architecture"])
+    if architecture not in BACKBONES:
         raise WeightsError(f"{path} is for the unknown architecture '{architecture}'", file=path)
     return architecture
-
-
-def _read_safetensors(path: Path) -> Checkpoint:
-    state, facts = read_tensors(path)
-    architecture = named_architecture(facts, path)
-    transform = Transform.from_json(facts["transform"]) if "transform" in facts else None
-    return Checkpoint(_normalise_names(state), architecture=architecture, transform=transform, facts=facts)
 
 
 def _load_pickle(path: Path) -> Any:
@@ -176,42 +170,32 @@ def _load_pickle(path: Path) -> Any:
 
 def _unwrap(loaded: Any, path: Path) -> StateDict:
     """The state dict inside what a training script saved."""
-    while isinstance(loaded, Mapping) and not _is_state(loaded):
-        inner = next((loaded[key] for key in _WRAPPERS if isinstance(loaded.get(key), Mapping)), None)
-        if inner is None:
-            break
-        loaded = inner
-    if not (isinstance(loaded, Mapping) and _is_state(loaded)):
-        raise WeightsError(
-            f"{path} holds no state dict",
-            hint=f"expected tensors by name, at the top or under one of {', '.join(_WRAPPERS)}",
-            file=path,
-        )
-    return {str(name): tensor for name, tensor in loaded.items() if isinstance(tensor, torch.Tensor)}
-
-
-def _is_state(values: Mapping[Any, Any]) -> bool:
-    return any(isinstance(value, torch.Tensor) for value in values.values())
+    while isinstance(loaded, Mapping):
+        if state := {str(name): value for name, value in loaded.items() if isinstance(value, torch.Tensor)}:
+            return state
+        loaded = next((loaded[key] for key in _WRAPPERS if isinstance(loaded.get(key), Mapping)), None)
+    raise WeightsError(
+        f"{path} holds no state dict",
+        hint=f"expected tensors by name, at the top or under one of {', '.join(_WRAPPERS)}",
+        file=path,
+    )
 
 
 def _normalise_names(state: StateDict) -> StateDict:
     """Strip the prefixes that every key carries, and rename the old DenseNet keys."""
-    stripped = True
-    while stripped and state:
-        prefix = next((p for p in _PREFIXES if all(name.startswith(p) for name in state)), None)
-        stripped = prefix is not None
-        if prefix is not None:
-            state = {name[len(prefix) :]: tensor for name, tensor in state.items()}
+    while state and (prefix := next((p for p in _PREFIXES if all(name.startswith(p) for name in state)), None)):
+        state = below(state, prefix)
     return {_OLD_DENSENET.sub(r"\1\2", name): tensor for name, tensor in state.items()}
 
 
-def load_trunk(network: Network, state: StateDict, *, source: str) -> int | None:
-    """Copy a state dict into the network's trunk and neck; the head is dropped, whatever its number of classes.
+def load_weights(network: Network, state: StateDict, *, source: str, head: bool = False) -> int | None:
+    """Copy a state dict into the network's trunk and neck, and into its head or not.
 
     Args:
         network: Filled in place; its neck stays as it is where the state has none.
         state: Tensors in torchvision's names.
         source: What to call the weights in messages.
+        head: Whether to fill the head; else the state's is dropped, whatever its number of classes.
 
     Returns:
         The number of classes of the head that was dropped; None if there was none.
@@ -219,28 +203,17 @@ def load_trunk(network: Network, state: StateDict, *, source: str) -> int | None
     Raises:
         WeightsError: Keys are missing or unexpected (the first are listed), or a shape or value is wrong.
     """
-    head = f"{network.backbone.head}."
-    ignored = (head, _NECK, *network.backbone.ignored)
+    ignored = (f"{network.backbone.head}.", _NECK, *network.backbone.ignored)
     trunk = {name: tensor for name, tensor in state.items() if not name.startswith(ignored)}
     _fill(network.trunk, trunk, network=network, source=source)
-    neck = {name.removeprefix(_NECK): tensor for name, tensor in state.items() if name.startswith(_NECK)}
+    neck = below(state, _NECK)
     if neck and network.neck is not None:
         _fill(network.neck, neck, network=network, source=source)
-    weight = state.get(f"{head}weight")
-    return None if weight is None else int(weight.shape[0])
-
-
-def restore_network(network: Network, state: StateDict, *, source: str) -> None:
-    """Copy all tensors that :func:`network_state` gave, the head's too.
-
-    Raises:
-        WeightsError: They are those of another network.
-    """
-    load_trunk(network, state, source=source)
-    if network.head is not None:
-        prefix = f"{network.backbone.head}."
-        head = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
-        _fill(network.head, head, network=network, source=source)
+    classifier = below(state, f"{network.backbone.head}.")
+    if head and network.head is not None:
+        _fill(network.head, classifier, network=network, source=source)
+        return None
+    return len(classifier["weight"]) if "weight" in classifier else None
 
 
 def _fill(part: nn.Module, given: StateDict, *, network: Network, source: str) -> None:

@@ -6,8 +6,10 @@ from collections.abc import Callable
 
 import torch
 from torch import nn
+from torchvision import models
 
 from vreid_cli.models.backbones import Backbone
+from vreid_cli.types.lazy import load
 
 
 class Network(nn.Module):
@@ -37,7 +39,7 @@ class Network(nn.Module):
     def __init__(self, backbone: Backbone, *, classes: int | None = None, neck: bool = False) -> None:
         super().__init__()
         self.backbone = backbone
-        self.trunk = backbone.build_model()
+        self.trunk: nn.Module = models.get_model(backbone.name) if backbone.build is None else backbone.build()
         parent, _, last = backbone.head.rpartition(".")
         setattr(self.trunk.get_submodule(parent), last, nn.Identity())
         self.neck = nn.BatchNorm1d(backbone.dimension) if neck else None
@@ -50,9 +52,7 @@ class Network(nn.Module):
 
     def finish(self, embeddings: torch.Tensor) -> torch.Tensor:
         """LRs (B, D) of the output of :meth:`embed`."""
-        if self.neck is None:
-            return embeddings
-        latent: torch.Tensor = self.neck(embeddings)
+        latent: torch.Tensor = embeddings if self.neck is None else self.neck(embeddings)
         return latent
 
     def latent(self, images: torch.Tensor) -> torch.Tensor:
@@ -61,9 +61,11 @@ class Network(nn.Module):
 
     def streamlined(self) -> Callable[[torch.Tensor], torch.Tensor] | None:
         """:meth:`latent` with the present weights, to rounding, and faster on a CPU; None if there is no such form."""
+        if self.backbone.streamlined is None:
+            return None
         with torch.no_grad():  # else the rewritten weights would be kept for gradients
-            embed = self.backbone.streamline(self.trunk)
-        return None if embed is None else lambda images: self.finish(embed(images))
+            embed = load(self.backbone.streamlined)(self.trunk)
+        return lambda images: self.finish(embed(images))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Class scores (B, classes) of normalised images (B, 3, H, W).

@@ -104,9 +104,14 @@ class OnnxNetwork:
         options.log_severity_level = _LOG_ERRORS
         for key, value in _SHARING.items():
             options.add_session_config_entry(key, value)
-        self._device, self._index = device, _device_index(device)
+        self._device, self._index, chosen = device, 0, {}
+        if device.type == "cuda":
+            self._index = torch.cuda.current_device() if device.index is None else device.index
+            # By default it would round to TF32, and take twice the memory each time that it needs more.
+            chosen = {"device_id": self._index, "use_tf32": 0, "arena_extend_strategy": "kSameAsRequested"}
         try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=[self._provider()])
+            providers = [(_PROVIDERS[device.type], chosen)]
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=providers)
             self._width = int(self._session.get_outputs()[0].shape[1])
         except Exception as error:  # its own exceptions have no common base
             raise ExportError(f"{path}: ONNX Runtime cannot load it: {first_line(error)}", file=path) from error
@@ -116,13 +121,6 @@ class OnnxNetwork:
                 hint="its build must fit the CUDA and cuDNN that are installed; --backend torch does without it",
             )
         self.facts: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
-
-    def _provider(self) -> str | tuple[str, dict[str, object]]:
-        if self._device.type == "cpu":
-            return _PROVIDERS["cpu"]
-        # By default it would round to TF32, and take twice the memory each time that it needs more.
-        chosen = {"device_id": self._index, "use_tf32": 0, "arena_extend_strategy": "kSameAsRequested"}
-        return _PROVIDERS[self._device.type], chosen
 
     def latent(self, images: torch.Tensor) -> torch.Tensor:
         """LRs (B, D) of normalised images (B, 3, S, S), both float32 on the device.
@@ -148,12 +146,6 @@ class OnnxNetwork:
             shape = tuple(images.shape)
             raise ExportError(f"ONNX Runtime cannot compute images of shape {shape}: {first_line(error)}") from error
         return latent
-
-
-def _device_index(device: torch.device) -> int:
-    if device.type != "cuda":
-        return 0
-    return torch.cuda.current_device() if device.index is None else device.index
 
 
 def write_onnx(path: Path, loaded: LoadedNetwork, *, facts: Mapping[str, str]) -> dict[int, float]:
@@ -195,9 +187,11 @@ def check_parity(
     Raises:
         ExportError: One is above :data:`PARITY_TOLERANCE`, or no number.
     """
-    errors = {}
+    errors, side = {}, loaded.transform.crop
     for batch in batches:
-        images = loaded.transform.normalise(_random_pixels(batch, loaded.transform.crop))
+        generator = torch.Generator().manual_seed(batch)
+        pixels = torch.randint(0, 256, (batch, 3, side, side), generator=generator, dtype=torch.uint8)
+        images = loaded.transform.normalise(pixels)
         with torch.inference_mode(), exact_float32():
             expected = loaded.network.latent(images)
         errors[batch] = relative_error(exported.latent(images), expected)
@@ -219,12 +213,6 @@ def relative_error(found: torch.Tensor, expected: torch.Tensor) -> float:
     return deviation / scale if scale else 0.0 if deviation == 0 else float("inf")
 
 
-def _random_pixels(batch: int, side: int) -> torch.Tensor:
-    """(batch, 3, side, side) uint8, the same at every call."""
-    generator = torch.Generator().manual_seed(batch)
-    return torch.randint(0, 256, (batch, 3, side, side), generator=generator, dtype=torch.uint8)
-
-
 class _Latent(nn.Module):
     """A network whose forward pass ends at the LR: what the exporter follows."""
 
@@ -237,11 +225,7 @@ class _Latent(nn.Module):
 
 
 def _export(loaded: LoadedNetwork, *, facts: Mapping[str, str]) -> Any:
-    """The network as torch's ``ONNXProgram``, in memory.
-
-    Raises:
-        ExportError: torch cannot export it.
-    """
+    """The network as torch's ``ONNXProgram``, which says what it is and nothing of the machine that made it."""
     side = loaded.transform.crop
     # Two images: a batch of one would be taken for a constant.
     example = torch.zeros(2, 3, side, side)
@@ -265,24 +249,13 @@ def _export(loaded: LoadedNetwork, *, facts: Mapping[str, str]) -> Any:
             hint="--verbose shows all of it; it may need other versions of torch and onnxscript",
         ) from error
     assert program is not None
-    _describe(program.model, loaded, facts=facts)
-    return program
-
-
-def _describe(model: Any, loaded: LoadedNetwork, *, facts: Mapping[str, str]) -> None:
-    """Let the file say what it is, and nothing of the machine that made it."""
     # The exporter notes for every node the files that its code stood in.
-    for part in (model.graph, *model.graph, *model.graph.inputs, *model.graph.outputs):
+    graph = program.model.graph
+    for part in (graph, *graph, *graph.inputs, *graph.outputs):
         part.metadata_props.clear()
-    model.metadata_props.update(
-        {
-            **facts,
-            "architecture": loaded.network.backbone.name,
-            "weights": loaded.weights,
-            "weights_digest": loaded.digest,
-            "transform": loaded.transform.to_json(),
-        }
-    )
+    own = {"architecture": loaded.architecture, "weights": loaded.weights, "weights_digest": loaded.digest}
+    program.model.metadata_props.update({**facts, **own, "transform": loaded.transform.to_json()})
+    return program
 
 
 @contextlib.contextmanager

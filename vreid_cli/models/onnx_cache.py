@@ -27,11 +27,6 @@ def cached_path(loaded: LoadedNetwork, folder: Path) -> Path:
     return folder / _FOLDER / f"{backbone}-{loaded.digest[:_DIGITS]}-{side}-{exporter}.onnx"
 
 
-def is_cached(loaded: LoadedNetwork, folder: Path) -> bool:
-    """Whether an export of the network is kept; it may turn out to be damaged."""
-    return cached_path(loaded, folder).is_file()
-
-
 def cached_network(loaded: LoadedNetwork, folder: Path, *, device: torch.device) -> OnnxNetwork:
     """The network for ONNX Runtime, from the cache folder; exported and kept there if need be.
 

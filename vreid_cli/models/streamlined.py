@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -58,33 +57,19 @@ def _channels_last(weight: torch.Tensor) -> torch.Tensor:
     return weight.float().contiguous(memory_format=torch.channels_last)
 
 
-@dataclass(frozen=True)
 class _Clamped:
     """Normalisation, ReLU and a 1 x 1 convolution, as a clamp and a convolution.
 
     ``relu(s x + b) = s (max(x, t) - t)`` with ``t = -b / s``, and with the minimum where s is negative: the factor s
     goes into the weights and the constant ``-s t`` into the bias, which leaves one pass over the memory.
 
-    Attributes:
-        low, high: (1, C, 1, 1) limits; ``high`` is None where no scale is negative.
-        weight: (O, C, 1, 1).
-        bias: (O,).
+    Args:
+        norm: The normalisation before the ReLU.
+        conv: The convolution.
+        then: A normalisation behind it.
     """
 
-    low: torch.Tensor
-    high: torch.Tensor | None
-    weight: torch.Tensor
-    bias: torch.Tensor
-
-    @classmethod
-    def of(cls, norm: nn.Module, conv: nn.Module, *, then: nn.Module | None = None) -> _Clamped:
-        """From the layers in their order.
-
-        Args:
-            norm: The normalisation before the ReLU.
-            conv: The convolution.
-            then: A normalisation behind it.
-        """
+    def __init__(self, norm: nn.Module, conv: nn.Module, *, then: nn.Module | None = None) -> None:
         scale, shift = _scale_and_shift(norm)
         weight = _weight(conv)
         bias = weight.new_zeros(len(weight))
@@ -100,38 +85,36 @@ class _Clamped:
         # With the numbers as they are rounded, so that what the clamp cuts off cancels.
         bias = bias - weight[:, :, 0, 0].double() @ threshold.double()
         falling = scale < 0
-        low = torch.where(falling, -torch.inf, threshold).view(1, -1, 1, 1)
-        high = torch.where(falling, threshold, torch.inf).view(1, -1, 1, 1)
-        return cls(low, high if bool(falling.any()) else None, _channels_last(weight), bias.float())
+        # Limits (1, C, 1, 1); none above where no scale is negative.
+        self._low = torch.where(falling, -torch.inf, threshold).view(1, -1, 1, 1)
+        self._high = torch.where(falling, threshold, torch.inf).view(1, -1, 1, 1) if bool(falling.any()) else None
+        self._weight, self._bias = _channels_last(weight), bias.float()
 
     def clamp(self, maps: torch.Tensor, room: torch.Tensor) -> torch.Tensor:
         """Clamped maps (B, C, H, W) channels last, written to ``room``: at least B C H W values."""
         batch, channels, height, width = maps.shape
         out = room[: maps.numel()].view(batch, height, width, channels).permute(0, 3, 1, 2)
-        if self.high is None:
-            return torch.maximum(maps, self.low, out=out)
-        return torch.clamp(maps, self.low, self.high, out=out)
+        if self._high is None:
+            return torch.maximum(maps, self._low, out=out)
+        return torch.clamp(maps, self._low, self._high, out=out)
 
     def convolve(self, maps: torch.Tensor) -> torch.Tensor:
         """(B, O, H, W) of clamped maps (B, C, H, W)."""
-        return F.conv2d(maps, self.weight, self.bias)
+        return F.conv2d(maps, self._weight, self._bias)
 
 
-@dataclass(frozen=True)
 class _DenseLayer:
-    """What a dense layer adds to the maps before it.
+    """What a dense layer adds to the maps before it."""
 
-    Attributes:
-        narrow: Normalisation, ReLU, the 1 x 1 convolution and the normalisation behind it.
-        grow: (growth, O, 3, 3).
-    """
-
-    narrow: _Clamped
-    grow: torch.Tensor
+    def __init__(self, layer: nn.Module) -> None:
+        parts = dict(layer.named_children())
+        self._narrow = _Clamped(parts["norm1"], parts["conv1"], then=parts["norm2"])
+        self._kernels = _channels_last(_weight(parts["conv2"]))
+        self.growth = len(self._kernels)
 
     def __call__(self, maps: torch.Tensor, room: torch.Tensor) -> torch.Tensor:
-        narrowed = self.narrow.convolve(self.narrow.clamp(maps, room)).relu_()
-        return F.conv2d(narrowed, self.grow, padding=1)
+        narrowed = self._narrow.convolve(self._narrow.clamp(maps, room)).relu_()
+        return F.conv2d(narrowed, self._kernels, padding=1)
 
 
 class StreamlinedDenseNet(nn.Module):
@@ -153,10 +136,10 @@ class StreamlinedDenseNet(nn.Module):
         self._transitions: list[_Clamped] = []
         for name, part in parts.items():
             if name.startswith("denseblock"):
-                self._blocks.append([_dense_layer(layer) for layer in part.children()])
+                self._blocks.append([_DenseLayer(layer) for layer in part.children()])
             elif name.startswith("transition"):
                 inner = dict(part.named_children())
-                self._transitions.append(_Clamped.of(inner["norm"], inner["conv"]))
+                self._transitions.append(_Clamped(inner["norm"], inner["conv"]))
         scale, shift = _scale_and_shift(parts["norm5"])
         self._last = scale.float(), shift.float()
 
@@ -175,21 +158,14 @@ class StreamlinedDenseNet(nn.Module):
         return torch.addcmul(shift, maps.mean((2, 3)), scale)
 
 
-def _dense_layer(layer: nn.Module) -> _DenseLayer:
-    parts = dict(layer.named_children())
-    narrow = _Clamped.of(parts["norm1"], parts["conv1"], then=parts["norm2"])
-    return _DenseLayer(narrow, _channels_last(_weight(parts["conv2"])))
-
-
 def _dense_block(maps: torch.Tensor, layers: Sequence[_DenseLayer]) -> tuple[torch.Tensor, torch.Tensor]:
     """The maps (B, C, H, W) with what each layer adds, and room for as many values."""
     batch, channels, height, width = maps.shape
-    total = channels + sum(len(layer.grow) for layer in layers)
+    total = channels + sum(layer.growth for layer in layers)
     joined = maps.new_empty(batch, height, width, total).permute(0, 3, 1, 2)
     room = maps.new_empty(joined.numel())
     joined[:, :channels] = maps
     for layer in layers:
-        grown = layer(joined[:, :channels], room)
-        joined[:, channels : channels + grown.shape[1]] = grown
-        channels += grown.shape[1]
+        joined[:, channels : channels + layer.growth] = layer(joined[:, :channels], room)
+        channels += layer.growth
     return joined, room

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vreid_cli.errors import WeightsError
 
@@ -54,20 +54,19 @@ class Transform:
         return json.dumps(asdict(self))
 
     @classmethod
-    def from_json(cls, text: str) -> Transform:
-        """Read what :meth:`to_json` wrote.
+    def from_values(cls, values: Any) -> Transform:
+        """Read the values of the JSON that :meth:`to_json` wrote.
 
         Raises:
-            WeightsError: The text describes no transform.
+            WeightsError: They describe no transform.
         """
         try:
-            values = json.loads(text)
             (r_mean, g_mean, b_mean), (r_std, g_std, b_std) = (map(float, values[key]) for key in ("mean", "std"))
             read = cls(int(values["resize"]), int(values["crop"]), (r_mean, g_mean, b_mean), (r_std, g_std, b_std))
         except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise WeightsError(f"the checkpoint's transform is damaged: {error}") from None
         if not 1 <= read.crop <= read.resize or not all(std > 0 for std in read.std):
-            raise WeightsError(f"the checkpoint's transform cannot be used: {text}")
+            raise WeightsError(f"the checkpoint's transform cannot be used: {json.dumps(values)}")
         return read
 
     def crop_uint8(self, image: Image.Image) -> torch.Tensor:

@@ -15,12 +15,10 @@ from vreid_cli.models.checkpoint import (
     SAFETENSORS,
     Checkpoint,
     check_weights_file,
-    load_trunk,
+    load_weights,
     named_architecture,
     network_state,
     read_checkpoint,
-    read_facts,
-    restore_network,
     save_checkpoint,
     weights_digest,
 )
@@ -29,6 +27,7 @@ from vreid_cli.models.options import DownloadOptions
 from vreid_cli.models.sources import SOURCES, find_source
 from vreid_cli.models.transforms import Transform
 from vreid_cli.runtime.progress import log
+from vreid_cli.store.metadata import read_metadata
 
 
 @dataclass(frozen=True)
@@ -111,8 +110,12 @@ def load_network(
         ('random weights: the features, and all that follows from them, mean nothing',)
     """
     weights = str(weights)
-    backbone = _find_backbone(arch or architecture_of(weights), weights)
-    source = find_source(weights, backbone.name)
+    arch = arch or architecture_of(weights)
+    if arch is None:
+        raise UsageError(f"weights {weights}: which architecture?", hint=f"name it: {', '.join(BACKBONES)}")
+    if arch not in BACKBONES:
+        raise UsageError(f"there is no architecture '{arch}'", hint=did_you_mean(arch, BACKBONES))
+    backbone, source = BACKBONES[arch], find_source(weights, arch)
     warnings = () if source is None or source.warning is None else (source.warning,)
     if source is None:
         path = Path(weights)
@@ -128,13 +131,16 @@ def load_network(
             hint=f"use --arch {checkpoint.architecture}",
             file=path,
         )
-    network, classes, dropped = _fill_network(backbone, checkpoint, source=str(path))
+    network = _make_empty(backbone, checkpoint)
+    dropped = load_weights(network, checkpoint.state, source=str(path), head=bool(checkpoint.classes))
+    if dropped is not None:
+        log.info("the weights' classifier of %d classes is not needed and was dropped", dropped)
     return LoadedNetwork(
         network,
         checkpoint.transform or backbone.transform,
         weights=weights if source else path.name,
         digest=weights_digest(network),
-        classes=classes,
+        classes=checkpoint.classes,
         dropped_classes=dropped,
         warnings=warnings,
     )
@@ -159,7 +165,7 @@ def architecture_of(weights: str) -> str | None:
     if path.suffix.lower() != SAFETENSORS:
         return None
     check_weights_file(path)
-    return named_architecture(read_facts(path), path)
+    return named_architecture(read_metadata(path), path)
 
 
 def with_classifier(loaded: LoadedNetwork, classes: Sequence[str], *, neck: bool, seed: int) -> Network:
@@ -179,11 +185,9 @@ def with_classifier(loaded: LoadedNetwork, classes: Sequence[str], *, neck: bool
     """
     network = build_random(loaded.network.backbone, seed=seed, classes=len(classes), neck=neck)
     state, has_neck = network_state(loaded.network), loaded.network.neck is not None
-    if loaded.classes == tuple(classes) and has_neck == neck:
-        restore_network(network, state, source=loaded.weights)
-        return network
-    load_trunk(network, state, source=loaded.weights)
-    if loaded.classes:
+    keeps_head = loaded.classes == tuple(classes) and has_neck == neck
+    load_weights(network, state, source=loaded.weights, head=keeps_head)
+    if loaded.classes and not keeps_head:
         log.info(
             "the weights' classifier of %d classes was dropped; a new one of %d was made",
             len(loaded.classes),
@@ -194,20 +198,9 @@ def with_classifier(loaded: LoadedNetwork, classes: Sequence[str], *, neck: bool
     return network
 
 
-def _find_backbone(arch: str | None, weights: str) -> Backbone:
-    if arch is None:
-        raise UsageError(f"weights {weights}: which architecture?", hint=f"name it: {', '.join(BACKBONES)}")
-    if arch not in BACKBONES:
-        raise UsageError(f"there is no architecture '{arch}'", hint=did_you_mean(arch, BACKBONES))
-    return BACKBONES[arch]
-
-
-def _fill_network(
-    backbone: Backbone, checkpoint: Checkpoint, *, source: str
-) -> tuple[Network, tuple[str, ...], int | None]:
-    """The network in eval mode, the vehicles of its classifier, and the size of a classifier that was dropped."""
-    classes = _class_names(checkpoint)
-    count, neck = len(classes) or None, checkpoint.has_neck
+def _make_empty(backbone: Backbone, checkpoint: Checkpoint) -> Network:
+    """A network in eval mode that a checkpoint can be loaded into."""
+    count, neck = len(checkpoint.classes) or None, checkpoint.has_neck
     try:
         with torch.device("meta"):  # spares the time for random values, which the weights replace
             network = Network(backbone, classes=count, neck=neck)
@@ -217,19 +210,4 @@ def _fill_network(
     network.eval()
     for buffer in network.buffers():
         buffer.zero_()  # counters that a file may leave out
-    if classes:
-        restore_network(network, checkpoint.state, source=source)
-        return network, classes, None
-    dropped = load_trunk(network, checkpoint.state, source=source)
-    if dropped is not None:
-        log.info("the weights' classifier of %d classes is not needed and was dropped", dropped)
-    return network, (), dropped
-
-
-def _class_names(checkpoint: Checkpoint) -> tuple[str, ...]:
-    """Names of the vehicles that the classifier tells apart; none in files of other programs."""
-    try:
-        names = json.loads(checkpoint.facts["classes"])
-    except (KeyError, ValueError):
-        return ()
-    return tuple(map(str, names)) if isinstance(names, list) else ()
+    return network

@@ -64,11 +64,6 @@ class SlotLayout:
         """Number n of items."""
         return len(self.items)
 
-    def single_images(self) -> SlotLayout:
-        """The same rows, each an item of its own."""
-        rows = len(self.order)
-        return SlotLayout(self.order, np.arange(rows, dtype=np.int64), (SlotGroup(1, 0, 0, rows),))
-
     def rows_of(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Rows of the items at these positions of the layout.
 
@@ -99,7 +94,7 @@ def slot_layout(lengths: Int64Array) -> SlotLayout:
     """Layout of items with these numbers of images, whose images lie one item after the other.
 
     Args:
-        lengths: (n,) images of each item, each at least 1.
+        lengths: (n,) images of each item, each at least 1, of one item or more.
 
     Examples:
         >>> layout = slot_layout(np.array([2, 1, 2]))
@@ -117,8 +112,7 @@ def slot_layout(lengths: Int64Array) -> SlotLayout:
         items.append(members)
         groups.append(SlotGroup(int(length), row, first, len(members)))
         row, first = row + len(orders[-1]), first + len(members)
-    none = np.empty(0, dtype=np.int64)
-    return SlotLayout(np.concatenate([none, *orders]), np.concatenate([none, *items]), tuple(groups))
+    return SlotLayout(np.concatenate(orders), np.concatenate(items), tuple(groups))
 
 
 def nearest_image(values: torch.Tensor, layout: SlotLayout, *, out: torch.Tensor) -> torch.Tensor:
@@ -137,65 +131,45 @@ def nearest_image(values: torch.Tensor, layout: SlotLayout, *, out: torch.Tensor
     return out
 
 
-def aggregate_queries(
-    distances: torch.Tensor, layout: SlotLayout, aggregations: Iterable[str]
+def aggregate_tracks(
+    distances: torch.Tensor, queries: SlotLayout, items: SlotLayout, aggregations: Iterable[str], *, running: bool
 ) -> dict[str, torch.Tensor]:
-    """The definition ``paper``: image-to-track distances aggregated over each query's images.
+    """Distances of each query's images aggregated to distances of the query.
 
-    Definition: ``docs/definitions.md#track-to-track``.
+    By the definition ``paper`` the columns are gallery items. By ``released``, what the authors' released code computes
+    and not the formula, they are gallery images: for each in order, the query's images are walked in order and the
+    ``running`` minimum is noted at every step; an item's N_r * N_q values are aggregated. Definitions:
+    ``docs/definitions.md#track-to-track`` and ``#released``.
 
     Args:
-        distances: (R, G) from each query image, in slot-major rows, to each gallery item.
-        layout: Layout of the rows.
-        aggregations: How to aggregate.
-
-    Returns:
-        (queries, G) distances by each aggregation, the queries in the order of the layout.
-
-    Examples:
-        >>> distances = torch.tensor([[0.5], [0.1]])  # from two images of one query to one item
-        >>> aggregate_queries(distances, slot_layout(np.array([2])), ["min", "mean"])
-        {'min': tensor([[0.1000]]), 'mean': tensor([[0.3000]])}
-    """
-    wanted = tuple(aggregations)
-    parts = [aggregate(group.view(distances, dim=0).unbind(0), wanted) for group in layout.groups]
-    return {name: torch.cat([part[name] for part in parts]) for name in wanted}
-
-
-def aggregate_released(
-    distances: torch.Tensor, queries: SlotLayout, items: SlotLayout, *, aggregations: Iterable[str]
-) -> dict[str, torch.Tensor]:
-    """The definition ``released``: what the authors' released code computes, which is not the formula.
-
-    For each gallery image in order, the query's images are walked in order and the running minimum is noted
-    at every step; the N_r * N_q values are aggregated. Definition: ``docs/definitions.md#released``.
-
-    Args:
-        distances: (Q, R) between images, slot-major on both sides.
+        distances: (R, C), slot-major on both sides.
         queries: Layout of the rows.
-        items: Layout of the columns.
+        items: Layout of the columns; one column an item by the definition ``paper``.
         aggregations: How to aggregate.
+        running: Whether to aggregate running minima.
 
     Returns:
         (queries, items) distances by each aggregation, both in the order of their layouts.
 
     Examples:
-        >>> distances = torch.tensor([[0.5], [0.1]])  # the running minimum is 0.5, then 0.1
-        >>> aggregate_released(distances, slot_layout(np.array([2])), slot_layout(np.array([1])), aggregations=["mean"])
-        {'mean': tensor([[0.3000]])}
+        >>> distances = torch.tensor([[0.5], [0.1]])  # from two images of one query
+        >>> sides = slot_layout(np.array([2])), slot_layout(np.array([1]))
+        >>> aggregate_tracks(distances, *sides, ["min", "mean"], running=False)
+        {'min': tensor([[0.1000]]), 'mean': tensor([[0.3000]])}
+        >>> aggregate_tracks(torch.tensor([[0.1], [0.5]]), *sides, ["min", "mean"], running=True)
+        {'min': tensor([[0.1000]]), 'mean': tensor([[0.1000]])}
     """
     wanted = tuple(aggregations)
     results = {name: distances.new_empty(queries.count, items.count) for name in wanted}
-    for query_group in queries.groups:
-        noted = list(query_group.view(distances, dim=0).unbind(0))
-        for slot in range(1, len(noted)):
+    for query in queries.groups:
+        noted = list(query.view(distances, dim=0).unbind(0))
+        for slot in range(1, len(noted) if running else 0):
             noted[slot] = torch.minimum(noted[slot], noted[slot - 1])
         for group in items.groups:
-            values = [slot for running in noted for slot in group.view(running, dim=1).unbind(1)]
+            values = [slot for each in noted for slot in group.view(each, dim=1).unbind(1)]
+            rows, columns = slice(query.first, query.first + query.count), slice(group.first, group.first + group.count)
             for name, block in aggregate(values, wanted).items():
-                results[name][
-                    query_group.first : query_group.first + query_group.count, group.first : group.first + group.count
-                ] = block
+                results[name][rows, columns] = block
     return results
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import operator
+from dataclasses import astuple, dataclass
 
 from vreid_cli.ranking.metrics import Metric
 from vreid_cli.ranking.options import RankingOptions
@@ -27,11 +28,7 @@ class Diagnostics:
     unsolved_codes: int = 0
 
     def __add__(self, other: Diagnostics) -> Diagnostics:
-        return Diagnostics(
-            self.zero_vectors + other.zero_vectors,
-            self.nonzero_codes + other.nonzero_codes,
-            self.unsolved_codes + other.unsolved_codes,
-        )
+        return Diagnostics(*map(operator.add, astuple(self), astuple(other)))
 
 
 def warnings_of(found: Diagnostics, metric: Metric, options: RankingOptions) -> tuple[str, ...]:

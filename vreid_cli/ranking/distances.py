@@ -150,7 +150,9 @@ class ProductDistances:
 
     def _multiply(self, query: Points, gallery: Points) -> torch.Tensor:
         """(Q, R) products, each the same whatever else is multiplied with it."""
-        rows, columns = _padded(query.rows), _padded(gallery.rows)
+        rows, columns = (
+            torch.nn.functional.pad(side.rows, (0, 0, 0, max(0, _FEWEST - len(side.rows)))) for side in (query, gallery)
+        )
         products = self._array("products", len(rows), len(columns))
         return self._product(rows, columns, out=products)[: len(query.rows), : len(gallery.rows)]
 
@@ -288,11 +290,6 @@ def _inverse(lengths: torch.Tensor) -> torch.Tensor:
     return torch.where(lengths > 0, 1 / lengths, 0.0)
 
 
-def _padded(rows: torch.Tensor) -> torch.Tensor:
-    """Rows, and zeros where they are too few."""
-    return torch.nn.functional.pad(rows, (0, 0, 0, max(0, _FEWEST - len(rows))))
-
-
 def _move(rows: torch.Tensor, origin: Origin) -> Points:
     moved = rows - origin.centre
     if origin.scale != 1:
@@ -304,8 +301,7 @@ def _move(rows: torch.Tensor, origin: Origin) -> Points:
 def _lengths(rows: torch.Tensor, scale: float) -> torch.Tensor:
     wide = _wide(rows.device)
     if wide == torch.float32 and scale != 1:
-        rows = rows * scale
-        scale = 1.0
+        rows, scale = rows * scale, 1.0
     lengths: torch.Tensor = torch.linalg.vector_norm(rows, dim=1, dtype=wide) * scale
     return lengths
 
@@ -327,12 +323,11 @@ def _directions(rows: torch.Tensor, lengths: torch.Tensor, origin: Origin) -> Po
 def choose_origin(gallery: torch.Tensor, queries: torch.Tensor) -> Origin:
     """An origin for data of which these (n, D) gallery and (m, D) query rows are samples."""
     centre, scale = _centre(gallery)
-    origin = Origin(centre, scale, torch.zeros_like(centre))
     # Enough for a direction amid the others; all rows in float64 would take as long as a block's arithmetic.
     gallery, queries = (rows[:: -(-len(rows) // _FEW_ROWS)] for rows in (gallery, queries))
     lengths = _lengths(gallery, scale)
     unit = (gallery.to(lengths.dtype) * (_inverse(lengths)[:, None] * scale)).to(gallery.dtype)
-    origin = replace(origin, direction=_centre(unit)[0])
+    origin = Origin(centre, scale, _centre(unit)[0])
     return replace(origin, shared=_keeps_the_cosine(origin, gallery, queries))
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from vreid_cli.errors import DataError
-from vreid_cli.ranking.aggregation import SlotLayout, aggregate_queries, aggregate_released, nearest_image, slot_layout
+from vreid_cli.ranking.aggregation import SlotLayout, aggregate_tracks, nearest_image, slot_layout
 from vreid_cli.ranking.diagnostics import Diagnostics
 from vreid_cli.ranking.distances import ProductDistances, Side, choose_origin
 from vreid_cli.ranking.duplicates import Duplicates, checksums, find_duplicates
@@ -224,14 +224,12 @@ class DistanceEngine:
         diagnostics = Diagnostics()
         released = self.options.definition == "released"
         with exact_float32():
-            columns = gallery.layout.single_images() if released else gallery.layout
-            for distance, values in self._between_images(query.side, gallery.side, columns):
+            layout = gallery.layout
+            singles = slot_layout(np.ones(len(layout.order) if released else layout.count, dtype=np.int64))
+            nearest, columns = (singles, layout) if released else (layout, singles)
+            for distance, values in self._between_images(query.side, gallery.side, nearest):
                 metrics = {m.aggregation or "min": m.name for m in self.metrics if m.distance == distance}
-                aggregated = (
-                    aggregate_released(values, query.layout, gallery.layout, aggregations=metrics)
-                    if released
-                    else aggregate_queries(values, query.layout, metrics)
-                )
+                aggregated = aggregate_tracks(values, query.layout, columns, metrics, running=released)
                 found |= {metrics[name]: result for name, result in aggregated.items()}
             for metric in self.metrics:
                 if DISTANCES[metric.distance].between == "tracks":

@@ -74,11 +74,9 @@ def known_metrics(task: Task) -> dict[str, Metric]:
         ['MED', 'MCD', 'RSCR']
     """
     images = [name for name, distance in DISTANCES.items() if distance.between == "images"]
-    whole = [Metric(name, name) for name in DISTANCES if name not in images]
-    if task != "t2t":
-        metrics = [*(Metric(name, name) for name in images), *whole]
-    else:
-        metrics = [*(Metric(str(join_metric_name(d, a)), d, a) for d in images for a in AGGREGATIONS), *whole]
+    aggregations = AGGREGATIONS if task == "t2t" else (None,)
+    metrics = [Metric(str(join_metric_name(name, each)), name, each) for name in images for each in aggregations]
+    metrics += [Metric(name, name) for name in DISTANCES if name not in images]
     return {metric.name: metric for metric in metrics}
 
 
@@ -123,13 +121,10 @@ def parse_metrics(names: Sequence[str], task: Task, *, definition: Definition = 
         if name.lower() == "all":
             chosen |= known
             continue
-        metric = by_lower.get(name.lower()) or by_lower.get(_digits_last(name.lower()))
+        # The authors' file names put the 50 first: mean50mcd is meanmcd50.
+        digits_last = re.sub(r"^([a-z]+)(\d+)([a-z]+)$", r"\1\3\2", name.lower())
+        metric = by_lower.get(name.lower()) or by_lower.get(digits_last)
         if metric is None:
             raise UsageError(f"--metric {name}: no metric of the task {task}", hint=did_you_mean(name, [*known, "all"]))
         chosen[metric.name] = metric
     return list(chosen.values())
-
-
-def _digits_last(name: str) -> str:
-    """``mean50mcd`` as ``meanmcd50``: the authors' file names put the 50 first."""
-    return re.sub(r"^([a-z]+)(\d+)([a-z]+)$", r"\1\3\2", name)

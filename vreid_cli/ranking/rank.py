@@ -17,7 +17,7 @@ from vreid_cli.ranking.diagnostics import Diagnostics, warnings_of
 from vreid_cli.ranking.engine import Block, BlockDistances, DistanceEngine, ItemImages, prepare
 from vreid_cli.ranking.metrics import DISTANCES, Metric, parse_metrics
 from vreid_cli.ranking.options import RankingOptions
-from vreid_cli.ranking.reranking import encode_pool, join_sides
+from vreid_cli.ranking.reranking import encode_pool, join_sides, rerank
 from vreid_cli.ranking.selection import ListRules, RankedBlock, columns_of, merge_nearest, sort_whole
 from vreid_cli.ranking.tracks import find_selves, group_tracks, image_items, query_tracks_in
 from vreid_cli.runtime.devices import choose_device
@@ -155,19 +155,20 @@ def rank_blocks(job: RankingJob, *, advance: Callable[[int], object] = lambda it
         DataError: A feature is not finite, or a distance too large for float32.
     """
     engine = _engine(job, job.query, job.gallery)
-    reranker = None
+    codes = {}
     if job.options.rerank:
         pool = join_sides(job.query, job.gallery)
-        reranker = encode_pool(_engine(job, pool, pool), queries=len(job.query), options=job.options, advance=advance)
+        codes = encode_pool(_engine(job, pool, pool), queries=len(job.query), options=job.options, advance=advance)
     rules = ListRules(job.query.items.items, job.gallery.items.items, job.options)
     most, merge = _block_size(job)
     # An image that is on both sides counts once.
     same = job.query.features is job.gallery.features
     noticed = Diagnostics(zero_vectors=engine.zero_vectors)
     for block in engine.query_blocks(most=most):
-        parts: Iterator[BlockDistances] = engine.against(block)
-        if reranker:
-            parts = reranker.rerank(block.positions, parts)
+        parts = engine.against(block)
+        if codes:
+            weight = job.options.lambda_value
+            parts = rerank(block.positions, parts, pool=codes, size=len(job.gallery), weight=weight)
         if merge:
             ranked = _merged(engine, rules, block, parts=parts)
         else:

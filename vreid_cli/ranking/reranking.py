@@ -188,56 +188,50 @@ class PoolCodes:
     peaks: torch.Tensor
 
 
-@dataclass(frozen=True)
-class Reranker:
-    """Re-ranks distances from queries to a gallery; made by :func:`encode_pool`.
-
-    Attributes:
-        pool: By metric.
-        size: Number of gallery items.
-        weight: Of the distance itself; the Jaccard distance has the rest.
-    """
-
-    pool: Mapping[str, PoolCodes]
-    size: int
-    weight: float
-
-    def rerank(self, queries: range, parts: Iterable[BlockDistances]) -> Iterator[BlockDistances]:
-        """The distances of a block of queries, part by part, mixed with their Jaccard distances."""
-        here = slice(queries.start, queries.stop)
-        around = {
-            name: jaccard(known.codes, known.columns, queries, width=self.size) for name, known in self.pool.items()
-        }
-        for part in parts:
-            mixed = {
-                name: (1 - self.weight) * around[name].index_select(1, part.items)
-                + self.weight * _normalised(values, self.pool[name].peaks[here, None])
-                for name, values in part.by_metric.items()
-            }
-            yield replace(part, by_metric=mixed)
-
-
 def encode_pool(
     pool: DistanceEngine, *, queries: int, options: RankingOptions, advance: Callable[[int], object]
-) -> Reranker:
+) -> dict[str, PoolCodes]:
     """Compare the pool with itself, twice, and encode its items by every metric of the engine.
 
     Args:
         pool: The pool against itself: the queries first, then the gallery.
         queries: How many of the pool are queries.
-        options: ``k1``, ``k2`` and ``lambda_value``.
+        options: ``k1`` and ``k2``.
         advance: Called with numbers of items, which add up to twice the pool.
     """
-    size = len(pool.gallery)
     # Codes are averaged over the k2 nearest, and the neighbourhoods need the first k1 + 1.
-    nearest, peaks = _find_nearest(pool, min(size, max(options.k1 + 1, options.k2)), advance=advance)
+    wanted = min(len(pool.gallery), max(options.k1 + 1, options.k2))
+    nearest, peaks = _find_nearest(pool, wanted, advance=advance)
     pairs = {name: reciprocal_pairs(neighbours, options.k1) for name, neighbours in nearest.items()}
     distances = _find_distances(pool, pairs, peaks=peaks, advance=advance)
     found = {}
     for name in nearest:
         codes = encode(pairs[name], distances[name], nearest[name], k2=options.k2)
         found[name] = PoolCodes(codes, codes.transposed(first=queries), peaks[name])
-    return Reranker(found, size - queries, options.lambda_value)
+    return found
+
+
+def rerank(
+    queries: range, parts: Iterable[BlockDistances], *, pool: Mapping[str, PoolCodes], size: int, weight: float
+) -> Iterator[BlockDistances]:
+    """The distances of a block of queries, part by part, mixed with their Jaccard distances.
+
+    Args:
+        queries: Positions of the queries.
+        parts: Their distances.
+        pool: By metric, as :func:`encode_pool` gives it.
+        size: Number of gallery items.
+        weight: Of the distance itself; the Jaccard distance has the rest.
+    """
+    here = slice(queries.start, queries.stop)
+    around = {name: jaccard(known.codes, known.columns, queries, width=size) for name, known in pool.items()}
+    for part in parts:
+        mixed = {
+            name: (1 - weight) * around[name].index_select(1, part.items)
+            + weight * _normalised(values, pool[name].peaks[here, None])
+            for name, values in part.by_metric.items()
+        }
+        yield replace(part, by_metric=mixed)
 
 
 def _find_nearest(

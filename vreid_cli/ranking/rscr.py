@@ -82,15 +82,7 @@ def _squared_residuals(query: torch.Tensor, images: torch.Tensor, *, alpha: floa
 def _recompute(
     residuals: torch.Tensor, pairs: torch.Tensor, *, codes: torch.Tensor, rows: torch.Tensor, images: torch.Tensor
 ) -> None:
-    """Replace, in place, squared residuals of (image, track) pairs by those of the vectors themselves.
-
-    Args:
-        residuals: (Q, n).
-        pairs: (p, 2) positions in it.
-        codes: (L, Q, n).
-        rows: (Q, D) query images.
-        images: (L, n, D) images of the tracks.
-    """
+    """Replace, in place, (Q, n) residuals at (p, 2) pairs, given (L, Q, n) codes, (Q, D) rows, (L, n, D) images."""
     length, _, width = images.shape
     for some in pairs.split(max(1, _GATHERED // (length * width))):
         row, track = some.unbind(dim=1)

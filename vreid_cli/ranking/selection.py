@@ -65,7 +65,8 @@ class ListRules:
     """
 
     def __init__(self, queries: Items, gallery: Items, options: RankingOptions) -> None:
-        self.top_k, self._threshold = options.top_k, options.threshold
+        self.top_k = options.top_k
+        self._farthest = np.float32(np.inf if options.threshold is None else options.threshold)
         self._other_cameras = options.cameras == "other"
         self._vehicles = shared_codes(queries.vehicles, gallery.vehicles)
         self._cameras = shared_codes(queries.cameras, gallery.cameras)
@@ -103,21 +104,15 @@ class ListRules:
         if not ranked.all():
             query, rank, keys = query[ranked], rank[ranked], keys[ranked]
         distance, item = (keys >> 32).astype(np.int32).view(np.float32), self._order[keys & _LOW]
-        if self.top_k is not None or self._threshold is not None:
-            near = np.ones(len(keys), dtype=bool)
-            if self.top_k is not None:
-                near &= rank <= self.top_k
-            if self._threshold is not None:
-                near &= distance <= np.float32(self._threshold)
-            own = self._vehicles[0][queries.start + query]
-            keep = near | ((own == self._vehicles[1][item]) & (own >= 0))
-            query, rank, item, distance = query[keep], rank[keep], item[keep], distance[keep]
-        return RankingBlock(
-            (query + queries.start).astype(np.int32, copy=False),
-            rank.astype(np.int32, copy=False),
-            item.astype(np.int32),
-            distance,
-        )
+        query = (query + queries.start).astype(np.int32, copy=False)
+        block = RankingBlock(query, rank.astype(np.int32, copy=False), item.astype(np.int32), distance)
+        if self.top_k is None and self._farthest == np.inf:
+            return block
+        near = distance <= self._farthest
+        if self.top_k is not None:
+            near &= rank <= self.top_k
+        own = self._vehicles[0][query]
+        return block.select(near | ((own == self._vehicles[1][item]) & (own >= 0)))
 
 
 def sort_whole(rules: ListRules, queries: range, parts: Iterable[BlockDistances], *, size: int) -> RankedBlock:

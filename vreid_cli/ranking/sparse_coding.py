@@ -99,8 +99,7 @@ def _descend(codes: torch.Tensor, products: torch.Tensor, grams: torch.Tensor, *
     """A few sweeps of coordinate descent, in place."""
     count = len(codes)
     # An image that is zero has no use: its code stays zero.
-    pivots = torch.stack([grams[k, k] for k in range(count)])
-    pivots = torch.where(pivots > 0, pivots, torch.full_like(pivots, torch.inf))
+    pivots = torch.where(_diagonal(grams) > 0, _diagonal(grams), torch.inf)
     for _ in range(_SWEEPS_LARGE if count > _SMALL else _SWEEPS):
         for k in range(count):
             rest = products[k] - (grams[k] * codes).sum(dim=0) + grams[k, k] * codes[k]
@@ -180,13 +179,7 @@ def _apply(grams: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
 
 
 def _solve_masked(grams: torch.Tensor, active: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """Solutions of the systems that keep only active images; the others' codes are 0.
-
-    Args:
-        grams: (n, n, m).
-        active: (n, m), 1 or 0.
-        right: (n, m), 0 where not active.
-    """
+    """(n, m) solutions of the systems of images that are active, 1 and not 0; the others, right sides too, are 0."""
     # Images that are combinations of others make the system singular. A little on the diagonal leaves its
     # solution finite, and far along the direction in which such images stand in for each other.
     ridge = _RIDGE * _diagonal(grams).amax(dim=0)

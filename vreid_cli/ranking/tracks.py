@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from vreid_cli.errors import DataError
-from vreid_cli.types.arrays import Int64Array, TextArray, text_array
+from vreid_cli.types.arrays import Int64Array, TextArray, shared_codes, text_array
 from vreid_cli.types.features import FeatureSet
 from vreid_cli.types.tracks import Items, Tracks, TrackUnit
 
@@ -50,37 +50,32 @@ def group_tracks(features: FeatureSet, unit: TrackUnit) -> Tracks:
         (['b', 'a'], [2, 1])
     """
     keys = features.track_id if unit == "passage" else _camera_keys(features)
-    if any(key is None for key in keys):
-        first = features.image_id[[key is None for key in keys].index(True)]
+    codes, _ = shared_codes(keys, keys[:0])
+    if (codes < 0).any():
         raise DataError(
-            f"{features.source}: image {first} has no track",
+            f"{features.source}: image {features.image_id[int(np.argmax(codes < 0))]} has no track",
             hint="every image must name its track for the tasks t2t and i2t",
             file=features.source,
         )
-    positions: dict[str, int] = {}
-    codes = np.fromiter((positions.setdefault(key, len(positions)) for key in keys), np.int64, len(keys))
     rows = np.argsort(codes, kind="stable").astype(np.int64)
-    offsets = np.concatenate([[0], np.cumsum(np.bincount(codes, minlength=len(positions)))]).astype(np.int64)
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(codes))]).astype(np.int64)
     first_rows = rows[offsets[:-1]]
-    items = Items(text_array(list(positions)), features.vehicle_id[first_rows], features.camera_id[first_rows])
+    items = Items(keys[first_rows], features.vehicle_id[first_rows], features.camera_id[first_rows])
     _check_labels(features, items, codes)
     return Tracks(items, rows, offsets)
 
 
 def _camera_keys(features: FeatureSet) -> TextArray:
-    unlabelled = [
-        index
-        for index, labels in enumerate(zip(features.vehicle_id, features.camera_id, strict=True))
-        if None in labels
-    ]
-    if unlabelled:
-        raise DataError(
-            f"{features.source}: image {features.image_id[unlabelled[0]]} has no vehicle or no camera, "
-            "so the track unit 'camera' is undefined",
-            hint="use --track-unit passage, or name the labels with --label-pattern",
-            file=features.source,
-        )
-    return text_array([f"{v}_{c}" for v, c in zip(features.vehicle_id, features.camera_id, strict=True)])
+    keys = []
+    for name, *labels in zip(features.image_id, features.vehicle_id, features.camera_id, strict=True):
+        if None in labels:
+            raise DataError(
+                f"{features.source}: image {name} has no vehicle or no camera, so the track unit 'camera' is undefined",
+                hint="use --track-unit passage, or name the labels with --label-pattern",
+                file=features.source,
+            )
+        keys.append("_".join(labels))
+    return text_array(keys)
 
 
 def _check_labels(features: FeatureSet, items: Items, codes: Int64Array) -> None:
@@ -90,8 +85,7 @@ def _check_labels(features: FeatureSet, items: Items, codes: Int64Array) -> None
     ):
         differs = np.flatnonzero(own[codes] != column)
         if len(differs):
-            row = differs[0]
-            track = codes[row]
+            row, track = differs[0], codes[differs[0]]
             raise DataError(
                 f"{features.source}: track {items.ids[track]} holds images of several {name}: "
                 f"{own[track]} and {column[row]}",
@@ -119,14 +113,9 @@ def query_tracks_in(gallery: FeatureSet, tracks: Tracks, query: FeatureSet) -> t
         (['a'], ['9'])
     """
     owner = _owner_of_images(gallery, tracks)
-    found: set[int] = set()
-    lost: list[str] = []
-    for image, image_id in zip(_images(query), query.image_id, strict=True):
-        track = owner.get(image)
-        if track is None:
-            lost.append(image_id)
-        else:
-            found.add(track)
+    images = _images(query)
+    found = {owner[image] for image in images if image in owner}
+    lost = [image_id for image, image_id in zip(images, query.image_id, strict=True) if image not in owner]
     return tracks.select(np.array(sorted(found), dtype=np.int64)), lost
 
 
@@ -148,21 +137,19 @@ def find_selves(
     """
     if query.image_root is None or gallery.image_root is None:
         return {}
-    owner = _owner_of_images(gallery, items)
-    images = _images(query)
+    owner, images = _owner_of_images(gallery, items), _images(query)
     selves: dict[str, tuple[str, ...]] = {}
     for index, query_id in enumerate(queries.items.ids):
         rows = queries.rows[queries.offsets[index] : queries.offsets[index + 1]]
         held = sorted({owner[images[row]] for row in rows if images[row] in owner})
         if held:
-            selves[query_id] = tuple(items.items.ids[position] for position in held)
+            selves[query_id] = tuple(items.items.ids[held])
     return selves
 
 
 def _images(features: FeatureSet) -> list[str]:
     """The file of each image: root and id together."""
-    root = features.image_root
-    return [f"{root}/{image_id}" for image_id in features.image_id]
+    return [f"{features.image_root}/{image_id}" for image_id in features.image_id]
 
 
 def _owner_of_images(features: FeatureSet, tracks: Tracks) -> Mapping[str, int]:

@@ -54,16 +54,13 @@ def network_labels(rankings: Iterable[RankingFacts]) -> dict[Network, tuple[str,
     return labels
 
 
-def ranking_names(rankings: Mapping[str, RankingFacts]) -> dict[str, str]:
-    """A short name for each ranking, by its path.
+def names_of(results: Evaluations) -> dict[str, str]:
+    """A short name for each evaluated ranking, by its path.
 
     The metric, or the file's name where that is not enough, with the network before it where there are several;
     the path where even that would name two.
-
-    Examples:
-        >>> ranking_names({"r/a.json": RankingFacts(metric="minMED"), "r/b.json": RankingFacts(metric="RSCR", alpha=1)})
-        {'r/a.json': 'minMED', 'r/b.json': 'RSCR, α 1'}
     """
+    rankings = {path: one.facts for path, one in results.items()}
     labels = network_labels(rankings.values())
     forms: list[list[str]] = [[], [], list(rankings)]
     for path, facts in rankings.items():
@@ -74,11 +71,6 @@ def ranking_names(rankings: Mapping[str, RankingFacts]) -> dict[str, str]:
         path: next((form[place] for form in forms if form.count(form[place]) == 1), path)
         for place, path in enumerate(rankings)
     }
-
-
-def names_of(results: Evaluations) -> dict[str, str]:
-    """A short name for each evaluated ranking, by its path."""
-    return ranking_names({path: one.facts for path, one in results.items()})
 
 
 def enumerate_some(names: Iterable[str], *, most: int = 3) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 
 from vreid_cli.errors import UsageError
 from vreid_cli.evaluation.evaluate import Evaluation
+from vreid_cli.evaluation.thresholds import ErrorCurve
 from vreid_cli.runtime.extras import require_extra
 from vreid_cli.runtime.files import atomic_path
 
@@ -87,10 +88,11 @@ def draw_evaluation(path: Path, rankings: Mapping[str, Evaluation]) -> None:
 
     figure = Figure(figsize=(12, 9), layout="constrained")
     ((cmc, means), (pairs, errors)) = figure.subplots(2, 2)
+    curves = {name: one.curve for name, one in rankings.items() if one.curve}
     _draw_cmc(cmc, rankings)
     _draw_means(means, rankings)
-    _draw_pairs(pairs, rankings)
-    _draw_errors(errors, rankings)
+    _draw_pairs(pairs, curves)
+    _draw_errors(errors, curves)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format=path.suffix.lower().removeprefix("."), dpi=120)
 
@@ -120,13 +122,13 @@ def _draw_means(axes: Axes, rankings: Mapping[str, Evaluation]) -> None:
     axes.grid(alpha=0.3, axis="x")
 
 
-def _draw_pairs(axes: Axes, rankings: Mapping[str, Evaluation]) -> None:
+def _draw_pairs(axes: Axes, curves: Mapping[str, ErrorCurve]) -> None:
     """Of the first ranking that has them: distances of different metrics share no axis."""
-    axes.set(title="Distances of pairs")
-    name, curve = next(((name, one.curve) for name, one in rankings.items() if one.curve), ("", None))
-    if curve is None:
+    if not curves:
+        axes.set(title="Distances of pairs")
         axes.text(0.5, 0.5, "no full lists with labels", ha="center", transform=axes.transAxes)
         return
+    name, curve = next(iter(curves.items()))
     edges = np.linspace(curve.thresholds[0], curve.thresholds[-1], _HISTOGRAM_BINS + 1)
     for label, counts in (("same vehicle", curve.positive_counts), ("different vehicles", curve.negative_counts)):
         axes.hist(curve.thresholds, edges.tolist(), weights=counts / counts.sum(), alpha=0.6, label=label)
@@ -136,8 +138,8 @@ def _draw_pairs(axes: Axes, rankings: Mapping[str, Evaluation]) -> None:
     _legend(axes)
 
 
-def _draw_errors(axes: Axes, rankings: Mapping[str, Evaluation]) -> None:
-    for name, curve in ((name, one.curve) for name, one in rankings.items() if one.curve):
+def _draw_errors(axes: Axes, curves: Mapping[str, ErrorCurve]) -> None:
+    for name, curve in curves.items():
         shown = curve.false_match_rate > 0
         label = f"{name} (equal errors {100 * curve.equal_error().miss_rate:.1f} %)"
         axes.plot(100 * curve.false_match_rate[shown], 100 * curve.miss_rate[shown], label=label)

@@ -26,7 +26,8 @@ _LEFT_OUT = {
     "drop": "the query itself and what its own camera saw of its vehicle",
     "keep": "the query itself only",
 }
-
+#: What is drawn of whether an item shows the query's vehicle.
+_VERDICTS = {True: Verdict.MATCH, False: Verdict.DIFFERENT, None: Verdict.UNLABELLED}
 
 #: Where images lie: features that say it, or a folder.
 ImageSource = FeatureSet | str | Path
@@ -132,14 +133,9 @@ def explain_ranks(facts: RankingFacts, same_camera: SameCamera) -> str:
 
 
 def _gallery_item(item: RankedItem, images: Sequence[Path | Crop]) -> SheetItem:
-    if item.query_vehicle is None or item.gallery_vehicle is None:
-        verdict = Verdict.UNLABELLED
-    else:
-        verdict = Verdict.MATCH if item.query_vehicle == item.gallery_vehicle else Verdict.DIFFERENT
-    caption, rank, distance = _caption(item, "gallery"), item.rank, item.distance
-    return SheetItem(
-        name=item.gallery_id, images=images, caption=caption, verdict=verdict, rank=rank, distance=distance
-    )
+    verdict, caption = _VERDICTS[item.same_vehicle], _caption(item, "gallery")
+    name, rank, distance = item.gallery_id, item.rank, item.distance
+    return SheetItem(name=name, images=images, caption=caption, verdict=verdict, rank=rank, distance=distance)
 
 
 def _caption(item: RankedItem, side: str) -> str:

@@ -28,6 +28,8 @@ _JUNK = {
     "drop": "the query itself and junk (its vehicle by its own camera) left out (--same-camera drop)",
     "keep": "only the query itself left out (--same-camera keep)",
 }
+#: Whether an item shows the query's vehicle.
+_MARKS = {True: Text("✓ yes", "green"), False: Text("✗ no", "red"), None: Text("?")}
 
 # -- scores --------------------------------------------------------------------------------------------------
 
@@ -250,15 +252,9 @@ def nearest_table(query: str, items: Sequence[RankedItem]) -> Table:
         row = [Text(str(item.rank)), Text(f"{item.distance:.4f}"), Text(item.gallery_id)]
         if labelled:
             known = (item.gallery_vehicle, item.gallery_camera)
-            row += [*(Text("unknown" if label is None else label) for label in known), _mark(item)]
+            row += [*(Text("unknown" if label is None else label) for label in known), _MARKS[item.same_vehicle]]
         table.add_row(*row)
     return table
-
-
-def _mark(item: RankedItem) -> Text:
-    if item.query_vehicle is None or item.gallery_vehicle is None:
-        return Text("?")
-    return Text("✓ yes", "green") if item.query_vehicle == item.gallery_vehicle else Text("✗ no", "red")
 
 
 def percent(fraction: float | None) -> str:

@@ -20,21 +20,17 @@ def choose_device(name: str) -> torch.device:
         UsageError: The name is not ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         DeviceError: The device is not there. Nothing falls back in silence to the CPU.
     """
+    mps = torch.backends.mps.is_available()
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "mps" if has_mps() else "cpu")
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
     kind, colon, index = name.partition(":")
     if kind not in ("cpu", "cuda", "mps") or (colon and not (kind == "cuda" and index.isdecimal())):
         raise UsageError(f"--device {name}: unknown device", hint="known: auto, cpu, cuda, cuda:N, mps")
     if kind == "cuda":
         _require_cuda(int(index) if index else None)
-    if kind == "mps" and not has_mps():
+    if kind == "mps" and not mps:
         raise DeviceError("--device mps: this machine or this build of torch has no MPS", hint="try --device cpu")
     return torch.device(name)
-
-
-def has_mps() -> bool:
-    """Whether Apple's Metal back-end can be used."""
-    return torch.backends.mps.is_available()
 
 
 def _require_cuda(index: int | None) -> None:

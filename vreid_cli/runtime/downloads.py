@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -98,33 +98,28 @@ def fetch(download: Download) -> None:
                     download.discard()
 
 
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
+def _alone(path: Path) -> AbstractContextManager[object]:
     """Keep other processes from the same download, or wait for one that is at it."""
     # Never deleted: a process that still waits for it would then hold another file than the next one.
     lock = FileLock(path.with_name(f".{path.name}.lock"))
     try:
-        lock.acquire(timeout=0)
+        return lock.acquire(timeout=0)
     except Timeout:
         log.info("another vreid is downloading %s: waiting for it", path)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+        return lock.acquire()
 
 
 def _complete(download: Download) -> int:
     """Bring the part to its full length; returns how many bytes of it earlier attempts had fetched."""
     kept = download.kept()
     reused = _transfer(download)
-    if reused is None and download.check(download.part) is None:
+    if reused is not None:
+        return reused
+    if download.check(download.part) is None:
         return kept  # an earlier attempt was stopped between its last byte and the end
-    if reused is None:
-        log.info("the server cannot continue the earlier download: starting over")
-        download.discard()
-        reused = _transfer(download)
-    return reused or 0
+    log.info("the server cannot continue the earlier download: starting over")
+    download.discard()
+    return _transfer(download) or 0
 
 
 def _transfer(download: Download) -> int | None:
@@ -166,11 +161,7 @@ def _open(download: Download, have: int) -> Any:
 
 
 def _read_span(response: Any) -> tuple[int, int]:
-    """Where in the file the body begins (-1: unknown), and how large the whole file is (0: unknown).
-
-    Raises:
-        ValueError: The headers are damaged.
-    """
+    """Where in the file the body begins (-1: unknown), and how large the whole file is (0: unknown)."""
     length = int(response.headers.get("Content-Length") or 0)
     if response.status != _PARTIAL:
         return 0, length
@@ -213,19 +204,13 @@ def _read(response: Any, download: Download, *, start: int, size: int) -> Iterat
 
 
 def _verify(download: Download, *, reused: int) -> None:
-    """Delete a part that is not the published file.
-
-    Raises:
-        VreidError: It is not.
-    """
-    wrong = download.check(download.part)
-    if wrong is None:
-        return
-    download.discard()
-    earlier = f" ({reused} bytes of it at an earlier attempt)" if reused else ""
-    again = "run the same command again, which starts over" if reused else "try again later"
-    raise download.error(
-        f"what {download.url} sent{earlier} is not the published file: {wrong}; it was deleted",
-        hint=f"{again}; {download.advice}",
-        file=download.url,
-    )
+    """Delete a part that is not the published file, and say so."""
+    if wrong := download.check(download.part):
+        download.discard()
+        earlier = f" ({reused} bytes of it at an earlier attempt)" if reused else ""
+        again = "run the same command again, which starts over" if reused else "try again later"
+        raise download.error(
+            f"what {download.url} sent{earlier} is not the published file: {wrong}; it was deleted",
+            hint=f"{again}; {download.advice}",
+            file=download.url,
+        )

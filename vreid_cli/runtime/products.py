@@ -35,8 +35,6 @@ _WORTH_MEASURING = 1e11
 _PROBE = (1024, 2048, 1920)
 _ROUNDS = 5
 
-_Call = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], object]
-
 
 @dataclass(frozen=True)
 class Product:
@@ -48,7 +46,7 @@ class Product:
     """
 
     name: str
-    call: _Call
+    call: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], object]
 
     def __call__(self, rows: torch.Tensor, columns: torch.Tensor, *, out: torch.Tensor) -> torch.Tensor:
         """Write the (n, m) product of (n, D) and (m, D) rows into ``out``, and return it."""
@@ -80,8 +78,7 @@ def measure_products(paths: Mapping[str, Product], *, rounds: int = _ROUNDS) -> 
     """
     n, m, width = _PROBE
     generator = torch.Generator().manual_seed(0)
-    rows = 1 + torch.rand(n, width, generator=generator)
-    columns = 1 + torch.rand(m, width, generator=generator)
+    rows, columns = (1 + torch.rand(count, width, generator=generator) for count in (n, m))
     out = torch.empty(n, m)
     errors = {name: _error(path, rows, columns, out=out) for name, path in paths.items()}
     seconds: dict[str, list[float]] = {name: [] for name in paths}
@@ -90,8 +87,7 @@ def measure_products(paths: Mapping[str, Product], *, rounds: int = _ROUNDS) -> 
             start = time.perf_counter()
             path(rows, columns, out=out)
             seconds[name].append(time.perf_counter() - start)
-    operations = 2e-9 * n * m * width
-    return {name: (operations / statistics.median(seconds[name]), errors[name]) for name in paths}
+    return {name: (2e-9 * out.numel() * width / statistics.median(seconds[name]), errors[name]) for name in paths}
 
 
 def _error(path: Product, rows: torch.Tensor, columns: torch.Tensor, *, out: torch.Tensor) -> float:
@@ -149,8 +145,6 @@ def _by_onednn(rows: torch.Tensor, columns: torch.Tensor, out: torch.Tensor) -> 
 
 TORCH = Product("torch", _by_torch)
 #: Ways to a product on a CPU. oneDNN is left out where torch was built without it.
-PATHS: dict[str, Product] = {
-    path.name: path
-    for path in (TORCH, Product("numpy", _by_numpy), Product("onednn", _by_onednn))
-    if path.name != "onednn" or torch.backends.mkldnn.is_available()
-}
+PATHS = {"torch": TORCH, "numpy": Product("numpy", _by_numpy)}
+if torch.backends.mkldnn.is_available():
+    PATHS["onednn"] = Product("onednn", _by_onednn)

@@ -4,23 +4,11 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Protocol
+from typing import NoReturn
 
 from tqdm import tqdm
 
 log = logging.getLogger("vreid")
-
-
-class Bar(Protocol):
-    """A progress bar, as callers use it."""
-
-    def update(self, n: float | None = 1) -> object:
-        """Advance by ``n``."""
-
-    def set_postfix_str(self, s: str = "", refresh: bool = True) -> object:
-        """Show a text at its end, at once or at the next update."""
 
 
 class _TqdmHandler(logging.Handler):
@@ -40,8 +28,7 @@ def set_up_logging(*, quiet: bool = False, verbose: bool = False) -> None:
     log.propagate = False
 
 
-@contextmanager
-def progress(*, total: int, what: str, unit: str, initial: int = 0) -> Iterator[Bar]:
+def progress(*, total: int, what: str, unit: str, initial: int = 0) -> tqdm[NoReturn]:
     """A bar with rate and time left; hidden when stderr is no terminal or the log is quiet.
 
     Args:
@@ -56,13 +43,6 @@ def progress(*, total: int, what: str, unit: str, initial: int = 0) -> Iterator[
         ...         _ = bar.update(1)
     """
     hidden = not sys.stderr.isatty() or not log.isEnabledFor(logging.INFO)
-    with tqdm(
-        total=total,
-        initial=initial,
-        desc=what,
-        unit=f" {unit}",
-        disable=hidden,
-        file=sys.stderr,
-        smoothing=0.1,
-    ) as bar:
-        yield bar
+    return tqdm(
+        total=total, initial=initial, desc=what, unit=f" {unit}", disable=hidden, file=sys.stderr, smoothing=0.1
+    )

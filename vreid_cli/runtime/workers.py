@@ -6,6 +6,8 @@ import ctypes
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from vreid_cli.errors import VreidError
 
@@ -49,16 +51,22 @@ def follow_parent(_worker: int) -> None:
         ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
 
 
-def worker_died(error: RuntimeError, *, kept: str) -> VreidError | None:
-    """The error to raise where a worker process is gone; None where the error is another one.
+@contextmanager
+def explain_dead_workers(*, kept: str) -> Iterator[None]:
+    """Tell that a worker process is gone while a loader is read.
 
     Args:
-        error: What the loader raised.
         kept: What is not lost.
+
+    Raises:
+        VreidError: One is gone.
     """
-    if "DataLoader worker (pid" not in str(error):  # an error inside a living worker is a bug: let it show
-        return None
-    return VreidError(
-        f"a process that decodes images died: {str(error).splitlines()[0]}",
-        hint=f"use --workers 0 to decode in the main process; {kept}",
-    )
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker (pid" not in str(error):  # an error inside a living worker is a bug: let it show
+            raise
+        raise VreidError(
+            f"a process that decodes images died: {str(error).splitlines()[0]}",
+            hint=f"use --workers 0 to decode in the main process; {kept}",
+        ) from None

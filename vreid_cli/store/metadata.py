@@ -3,26 +3,38 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from vreid_cli.errors import StoreError
+from vreid_cli.errors import WeightsError
+
+
+@contextmanager
+def open_safetensors(path: Path, *, framework: str) -> Iterator[Any]:
+    """Open a safetensors file for ``numpy`` or ``pt``.
+
+    Raises:
+        WeightsError: The file is missing, damaged, or no safetensors file.
+    """
+    try:
+        with safe_open(path, framework=framework) as file:
+            yield file
+    except (SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(f"{path} is damaged or is no safetensors file: {error}", file=path) from None
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
     """The metadata of a safetensors file; values that are JSON objects or lists are read as such.
 
     Raises:
-        StoreError: The file is missing, damaged, or no safetensors file.
+        WeightsError: The file is missing, damaged, or no safetensors file.
     """
-    try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = dict(file.metadata() or {})
-    except (SafetensorError, OSError, ValueError) as error:
-        raise StoreError(f"{path} is damaged or is no safetensors file: {error}", file=path) from None
-    return {name: _read(text) for name, text in metadata.items()}
+    with open_safetensors(path, framework="numpy") as file:
+        return {name: _read(text) for name, text in (file.metadata() or {}).items()}
 
 
 def _read(text: str) -> Any:

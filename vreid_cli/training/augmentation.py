@@ -10,7 +10,6 @@ import math
 
 import numpy as np
 import torch
-from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F  # noqa: N812 - the name that everyone knows
 
 from vreid_cli.training.options import TrainingOptions
@@ -64,26 +63,16 @@ def _cut(image: torch.Tensor, crop: int, *, zoom: float, random: np.random.Gener
     # A cut larger than the image becomes as large as the image.
     rows, columns = min(rows, height), min(columns, width)
     top, left = random.integers(height - rows + 1), random.integers(width - columns + 1)
-    cut: torch.Tensor = F.resized_crop(
-        image,
-        int(top),
-        int(left),
-        rows,
-        columns,
-        [crop, crop],
-        interpolation=InterpolationMode.BILINEAR,
-        antialias=True,
-    )
+    cut: torch.Tensor = F.resized_crop(image, int(top), int(left), rows, columns, [crop, crop], antialias=True)
     return cut
 
 
 def _erase(image: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
     """Fill a rectangle with one colour; an image too small for every one that is tried stays as it is."""
     height, width = image.shape[1:]
-    area = height * width
+    low, high = (part * (height * width) for part in _ERASED_AREA)
     for _ in range(_ATTEMPTS):
-        low, high = _ERASED_AREA
-        rows, columns = _sides(random, area=(low * area, high * area), ratios=_ERASED_RATIOS)
+        rows, columns = _sides(random, area=(low, high), ratios=_ERASED_RATIOS)
         if rows < height and columns < width:
             top, left = random.integers(height - rows + 1), random.integers(width - columns + 1)
             colour = torch.from_numpy(random.integers(0, 256, (3, 1, 1), dtype=np.uint8))

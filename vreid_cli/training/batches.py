@@ -100,12 +100,11 @@ def plan_epoch(
 def _by_vehicle(
     labels: Labels, *, vehicles: int, per_vehicle: int, random: np.random.Generator
 ) -> list[NDArray[np.int64]]:
-    """Every image about once: its vehicle's images are dealt in hands of K, and a batch takes a hand of P vehicles.
-
-    A vehicle with many images has many hands. Vehicles with more hands left are more likely to be chosen, so that
-    all run out together. The hands left at the end belong to fewer than P vehicles and are not used.
-    """
-    hands = [_deal(rows, per_vehicle, random) for rows in _rows_by_class(labels)]
+    """Every image about once: its vehicle's images are dealt in hands of K, and a batch takes a hand of P vehicles."""
+    # Vehicles with more hands left are more likely to be chosen, so that all run out together. The hands left at the
+    # end belong to fewer than P vehicles and are not used.
+    of_class = np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels))[:-1])
+    hands = [_deal(rows, per_vehicle, random) for rows in of_class]
     left = np.array([len(hand) for hand in hands], dtype=np.float64)
     batches = []
     while np.count_nonzero(left) >= vehicles:
@@ -113,11 +112,6 @@ def _by_vehicle(
         left[chosen] -= 1
         batches.append(np.concatenate([hands[vehicle].pop() for vehicle in chosen]))
     return batches
-
-
-def _rows_by_class(labels: Labels) -> list[Labels]:
-    order = np.argsort(labels, kind="stable")
-    return np.split(order, np.cumsum(np.bincount(labels))[:-1])
 
 
 def _deal(rows: Labels, size: int, random: np.random.Generator) -> list[Labels]:

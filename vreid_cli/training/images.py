@@ -14,7 +14,7 @@ from vreid_cli.data.decoding import BadImageError, decode_rgb
 from vreid_cli.errors import DataError
 from vreid_cli.models.transforms import Transform
 from vreid_cli.runtime.progress import progress
-from vreid_cli.runtime.workers import follow_parent, worker_died
+from vreid_cli.runtime.workers import explain_dead_workers, follow_parent
 from vreid_cli.training.augmentation import augment
 from vreid_cli.training.batches import Labels, random_source
 from vreid_cli.training.options import TrainingOptions
@@ -73,7 +73,6 @@ class TrainingSet:
         transform: Input of the network.
         workers: Processes that prepare images; 0 for none.
         held_out: Images of vehicles that are not learned, to validate on; None for no validation.
-        skipped: Images that cannot be used, and why.
         warnings: What is doubtful about the images.
     """
 
@@ -83,7 +82,6 @@ class TrainingSet:
     transform: Transform
     workers: int = 0
     held_out: ReadImages | None = None
-    skipped: tuple[tuple[ImageRecord, str], ...] = ()
     warnings: tuple[str, ...] = ()
 
 
@@ -176,7 +174,7 @@ def load_pieces(
     """
     make = partial(_augment_piece, data, pieces, options, seed)
     loader = _load(make, len(pieces), workers=data.workers, pin_memory=pin_memory)
-    try:
+    with explain_dead_workers(kept="--resume goes on from the last finished epoch"):
         for piece in loader:
             if isinstance(piece, str):
                 raise DataError(
@@ -184,8 +182,3 @@ def load_pieces(
                     hint="bring it back, then go on from the last finished epoch with --resume",
                 )
             yield piece
-    except RuntimeError as error:
-        died = worker_died(error, kept="--resume goes on from the last finished epoch")
-        if died is None:
-            raise
-        raise died from None

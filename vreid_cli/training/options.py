@@ -11,6 +11,7 @@ from vreid_cli.types.options import COMPUTING, Auto, NotNegative, Options, Posit
 
 RECIPE = "Recipe"
 _BY_RECIPE = "the recipe's"
+_BelowOne = Annotated[float, Field(ge=0, lt=1)]
 
 
 class TrainingOptions(Options):
@@ -33,20 +34,16 @@ class TrainingOptions(Options):
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = option(
         1e-3, "Highest learning rate.", metavar="X", panel=RECIPE, shown=_BY_RECIPE
     )
-    momentum: Annotated[float, Field(ge=0, lt=1)] = option(0.9, "Momentum of sgd.", panel=RECIPE)
+    momentum: _BelowOne = option(0.9, "Momentum of sgd.", panel=RECIPE)
     weight_decay: NotNegative = option(
         0.0, "Weight decay of kernels and matrices; biases and normalisations have none.", panel=RECIPE
     )
     schedule: Literal["constant", "cosine"] = option(
         "constant", "The learning rate stays, or falls to 0 along a cosine.", panel=RECIPE
     )
-    warm_up: Annotated[float, Field(ge=0, lt=1)] = option(
-        0.0, "Share of all steps in which the learning rate rises from 0.", panel=RECIPE
-    )
+    warm_up: _BelowOne = option(0.0, "Share of all steps in which the learning rate rises from 0.", panel=RECIPE)
     clip_norm: NotNegative = option(0.0, "Longest gradient; 0: any.", panel=RECIPE)
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = option(
-        0.0, "Share of the target that is spread over all classes.", panel=RECIPE
-    )
+    label_smoothing: _BelowOne = option(0.0, "Share of the target that is spread over all classes.", panel=RECIPE)
     triplet: NotNegative = option(0.0, "Weight of the batch-hard triplet loss; 0: none.", panel=RECIPE)
     margin: NotNegative = option(0.3, "Margin of the triplet loss, in units of the distance.", panel=RECIPE)
     neck: bool = option(False, "Put a batch normalisation between trunk and classifier (BNNeck).", panel=RECIPE)
@@ -62,18 +59,14 @@ class TrainingOptions(Options):
         panel=RECIPE,
     )
     flip: bool = option(False, "Mirror half of the images.", panel=RECIPE)
-    jitter: Annotated[float, Field(ge=0, lt=1)] = option(
-        0.0, "Greatest relative change of brightness, contrast and saturation.", panel=RECIPE
-    )
-    tint: Annotated[float, Field(ge=0, lt=1)] = option(
-        0.0, "Greatest relative change of each colour channel.", panel=RECIPE
-    )
+    jitter: _BelowOne = option(0.0, "Greatest relative change of brightness, contrast and saturation.", panel=RECIPE)
+    tint: _BelowOne = option(0.0, "Greatest relative change of each colour channel.", panel=RECIPE)
     erase: Share = option(0.0, "Chance that a rectangle is painted over.", panel=RECIPE)
     precision: Precision = option(
         "fp32", "Arithmetic of the forward pass; weights and losses stay fp32.", panel=COMPUTING
     )
     channels_last: bool = option(True, "Keep images and kernels channels last.", panel=COMPUTING)
-    ema: Annotated[float, Field(ge=0, lt=1)] = option(
+    ema: _BelowOne = option(
         0.0, "Decay of the moving average of the weights that is kept in their place; 0: none.", panel=RECIPE
     )
     held_out: NotNegative = option(

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from vreid_cli.errors import StoreError, WeightsError
-from vreid_cli.models.checkpoint import StateDict, read_tensors, write_tensors
+from vreid_cli.models.checkpoint import StateDict, below, read_tensors, write_tensors
+from vreid_cli.store.metadata import read_metadata
 
 _VERSION = "1"
 _HINT = "start over with --restart, or in another --run-dir"
@@ -77,20 +78,19 @@ class TrainingState:
 
     def part(self, prefix: str) -> StateDict:
         """The tensors below a prefix, named without it."""
-        start = f"{prefix}/"
-        return {name.removeprefix(start): value for name, value in self.tensors.items() if name.startswith(start)}
+        return below(self.tensors, f"{prefix}/")
 
 
-def best_epoch(history: Sequence[EpochResult]) -> int:
+def best_epoch(history: Sequence[EpochResult]) -> EpochResult:
     """The first epoch of the highest mAP on held-out vehicles; the last one without validation.
 
     Examples:
         >>> epochs = [EpochResult(k, 1, 1, 0, 0.5, 0.1, 8, 1.0, Scores(ap, 1.0)) for k, ap in ((1, 0.4), (2, 0.6))]
-        >>> best_epoch(epochs)
+        >>> best_epoch(epochs).epoch
         2
     """
-    scored = [(result.scores.mean_ap, -result.epoch) for result in history if result.scores is not None]
-    return -max(scored)[1] if scored else history[-1].epoch
+    scored = {result.scores.mean_ap: result for result in reversed(history) if result.scores is not None}
+    return scored[max(scored)] if scored else history[-1]
 
 
 def save_state(path: Path, state: TrainingState) -> None:
@@ -106,8 +106,7 @@ def save_state(path: Path, state: TrainingState) -> None:
         "history": [asdict(result) for result in state.history],
         "facts": dict(state.facts),
     }
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors.items()}
-    write_tensors(path, tensors, facts={"vreid_training": json.dumps(about)})
+    write_tensors(path, state.tensors, facts={"vreid_training": json.dumps(about)})
 
 
 def read_state(path: Path) -> TrainingState:
@@ -119,15 +118,14 @@ def read_state(path: Path) -> TrainingState:
     if not path.is_file():
         raise StoreError(f"there is no training to continue: {path} is missing", hint=_HINT, file=path)
     try:
-        tensors, metadata = read_tensors(path)
-        about = json.loads(metadata["vreid_training"])
+        about = read_metadata(path)["vreid_training"]
         if about["version"] != _VERSION:
             raise ValueError(f"it is of version {about['version']}")
         history = tuple(
             EpochResult(**{**entry, "scores": entry["scores"] and Scores(**entry["scores"])})
             for entry in about["history"]
         )
-        return TrainingState(int(about["epoch"]), tensors, about["numbers"], history, dict(about["facts"]))
+        return TrainingState(int(about["epoch"]), read_tensors(path), about["numbers"], history, dict(about["facts"]))
     except (WeightsError, KeyError, TypeError, ValueError, RecursionError) as error:
         reason = error.message if isinstance(error, WeightsError) else error
         raise StoreError(

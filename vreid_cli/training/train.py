@@ -53,8 +53,7 @@ class TrainingResult:
     @property
     def best(self) -> EpochResult:
         """The first epoch of the highest mAP on held-out vehicles; the last epoch without validation."""
-        best = best_epoch(self.history)
-        return next(result for result in self.history if result.epoch == best)
+        return best_epoch(self.history)
 
 
 def train(
@@ -139,14 +138,13 @@ def train(
         transform,
         workers=choose_workers(workers, images=len(labels), on_cpu=on_cpu, training=True),
         held_out=held_out,
-        skipped=skipped,
         warnings=tuple(_warn(vehicles.unlabelled, skipped)),
     )
     trainer = Trainer(trained, data, options=options, executor=executor, seed=seed)
     if resume is not None:
         trainer.restore(resume)
     trainer.run(validate=validate, watch=watch)
-    return TrainingResult(trainer.result(), tuple(trainer.history), len(data.labels), data.skipped, data.warnings)
+    return TrainingResult(trainer.result(), tuple(trainer.history), len(labels), skipped, data.warnings)
 
 
 def choose_input(own: Transform, options: TrainingOptions) -> Transform:

@@ -15,7 +15,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from vreid_cli.errors import UsageError
-from vreid_cli.models.checkpoint import network_state, restore_network, weights_digest
+from vreid_cli.models.checkpoint import load_weights, network_state, weights_digest
 from vreid_cli.models.network import Network
 from vreid_cli.models.weights import LoadedNetwork
 from vreid_cli.runtime.devices import AUTOCAST, check_precision, float32_products
@@ -49,8 +49,7 @@ class _Gathered(nn.Module):
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Embeddings and scores of all processes' images, from (B, 3, H, W) of this process."""
         head = self.network.head
-        if head is None:
-            raise ValueError("training needs a network with a classifier")
+        assert head is not None
         embeddings = self._executor.gather(self.network.embed(images))
         scores: torch.Tensor = head(self.network.finish(embeddings))
         return embeddings, scores
@@ -72,6 +71,7 @@ class Trainer:
     Attributes:
         epoch: Finished epochs.
         history: Their results.
+        kept: The network that results: the moving average, if the options have one.
 
     Raises:
         UsageError: The device lacks the precision, or a package that the options need is not installed.
@@ -98,15 +98,9 @@ class Trainer:
         self._scaler = torch.amp.GradScaler(executor.device.type, enabled=options.precision == "fp16")
         average = get_ema_multi_avg_fn(options.ema) if options.ema else None
         self._average = AveragedModel(network, multi_avg_fn=average, use_buffers=True) if average else None
-
-    @property
-    def kept(self) -> Network:
-        """The network that results: the moving average, if the options have one."""
-        if self._average is None:
-            return self.network
-        averaged = self._average.module
-        assert isinstance(averaged, Network)
-        return averaged
+        kept = self._average.module if self._average else network
+        assert isinstance(kept, Network)
+        self.kept = kept
 
     def result(self) -> LoadedNetwork:
         """A copy of the network that results, on the CPU and in eval mode."""
@@ -130,10 +124,10 @@ class Trainer:
         Raises:
             WeightsError: It is of another network.
         """
-        restore_network(self.network, state.part("network"), source="the saved training")
+        load_weights(self.network, state.part("network"), source="the saved training", head=True)
         restore_optimizer(self._optimizer, state.part("optimizer"))
         if self._average is not None:
-            restore_network(self.kept, state.part("average"), source="the saved training")
+            load_weights(self.kept, state.part("average"), source="the saved training", head=True)
             self._average.n_averaged.copy_(state.tensors["averaged"])
         if state.numbers:
             whole = {"growth_interval", "_growth_tracker"}
@@ -225,20 +219,17 @@ class Trainer:
             losses = self._criterion(embeddings, scores, targets=targets)
             self._scaler.scale(losses.total / options.accumulate).backward()
         if last:
-            self._step()
+            if options.clip_norm:
+                self._scaler.unscale_(self._optimizer)
+                nn.utils.clip_grad_norm_(self.network.parameters(), options.clip_norm)
+            self._scaler.step(self._optimizer)
+            self._scaler.update()
+            self._optimizer.zero_grad()
+            if self._average is not None:
+                self._average.update_parameters(self.network)
         right = (scores.detach().argmax(1) == targets).sum()
         values = [losses.total, losses.cross_entropy, losses.triplet, right]
         return torch.stack([value.detach().to(torch.float32) for value in values])
-
-    def _step(self) -> None:
-        if self.options.clip_norm:
-            self._scaler.unscale_(self._optimizer)
-            nn.utils.clip_grad_norm_(self.network.parameters(), self.options.clip_norm)
-        self._scaler.step(self._optimizer)
-        self._scaler.update()
-        self._optimizer.zero_grad(set_to_none=True)
-        if self._average is not None:
-            self._average.update_parameters(self.network)
 
     def _sum_up(self, epoch: int, totals: torch.Tensor, *, passes: list[Labels], seconds: float) -> EpochResult:
         loss, cross_entropy, triplet, right = totals.tolist()

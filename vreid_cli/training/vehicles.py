@@ -73,9 +73,7 @@ def check_held_out(records: Sequence[ImageRecord]) -> None:
     seen: dict[str | None, list[str | None]] = {}
     for record in records:
         seen.setdefault(record.vehicle_id, []).append(record.camera_id)
-    if records and not any(
-        len(cameras) > 1 and (None in cameras or len(set(cameras)) > 1) for cameras in seen.values()
-    ):
+    if seen and not any(len(found) > 1 and (None in found or len(set(found)) > 1) for found in seen.values()):
         raise DataError(
             "no vehicle that would be held out is seen by two cameras, so validation would have nothing to find",
             hint="choose another --held-out, or 0 for none",
@@ -90,10 +88,8 @@ def number_vehicles(records: Iterable[ImageRecord]) -> tuple[list[str], Labels]:
         >>> number_vehicles([ImageRecord(f"{name}.jpg", Path(), vehicle_id=name) for name in "bab"])
         (['a', 'b'], array([1, 0, 1]))
     """
-    vehicles = [record.vehicle_id or "" for record in records]
-    classes = sorted(set(vehicles))
-    number = {vehicle: index for index, vehicle in enumerate(classes)}
-    return classes, np.array([number[vehicle] for vehicle in vehicles], dtype=np.int64)
+    classes, labels = np.unique([record.vehicle_id or "" for record in records], return_inverse=True)
+    return classes.tolist(), labels.astype(np.int64)
 
 
 def fingerprint(records: Iterable[ImageRecord]) -> str:

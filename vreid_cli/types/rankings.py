@@ -323,3 +323,9 @@ class RankedItem:
     gallery_vehicle: str | None
     gallery_camera: str | None
     distance: float
+
+    @property
+    def same_vehicle(self) -> bool | None:
+        """Whether it shows the query's vehicle; None where a label is missing."""
+        unknown = self.query_vehicle is None or self.gallery_vehicle is None
+        return None if unknown else self.query_vehicle == self.gallery_vehicle

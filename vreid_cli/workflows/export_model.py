@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from vreid_cli import __version__
@@ -14,38 +14,25 @@ from vreid_cli.models.onnx import require_onnx, write_onnx
 from vreid_cli.models.weights import LoadedNetwork, load_network
 from vreid_cli.runtime.progress import log
 from vreid_cli.store.runs import RunDirectory
-from vreid_cli.workflows.network import (
-    architecture_name,
-    network_label,
-    say_what_was_loaded,
-    weights_name,
-)
+from vreid_cli.workflows.network import network_label, resolve_architecture, say_what_was_loaded, weights_name
 from vreid_cli.workflows.session import Report, RunChoice, Session
 
 _ENDING = ".onnx"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ModelReport(Report):
     """What was exported.
 
     Attributes:
-        architecture: Of the network.
-        weights: ``veri``, ``imagenet``, ``random`` or the file's name.
-        weights_digest: SHA-256 of the tensors that make the LR.
-        side: Of the input images, in pixels.
-        dimension: Length of the LR.
+        network: The network.
         parity: Relative error against torch, by batch size.
         seconds: How long exporting and comparing took.
     """
 
-    architecture: str = ""
-    weights: str = ""
-    weights_digest: str = ""
-    side: int = 0
-    dimension: int = 0
-    parity: Mapping[int, float] = field(default_factory=dict)
-    seconds: float = 0.0
+    network: LoadedNetwork
+    parity: Mapping[int, float]
+    seconds: float
 
 
 def choose_run(settings: Settings) -> RunChoice:
@@ -62,39 +49,35 @@ def export_model(session: Session) -> ModelReport:
         ExportError: The network cannot be exported, or the file would compute something else than torch.
     """
     require_onnx("export model")
-    settings, run = session.settings, None if session.run is None else session.need_run()
-    arch = architecture_name(session.resolved)
-    weights = weights_name(settings, arch)
-    path = _output(session, run, name=network_label(arch, weights))
-    loaded = load_network(weights, arch=arch, seed=settings.run.seed, downloads=settings.model)
+    run = None if session.run is None else session.need_run()
+    session = resolve_architecture(session)
+    settings, weights = session.settings, weights_name(session.settings)
+    path = _output(session, run)
+    loaded = load_network(weights, arch=settings.model.arch, seed=settings.run.seed, downloads=settings.model)
     _check_digest(run, loaded, weights=weights)
     say_what_was_loaded(loaded, settings)
     facts = {"vreid": __version__, **({"seed": str(settings.run.seed)} if loaded.warnings else {})}
-    log.info("exporting %s with weights %s; this may take half a minute", arch, loaded.weights)
+    log.info("exporting %s with weights %s; this may take half a minute", loaded.architecture, loaded.weights)
     started = time.monotonic()
     parity = write_onnx(path, loaded, facts=facts)
     session.record()
     return ModelReport(
         outputs=(str(path),),
         warnings=loaded.warnings,
-        architecture=arch,
-        weights=loaded.weights,
-        weights_digest=loaded.digest,
-        side=loaded.transform.crop,
-        dimension=loaded.dimension,
+        network=loaded,
         parity=parity,
         seconds=time.monotonic() - started,
     )
 
 
-def _output(session: Session, run: RunDirectory | None, *, name: str) -> Path:
+def _output(session: Session, run: RunDirectory | None) -> Path:
     """Where to write, checked before anything is loaded: without ``--output`` the run, or the current folder."""
-    chosen = session.settings.export
-    path = chosen.output or (Path() if run is None else run.exports) / f"{name}{_ENDING}"
+    chosen, name = session.settings.export, f"{network_label(session.settings)}{_ENDING}"
+    path = chosen.output or (Path() if run is None else run.exports) / name
     if path.suffix.lower() != _ENDING:
         raise UsageError(
             f"{session.resolved.name('export.output')} {path}: a model's file ends in {_ENDING}",
-            hint=f"as in --output {name}{_ENDING}",
+            hint=f"as in --output {name}",
         )
     if path.exists() and not chosen.force:
         raise StoreError(f"{path} already exists", hint="use --force to replace it, or another --output", file=path)

@@ -27,12 +27,7 @@ from vreid_cli.store.runs import RUNS_FOLDER, RunDirectory
 from vreid_cli.types.features import MEANINGLESS, RANDOM_WEIGHTS
 from vreid_cli.types.images import Split
 from vreid_cli.workflows.inputs import absolute, check_subset, chosen_subset, data_folders
-from vreid_cli.workflows.network import (
-    network_label,
-    say_what_was_loaded,
-    settle_architecture,
-    weights_name,
-)
+from vreid_cli.workflows.network import network_label, resolve_architecture, say_what_was_loaded, weights_name
 from vreid_cli.workflows.session import Report, RunChoice, Session
 
 
@@ -70,9 +65,9 @@ def extract(session: Session) -> ExtractReport:
         VreidError: Data, weights or device are not there or do not fit; what was finished is kept.
     """
     check_subset(session)
-    session = settle_architecture(session)
+    session = resolve_architecture(session)
     settings = session.settings
-    weights = weights_name(settings, settings.model.arch)
+    weights = weights_name(settings)
     device = choose_device(settings.runtime.device)
     check_inference(settings.extract, device, name=lambda field: session.resolved.name(f"extract.{field}"))
     folders = data_folders(settings)
@@ -84,7 +79,7 @@ def extract(session: Session) -> ExtractReport:
     release_memory()  # what the readers took is more than what they keep, and the network needs room
     loaded = load_network(weights, arch=settings.model.arch, seed=settings.run.seed, downloads=settings.model)
     say_what_was_loaded(loaded, settings)
-    run = session.run or RunDirectory(default_run_dir(settings, weights))
+    run = session.run or RunDirectory(default_run_dir(settings))
     started = time.monotonic()
     with run.locked():
         summaries = _extract_all(run, listings, settings, loaded=loaded, device=device)
@@ -106,11 +101,11 @@ def _skipped(summaries: Mapping[Split, SplitSummary]) -> Iterator[dict[str, str 
             yield {"split": split, "image_id": entry.image_id, "track_id": entry.track_id, "reason": entry.reason}
 
 
-def default_run_dir(settings: Settings, weights: str) -> Path:
+def default_run_dir(settings: Settings) -> Path:
     """``runs/<dataset>[-<subset>]-<arch>-<weights>``; of a weights file its name without the ending."""
     subset = chosen_subset(settings)
     dataset = settings.data.dataset if subset is None else f"{settings.data.dataset}-{subset}"
-    return RUNS_FOLDER / f"{dataset}-{network_label(settings.model.arch, weights)}"
+    return RUNS_FOLDER / f"{dataset}-{network_label(settings)}"
 
 
 def _splits(session: Session) -> tuple[Split, ...]:
@@ -202,5 +197,5 @@ def _info(settings: Settings, loaded: LoadedNetwork) -> dict[str, Any]:
 
 
 def _weights_to_find_again(settings: Settings) -> str | None:
-    weights = weights_name(settings, settings.model.arch)
+    weights = weights_name(settings)
     return weights if weights in SOURCES else absolute(Path(weights))

@@ -89,10 +89,10 @@ def _try(read: Callable[[A], T], source: A) -> tuple[T | None, str | None]:
         return None, f"{error.filename or source} cannot be read: {error.strerror or error}"
 
 
-def _get(table: object, key: str, kind: type[T]) -> T | None:
-    """What a file says, which may be anything: None where it is not of the type that belongs there."""
+def _get(table: object, key: str, *kinds: type[T]) -> T | None:
+    """What a file says, which may be anything: None where it is not of a type that belongs there."""
     value = table.get(key) if isinstance(table, dict) else None
-    return value if isinstance(value, kind) else None
+    return value if isinstance(value, kinds) else None
 
 
 def _made_by(made: object) -> dict[str, Any]:
@@ -134,7 +134,7 @@ def _with_scores(row: RankingOverview, path: Path) -> RankingOverview:
         row,
         evaluated=True,
         outdated=None if row.facts is None else any(result.get(key, own) != own for key, own in facts),
-        mean_ap=_get(result, "mAP", float),
+        mean_ap=_get(result, "mAP", float, int),
         ap_rule=_get(result, "ap_rule", str),
         same_camera=_get(result, "same_camera", str),
         valid_queries=_get(result, "valid_queries", int),
@@ -176,7 +176,7 @@ def _training(run: RunDirectory) -> TrainingOverview | None:
 def _checkpoint(path: Path, metadata: object, error: str | None) -> CheckpointOverview:
     metrics = _get(metadata, "metrics", dict)
     epoch = _get(metrics or _get(metadata, "vreid_training", dict), "epoch", int)
-    return CheckpointOverview(path.name, epoch, _get(metrics, "mAP", float), error, *_size_and_time(path))
+    return CheckpointOverview(path.name, epoch, _get(metrics, "mAP", float, int), error, *_size_and_time(path))
 
 
 def _next(run: RunDirectory, found: RunOverview) -> str | None:

@@ -14,35 +14,24 @@ from vreid_cli.runtime.progress import log
 from vreid_cli.workflows.session import Session
 
 
-def architecture_name(resolved: Resolved) -> str:
-    """The architecture that was chosen; else the one that the weights file names; else the default.
+def resolve_architecture(session: Session) -> Session:
+    """The session with the architecture that the weights file names, unless another was chosen.
 
     Raises:
         WeightsError: The weights file is not there or is damaged.
     """
-    model = resolved.settings.model
-    if model.weights is None or resolved.source("model.arch") != DEFAULT:
-        return model.arch
-    return architecture_of(model.weights) or model.arch
-
-
-def settle_architecture(session: Session) -> Session:
-    """The session with the architecture of :func:`architecture_name` in its settings.
-
-    Raises:
-        WeightsError: The weights file is not there or is damaged.
-    """
-    resolved = session.resolved
-    arch = architecture_name(resolved)
-    if arch == resolved.settings.model.arch:
+    settings, sources = session.settings, session.resolved.sources
+    weights = settings.model.weights
+    if weights is None or session.resolved.source("model.arch") != DEFAULT:
         return session
-    model = resolved.settings.model.model_copy(update={"arch": arch})
-    sources = {**resolved.sources, "model.arch": str(resolved.settings.model.weights)}
-    settings = resolved.settings.model_copy(update={"model": model})
-    return replace(session, resolved=Resolved(settings, sources))
+    arch = architecture_of(weights)
+    if arch in (None, settings.model.arch):
+        return session
+    settings = settings.model_copy(update={"model": settings.model.model_copy(update={"arch": arch})})
+    return replace(session, resolved=Resolved(settings, {**sources, "model.arch": weights}))
 
 
-def weights_name(settings: Settings, arch: str) -> str:
+def weights_name(settings: Settings) -> str:
     """The weights that were chosen, else those of the paper's authors.
 
     Raises:
@@ -50,18 +39,19 @@ def weights_name(settings: Settings, arch: str) -> str:
     """
     if settings.model.weights is not None:
         return settings.model.weights
-    if default := default_weights(arch):
+    if default := default_weights(settings.model.arch):
         return default
     raise UsageError(
-        f"--arch {arch}: which weights?",
+        f"--arch {settings.model.arch}: which weights?",
         hint="give --weights imagenet, random, or a file; the authors published weights for densenet201 only",
     )
 
 
-def network_label(arch: str, weights: str) -> str:
+def network_label(settings: Settings) -> str:
     """``<arch>-<weights>`` for names of files and folders; of a weights file its name without the ending."""
+    weights = weights_name(settings)
     stem = Path(weights).stem if Path(weights).suffix else weights
-    return re.sub(r"[^\w.-]+", "_", f"{arch}-{stem}")
+    return re.sub(r"[^\w.-]+", "_", f"{settings.model.arch}-{stem}")
 
 
 def say_what_was_loaded(loaded: LoadedNetwork, settings: Settings) -> None:

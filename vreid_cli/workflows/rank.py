@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,9 +43,10 @@ class RankReport(Report):
 
 def choose_run(settings: Settings) -> RunChoice:
     """The run whose features are ranked; none where both sides come from elsewhere."""
-    elsewhere = [path is not None for path in (settings.rank.query_features, settings.rank.gallery_features)]
+    chosen = settings.rank
+    elsewhere = chosen.query_features is not None or chosen.gallery_features is not None
     # Labels of a run's features were read by extract; only those of features from elsewhere are read here.
-    return RunChoice(use_latest=not all(elsewhere), free=("data.label_pattern",) if any(elsewhere) else ())
+    return RunChoice(use_latest=_uses_run(chosen), free=("data.label_pattern",) if elsewhere else ())
 
 
 def rank(session: Session) -> RankReport:
@@ -65,17 +66,15 @@ def rank(session: Session) -> RankReport:
             if path.exists():
                 _refuse_another(path, facts)
     paths = iter(outputs)
-    warnings = _warn_of_gaps(session)
-    for job in jobs:
-        warnings += _write(job, {metric.name: next(paths) for metric in job.metrics})
-    warnings = list(dict.fromkeys(warnings))
+    found = [*_warn_of_gaps(session), *(warning for job in jobs for warning in _write(job, paths))]
+    warnings = tuple(dict.fromkeys(found))
     for warning in warnings:
         log.warning("%s", warning)
     if _uses_run(chosen):
         session.record()
     return RankReport(
         outputs=tuple(map(str, outputs)),
-        warnings=tuple(warnings),
+        warnings=warnings,
         queries=len(jobs[0].query),
         gallery=len(jobs[0].gallery),
         facts=tuple(outputs.values()),
@@ -145,13 +144,13 @@ def _read_side(session: Session, split: Split) -> FeatureSet:
     return session.need_run().features(split).read()
 
 
-def _write(job: RankingJob, outputs: Mapping[str, Path]) -> list[str]:
-    """Rank and write by the metrics' names; returns the warnings."""
+def _write(job: RankingJob, paths: Iterator[Path]) -> list[str]:
+    """Rank, and write the lists by each metric to the next path; returns the warnings."""
     diagnostics = Diagnostics()
     sides = {"queries": job.query.items.items, "gallery": job.gallery.items.items}
     with ExitStack() as stack:
         writers = {
-            metric.name: stack.enter_context(write_ranking(outputs[metric.name], job.facts_by(metric), **sides))
+            metric.name: stack.enter_context(write_ranking(next(paths), job.facts_by(metric), **sides))
             for metric in job.metrics
         }
         what = "ranking" if job.facts.trial is None else f"ranking trial {job.facts.trial}"
@@ -211,15 +210,14 @@ def _warn_of_gaps(session: Session) -> list[str]:
 def _refuse_another(path: Path, facts: RankingFacts) -> None:
     """An existing file may be replaced by one of the same recipe only."""
     if path.suffix.lower() not in endings(RANKING_FORMATS, read=True):
-        message = f"{path} is there already, and does not say how it was made"
-        raise StoreError(message, hint="use --force to replace it, or --output to keep both", file=path)
-    try:
-        difference = read_ranking_facts(path).difference(facts)
-    except (StoreError, DataError):
-        difference = "it is no readable ranking"
-    if difference:
-        raise StoreError(
-            f"{path} is there already and was made otherwise: {difference}",
-            hint="use --force to replace it, or --output to keep both",
-            file=path,
-        )
+        why = ", and does not say how it was made"
+    else:
+        try:
+            difference = read_ranking_facts(path).difference(facts)
+        except (StoreError, DataError):
+            difference = "it is no readable ranking"
+        if difference is None:
+            return
+        why = f" and was made otherwise: {difference}"
+    hint = "use --force to replace it, or --output to keep both"
+    raise StoreError(f"{path} is there already{why}", hint=hint, file=path)

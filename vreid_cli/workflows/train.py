@@ -25,10 +25,10 @@ from vreid_cli.training.state import TrainingState, read_state
 from vreid_cli.training.train import TrainingResult
 from vreid_cli.training.train import train as train_network
 from vreid_cli.training.trainer import Trainer
-from vreid_cli.training.vehicles import divide, fingerprint
+from vreid_cli.training.vehicles import divide, fingerprint, number_vehicles
 from vreid_cli.types.images import Split
 from vreid_cli.workflows.inputs import absolute, data_folders
-from vreid_cli.workflows.network import settle_architecture
+from vreid_cli.workflows.network import resolve_architecture
 from vreid_cli.workflows.session import Report, Session, check_contradictions, extract_with_trained
 from vreid_cli.workflows.training_files import TrainingFiles
 from vreid_cli.workflows.validation import Validation
@@ -68,7 +68,7 @@ def resolve_training(layers: Sequence[Layer], *, command: Sequence[str]) -> Sess
     if first.train.resume is None:
         recipe = read_layer(find_config(f"recipe-{first.train.recipe}"))
         resolved = resolve([recipe, *layers])
-        session = settle_architecture(Session(resolved, command=tuple(command)))
+        session = resolve_architecture(Session(resolved, command=tuple(command)))
         name = f"{session.settings.data.dataset}-{session.settings.model.arch}-{first.train.recipe}"
         return replace(session, run=RunDirectory(first.run.run_dir or RUNS_FOLDER / name))
     if first.run.run_dir not in (None, first.train.resume):
@@ -116,10 +116,8 @@ def train(session: Session) -> TrainReport | None:
 def _train(session: Session, run: RunDirectory, executor: Executor) -> TrainReport:
     earlier = _earlier_training(run, session.settings)
     listing = LAYOUTS[session.settings.data.dataset].read(data_folders(session.settings), "train")
-    learned = {
-        str(record.vehicle_id) for record in divide(listing.records, held_out=session.settings.train.held_out).learned
-    }
-    _refuse_known_vehicles(session.settings, learned)
+    learned, _ = number_vehicles(divide(listing.records, held_out=session.settings.train.held_out).learned)
+    _refuse_known_vehicles(session.settings, set(learned))
     settings = _fit_batches(session, vehicles=len(learned))
     warnings = list(listing.warnings)
     content = fingerprint(listing.records)
@@ -239,8 +237,7 @@ def _saved_state(
             file=path,
         )
     if before["processes"] != executor.world:
-        text = f"begun by {before['processes']} processes, continued by {executor.world}: dropout differs"
-        warnings.append(text)
+        warnings.append(f"begun by {before['processes']} processes, continued by {executor.world}: dropout differs")
     log.info("going on after epoch %d of %d", state.epoch, settings.train.epochs)
     return state
 
@@ -263,7 +260,7 @@ def _announce(trainer: Trainer, settings: Settings, network: LoadedNetwork, *, w
 
 def _held_out(trainer: Trainer) -> list[str]:
     held_out = trainer.data.held_out
-    return sorted({str(record.vehicle_id) for record in held_out.records}) if held_out else []
+    return number_vehicles(held_out.records)[0] if held_out else []
 
 
 def _weights_name(settings: Settings) -> str:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vreid_cli.models.checkpoint import save_checkpoint
 from vreid_cli.reports.plots import draw_training
 from vreid_cli.runtime.extras import require_extra
-from vreid_cli.runtime.files import write_text
+from vreid_cli.runtime.files import atomic_path
 from vreid_cli.runtime.progress import log
 from vreid_cli.store.runs import RunDirectory
 from vreid_cli.training.state import EpochResult, best_epoch, save_state
@@ -21,8 +19,6 @@ from vreid_cli.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
-
-_TENSORBOARD = "tensorboard"
 
 
 class TrainingFiles:
@@ -54,8 +50,7 @@ class TrainingFiles:
         if self._tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 
-            folder = self._run.path / _TENSORBOARD
-            self._writer = SummaryWriter(str(folder), purge_step=trainer.epoch + 1)
+            self._writer = SummaryWriter(str(self._run.path / "tensorboard"), purge_step=trainer.epoch + 1)
         if trainer.epoch:
             self._write(trainer)  # a kill may have come between the state and the rest
         else:
@@ -80,18 +75,17 @@ class TrainingFiles:
         save_state(self._run.training_state, replace(trainer.state(), facts=self._to_continue))
 
     def _write(self, trainer: Trainer) -> None:
-        history = trainer.history
-        self._save(trainer, self._run.last_checkpoint)
-        if best_epoch(history) == history[-1].epoch:
-            self._save(trainer, self._run.best_checkpoint)
-        rows = [_row(result) for result in history]
-        write_text(self._run.training_log, _to_csv(rows))
-        draw_training(self._run.training_curves, history)
-
-    def _save(self, trainer: Trainer, path: Path) -> None:
-        facts = {**self._about(trainer), "metrics": _row(trainer.history[-1])}
+        run, rows = self._run, [_row(result) for result in trainer.history]
+        facts = {**self._about(trainer), "metrics": rows[-1]}
         texts = {key: json.dumps(value, ensure_ascii=False) for key, value in facts.items()}
-        save_checkpoint(path, trainer.kept, transform=trainer.data.transform, facts=texts)
+        best = best_epoch(trainer.history) is trainer.history[-1]
+        for path in (run.last_checkpoint, run.best_checkpoint) if best else (run.last_checkpoint,):
+            save_checkpoint(path, trainer.kept, transform=trainer.data.transform, facts=texts)
+        with atomic_path(run.training_log) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+        draw_training(run.training_curves, trainer.history)
 
 
 def _in_words(result: EpochResult) -> str:
@@ -104,13 +98,5 @@ def _in_words(result: EpochResult) -> str:
 def _row(result: EpochResult) -> dict[str, float | None]:
     """A line of log.csv."""
     row = asdict(result)
-    scores = row.pop("scores")
-    return {**row, "mAP": scores["mean_ap"] if scores else None, "rank1": scores["rank1"] if scores else None}
-
-
-def _to_csv(rows: Sequence[Mapping[str, float | None]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    scores = row.pop("scores") or {}
+    return {**row, "mAP": scores.get("mean_ap"), "rank1": scores.get("rank1")}

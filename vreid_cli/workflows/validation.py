@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torchvision.transforms.functional import center_crop
 
 from vreid_cli.errors import DataError
 from vreid_cli.evaluation.evaluate import evaluate
 from vreid_cli.extraction.options import ExtractionOptions
 from vreid_cli.extraction.resolve import resolve_inference
-from vreid_cli.models.transforms import Transform
 from vreid_cli.models.weights import LoadedNetwork
 from vreid_cli.ranking.options import RankingOptions
 from vreid_cli.ranking.rank import rank
@@ -58,16 +58,8 @@ class Validation:
     def _features(self, network: LoadedNetwork, images: Images) -> NDArray[np.float32]:
         device, options = choose_device(self.runtime.device), ExtractionOptions(backend="torch")
         inference = resolve_inference(network, options, device=device, images=len(images))
-        size = inference.batch_size
-        batches = [
-            inference.compute(_centre(images, range(start, min(start + size, len(images))), network.transform))
-            for start in range(0, len(images), size)
-        ]
-        return torch.cat(batches).numpy()
-
-
-def _centre(images: Images, positions: range, transform: Transform) -> torch.Tensor:
-    """The network's input: (B, 3, crop, crop) uint8."""
-    start = round((transform.resize - transform.crop) / 2)  # as torchvision's centre crop rounds
-    end = start + transform.crop
-    return torch.stack([images[position][:, start:end, start:end] for position in positions])
+        features, size, crop = [], inference.batch_size, [network.transform.crop]
+        for start in range(0, len(images), size):
+            pixels = [center_crop(images[k], crop) for k in range(start, min(start + size, len(images)))]
+            features.append(inference.compute(torch.stack(pixels)))
+        return torch.cat(features).numpy()

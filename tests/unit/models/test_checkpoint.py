@@ -19,7 +19,7 @@ from torch import nn
 
 from vreid_cli.errors import StoreError, WeightsError
 from vreid_cli.models.backbones import BACKBONES
-from vreid_cli.models.checkpoint import load_trunk, network_state, read_checkpoint, save_checkpoint, weights_digest
+from vreid_cli.models.checkpoint import load_weights, network_state, read_checkpoint, save_checkpoint, weights_digest
 from vreid_cli.models.network import build_random
 from vreid_cli.models.transforms import Transform
 
@@ -39,7 +39,7 @@ def small() -> State:
 
 def refusal(path: Path, arch: str = "resnet18") -> WeightsError:
     with pytest.raises(WeightsError) as caught:
-        load_trunk(build_random(BACKBONES[arch], seed=0), read_checkpoint(path).state, source=str(path))
+        load_weights(build_random(BACKBONES[arch], seed=0), read_checkpoint(path).state, source=str(path))
     assert path.name in caught.value.message
     return caught.value
 
@@ -98,7 +98,7 @@ def test_checkpoint_round_trip_carries_architecture_and_transform(tmp_path: Path
     assert (read.architecture, read.transform) == ("resnet18", transform)
     assert read.state["fc.weight"].shape == (9, 512)
     other = build_random(BACKBONES["resnet18"], seed=4)
-    assert load_trunk(other, read.state, source="memory") == 9
+    assert load_weights(other, read.state, source="memory") == 9
     assert weights_digest(other) == weights_digest(network)
     with safe_open(path, framework="pt") as file:
         assert file.metadata()["epoch"] == "12"
@@ -240,7 +240,7 @@ def test_damage_never_ends_in_a_traceback(tmp_path: Path, legacy: bool):
             continue
 
 
-def test_load_trunk_reports_the_dropped_head(small: State):
+def test_load_weights_reports_the_dropped_head(small: State):
     network = build_random(BACKBONES["resnet18"], seed=2)
-    assert load_trunk(network, small, source="memory") == 7
+    assert load_weights(network, small, source="memory") == 7
     assert torch.equal(network.trunk.conv1.weight, small["conv1.weight"])

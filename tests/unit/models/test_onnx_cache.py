@@ -16,7 +16,7 @@ from vreid_cli.models.backbones import BACKBONES
 from vreid_cli.models.checkpoint import weights_digest
 from vreid_cli.models.network import build_random
 from vreid_cli.models.onnx import OnnxNetwork, require_onnx_device
-from vreid_cli.models.onnx_cache import cached_network, cached_path, is_cached
+from vreid_cli.models.onnx_cache import cached_network, cached_path
 from vreid_cli.models.transforms import Transform
 from vreid_cli.models.weights import LoadedNetwork
 
@@ -73,7 +73,7 @@ def deviation(found: torch.Tensor, expected: torch.Tensor) -> float:
 
 
 def test_a_network_is_exported_once(cache: Path, exports: list[Path], told: list[str]):
-    assert is_cached(load(), cache)
+    assert cached_path(load(), cache).is_file()
     cached_network(load(), cache, device=CPU)
     assert (exports, told) == ([], [])
 

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from ranked import DEFINITIONS, distances, features, options
 
-from vreid_cli.ranking.aggregation import aggregate, aggregate_queries, aggregate_released, nearest_image, slot_layout
+from vreid_cli.ranking.aggregation import aggregate, aggregate_tracks, nearest_image, slot_layout
 from vreid_cli.ranking.metrics import AGGREGATIONS
 from vreid_cli.ranking.rank import rank
 from vreid_cli.types.rankings import Definition
@@ -57,9 +57,10 @@ def test_aggregations_by_hand() -> None:
 def test_aggregating_changes_no_distances() -> None:
     values = torch.rand(5, 7)
     before = values.clone()
-    queries, items = (slot_layout(np.array(lengths)) for lengths in ([2, 3], [4, 1, 2]))
-    aggregate_released(values, queries, items, aggregations=AGGREGATIONS)
-    aggregate_queries(nearest_image(values, items, out=torch.empty(5, 3)), queries, AGGREGATIONS)
+    queries, items, singles = (slot_layout(np.array(lengths)) for lengths in ([2, 3], [4, 1, 2], [1, 1, 1]))
+    aggregate_tracks(values, queries, items, AGGREGATIONS, running=True)
+    nearest = nearest_image(values, items, out=torch.empty(5, 3))
+    aggregate_tracks(nearest, queries, singles, AGGREGATIONS, running=False)
     assert torch.equal(values, before)
 
 

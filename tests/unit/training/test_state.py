@@ -25,8 +25,8 @@ def epoch(number: int, score: float | None) -> EpochResult:
 
 
 def test_the_best_epoch_is_the_first_of_the_highest_scores():
-    assert best_epoch([epoch(1, 0.5), epoch(2, 0.7), epoch(3, None), epoch(4, 0.7), epoch(5, 0.6)]) == 2
-    assert best_epoch([epoch(1, None), epoch(2, None)]) == 2
+    assert best_epoch([epoch(1, 0.5), epoch(2, 0.7), epoch(3, None), epoch(4, 0.7), epoch(5, 0.6)]).epoch == 2
+    assert best_epoch([epoch(1, None), epoch(2, None)]).epoch == 2
 
 
 def test_a_state_comes_back_from_its_file(tmp_path: Path):
