@@ -44,6 +44,8 @@ def read_features_npz(path: Path, label_pattern: str | None = None) -> FeatureSe
     given = [name for name in COLUMNS if name in arrays]
     columns: dict[str, Any] = {name: _column(arrays[name], name, path=path, rows=len(features)) for name in given}
     pattern = LabelPattern.compile(label_pattern)
+    if None in columns.get("image_id", ()):
+        raise DataError(f"{path}: an entry of 'image_id' is empty", hint="name every image, or leave it out", file=path)
     tracks = columns.get("track_id") or [None] * len(features)
     images = columns.get("image_id") or number_images(tracks)
     read = [pattern.read(str(image if track is None else track)) for track, image in zip(tracks, images, strict=True)]

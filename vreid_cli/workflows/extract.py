@@ -13,7 +13,7 @@ import torch
 
 from vreid_cli import __version__
 from vreid_cli.config import Settings
-from vreid_cli.data.layouts import LAYOUTS
+from vreid_cli.data.layouts import LAYOUTS, Layout
 from vreid_cli.data.listing import Listing
 from vreid_cli.extraction.resolve import check_inference, resolve_inference
 from vreid_cli.extraction.split import SplitSummary, extract_split
@@ -91,8 +91,14 @@ def extract(session: Session) -> ExtractReport:
         run_dir=run.path,
         splits=summaries,
         seconds=time.monotonic() - started,
-        next_command=layout.rank_command,
+        next_command=_next_command(run, layout),
     )
+
+
+def _next_command(run: RunDirectory, layout: Layout) -> str:
+    """Ranking, once all that the layout ranks is there."""
+    missing = [split for split in layout.splits if not run.features(split).is_complete()]
+    return f"vreid extract --split {','.join(missing)}" if missing else layout.rank_command
 
 
 def _skipped(summaries: Mapping[Split, SplitSummary]) -> Iterator[dict[str, str | None]]:

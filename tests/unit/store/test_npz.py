@@ -87,6 +87,7 @@ def test_npz_is_written_and_read_back(tmp_path: Path) -> None:
         ({"features": np.array([[np.inf, 2], [0, 1]])}, "row 0 of 'features' is not finite"),
         ({"features": np.ones((2, 2)), "track_id": np.array(["a"])}, "'track_id'"),
         ({"features": np.ones((2, 2)), "vehicle_id": np.array([["a", "b"]])}, "'vehicle_id'"),
+        ({"features": np.ones((2, 2)), "image_id": np.array(["a", ""])}, "'image_id' is empty"),
     ],
 )
 def test_npz_features_that_are_wrong(tmp_path: Path, arrays: dict[str, Any], said: str) -> None:
