@@ -25,7 +25,7 @@ _HISTOGRAM_BINS = 80
 _RANKS = 50
 
 
-def draw_training(path: Path, history: Sequence[EpochResult]) -> None:
+def plot_training(path: Path, history: Sequence[EpochResult]) -> None:
     """Three panels: losses, what is recognised, and the learning rate.
 
     Raises:
@@ -63,7 +63,7 @@ def draw_training(path: Path, history: Sequence[EpochResult]) -> None:
 
 
 def check_plot_path(path: Path) -> None:
-    """Refuse what could not be drawn, before any work is done.
+    """Refuse what could not be plotted, before any work is done.
 
     Raises:
         UsageError: The ending says no format, or matplotlib is not installed.
@@ -73,7 +73,7 @@ def check_plot_path(path: Path) -> None:
     require_extra("plot", ["matplotlib"], needed_by="--plot")
 
 
-def draw_evaluation(path: Path, rankings: Mapping[str, Evaluation]) -> None:
+def plot_evaluation(path: Path, rankings: Mapping[str, Evaluation]) -> None:
     """Four panels: CMC, mAP with its interval, distances of pairs, and errors of a threshold.
 
     Args:

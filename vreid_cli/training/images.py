@@ -113,7 +113,9 @@ def _load(make: Callable[[int], torch.Tensor], size: int, *, workers: int, pin_m
     )
 
 
-def read_images(records: Sequence[ImageRecord], *, side: int, max_pixels: int, memory: int, workers: int) -> ReadImages:
+def decode_images(
+    records: Sequence[ImageRecord], *, side: int, max_pixels: int, memory: int, workers: int
+) -> ReadImages:
     """Decode every image once, to find the bad ones, and keep the pixels if they fit.
 
     Args:

@@ -18,7 +18,7 @@ from vreid_cli.runtime.memory import free_memory
 from vreid_cli.runtime.workers import choose_workers
 from vreid_cli.training.batches import Labels, check_batches
 from vreid_cli.training.distributed import Executor, choose_executor
-from vreid_cli.training.images import ReadImages, TrainingSet, read_images
+from vreid_cli.training.images import ReadImages, TrainingSet, decode_images
 from vreid_cli.training.options import TrainingOptions
 from vreid_cli.training.state import EpochResult, TrainingState, best_epoch
 from vreid_cli.training.trainer import Trainer, Validate, Watch
@@ -122,7 +122,7 @@ def train(
         # Nothing else needs the cores yet.
         decoders = choose_workers(workers, images=len(records), on_cpu=False)
         memory = int(free_memory() * _PIXELS_SHARE / executor.world)
-        return read_images(records, side=transform.resize, max_pixels=max_pixels, memory=memory, workers=decoders)
+        return decode_images(records, side=transform.resize, max_pixels=max_pixels, memory=memory, workers=decoders)
 
     learned = read(vehicles.learned)
     validates = validate is not None and executor.rank == 0 and vehicles.held_out

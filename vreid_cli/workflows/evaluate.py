@@ -19,7 +19,7 @@ from vreid_cli.evaluation.evaluate import evaluate as evaluate_ranking
 from vreid_cli.ranking.tracks import group_tracks
 from vreid_cli.reports.evaluation_json import evaluation_json
 from vreid_cli.reports.names import Evaluations, enumerate_some, names_of
-from vreid_cli.reports.plots import check_plot_path, draw_evaluation
+from vreid_cli.reports.plots import check_plot_path, plot_evaluation
 from vreid_cli.runtime.files import write_json
 from vreid_cli.runtime.progress import log, progress
 from vreid_cli.store.formats import read_ranking
@@ -184,7 +184,7 @@ def _write_extras(chosen: EvaluateSettings, results: Evaluations, warnings: list
             warnings.append(
                 f"{chosen.plot} shows the {len(plotted)} best of {len(results)} rankings: name those to show"
             )
-        draw_evaluation(chosen.plot, plotted)
+        plot_evaluation(chosen.plot, plotted)
     return [str(path) for path in (chosen.per_query, chosen.plot) if path is not None]
 
 

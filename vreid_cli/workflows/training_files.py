@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from vreid_cli.models.checkpoint import save_checkpoint
-from vreid_cli.reports.plots import draw_training
+from vreid_cli.reports.plots import plot_training
 from vreid_cli.runtime.extras import require_extra
 from vreid_cli.runtime.files import atomic_path
 from vreid_cli.runtime.progress import log
@@ -85,7 +85,7 @@ class TrainingFiles:
             writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
-        draw_training(run.training_curves, trainer.history)
+        plot_training(run.training_curves, trainer.history)
 
 
 def _in_words(result: EpochResult) -> str:

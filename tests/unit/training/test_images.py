@@ -11,13 +11,13 @@ from PIL import Image
 from toys import SMALL, records
 
 from vreid_cli.errors import DataError
-from vreid_cli.training.images import ImageFiles, ReadImages, TrainingSet, load_pieces, read_images
+from vreid_cli.training.images import ImageFiles, ReadImages, TrainingSet, decode_images, load_pieces
 from vreid_cli.training.options import TrainingOptions
 
 
 def read(folder: Path, *, memory: int = 0, workers: int = 0) -> ReadImages:
     images = records(*"abcd", folder=folder)
-    return read_images(images, side=SMALL.resize, max_pixels=10_000, memory=memory, workers=workers)
+    return decode_images(images, side=SMALL.resize, max_pixels=10_000, memory=memory, workers=workers)
 
 
 def training_set(folder: Path, *, workers: int = 0) -> TrainingSet:
