@@ -105,6 +105,7 @@ def test_a_folder_that_is_no_veri(vreid: Vreid, make: Callable[[], None], messag
 # -- images --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "CMYK", "1"])
 def test_images_of_every_kind_are_used(vreid: Vreid, extract: tuple[str | Path, ...], data: Path, mode: str) -> None:
     name = "other.jpg" if mode == "CMYK" else "other.png"
@@ -126,6 +127,7 @@ BAD_IMAGES: list[tuple[str, Callable[[Path], Any], str]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "make", "reason"), BAD_IMAGES, ids=[name for name, _, _ in BAD_IMAGES])
 def test_a_bad_image_is_named_skipped_and_counted(
     vreid: Vreid, extract: tuple[str | Path, ...], data: Path, name: str, make: Callable[[Path], Any], reason: str

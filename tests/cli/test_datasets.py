@@ -249,6 +249,7 @@ def tracked(tmp_path: Path) -> Path:
     return root
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", ["0", "1"])
 def test_boxes_are_extracted_ranked_and_shown(vreid: Vreid, tracked: Path, weights: Path, workers: str) -> None:
     command = ("extract", *RESNET, "--dataset", "csv", "--data-dir", tracked, "--weights", weights)

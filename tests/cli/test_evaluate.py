@@ -98,6 +98,7 @@ def test_parts_by_camera_and_by_length(vreid: Vreid, ranked: Path) -> None:
     assert (plain["by_camera"], plain["by_length"]) == (None, None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["png", "pdf", "svg"])
 def test_a_plot(vreid: Vreid, ranked: Path, ending: str) -> None:
     path = Path(f"plot.{ending}")
@@ -176,6 +177,7 @@ def test_queries_without_a_positive_can_count_as_nothing(vreid: Vreid, ranked: P
     )
 
 
+@pytest.mark.slow
 def test_what_is_doubtful_about_one_run_of_several_names_its_files(vreid: Vreid, ranked: Path, made: Path) -> None:
     data = ("--dataset", "tracks", "--data-dir", made / "data", "--arch", "resnet18", "--weights", "random")
     vreid("extract", *data, "--run-dir", "runs/random")

@@ -65,6 +65,7 @@ def test_extract_computes_only_what_is_new(vreid: Vreid, made: Path, ready: Path
     assert "gallery: 17 images in 8 tracks, 2 computed now" in told
 
 
+@pytest.mark.slow
 def test_random_weights_are_said_to_mean_nothing_everywhere(vreid: Vreid, made: Path) -> None:
     report = vreid.json(*EXTRACT, "--data-dir", made / "data", "--weights", "random", "--split", "query,gallery")
     assert any("mean nothing" in warning for warning in report["warnings"])

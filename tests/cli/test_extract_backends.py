@@ -97,6 +97,7 @@ def test_onnx_makes_the_features_that_torch_makes(by_onnx: Path, made: Path) -> 
             assert re.match(r"\d+\.\d+", part["onnxruntime"])
 
 
+@pytest.mark.slow
 def test_going_on_takes_up_what_made_the_features(
     vreid: Vreid, by_onnx: Path, extract: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:

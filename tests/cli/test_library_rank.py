@@ -39,6 +39,7 @@ def extract(vreid: Vreid, veri: Path) -> None:
     vreid("extract", "--data-dir", veri, "--arch", "resnet18", "--weights", weights, "--run-dir", "run")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", ["passage", "camera"])
 def test_a_data_set_in_memory_ranks_as_its_run_does(vreid: Vreid, veri: Path, unit: str) -> None:
     extract(vreid, veri)
@@ -89,6 +90,7 @@ def test_veris_query_tracks_are_whole_gallery_tracks(vreid: Vreid, veri: Path, u
     assert [distance for rank, distance in zip(found["rank"], found["distance"], strict=True) if rank == 1] == [0] * 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "options"),
     [

@@ -12,6 +12,7 @@ from tiny import EXTRACT, TRACKS, Vreid, draw_tracks
 import vreid_cli as library
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("task", "metric"), [("t2t", "meanMCD50"), ("i2t", "MCD"), ("i2i", "MCD")])
 def test_both_ways(vreid: Vreid, weights: Path, task: str, metric: str) -> None:
     draw_tracks(Path("data"), TRACKS)

@@ -14,6 +14,7 @@ from processes import in_process_of_its_own
 from tiny import EXTRACT, Vreid, draw_tracks
 
 
+@pytest.mark.slow
 def test_smoke_extract(made: Path, weights: Path, tmp_path: Path) -> None:
     done = in_process_of_its_own(*EXTRACT, "--data-dir", made / "data", "--weights", weights, "--json", cwd=tmp_path)
     assert json.loads(done.stdout)["outputs"] == [

@@ -85,6 +85,7 @@ def test_a_sheet_of_images_that_moved_says_how_to_find_them_again(vreid: Vreid, 
     vreid("show", "-o", "sheet.png")
 
 
+@pytest.mark.slow
 def test_a_sheet_shows_the_images_of_the_rankings_own_run(
     vreid: Vreid, ready: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -71,6 +71,7 @@ def same_weights(one: Path, other: Path) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.slow
 def test_train_extract_rank_evaluate(vreid: Vreid, cars: tuple[str, ...]):
     out = vreid("train", *cars, *QUICK, *STRONG, "--run-dir", "mine", "--set", "train.validate_every=1")
     run = Path("mine")
@@ -167,6 +168,7 @@ def test_a_preset_may_choose_the_recipe(vreid: Vreid):
     assert vreid.json("train", "--config", "mine.toml", "--show-config")["config"]["train"]["neck"] is True
 
 
+@pytest.mark.slow
 def test_wrong_usage(vreid: Vreid, cars: tuple[str, ...]):
     for arguments, report in (
         (("--recipe", "best"), "--recipe best: needs 'paper' or 'strong'"),
@@ -289,6 +291,7 @@ def test_batches_of_a_recipe_shrink_to_the_vehicles_but_not_those_of_a_person(vr
     assert "16 vehicles x 4 images" in error["message"]
 
 
+@pytest.mark.slow
 def test_an_earlier_training_is_kept_until_all_else_is_right(vreid: Vreid, cars: tuple[str, ...]):
     vreid("train", *cars, *QUICK, "--run-dir", "mine")
     vreid.error("train", *cars, *QUICK, "--run-dir", "mine", "--restart", "--weights", "nowhere.pth")
@@ -412,6 +415,7 @@ def test_imagenet_without_a_network(vreid: Vreid, cars: tuple[str, ...], monkeyp
     assert "--weights" in error["hint"]
 
 
+@pytest.mark.slow
 def test_missing_extras_name_the_command(vreid: Vreid, cars: tuple[str, ...], monkeypatch: pytest.MonkeyPatch):
     for package, arguments, extra in (
         ("matplotlib", (), "train"),
@@ -432,6 +436,7 @@ def test_missing_extras_name_the_command(vreid: Vreid, cars: tuple[str, ...], mo
 # ---- starting from a checkpoint
 
 
+@pytest.mark.slow
 def test_the_head_is_kept_for_the_same_vehicles_and_made_for_others(vreid: Vreid, cars: tuple[str, ...]):
     vreid("train", *cars, *QUICK, *STRONG, "--run-dir", "first")
     last = "first/checkpoints/last.safetensors"
@@ -445,6 +450,7 @@ def test_the_head_is_kept_for_the_same_vehicles_and_made_for_others(vreid: Vreid
     assert json.loads(facts_of(Path("plain/checkpoints/last.safetensors"))["transform"])["crop"] == 32
 
 
+@pytest.mark.slow
 def test_tensorboard(vreid: Vreid, cars: tuple[str, ...]):
     vreid("train", *cars, *QUICK, "--tensorboard", "--run-dir", "mine")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

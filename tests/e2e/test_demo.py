@@ -62,6 +62,7 @@ def test_the_trained_network_finds_vehicles_that_it_has_never_seen(
     assert names.isdisjoint(path.name[:4] for path in (demo / "data" / "image_test").iterdir())
 
 
+@pytest.mark.slow
 def test_a_seed_gives_the_same_demo_twice_and_another_seed_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -76,6 +77,7 @@ def test_a_seed_gives_the_same_demo_twice_and_another_seed_another(
     assert Path("a", part).read_bytes() != Path("c", part).read_bytes()
 
 
+@pytest.mark.slow
 def test_it_makes_room_for_itself_only_where_a_demo_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -95,6 +97,7 @@ def test_it_makes_room_for_itself_only_where_a_demo_was(
     assert [path.name for path in own.iterdir()] == ["thesis.tex"]
 
 
+@pytest.mark.slow
 def test_extraction_sees_images_and_never_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same images under names that say nothing, one track each, give the same features."""
     monkeypatch.chdir(tmp_path)

@@ -158,6 +158,7 @@ def extract_and_rank(vreid: Vreid, *data: str | Path, weights: Path, run: str) -
         vreid("rank", "--run-dir", run, "--task", task, *(["--track-unit", unit] if task != "i2i" else []))
 
 
+@pytest.mark.slow
 def test_a_veri_tree_is_counted_as_by_hand(vreid: Vreid, veri: Path, weights: Path) -> None:
     extract_and_rank(vreid, weights=weights, run="run")  # ./VeRi is the default
     for rule in ("drop", "keep"):
@@ -173,6 +174,7 @@ def test_a_veri_tree_is_counted_as_by_hand(vreid: Vreid, veri: Path, weights: Pa
     assert drop["t2t", "camera"] == Counts(6, 4, 1 + 1 + 1 + 0 + 0 + 2, 6, 9)
 
 
+@pytest.mark.slow
 def test_query_tracks_of_veri_are_taken_whole_from_the_gallery(vreid: Vreid, veri: Path, weights: Path) -> None:
     extract_and_rank(vreid, weights=weights, run="run")
     rows = pq.read_table("run/rankings/t2t-meanMCD50.parquet").to_pylist()
@@ -211,6 +213,7 @@ def scores_by_hand(path: str, *, rule: str, ap: str) -> dict[str, float]:
     return {name: sum(values) / len(values) for name, values in scores.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["drop", "keep"])
 def test_scores_are_those_of_the_definitions_by_hand(vreid: Vreid, veri: Path, weights: Path, rule: str) -> None:
     for number, image in enumerate(all_images()):
@@ -226,6 +229,7 @@ def test_scores_are_those_of_the_definitions_by_hand(vreid: Vreid, veri: Path, w
     assert found["rectangle"] != found["trapezoid"]
 
 
+@pytest.mark.slow
 def test_lists_decide_and_contradictions_are_reported(vreid: Vreid, veri: Path, weights: Path) -> None:
     draw(veri / "image_test/0009_c001_00000005_0.jpg")
     with (veri / "name_test.txt").open("a") as file:
@@ -238,6 +242,7 @@ def test_lists_decide_and_contradictions_are_reported(vreid: Vreid, veri: Path, 
     assert [entry["image_id"] for entry in report["skipped"]] == ["0008_c001_00000005_0.jpg"]
 
 
+@pytest.mark.slow
 def test_without_list_files_the_names_say_it_all(vreid: Vreid, veri: Path, weights: Path) -> None:
     for path in veri.glob("*.txt"):
         path.unlink()
@@ -261,6 +266,7 @@ def documented_grid() -> tuple[list[str], list[list[str]], list[str]]:
     return networks.split(), [command[1:] for command in commands], shlex.split(last)[1:]
 
 
+@pytest.mark.slow
 def test_the_documented_grid_prints_the_papers_table(vreid: Vreid, veri: Path) -> None:
     for number, image in enumerate(all_images()):
         draw(veri / "image_test" / image.name, hue=number % 3, seed=number)  # hard to tell apart
@@ -327,6 +333,7 @@ def folder_queries(task: str, unit: str, *, same_files: bool) -> list[tuple[Imag
     return [(image, own if same_files else None) for image, own in pairs]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("same_files", [True, False], ids=["same-folder", "equal-names"])
 def test_the_query_itself_is_the_same_file_and_never_an_equal_name(
     vreid: Vreid, weights: Path, same_files: bool
@@ -345,6 +352,7 @@ def test_the_query_itself_is_the_same_file_and_never_an_equal_name(
         assert counted(vreid, "run", rule) == expected
 
 
+@pytest.mark.slow
 def test_the_same_folder_by_another_path_is_the_same_folder(vreid: Vreid, weights: Path) -> None:
     draw_passages(Path("tracks"), seed=0)
     Path("link").symlink_to("tracks")
@@ -355,6 +363,7 @@ def test_the_same_folder_by_another_path_is_the_same_folder(vreid: Vreid, weight
     assert counted(vreid, "run", "keep")["i2i", "passage"] == expected
 
 
+@pytest.mark.slow
 def test_without_cameras_nothing_is_junk_but_the_query_itself(vreid: Vreid, weights: Path) -> None:
     draw_passages(Path("tracks"), seed=0)
     folders = ("--dataset", "tracks", "--query-dir", "tracks", "--gallery-dir", "tracks")
@@ -369,6 +378,7 @@ def test_without_cameras_nothing_is_junk_but_the_query_itself(vreid: Vreid, weig
     assert drop["t2t", "passage"].junk == len(PASSAGES)
 
 
+@pytest.mark.slow
 def test_features_from_a_file_have_no_self(vreid: Vreid, weights: Path) -> None:
     draw_passages(Path("tracks"), seed=0)
     folders = ("--dataset", "tracks", "--query-dir", "tracks", "--gallery-dir", "tracks")
@@ -383,6 +393,7 @@ def test_features_from_a_file_have_no_self(vreid: Vreid, weights: Path) -> None:
         assert {name: result[name] for name in Counts.__dataclass_fields__} == vars(expected)
 
 
+@pytest.mark.slow
 def test_tracks_of_other_vehicles_alone_leave_no_valid_query(vreid: Vreid, weights: Path) -> None:
     draw_tracks(Path("data"), {"query/0001_c001": 2, "gallery/0002_c002": 2})
     vreid("extract", "--dataset", "tracks", "--data-dir", "data", "--arch", "resnet18", "--weights", weights)
@@ -413,6 +424,7 @@ def image_scores(vreid: Vreid) -> dict[str, Any]:
     return result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "names",
     [
@@ -448,6 +460,7 @@ def test_index_files_decide_where_they_are_there(
     assert "contradict the labels about 1 pairs, and were followed" in vreid.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("task", "unit"), TASKS)
 def test_index_files_decide_about_tracks_too(vreid: Vreid, veri: Path, weights: Path, task: str, unit: str) -> None:
     vreid("extract", "--arch", "resnet18", "--weights", weights, "--run-dir", "run")
@@ -468,6 +481,7 @@ def test_index_files_decide_about_tracks_too(vreid: Vreid, veri: Path, weights: 
     assert "contradict the labels" in vreid.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("row", "message"), [("1 2 x", "line 1"), ("0", "line 1"), ("9999", "line 1"), (None, "rows")])
 def test_index_files_that_do_not_fit_are_an_error(
     vreid: Vreid, veri: Path, weights: Path, row: str | None, message: str

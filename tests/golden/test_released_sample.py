@@ -187,6 +187,7 @@ def truth(shared: Path) -> GroundTruth:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("task", "unit"), [key for key in TABLE if key[0] != "i2i"])
 def test_counts_of_the_tasks_with_tracks(
     lists: Lists, truth: GroundTruth, tmp_path: Path, task: Task, unit: TrackUnit

@@ -203,6 +203,7 @@ def test_decompression_bomb_is_refused_by_its_header(tmp_path: Path):
     assert reason(save(tmp_path, "a.png", bytes(content)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM"])
 @given(data=st.data())
 def test_damage_is_a_reason_never_a_crash(tmp_path_factory: pytest.TempPathFactory, kind: str, data: st.DataObject):

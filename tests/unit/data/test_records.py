@@ -120,6 +120,7 @@ def held(make: Callable[[], Made]) -> tuple[Made, int]:
     return made, grown + pa.total_allocated_bytes() - before
 
 
+@pytest.mark.slow
 def test_a_image_costs_few_bytes(tmp_path: Path):
     count = 20_000
     listing, size = held(lambda: many(count).finish(tmp_path))

@@ -18,6 +18,7 @@ from vreid_cli.evaluation.options import EvaluationOptions
 RANKS = (1, 3, 5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ap_rule", ["rectangle", "trapezoid"])
 @pytest.mark.parametrize("same_camera", ["drop", "keep"])
 @settings(max_examples=60)
@@ -38,6 +39,7 @@ def test_a_matrix_is_scored_as_its_sorted_lists(ap_rule: Any, same_camera: Any, 
     assert found.cmc == pytest.approx(expected.cmc, abs=1e-9) if expected.valid else set(found.cmc.values()) == {None}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("spread", [1e-6, 1.0, 1e30])
 def test_a_large_matrix_in_many_blocks(dtype: type[np.floating], spread: float) -> None:

@@ -111,6 +111,7 @@ WORLDS = st.builds(world, seed=SEEDS, queries=st.integers(1, 8), gallery=st.inte
 # -- against oracles -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ap_rule", RULES)
 @pytest.mark.parametrize("same_camera", POLICIES)
 @settings(max_examples=60)
@@ -141,6 +142,7 @@ def test_rectangle_is_scikit_learns_average_precision_without_ties(seed: int, si
     assert same(scored(ranking_of([entries])).mean_ap, float(expected))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ap_rule", RULES)
 @pytest.mark.parametrize("same_camera", POLICIES)
 @settings(max_examples=40)
@@ -255,6 +257,7 @@ def test_scores_of_queries_without_positives_are_nan() -> None:
 # -- lists that leave items out ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ap_rule", RULES)
 @pytest.mark.parametrize("same_camera", POLICIES)
 @settings(max_examples=40)

@@ -21,6 +21,7 @@ def simulated(rng: np.random.Generator, vehicles: int) -> tuple[Floats, NDArray[
     return values, text_array([f"v{i}" for i in owner])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vehicles", [20, 40, 200])
 def test_intervals_hold_the_truth_as_often_as_they_say(vehicles: int) -> None:
     rng = np.random.default_rng(vehicles)
@@ -33,6 +34,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say(vehicles: int) -> None:
     assert 0.92 <= held / 600 <= 0.98
 
 
+@pytest.mark.slow
 def test_resampling_queries_instead_of_vehicles_would_be_too_sure() -> None:
     # What the resampling of vehicles is for: the same simulation, each query a vehicle of its own.
     rng = np.random.default_rng(1)

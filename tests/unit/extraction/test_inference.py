@@ -52,6 +52,7 @@ def test_batch_size_changes_nothing_beyond_rounding(size: int):
     torch.testing.assert_close(found, expected, rtol=BATCH_TOLERANCE, atol=BATCH_TOLERANCE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", ["resnet18", "alexnet"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_network_that_was_given_is_left_as_it_was(arch: str, precision: str):
@@ -172,6 +173,7 @@ def by_onnx(cache: Path, batch_size: int) -> Inference:
     return Inference(load(), replace(by_torch(batch_size), backend="onnx"), cache_dir=cache)
 
 
+@pytest.mark.slow
 def test_onnx_computes_what_torch_does(cache: Path):
     images = pixels(11)
     found = by_onnx(cache, 4).compute(images)

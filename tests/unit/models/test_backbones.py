@@ -115,6 +115,7 @@ def _marked(arch: str) -> object:
     return pytest.param(arch, marks=pytest.mark.slow) if arch in ("vgg16", "inception_v3") else arch
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", [_marked(arch) for arch in ORACLES])
 def test_lr_equals_plain_torchvision(arch: str):
     model = plain_model(arch, seed=3)
@@ -127,6 +128,7 @@ def test_lr_equals_plain_torchvision(arch: str):
     torch.testing.assert_close(found, expected, rtol=TOLERANCE, atol=TOLERANCE * float(expected.abs().max()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", [_marked(arch) for arch in BACKBONES])
 def test_lr_is_what_enters_the_last_linear_layer(arch: str):
     model = plain_model(arch, seed=4)

@@ -76,6 +76,7 @@ LAYOUTS: dict[str, Callable[[State], object]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", list(LAYOUTS))
 def test_published_layout_is_read_however_it_is_wrapped(tmp_path: Path, state: State, layout: str):
     path = tmp_path / "weights.pt"
@@ -195,6 +196,7 @@ def test_whole_model_is_refused(tmp_path: Path):
     assert "state_dict()" in (error.hint or "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("legacy", [False, True])
 @pytest.mark.parametrize("share", [0.0, 1e-4, 0.01, 0.5, 0.999])
 def test_truncated_pth(tmp_path: Path, small: State, legacy: bool, share: float):

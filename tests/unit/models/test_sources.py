@@ -48,6 +48,7 @@ def mirror(server: Server, folder: Path) -> DownloadOptions:
     return DownloadOptions(cache_dir=folder, weights_url=server.url, weights_blob=blob_id(server.content))
 
 
+@pytest.mark.slow
 def test_verified_download_is_kept(tmp_path: Path, server: Server, checkpoint: bytes):
     server.content = checkpoint
     downloads = mirror(server, tmp_path / "cache")
@@ -123,6 +124,7 @@ def test_torchvision_names_its_files_by_their_digest(arch: str):
     assert re.search(r"-[0-9a-f]{8}\.pth$", BACKBONES[arch].find_imagenet())
 
 
+@pytest.mark.slow
 def test_settings_lead_to_a_mirror(tmp_path: Path, server: Server, checkpoint: bytes, monkeypatch: pytest.MonkeyPatch):
     server.content = checkpoint
     monkeypatch.chdir(tmp_path)

@@ -47,6 +47,7 @@ def test_the_networks_with_normalisations_are_streamlined():
     assert sorted(STREAMLINED) == ["densenet201", "inception_v3", "resnet18"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "side"), [(name, side) for name in STREAMLINED for side in SIDES[name]])
 def test_streamlined_computes_the_same(name: str, side: int):
     network = unsettle(build_random(BACKBONES[name], seed=1), seed=2)

@@ -68,6 +68,7 @@ LEFT_OUT: dict[str, Callable[[State], State]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LEFT_OUT)
 def test_network_is_the_same_without_what_may_be_left_out(tmp_path: Path, state: State, digest: str, layout: str):
     path = tmp_path / "weights.pt"
@@ -122,6 +123,7 @@ def test_lr_of_a_real_image_step_by_step(shared: Path, published: nn.Module, che
     torch.testing.assert_close(found, expected, rtol=0, atol=LR_TOLERANCE * float(expected.abs().max()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arch", ["resnet18", "alexnet", "inception_v3"]
 )  # VGG16 has AlexNet's names, DenseNet is above

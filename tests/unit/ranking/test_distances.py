@@ -79,6 +79,7 @@ def test_width_of_the_real_network(definition: Definition) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("definition", DEFINITIONS)
 @pytest.mark.parametrize("sizes", [(200, 200), (200, 1), (1, 200), (1, 1), (2, 3), (3, 2)])
 def test_long_and_short_tracks(definition: Definition, sizes: tuple[int, int]) -> None:

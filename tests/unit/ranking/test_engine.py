@@ -83,6 +83,7 @@ BUDGETS = st.floats(0, 22).map(lambda power: int(2**power))
 WIDTHS = st.sampled_from([2, 3, 5, 16, 64, 100, 300])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=8)
 @given(seed=SEEDS, width=WIDTHS, budget=BUDGETS, task=st.sampled_from(TASKS), alone=st.booleans())
@@ -100,6 +101,7 @@ def test_any_block_size_gives_the_same(
 
 
 # Against images of 1e12 the sparse codes' weight is nothing: such problems have no solution in float64.
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "large"])
 @settings(max_examples=4)
 @given(seed=SEEDS, width=WIDTHS, budget=BUDGETS, task=st.sampled_from(["t2t", "i2t", "i2i"]))
@@ -110,6 +112,7 @@ def test_any_block_size_gives_the_same_residuals(kind: str, seed: int, width: in
     assert_same(some, whole, "RSCR")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=4)
 @given(seed=SEEDS, width=WIDTHS, budget=BUDGETS, task=st.sampled_from(["t2t", "i2i"]), top_k=st.sampled_from([None, 3]))
@@ -126,6 +129,7 @@ def test_any_block_size_lists_the_same(
         assert_listed(within(budget, *sides, cut)[metric], whole, metric, top_k=top_k, threshold=threshold)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "definition"), [("t2t", "paper"), ("t2t", "released"), ("i2t", "paper"), ("i2i", "paper")]
 )
@@ -144,6 +148,7 @@ def test_blocked_is_unblocked(task: Task, definition: Definition) -> None:
             assert_same_up_to_rounding(ranking, whole[metric])
 
 
+@pytest.mark.slow
 def test_a_track_longer_than_a_block_is_not_cut() -> None:
     rng = np.random.default_rng(29)
     query = {"q0": rng.normal(size=(90, 4)), "q1": rng.normal(size=(2, 4))}

@@ -17,6 +17,7 @@ from vreid_cli import FeatureSet, RankingOptions, rank, read_features
 TOLERANCE = 1e-4
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=15)
 @given(seed=st.integers(0, 2**16), alpha=st.sampled_from([0.03, 1.0, 20.0]), budget=st.sampled_from([1, 2**28]))
 def test_tracks_of_every_length_and_size_of_block(seed: int, alpha: float, budget: int) -> None:

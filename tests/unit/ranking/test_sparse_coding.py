@@ -46,6 +46,7 @@ def test_one_problem(count: int, kind: str) -> None:
     assert solve_one(query, track) == pytest.approx(residual_norm(query[None], track, 1.0), rel=1e-5, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_a_track_of_hundreds_of_images() -> None:
     rng = np.random.default_rng(0)
     common = rng.normal(size=400)
@@ -53,6 +54,7 @@ def test_a_track_of_hundreds_of_images() -> None:
     assert solve_one(query, track) == pytest.approx(residual_norm(query[None], track, 1.0), rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["plain", "duplicate", "collinear"])
 def test_several_queries_in_a_track_of_hundreds_of_images(kind: str) -> None:
     rng = np.random.default_rng(4)

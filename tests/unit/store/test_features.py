@@ -280,6 +280,7 @@ def test_damaged_plan_is_refused_and_a_damaged_part_made_again(store: FeatureSto
     assert "damaged" in refusal(store.read).message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["part-00000.arrow", "plan.parquet", "complete.json"])
 def test_damage_never_ends_in_a_crash(store: FeatureStore, name: str):
     records = [record("a", n) for n in range(7)]

@@ -177,6 +177,7 @@ def test_a_parquet_of_unknown_origin_is_full_only_if_every_query_lists_the_same(
 # -- pieces --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [1, 7, 40, 41, 79, 1000])
 @pytest.mark.parametrize("group", [1, 13, 40, 1000])
 def test_lists_cut_by_reading_or_by_row_groups_are_joined(

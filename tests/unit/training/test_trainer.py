@@ -148,6 +148,7 @@ GOING_ON = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", GOING_ON.values(), ids=GOING_ON)
 @pytest.mark.parametrize("stop", [0, 1, 2])
 def test_going_on_from_a_file_ends_with_the_same_bits(tmp_path: Path, recipe: dict[str, object], stop: int):
@@ -253,6 +254,7 @@ def test_the_neck_keeps_no_shift_and_the_head_no_bias():
     assert (one.network.neck.weight != 1).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", BACKBONES)
 def test_every_architecture_learns_a_step_and_comes_back_from_its_file(tmp_path: Path, arch: str):
     # As small as each allows: only the step and the way through the file matter.
