@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from vreid_cli.data.records import Records
+from vreid_cli.errors import DataError
 from vreid_cli.extraction.inference import Inference
 from vreid_cli.extraction.loading import ImageDataset, load_batches
 from vreid_cli.extraction.options import ExtractionOptions
@@ -15,9 +17,10 @@ from vreid_cli.extraction.parts import Part, PartResult
 from vreid_cli.extraction.timings import Timings
 from vreid_cli.extraction.work import LIMIT
 from vreid_cli.runtime.devices import one_torch_thread
-from vreid_cli.runtime.progress import progress
+from vreid_cli.runtime.progress import log, progress
 from vreid_cli.runtime.workers import choose_workers
 from vreid_cli.store.features import Skipped
+from vreid_cli.types.images import ImageRecord
 
 
 def compute_parts(parts: Sequence[Part], *, inference: Inference, options: ExtractionOptions) -> Iterator[PartResult]:
@@ -26,9 +29,10 @@ def compute_parts(parts: Sequence[Part], *, inference: Inference, options: Extra
     Args:
         parts: Parts of one listing.
         inference: Computes the LRs.
-        options: Of these, how images are decoded.
+        options: Of these, how images are decoded, and whether a bad one is skipped.
 
     Raises:
+        DataError: With ``strict``, an image cannot be used.
         VreidError: The network, the device or a decoding process fails.
     """
     if not parts:
@@ -61,13 +65,24 @@ def compute_parts(parts: Sequence[Part], *, inference: Inference, options: Extra
                 with timings.on("wait"), one_torch_thread():
                     batch = next(loaded)
                 timings.decode += batch.decode_seconds
+                skipped += [_skip(records[index], reason, strict=options.strict) for index, reason in batch.bad]
                 if batch.indices:
                     with timings.on("compute"):
                         features.append(inference.compute(batch.pixels))
                 kept += [index - start for index in batch.indices]
-                skipped += [
-                    Skipped(records[index].image_id, records[index].track_id, reason) for index, reason in batch.bad
-                ]
                 bar.update(len(batch.indices) + len(batch.bad))
             rows = np.array(kept, dtype=np.int64)
             yield PartResult(part, rows, torch.cat(features).numpy(), tuple(skipped), recorded, timings.take())
+
+
+def refuse_image(path: Path, reason: str) -> DataError:
+    """The error of an image that ``strict`` does not let pass."""
+    hint = "--strict stops at the first bad image; the parts that were finished are kept"
+    return DataError(f"{path}: {reason}", hint=hint, file=path)
+
+
+def _skip(record: ImageRecord, reason: str, *, strict: bool) -> Skipped:
+    if strict:
+        raise refuse_image(record.path, reason)
+    log.warning("skipped %s: %s", record.path, reason)
+    return Skipped(record.image_id, record.track_id, reason)

@@ -20,7 +20,7 @@ from vreid_cli.extraction.compute import compute_parts
 from vreid_cli.extraction.options import ExtractionOptions
 from vreid_cli.extraction.parts import first_parts
 from vreid_cli.extraction.resolve import check_inference, resolve_inference
-from vreid_cli.extraction.split import check_any_left, look_at_tracks, report_skipped
+from vreid_cli.extraction.split import check_any_left, look_at_tracks
 from vreid_cli.models.weights import LoadedNetwork
 from vreid_cli.runtime.devices import choose_device
 from vreid_cli.runtime.options import RuntimeOptions
@@ -82,7 +82,6 @@ def extract(
     compute = functools.partial(compute_parts, inference=inference, options=options)
     parts = first_parts(records, part_images=options.part_images)
     for result in (engine or LocalEngine()).map(compute, parts):
-        report_skipped(result, strict=options.strict)
         rows = result.part.rows[result.kept]
         matrix[rows], kept[rows] = result.features, True
         skipped += result.skipped

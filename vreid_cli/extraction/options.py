@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from vreid_cli.runtime.options import Precision
+from vreid_cli.types.images import MAX_PIXELS
 from vreid_cli.types.options import COMPUTING, Auto, Options, Positive, option
 
 BackendName = Literal["torch", "onnx"]
@@ -27,5 +28,5 @@ class ExtractionOptions(Options):
         "auto", "Processes that decode images ahead; 0: none.", panel=COMPUTING
     )
     part_images: Positive = option(512, "Images a part of the store.", panel=COMPUTING)
-    max_pixels: Positive = option(178_956_970, "Larger images are skipped.", panel=COMPUTING)
+    max_pixels: Positive = option(MAX_PIXELS, "Larger images are skipped.", panel=COMPUTING)
     strict: bool = option(False, "Stop at the first bad image instead of skipping it.", panel=COMPUTING)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from vreid_cli.data.records import Records
 from vreid_cli.engines.engine import Engine
 from vreid_cli.engines.local import LocalEngine
 from vreid_cli.errors import DataError, StoreError
-from vreid_cli.extraction.compute import compute_parts
+from vreid_cli.extraction.compute import compute_parts, refuse_image
 from vreid_cli.extraction.inference import Inference
 from vreid_cli.extraction.options import ExtractionOptions
 from vreid_cli.extraction.parts import Part, PartResult, planned_parts
@@ -22,7 +21,6 @@ from vreid_cli.extraction.planning import make_plan
 from vreid_cli.extraction.timings import Timings
 from vreid_cli.extraction.work import WorkPlan, plan_work, rewrite_parts
 from vreid_cli.runtime.arrow import release_memory
-from vreid_cli.runtime.progress import log
 from vreid_cli.store.features import FeatureStore, Skipped
 
 
@@ -81,7 +79,6 @@ def extract_split(
         _write(store, result, inference, timings)
     compute = functools.partial(compute_parts, inference=inference, options=options)
     for result in (engine or LocalEngine()).map(compute, work.compute):
-        report_skipped(result, strict=options.strict)
         _write(store, result, inference, timings)
         timings += result.timings
         computed += len(result.kept)
@@ -95,22 +92,6 @@ def extract_split(
     counts = {"images": images, "tracks": tracks, "parts": len(parts), "skipped": len(skipped)}
     store.write_complete(skipped, facts={**counts, "image_root": str(listing.image_root), **facts})
     return SplitSummary(images, computed, tracks, skipped, warnings, timings)
-
-
-def report_skipped(result: PartResult, *, strict: bool) -> None:
-    """Log the images of a part that could not be used.
-
-    Raises:
-        DataError: With ``strict``, at the first.
-    """
-    if not result.skipped:
-        return
-    paths = _paths(result.part.records, {entry.image_id for entry in result.skipped})
-    for entry in result.skipped:
-        path = paths[entry.image_id]
-        if strict:
-            raise _refused(path, entry.reason)
-        log.warning("skipped %s: %s", path, entry.reason)
 
 
 def check_any_left(listing: Listing, skipped: Sequence[Skipped]) -> None:
@@ -171,24 +152,10 @@ def _begin(store: FeatureStore, listing: Listing, *, options: ExtractionOptions)
 def _refuse_skipped(records: Records, work: WorkPlan) -> None:
     """An earlier run without ``strict`` may have skipped what this one must stop at."""
     skipped = {entry.image_id: entry.reason for entry in work.still_skipped()}
-    for image_id, path in _paths(records, set(skipped)).items():
-        raise _refused(path, skipped[image_id])
-
-
-def _paths(records: Records, image_ids: set[str]) -> dict[str, Path]:
-    """Where these images lie."""
-    if not image_ids:
-        return {}
-    ids = (image_id for image_id, *_ in records.label_rows())
-    return {image_id: records[row].path for row, image_id in enumerate(ids) if image_id in image_ids}
-
-
-def _refused(path: Path, reason: str) -> DataError:
-    return DataError(
-        f"{path}: {reason}",
-        hint="--strict stops at the first bad image; the parts that were finished are kept",
-        file=path,
-    )
+    ids = (image_id for image_id, *_ in records.label_rows()) if skipped else ()
+    for row, image_id in enumerate(ids):
+        if image_id in skipped:
+            raise refuse_image(records[row].path, skipped[image_id])
 
 
 def _write(store: FeatureStore, result: PartResult, inference: Inference, timings: Timings) -> None:

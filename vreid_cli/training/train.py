@@ -23,13 +23,11 @@ from vreid_cli.training.options import TrainingOptions
 from vreid_cli.training.state import EpochResult, TrainingState, best_epoch
 from vreid_cli.training.trainer import Trainer, Validate, Watch
 from vreid_cli.training.vehicles import check_held_out, divide, number_vehicles
-from vreid_cli.types.images import ImageRecord
+from vreid_cli.types.images import MAX_PIXELS, ImageRecord
 
 #: Part of the free memory that pixels may take.
 _PIXELS_SHARE = 0.25
 _MOST_NAMED = 5
-#: Of an image, before it counts as bad: twice what Pillow warns of.
-_MAX_PIXELS = 178_956_970
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ def train(
     seed: int = 0,
     device: str | Executor = "auto",
     workers: int | str = "auto",
-    max_pixels: int = _MAX_PIXELS,
+    max_pixels: int = MAX_PIXELS,
     strict: bool = False,
     validate: Validate | None = None,
     watch: Watch | None = None,

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Literal, get_args
 
 Split = Literal["query", "gallery", "train"]
+#: Pixels of an image beyond which it is refused: Pillow's own limit against decompression bombs.
+MAX_PIXELS = 178_956_970
 SPLITS: tuple[Split, ...] = get_args(Split)
 #: A part of a frame: left, top, width, height in pixels.
 Box = tuple[float, float, float, float]

@@ -114,6 +114,14 @@ def test_strict_stops_at_the_first_and_keeps_finished_parts(bench: Bench):
     assert bench.parts() == bench.parts(undisturbed)
 
 
+def test_strict_stops_within_a_part(bench: Bench):
+    bench.part_images = 100
+    bench.image("0002_c001/2.png").write_bytes(b"no image")  # of the second batch of four
+    with pytest.raises(DataError):
+        bench.run(strict=True)
+    assert bench.computed == 4
+
+
 def test_strict_stops_at_what_was_skipped_before(bench: Bench):
     bad = bench.image("0005_c003/1.png")
     good = bad.read_bytes()

@@ -19,6 +19,7 @@ from vreid_cli.data.decoding import BadImageError, decode_rgb
 from vreid_cli.reports.sheets import layout as at
 from vreid_cli.reports.sheets.layout import Area, Row, SheetLayout, Strip, Verdict, line_height, sample_images
 from vreid_cli.reports.sheets.typography import load_font, shorten, text_width
+from vreid_cli.types.images import MAX_PIXELS
 
 Colour = tuple[int, int, int]
 
@@ -30,8 +31,6 @@ CELL: Colour = (238, 241, 244)
 QUERY: Colour = (31, 58, 95)
 QUERY_TINT: Colour = (238, 243, 250)
 
-#: PIL's own limit against decompression bombs: it opens no larger image.
-MAX_PIXELS = 178_956_970
 LEGEND_HEIGHT = 38
 #: The shape of the cells follows the median shape of at most this many images, within these bounds (width / height).
 _SHAPE_SAMPLE = 64

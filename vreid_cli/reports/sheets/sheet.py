@@ -12,9 +12,10 @@ from PIL import Image
 from vreid_cli.errors import UsageError
 from vreid_cli.reports.sheets import layout as at
 from vreid_cli.reports.sheets.layout import Row, SheetLayout, Strip, Verdict, line_height, place_rows, plan_layout
-from vreid_cli.reports.sheets.painting import LEGEND_HEIGHT, MAX_PIXELS, Painter, usual_shape
+from vreid_cli.reports.sheets.painting import LEGEND_HEIGHT, Painter, usual_shape
 from vreid_cli.reports.sheets.typography import wrap
 from vreid_cli.runtime.files import atomic_path
+from vreid_cli.types.images import MAX_PIXELS
 from vreid_cli.types.rankings import RankedItem
 
 
