@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -81,6 +82,15 @@ def test_one_split_alone_can_be_extracted_but_not_ranked(vreid: Vreid, made: Pat
     error = vreid.error("rank")
     assert "there are no features in runs/tracks-resnet18-tiny/features/query" in error["message"]
     assert error["hint"] == "make them with vreid extract"
+
+
+def test_the_command_that_extracts_the_other_side_works_as_printed(vreid: Vreid, made: Path, weights: Path) -> None:
+    said = vreid(
+        *EXTRACT, "--data-dir", made / "data", "--weights", weights, "--split", "gallery", "--run-dir", "a run"
+    )
+    command = next(line.removeprefix("next: vreid ") for line in said.splitlines() if line.startswith("next: "))
+    assert vreid(*shlex.split(command)).splitlines()[-1] == "next: vreid rank"
+    vreid("rank", "--run-dir", "a run")
 
 
 def test_an_interruption_keeps_finished_parts_and_the_same_command_goes_on(

@@ -56,7 +56,7 @@ def _render(report: ExtractReport, console: Console) -> None:
         if summary.skipped:
             console.print(f"skipped: see {report.run_dir / 'features' / split / 'skipped.csv'}", soft_wrap=True)
     console.print(f"run: {report.run_dir}", soft_wrap=True)
-    console.print(f"next: {report.next_command}")
+    console.print(f"next: {report.next_command}", soft_wrap=True)
 
 
 COMMAND = Command(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
@@ -98,7 +99,9 @@ def extract(session: Session) -> ExtractReport:
 def _next_command(run: RunDirectory, layout: Layout) -> str:
     """Ranking, once all that the layout ranks is there."""
     missing = [split for split in layout.splits if not run.features(split).is_complete()]
-    return f"vreid extract --split {','.join(missing)}" if missing else layout.rank_command
+    if not missing:
+        return layout.rank_command
+    return f"vreid extract --run-dir {shlex.quote(str(run.path))} --split {','.join(missing)}"
 
 
 def _skipped(summaries: Mapping[Split, SplitSummary]) -> Iterator[dict[str, str | None]]:
