@@ -178,7 +178,7 @@ def test_wrong_usage(vreid: Vreid, cars: tuple[str, ...]):
         (("--crop", "16", *QUICK[:4], "--workers", "0", "--set", "train.resize=8"), "larger than train.resize"),
         (("--resume", "nowhere", "--restart"), "exclude each other"),
         (("--resume", "nowhere", "--run-dir", "other"), "continues where it is"),
-        (("--arch", "inception_v3", "--weights", "random", "--crop", "32"), "too small for inception_v3"),
+        (("--arch", "inception_v3", "--weights", "random", "--crop", "32"), "no input for inception_v3"),
         ((*QUICK, "--batch-size", "60", "--set", "train.per_vehicle=2"), "30 vehicles x 2 images"),
     ):
         error = vreid.error("train", *cars, *arguments, code=2)

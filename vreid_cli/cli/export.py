@@ -20,9 +20,9 @@ def _render(report: Report, console: Console) -> None:
 
 def _render_model(report: ModelReport, console: Console) -> None:
     _render(report, console)
-    network, side = report.network, report.network.transform.crop
+    network, (height, width) = report.network, report.network.transform.size
     console.print(
-        f"{network.architecture}, weights {network.weights}: images (N, 3, {side}, {side}) "
+        f"{network.architecture}, weights {network.weights}: images (N, 3, {height}, {width}) "
         f"to latent (N, {network.dimension})"
     )
     errors = ", ".join(f"{error:.1e} at batch {batch}" for batch, error in report.parity.items())

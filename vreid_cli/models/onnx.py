@@ -187,10 +187,10 @@ def check_parity(
     Raises:
         ExportError: One is above :data:`PARITY_TOLERANCE`, or no number.
     """
-    errors, side = {}, loaded.transform.crop
+    errors = {}
     for batch in batches:
         generator = torch.Generator().manual_seed(batch)
-        pixels = torch.randint(0, 256, (batch, 3, side, side), generator=generator, dtype=torch.uint8)
+        pixels = torch.randint(0, 256, (batch, 3, *loaded.transform.size), generator=generator, dtype=torch.uint8)
         images = loaded.transform.normalise(pixels)
         with torch.inference_mode(), exact_float32():
             expected = loaded.network.latent(images)
@@ -226,9 +226,9 @@ class _Latent(nn.Module):
 
 def _export(loaded: LoadedNetwork, *, facts: Mapping[str, str]) -> Any:
     """The network as torch's ``ONNXProgram``, which says what it is and nothing of the machine that made it."""
-    side = loaded.transform.crop
+    height, width = loaded.transform.size
     # Two images: a batch of one would be taken for a constant.
-    example = torch.zeros(2, 3, side, side)
+    example = torch.zeros(2, 3, height, width)
     try:
         with _without_chatter():
             program = torch.onnx.export(
@@ -244,7 +244,7 @@ def _export(loaded: LoadedNetwork, *, facts: Mapping[str, str]) -> Any:
     except (RuntimeError, ValueError, TypeError) as error:
         log.debug("%s", error)
         raise ExportError(
-            f"torch cannot export {loaded.network.backbone.name} for images of {side} x {side}: "
+            f"torch cannot export {loaded.network.backbone.name} for images of {height} x {width}: "
             f"{first_line(error.__cause__ or error)}",
             hint="--verbose shows all of it; it may need other versions of torch and onnxscript",
         ) from error

@@ -22,9 +22,9 @@ _NONE = "none"
 
 def cached_path(loaded: LoadedNetwork, folder: Path) -> Path:
     """Where a network's export is kept; whatever may change the graph is in the name."""
-    backbone, side = loaded.network.backbone.name, loaded.transform.crop
+    backbone, (height, width) = loaded.network.backbone.name, loaded.transform.size
     exporter = f"torch{installed_version('torch')}-onnxscript{installed_version('onnxscript')}-form{_FORM}"
-    return folder / _FOLDER / f"{backbone}-{loaded.digest[:_DIGITS]}-{side}-{exporter}.onnx"
+    return folder / _FOLDER / f"{backbone}-{loaded.digest[:_DIGITS]}-{height}x{width}-{exporter}.onnx"
 
 
 def cached_network(loaded: LoadedNetwork, folder: Path, *, device: torch.device) -> OnnxNetwork:

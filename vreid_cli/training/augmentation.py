@@ -22,24 +22,26 @@ _ERASED_RATIOS = (0.3, 1 / 0.3)
 _ATTEMPTS = 10
 
 
-def augment(image: torch.Tensor, crop: int, *, options: TrainingOptions, random: np.random.Generator) -> torch.Tensor:
+def augment(
+    image: torch.Tensor, size: tuple[int, int], *, options: TrainingOptions, random: np.random.Generator
+) -> torch.Tensor:
     """Cut out a part, mirror it, change its light, erase a rectangle, as far as the options say.
 
     Args:
-        image: (3, H, W) uint8 with H and W at least ``crop``; it is not changed.
-        crop: Side of the result in pixels.
+        image: (3, H, W) uint8, at least as large as the result; it is not changed.
+        size: Height and width of the result in pixels.
         options: How much may change.
         random: The only source of random numbers.
 
     Returns:
-        (3, crop, crop) uint8.
+        (3, height, width) uint8.
 
     Examples:
         >>> image = torch.zeros(3, 40, 40, dtype=torch.uint8)
-        >>> augment(image, 32, options=TrainingOptions(flip=True), random=np.random.default_rng(0)).shape
+        >>> augment(image, (32, 32), options=TrainingOptions(flip=True), random=np.random.default_rng(0)).shape
         torch.Size([3, 32, 32])
     """
-    changed = _cut(image, crop, zoom=options.zoom, random=random)
+    changed = _cut(image, size, zoom=options.zoom, random=random)
     if options.flip and random.random() < 0.5:
         changed = F.horizontal_flip(changed)
     if options.jitter:
@@ -53,17 +55,17 @@ def augment(image: torch.Tensor, crop: int, *, options: TrainingOptions, random:
     return changed.contiguous()
 
 
-def _cut(image: torch.Tensor, crop: int, *, zoom: float, random: np.random.Generator) -> torch.Tensor:
+def _cut(image: torch.Tensor, size: tuple[int, int], *, zoom: float, random: np.random.Generator) -> torch.Tensor:
     height, width = image.shape[1:]
     if zoom == 1:
-        top, left = random.integers(height - crop + 1), random.integers(width - crop + 1)
-        return image[:, top : top + crop, left : left + crop]
+        top, left = random.integers(height - size[0] + 1), random.integers(width - size[1] + 1)
+        return image[:, top : top + size[0], left : left + size[1]]
     area = height * width
     rows, columns = _sides(random, area=(zoom * area, area), ratios=(1 / _RATIOS[1], 1 / _RATIOS[0]))
     # A cut larger than the image becomes as large as the image.
     rows, columns = min(rows, height), min(columns, width)
     top, left = random.integers(height - rows + 1), random.integers(width - columns + 1)
-    cut: torch.Tensor = F.resized_crop(image, int(top), int(left), rows, columns, [crop, crop], antialias=True)
+    cut: torch.Tensor = F.resized_crop(image, int(top), int(left), rows, columns, list(size), antialias=True)
     return cut
 
 

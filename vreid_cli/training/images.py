@@ -25,11 +25,11 @@ Piece = Sequence[tuple[int, int]]
 
 
 class ImageFiles:
-    """Images (3, S, S) uint8 that are decoded each time they are used: short side resized to S, centre kept."""
+    """Images (3, H, W) uint8 that are decoded each time they are used: what crops are cut from."""
 
-    def __init__(self, records: Sequence[ImageRecord], side: int, *, max_pixels: int) -> None:
+    def __init__(self, records: Sequence[ImageRecord], transform: Transform, *, max_pixels: int) -> None:
         self._images = [(record.path, record.box) for record in records]
-        self._square = Transform(side, side)
+        self._whole = transform.whole()
         self._max_pixels = max_pixels
 
     def __len__(self) -> int:
@@ -38,12 +38,12 @@ class ImageFiles:
     def __getitem__(self, position: int) -> torch.Tensor:
         path, box = self._images[position]
         try:
-            return self._square.crop_uint8(decode_rgb(path, max_pixels=self._max_pixels, box=box))
+            return self._whole.crop_uint8(decode_rgb(path, max_pixels=self._max_pixels, box=box))
         except BadImageError as error:
             raise BadImageError(f"{path}: {error}") from None
 
 
-#: The same images as files, or in memory as one (N, 3, S, S) uint8 tensor.
+#: The same images as files, or in memory as one (N, 3, H, W) uint8 tensor.
 Images = torch.Tensor | ImageFiles
 
 
@@ -67,7 +67,7 @@ class TrainingSet:
     """What a network learns from.
 
     Attributes:
-        images: N squares that crops are cut from.
+        images: N images that crops are cut from.
         labels: (N,) int64, the class of each.
         classes: Names of the vehicles, in the order of their numbers.
         transform: Input of the network.
@@ -114,20 +114,21 @@ def _load(make: Callable[[int], torch.Tensor], size: int, *, workers: int, pin_m
 
 
 def decode_images(
-    records: Sequence[ImageRecord], *, side: int, max_pixels: int, memory: int, workers: int
+    records: Sequence[ImageRecord], *, transform: Transform, max_pixels: int, memory: int, workers: int
 ) -> ReadImages:
     """Decode every image once, to find the bad ones, and keep the pixels if they fit.
 
     Args:
         records: The images.
-        side: S of the (3, S, S) squares; with S = ``transform.resize`` their centre crop is the network's input.
+        transform: Input of the network: the centre crop of each image that is kept.
         max_pixels: Larger files are bad.
         memory: Bytes that the pixels may take; otherwise each epoch decodes them again.
         workers: Processes that decode; 0 for none.
     """
-    files = ImageFiles(records, side, max_pixels=max_pixels)
-    fit = len(records) * 3 * side * side <= memory
-    pixels = torch.empty((len(records) if fit else 0, 3, side, side), dtype=torch.uint8)
+    files = ImageFiles(records, transform, max_pixels=max_pixels)
+    height, width = transform.whole().size
+    fit = len(records) * 3 * height * width <= memory
+    pixels = torch.empty((len(records) if fit else 0, 3, height, width), dtype=torch.uint8)
     good: list[ImageRecord] = []
     bad: list[tuple[ImageRecord, str]] = []
     loader = _load(files.__getitem__, len(files), workers=workers)
@@ -140,16 +141,16 @@ def decode_images(
                     pixels[len(good)] = read
                 good.append(record)
             bar.update()
-    images: Images = pixels[: len(good)] if fit else ImageFiles(good, side, max_pixels=max_pixels)
+    images: Images = pixels[: len(good)] if fit else ImageFiles(good, transform, max_pixels=max_pixels)
     return ReadImages(tuple(good), images, tuple(bad))
 
 
 def _augment_piece(
     data: TrainingSet, pieces: Sequence[Piece], options: TrainingOptions, seed: tuple[int, ...], index: int
 ) -> torch.Tensor:
-    images, crop = data.images, data.transform.crop
+    images, size = data.images, data.transform.size
     return torch.stack(
-        [augment(images[k], crop, options=options, random=random_source(*seed, place)) for k, place in pieces[index]]
+        [augment(images[k], size, options=options, random=random_source(*seed, place)) for k, place in pieces[index]]
     )
 
 
@@ -161,7 +162,7 @@ def load_pieces(
     seed: tuple[int, ...],
     pin_memory: bool = False,
 ) -> Iterator[torch.Tensor]:
-    """The pieces of an epoch's batches in their order, (B, 3, crop, crop) uint8.
+    """The pieces of an epoch's batches in their order, (B, 3, H, W) uint8.
 
     Args:
         data: The training set; its number of workers changes nothing but the time.

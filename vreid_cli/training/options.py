@@ -47,8 +47,11 @@ class TrainingOptions(Options):
     triplet: NotNegative = option(0.0, "Weight of the batch-hard triplet loss; 0: none.", panel=RECIPE)
     margin: NotNegative = option(0.3, "Margin of the triplet loss, in units of the distance.", panel=RECIPE)
     neck: bool = option(False, "Put a batch normalisation between trunk and classifier (BNNeck).", panel=RECIPE)
-    resize: Auto | Positive = option(
-        "auto", "Pixels of the short side.", panel=RECIPE, shown="the network's own, 256 or 342"
+    resize: Auto | Literal["squash"] | Positive = option(
+        "auto",
+        "Pixels of the short side; squash: the whole image is resized to the crop.",
+        panel=RECIPE,
+        shown="the network's own, 256 or 342",
     )
     crop: Auto | Positive = option(
         "auto", "Side of the network's input in pixels.", panel=RECIPE, shown="the network's own, 224 or 299"

@@ -120,7 +120,7 @@ def train(
         # Nothing else needs the cores yet.
         decoders = choose_workers(workers, images=len(records), on_cpu=False)
         memory = int(free_memory() * _PIXELS_SHARE / executor.world)
-        return decode_images(records, side=transform.resize, max_pixels=max_pixels, memory=memory, workers=decoders)
+        return decode_images(records, transform=transform, max_pixels=max_pixels, memory=memory, workers=decoders)
 
     learned = read(vehicles.learned)
     validates = validate is not None and executor.rank == 0 and vehicles.held_out
@@ -154,26 +154,33 @@ def choose_input(own: Transform, options: TrainingOptions) -> Transform:
     Examples:
         >>> choose_input(Transform(256, 224), TrainingOptions(crop=112)).resize
         128
+        >>> choose_input(Transform(256, 224), TrainingOptions(resize="squash")).size
+        (224, 224)
     """
-    resize, crop = options.resize, options.crop
-    if resize == "auto":
-        resize = own.resize if crop == "auto" else round(int(crop) * own.resize / own.crop)
-    if crop == "auto":
-        crop = max(1, round(int(resize) * own.crop / own.resize))
-    if int(crop) > int(resize):
+    crop = options.crop if isinstance(options.crop, int) else None
+    if options.resize == "squash" or (options.resize == "auto" and own.resize is None):
+        return replace(own, resize=None, crop=crop or own.crop)
+    margin = 1.0 if own.resize is None else own.resize / min(own.size)
+    if isinstance(options.resize, int):
+        resize, crop = options.resize, crop or max(1, round(options.resize / margin))
+    elif crop is None:
+        return own
+    else:
+        resize = round(crop * margin)
+    if crop > resize:
         raise UsageError(f"train.crop {crop} is larger than train.resize {resize}", hint="as in resize 256, crop 224")
-    return replace(own, resize=int(resize), crop=int(crop))
+    return replace(own, resize=resize, crop=crop)
 
 
 def _check_input(network: Network, transform: Transform) -> None:
-    """Refuse images that are too small for the network."""
+    """Refuse images of a size that the network does not take."""
     try:
         with torch.inference_mode():
-            network.eval()(torch.zeros(1, 3, transform.crop, transform.crop))
-    except RuntimeError:
+            network.eval()(torch.zeros(1, 3, *transform.size))
+    except (RuntimeError, AssertionError):  # torchvision's and timm's way to say so
         backbone = network.backbone
         raise UsageError(
-            f"train.crop {transform.crop} is too small for {backbone.name}",
+            f"train.crop {transform.crop} is no input for {backbone.name}",
             hint=f"its own is {backbone.transform.crop}",
         ) from None
 

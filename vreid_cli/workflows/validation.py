@@ -58,7 +58,7 @@ class Validation:
     def _features(self, network: LoadedNetwork, images: Images) -> NDArray[np.float32]:
         device, options = choose_device(self.runtime.device), ExtractionOptions(backend="torch")
         inference = resolve_inference(network, options, device=device, images=len(images))
-        features, size, crop = [], inference.batch_size, [network.transform.crop]
+        features, size, crop = [], inference.batch_size, list(network.transform.size)
         for start in range(0, len(images), size):
             pixels = [center_crop(images[k], crop) for k in range(start, min(start + size, len(images)))]
             features.append(inference.compute(torch.stack(pixels)))

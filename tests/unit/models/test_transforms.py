@@ -61,6 +61,30 @@ def test_long_side_is_truncated():
     assert torch.equal(Transform(256, 224).crop_uint8(image), expected)
 
 
+@pytest.mark.parametrize(("width", "height"), SIZES)
+@pytest.mark.parametrize("interpolation", [T.InterpolationMode.BILINEAR, T.InterpolationMode.BICUBIC])
+def test_squash_equals_torchvisions_resize_to_both_sides(width: int, height: int, interpolation: T.InterpolationMode):
+    image = noise(width, height)
+    expected = T.Compose([T.Resize((48, 32), interpolation), T.ToTensor(), T.Normalize(IMAGENET_MEAN, IMAGENET_STD)])
+    transform = Transform(None, (48, 32), interpolation=interpolation.value)
+    assert torch.equal(ours(transform, image), expected(image))
+
+
+def test_bgr_reverses_the_channels_before_mean_and_deviation():
+    image = noise(20, 20)
+    blue_first = Transform(20, 20, mean=(0.1, 0.2, 0.3), std=(0.5, 1.0, 2.0), channels="bgr")
+    by_hand = np.asarray(image)[:, :, ::-1].astype(np.float64) / 255
+    by_hand = (by_hand - [0.1, 0.2, 0.3]) / [0.5, 1.0, 2.0]
+    assert ours(blue_first, image).permute(1, 2, 0).numpy() == pytest.approx(by_hand, abs=1e-6)
+
+
+@pytest.mark.parametrize("transform", [Transform(40, 32), Transform(24, (16, 20)), Transform(None, (16, 20))])
+def test_the_whole_images_centre_is_the_input(transform: Transform):
+    image = noise(50, 33)
+    whole = transform.whole().crop_uint8(image)
+    assert torch.equal(T.functional.center_crop(whole, list(transform.size)), transform.crop_uint8(image))
+
+
 def test_normalise_changes_neither_its_input_nor_the_batch_order():
     transform = Transform(40, 32)
     pixels = torch.stack([transform.crop_uint8(noise(50, 60, seed)) for seed in range(3)])
@@ -86,14 +110,29 @@ def test_identity_tells_transforms_apart():
         Transform(255, 224),
         Transform(256, 224, mean=(0.5, 0.5, 0.5)),
         Transform(256, 224, std=(0.5, 0.5, 0.5)),
+        Transform(None, 224),
+        Transform(256, (224, 223)),
+        Transform(256, 224, interpolation="bicubic"),
+        Transform(256, 224, channels="bgr"),
     ]
     assert len({transform.identity for transform in some}) == len(some)
     assert Transform(256, 224).identity == Transform(256, 224, IMAGENET_MEAN, IMAGENET_STD).identity
 
 
-def test_json_round_trip():
-    transform = Transform(72, 64, mean=(0.1, 0.2, 0.3), std=(1.0, 2.0, 3.5))
+@pytest.mark.parametrize(
+    "transform",
+    [
+        Transform(72, 64, mean=(0.1, 0.2, 0.3), std=(1.0, 2.0, 3.5)),
+        Transform(None, (256, 128), interpolation="bicubic", channels="bgr"),
+    ],
+)
+def test_json_round_trip(transform: Transform):
     assert Transform.from_values(json.loads(transform.to_json())) == transform
+
+
+def test_files_of_before_there_was_a_choice_are_read():
+    text = '{"resize": 72, "crop": 64, "mean": [0.1, 0.2, 0.3], "std": [1, 2, 3]}'
+    assert Transform.from_values(json.loads(text)) == Transform(72, 64, (0.1, 0.2, 0.3), (1.0, 2.0, 3.0))
 
 
 @pytest.mark.parametrize(
@@ -108,6 +147,8 @@ def test_json_round_trip():
         json.dumps({"resize": 8, "crop": 0, "mean": [0, 0, 0], "std": [1, 1, 1]}),
         json.dumps({"resize": 8, "crop": 9, "mean": [0, 0, 0], "std": [1, 1, 1]}),
         json.dumps({"resize": 8, "crop": 8, "mean": [0, 0, 0], "std": [1, 0, 1]}),
+        json.dumps({"resize": None, "crop": [8], "mean": [0, 0, 0], "std": [1, 1, 1]}),
+        json.dumps({"resize": 8, "crop": 8, "mean": [0, 0, 0], "std": [1, 1, 1], "channels": "grb"}),
         '{"resize": Infinity, "crop": 8, "mean": [0, 0, 0], "std": [1, 1, 1]}',
     ],
 )

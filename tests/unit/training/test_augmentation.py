@@ -17,7 +17,7 @@ def noise(side: int = 36) -> torch.Tensor:
 
 
 def change(image: torch.Tensor, crop: int, seed: int = 0, **recipe: object) -> torch.Tensor:
-    return augment(image, crop, options=TrainingOptions(**recipe), random=random_source(seed))
+    return augment(image, (crop, crop), options=TrainingOptions(**recipe), random=random_source(seed))
 
 
 def test_without_any_change_a_crop_of_the_image_is_left():

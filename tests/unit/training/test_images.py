@@ -17,7 +17,7 @@ from vreid_cli.training.options import TrainingOptions
 
 def read(folder: Path, *, memory: int = 0, workers: int = 0) -> ReadImages:
     images = records(*"abcd", folder=folder)
-    return decode_images(images, side=SMALL.resize, max_pixels=10_000, memory=memory, workers=workers)
+    return decode_images(images, transform=SMALL, max_pixels=10_000, memory=memory, workers=workers)
 
 
 def training_set(folder: Path, *, workers: int = 0) -> TrainingSet:
