@@ -33,6 +33,7 @@ _HOMES = {
     "FeatureSet": "vreid_cli.types.features:FeatureSet",
     "GroundTruth": "vreid_cli.types.truth:GroundTruth",
     "LoadedNetwork": "vreid_cli.models.weights:LoadedNetwork",
+    "PairView": "vreid_cli.reports.pairs:PairView",
     "Ranking": "vreid_cli.types.rankings:Ranking",
     "RankingOptions": "vreid_cli.ranking.options:RankingOptions",
     "RuntimeOptions": "vreid_cli.runtime.options:RuntimeOptions",
@@ -44,6 +45,7 @@ _HOMES = {
     "compare": "vreid_cli.evaluation.comparison:compare",
     "evaluate": "vreid_cli.evaluation.evaluate:evaluate",
     "evaluate_distances": "vreid_cli.evaluation.matrix:evaluate_distances",
+    "explain": "vreid_cli.reports.pairs:explain",
     "extract": "vreid_cli.extraction.extract:extract",
     "load_network": "vreid_cli.models.weights:load_network",
     "rank": "vreid_cli.ranking.rank:rank",
@@ -73,6 +75,8 @@ if TYPE_CHECKING:
     from vreid_cli.ranking.rank import rank as rank
     from vreid_cli.ranking.trials import split_trial as split_trial
     from vreid_cli.reports.options import ShowOptions as ShowOptions
+    from vreid_cli.reports.pairs import PairView as PairView
+    from vreid_cli.reports.pairs import explain as explain
     from vreid_cli.reports.sheets.sheet import Sheet as Sheet
     from vreid_cli.reports.show import show as show
     from vreid_cli.runtime.options import RuntimeOptions as RuntimeOptions
