@@ -36,6 +36,7 @@ _HOMES = {
     "GroundTruth": "vreid_cli.types.truth:GroundTruth",
     "Identities": "vreid_cli.types.identities:Identities",
     "LoadedNetwork": "vreid_cli.models.weights:LoadedNetwork",
+    "PairView": "vreid_cli.reports.pairs:PairView",
     "Ranking": "vreid_cli.types.rankings:Ranking",
     "RankingOptions": "vreid_cli.ranking.options:RankingOptions",
     "RuntimeOptions": "vreid_cli.runtime.options:RuntimeOptions",
@@ -50,6 +51,7 @@ _HOMES = {
     "evaluate": "vreid_cli.evaluation.evaluate:evaluate",
     "evaluate_distances": "vreid_cli.evaluation.matrix:evaluate_distances",
     "evaluate_identities": "vreid_cli.evaluation.identities:evaluate_identities",
+    "explain": "vreid_cli.reports.pairs:explain",
     "extract": "vreid_cli.extraction.extract:extract",
     "load_network": "vreid_cli.models.weights:load_network",
     "rank": "vreid_cli.ranking.rank:rank",
@@ -83,6 +85,8 @@ if TYPE_CHECKING:
     from vreid_cli.ranking.rank import rank as rank
     from vreid_cli.ranking.trials import split_trial as split_trial
     from vreid_cli.reports.options import ShowOptions as ShowOptions
+    from vreid_cli.reports.pairs import PairView as PairView
+    from vreid_cli.reports.pairs import explain as explain
     from vreid_cli.reports.sheets.sheet import Sheet as Sheet
     from vreid_cli.reports.show import show as show
     from vreid_cli.runtime.options import RuntimeOptions as RuntimeOptions

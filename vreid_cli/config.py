@@ -158,6 +158,7 @@ class ShowSettings(ShowOptions):
     ranking: Path | None = option(
         None, f"The ranking, {_READ}.", metavar="FILE", shown="t2t meanMCD50 of the run, else its only one"
     )
+    match: str | None = option(None, "Why this match: one gallery track of one query, image by image.", metavar="TRACK")
     output: Path | None = option(
         None, "Write a contact sheet instead.", flag="--output -o", metavar="FILE.png", shown="a table in the terminal"
     )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from vreid_cli.association.linkage import Pairs, PairTable
+from vreid_cli.association.linkage import PairTable, SparsePairs
 from vreid_cli.types.arrays import Int32Array
 from vreid_cli.types.identities import FloatArray
 
 
-def silhouettes(pairs: Pairs, labels: Int32Array) -> FloatArray:
+def silhouettes(pairs: SparsePairs, labels: Int32Array) -> FloatArray:
     """The silhouette of each item (Rousseeuw 1987), with values up to the reach.
 
     (b − a) / max(a, b): a is the mean value to the other items of its cluster, b the smallest mean value to another
@@ -24,7 +24,7 @@ def silhouettes(pairs: Pairs, labels: Int32Array) -> FloatArray:
 
     Examples:
         >>> ends = np.array([[0, 1], [1, 2]], dtype=np.int32)
-        >>> near = Pairs(3, ends[:, 0], ends[:, 1], np.array([0.25, 0.5], dtype=np.float32), reach=1.0)
+        >>> near = SparsePairs(3, ends[:, 0], ends[:, 1], np.array([0.25, 0.5], dtype=np.float32), reach=1.0)
         >>> silhouettes(near, np.array([0, 0, 1], dtype=np.int32)).tolist()
         [0.75, 0.5, nan]
     """

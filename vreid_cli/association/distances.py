@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from vreid_cli.association.constraints import Constraints
-from vreid_cli.association.linkage import Pairs
+from vreid_cli.association.linkage import SparsePairs
 from vreid_cli.association.options import AssociationOptions
 from vreid_cli.errors import DataError
 from vreid_cli.ranking.diagnostics import Diagnostics, warnings_of
@@ -29,7 +29,7 @@ _PAIR_BYTES = 16
 
 
 @dataclass(frozen=True, eq=False)
-class Strip:
+class DistanceStrip:
     """Symmetric distances of consecutive tracks to these and all later ones.
 
     Attributes:
@@ -82,7 +82,7 @@ class TrackDistances:
         self._options = RankingOptions(metric=(options.metric,), alpha=options.alpha)
         self._diagnostics = Diagnostics()
 
-    def strips(self, *, advance: Callable[[int], object] = lambda tracks: None) -> Iterator[Strip]:
+    def strips(self, *, advance: Callable[[int], object] = lambda tracks: None) -> Iterator[DistanceStrip]:
         """The distances, strip by strip.
 
         Args:
@@ -107,7 +107,7 @@ class TrackDistances:
             there, back = self._between(engine, own, later), self._between(engine, later, own)
             there += back.T
             there *= np.float32(0.5)
-            yield Strip(some.start, there)
+            yield DistanceStrip(some.start, there)
             advance(len(own))
 
     def warnings(self) -> tuple[str, ...]:
@@ -134,7 +134,7 @@ def pairs_within(
     *,
     reach: float,
     advance: Callable[[int], object] = lambda tracks: None,
-) -> Pairs:
+) -> SparsePairs:
     """The possible pairs of tracks that are no farther than the reach.
 
     Args:
@@ -163,4 +163,4 @@ def pairs_within(
         one.append((row + strip.start).astype(np.int32))
         other.append((column + strip.start).astype(np.int32))
         value.append(strip.distance[row, column])
-    return Pairs(len(distances.tracks), np.concatenate(one), np.concatenate(other), np.concatenate(value), reach)
+    return SparsePairs(len(distances.tracks), np.concatenate(one), np.concatenate(other), np.concatenate(value), reach)

@@ -23,7 +23,7 @@ Possible = Callable[[Int64Array, Int64Array], BoolArray]
 
 
 @dataclass(frozen=True, eq=False)
-class Pairs:
+class SparsePairs:
     """Those pairs of n items that are within reach, each once and possible.
 
     Attributes:
@@ -57,7 +57,7 @@ class PairTable:
         pairs: The pairs.
     """
 
-    def __init__(self, pairs: Pairs) -> None:
+    def __init__(self, pairs: SparsePairs) -> None:
         rows, columns = (np.concatenate(ends) for ends in ((pairs.one, pairs.other), (pairs.other, pairs.one)))
         table = coo_matrix((np.concatenate([pairs.value] * 2), (rows, columns)), shape=(pairs.count, pairs.count))
         sparse = table.tocsr()
@@ -70,7 +70,7 @@ class PairTable:
         return Neighbours(others, self._values[some].astype(np.float64), np.ones(len(others), dtype=np.int64))
 
 
-def agglomerate(pairs: Pairs, *, threshold: float, possible: Possible) -> Int32Array:
+def agglomerate(pairs: SparsePairs, *, threshold: float, possible: Possible) -> Int32Array:
     """Merge the two nearest clusters again and again, as long as they are no farther apart than the threshold.
 
     Clusters are as far apart as their pairs of items on average, each counted at most as ``pairs.reach``. Two clusters
@@ -87,7 +87,7 @@ def agglomerate(pairs: Pairs, *, threshold: float, possible: Possible) -> Int32A
 
     Examples:
         >>> ends = np.array([[0, 1], [1, 2]], dtype=np.int32)
-        >>> near = Pairs(3, ends[:, 0], ends[:, 1], np.array([0.1, 0.2], dtype=np.float32), reach=1.0)
+        >>> near = SparsePairs(3, ends[:, 0], ends[:, 1], np.array([0.1, 0.2], dtype=np.float32), reach=1.0)
         >>> agglomerate(near, threshold=0.5, possible=lambda one, other: np.ones(len(one), dtype=bool)).tolist()
         [0, 0, 1]
     """
@@ -97,7 +97,7 @@ def agglomerate(pairs: Pairs, *, threshold: float, possible: Possible) -> Int32A
 class _Agglomeration:
     """The state of one agglomeration: clusters are numbered, items first, then each that is merged."""
 
-    def __init__(self, pairs: Pairs, threshold: float, possible: Possible) -> None:
+    def __init__(self, pairs: SparsePairs, threshold: float, possible: Possible) -> None:
         self._reach, self._threshold, self._possible = pairs.reach, threshold, possible
         self._count = pairs.count
         self._table = PairTable(pairs)

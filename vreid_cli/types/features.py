@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
+from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
@@ -155,6 +156,14 @@ class FeatureSet:
     def meaningless(self) -> bool:
         """Whether the features come from random weights, so that nothing follows from them."""
         return self.weights == RANDOM_WEIGHTS
+
+    def at(self, folder: str | Path) -> FeatureSet:
+        """The same features, whose images lie in this folder.
+
+        An image is found by its ``image_id`` there. Where files without names of images number them, the folder
+        holds a folder of as many images for each track.
+        """
+        return replace(self, image_root=str(folder))
 
     def select(self, rows: Int64Array) -> FeatureSet:
         """The images at these positions, in this order; their features are not copied."""

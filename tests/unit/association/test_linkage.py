@@ -11,7 +11,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
 from vreid_cli.association.confidence import silhouettes
-from vreid_cli.association.linkage import Pairs, agglomerate
+from vreid_cli.association.linkage import SparsePairs, agglomerate
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -30,10 +30,10 @@ class Case:
     def possible(self, one: np.ndarray, other: np.ndarray) -> np.ndarray:
         return ~self.cannot[one, other]
 
-    def pairs(self, reach: float) -> Pairs:
+    def pairs(self, reach: float) -> SparsePairs:
         keep = np.triu((self.distance <= reach) & ~self.cannot, 1)
         one, other = (ends.astype(np.int32) for ends in np.nonzero(keep))
-        return Pairs(len(self.distance), one, other, self.distance[one, other], reach)
+        return SparsePairs(len(self.distance), one, other, self.distance[one, other], reach)
 
 
 CASES = st.builds(
@@ -70,7 +70,7 @@ def test_without_constraints_it_is_scipys_average_linkage(seed: int, items: int,
     one, other = (ends.astype(np.int32) for ends in np.triu_indices(items, 1))
     far = float(distance.max()) + 1
     found = agglomerate(
-        Pairs(items, one, other, distance[one, other], far),
+        SparsePairs(items, one, other, distance[one, other], far),
         threshold=threshold,
         possible=lambda a, b: np.ones(len(a), dtype=bool),
     )
@@ -84,7 +84,7 @@ def test_without_constraints_it_is_scipys_average_linkage(seed: int, items: int,
 def test_the_order_of_the_pairs_does_not_matter(case: Case, threshold: float) -> None:
     pairs = case.pairs(2 * threshold)
     order = np.random.default_rng(0).permutation(len(pairs.one))
-    mixed = Pairs(pairs.count, pairs.other[order], pairs.one[order], pairs.value[order], pairs.reach)
+    mixed = SparsePairs(pairs.count, pairs.other[order], pairs.one[order], pairs.value[order], pairs.reach)
     found, again = (agglomerate(p, threshold=threshold, possible=case.possible) for p in (pairs, mixed))
     assert found.tolist() == again.tolist()
 
@@ -105,7 +105,7 @@ def test_far_pairs_of_a_large_cluster_count_as_the_reach() -> None:
     one, other = np.array([0, 0], dtype=np.int32), np.array([1, 2], dtype=np.int32)
 
     def cut(reach: float) -> list[int]:
-        pairs = Pairs(3, one, other, distance[one, other], reach)
+        pairs = SparsePairs(3, one, other, distance[one, other], reach)
         return agglomerate(pairs, threshold=0.3, possible=lambda a, b: np.ones(len(a), dtype=bool)).tolist()
 
     assert cut(0.6) == [0, 0, 1]
@@ -115,6 +115,6 @@ def test_far_pairs_of_a_large_cluster_count_as_the_reach() -> None:
 @pytest.mark.parametrize("items", [0, 1])
 def test_few_items(items: int) -> None:
     nothing = np.empty(0, dtype=np.int32)
-    pairs = Pairs(items, nothing, nothing, nothing.astype(np.float32), 1.0)
+    pairs = SparsePairs(items, nothing, nothing, nothing.astype(np.float32), 1.0)
     found = agglomerate(pairs, threshold=0.5, possible=lambda a, b: np.ones(len(a), dtype=bool))
     assert found.tolist() == [0] * items
