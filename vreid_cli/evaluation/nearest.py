@@ -45,6 +45,7 @@ def nearest(
             gone = np.cumsum(out[rows])
             for place in np.flatnonzero(~out[rows])[:top].tolist():
                 row = rows[place]
+                sure = ranking.facts.probability(block.distance[row : row + 1])
                 item = block.gallery_index[row]
                 found[own.ids[query]].append(
                     RankedItem(
@@ -56,6 +57,7 @@ def nearest(
                         gallery_vehicle=gallery.vehicles[item],
                         gallery_camera=gallery.cameras[item],
                         distance=float(block.distance[row]),
+                        probability=None if sure is None or np.isnan(sure[0]) else float(sure[0]),
                     )
                 )
     return found

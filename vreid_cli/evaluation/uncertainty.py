@@ -59,7 +59,7 @@ def mean_intervals(
     for start in range(0, resamples, step := max(1, CHUNK // number)):
         weights = rng.multinomial(number, np.full(number, 1 / number), size=min(step, resamples - start))
         means.append((weights @ sums) / (weights @ counts)[:, None])
-    tail = _widened_tail((1 - level) / 2, number)
+    tail = tail_of(number, level=level)
     low, high = np.quantile(np.concatenate(means), [tail, 1 - tail], axis=0)
     return [Interval(float(a), float(b)) for a, b in zip(low, high, strict=True)]
 
@@ -78,10 +78,15 @@ def sum_by_vehicle(values: FloatArray, vehicles: TextArray) -> tuple[FloatArray,
     return sums, counts.astype(np.float64)
 
 
-def _widened_tail(tail: float, clusters: int) -> float:
-    """The normal tail that percentiles must be taken at, so that few clusters give Student's width."""
+def tail_of(clusters: int, *, level: float = 0.95) -> float:
+    """The normal tail that percentiles must be taken at, so that few clusters give Student's width.
+
+    Examples:
+        >>> tail_of(5) < tail_of(200) < 0.025
+        True
+    """
     normal = NormalDist()
-    z = normal.inv_cdf(1 - tail)
+    z = normal.inv_cdf(1 - (1 - level) / 2)
     nu = clusters - 1
     # Student's quantile by its expansion in 1/ν (Abramowitz and Stegun 26.7.5).
     t = z + (z**3 + z) / (4 * nu) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * nu**2)

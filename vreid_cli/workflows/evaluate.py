@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,10 @@ from vreid_cli.runtime.files import write_json
 from vreid_cli.runtime.progress import log, progress
 from vreid_cli.store.formats import read_ranking
 from vreid_cli.store.query_scores import check_table_path, write_query_scores
-from vreid_cli.store.runs import RunDirectory, owning_run, rankings_in
+from vreid_cli.store.runs import named_rankings, owning_run
 from vreid_cli.types.rankings import RankingFacts
 from vreid_cli.types.truth import GroundTruth
+from vreid_cli.workflows.calibrations import with_probabilities
 from vreid_cli.workflows.session import Report, RunChoice, Session
 
 #: How many rankings a plot shows: all that one network has of the paper's two tasks. Of more no name can be read.
@@ -69,11 +70,11 @@ def evaluate(session: Session) -> EvaluateReport:
         check_table_path(chosen.per_query)
     if chosen.plot is not None:
         check_plot_path(chosen.plot)
-    paths = _named_rankings(chosen.rankings) if chosen.rankings else _rankings_of(session.need_run().rankings)
+    paths = named_rankings(chosen.rankings or [session.need_run().path])
     results: dict[str, Evaluation] = {}
     with progress(total=len(paths), what="evaluating", unit="rankings") as bar:
         for path in paths:
-            ranking = read_ranking(path, label_pattern=settings.data.label_pattern)
+            ranking = with_probabilities(path, read_ranking(path, label_pattern=settings.data.label_pattern))
             truth = _ground_truth(path, ranking.facts)
             results[str(path)] = evaluate_ranking(ranking, chosen, truth=truth, seed=settings.run.seed)
             bar.update(1)
@@ -96,24 +97,6 @@ def evaluate(session: Session) -> EvaluateReport:
 
 
 # -- which rankings ------------------------------------------------------------------------------------------
-
-
-def _named_rankings(named: Sequence[Path]) -> list[Path]:
-    """The rankings that are named, and those in folders that are; one that is meant twice comes once, as the first."""
-    found: dict[Path, Path] = {}
-    for path in named:
-        for ranking in _rankings_of(path) if path.is_dir() else [path]:
-            found.setdefault(ranking.resolve(), ranking)
-    return list(found.values())
-
-
-def _rankings_of(folder: Path) -> list[Path]:
-    """The rankings in a folder, or in that of a run."""
-    run = RunDirectory(folder)
-    found = rankings_in(run.rankings if run.info_path.is_file() else folder)
-    if not found:
-        raise StoreError(f"there are no rankings in {folder}", hint="make one with vreid rank", file=folder)
-    return found
 
 
 def _ground_truth(path: Path, facts: RankingFacts) -> GroundTruth | None:

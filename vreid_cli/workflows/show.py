@@ -17,6 +17,7 @@ from vreid_cli.store.formats import read_ranking
 from vreid_cli.store.runs import RunDirectory, owning_run, rankings_in
 from vreid_cli.types.features import MEANINGLESS
 from vreid_cli.types.rankings import RankedItem
+from vreid_cli.workflows.calibrations import with_probabilities
 from vreid_cli.workflows.session import Report, RunChoice, Session
 
 _DEFAULT_RANKING = "t2t-meanMCD50.parquet"
@@ -61,7 +62,7 @@ def show(session: Session) -> ShowReport:
     if chosen.output is not None:
         check_ending(chosen.output)
     path = chosen.ranking or _find_ranking(session)
-    ranking = read_ranking(path, label_pattern=session.settings.data.label_pattern)
+    ranking = with_probabilities(path, read_ranking(path, label_pattern=session.settings.data.label_pattern))
     facts = ranking.facts
     lists: Mapping[str, Sequence[RankedItem]]
     if chosen.output is None:
