@@ -47,6 +47,7 @@ class RunDirectory:
         rankings: Folder of the rankings.
         evaluations: Folder of the evaluations.
         calibrations: Folder of what gives distances probabilities.
+        identities: Folder of the identities.
         reports: Folder of the sheets.
         exports: Folder of what other programs read.
         checkpoints: Folder of what was trained.
@@ -68,6 +69,7 @@ class RunDirectory:
         self.rankings = path / "rankings"
         self.evaluations = path / "evaluations"
         self.calibrations = path / "calibrations"
+        self.identities = path / "identities"
         self.reports = path / "reports"
         self.exports = path / "exports"
         self.checkpoints = path / "checkpoints"
@@ -171,10 +173,10 @@ def latest_run(runs_folder: Path = RUNS_FOLDER) -> RunDirectory | None:
 
 
 def owning_run(path: Path) -> RunDirectory | None:
-    """The run in whose folder of rankings a file lies, named as the file was."""
+    """The run in whose folder of rankings or identities a file lies, named as the file was."""
     folder = path.parent.resolve()
     run = RunDirectory(folder.parent)
-    if folder != run.rankings or not run.info_path.is_file():
+    if folder not in (run.rankings, run.identities) or not run.info_path.is_file():
         return None
     # The path as it was given reads better in messages; from inside the folder it would be "..".
     return RunDirectory(path.parent.parent) if path.parent.name == folder.name else run
@@ -232,6 +234,11 @@ def _rankings_of(folder: Path) -> list[Path]:
     if not found:
         raise StoreError(f"there are no rankings in {folder}", hint="make one with vreid rank", file=folder)
     return found
+
+
+def identities_in(folder: Path) -> list[Path]:
+    """The identities that lie directly in a folder, by name."""
+    return sorted(folder.glob("*.parquet"))
 
 
 def _history_entry(line: str) -> HistoryEntry | None:
