@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
+from vreid_cli.association.options import AssociationOptions
 from vreid_cli.data.options import DataOptions
 from vreid_cli.errors import ConfigError, UsageError, did_you_mean, nearest_name
 from vreid_cli.evaluation.options import EvaluationOptions
@@ -29,7 +30,7 @@ from vreid_cli.runtime.options import RuntimeOptions
 from vreid_cli.store.formats import FEATURE_FORMATS, RANKING_FORMATS, endings, known_formats
 from vreid_cli.synthetic.options import DemoOptions
 from vreid_cli.training.options import RECIPE, TrainingOptions
-from vreid_cli.types.options import COMMON, COMPUTING, FILES, Options, Positive, option
+from vreid_cli.types.options import COMMON, COMPUTING, DATA, FILES, Options, Positive, option
 
 PROJECT_FILE = "vreid.toml"
 COMMAND_LINE = "command line"
@@ -96,11 +97,53 @@ class RankSettings(RankingOptions):
     force: bool = option(False, "Replace a file that is there and was made otherwise.", panel=FILES)
 
 
+class AssociateSettings(AssociationOptions):
+    """``[associate]``: how tracks become identities, of which features, and where the result goes."""
+
+    features: tuple[Path, ...] = option(
+        (),
+        f"Features from elsewhere: {known_formats(FEATURE_FORMATS, read=True)}.",
+        flag="FEATURES",
+        shown="those of the run",
+    )
+    false_match_rate: Annotated[float, Field(gt=0, lt=1)] = option(
+        0.001, "Choose the threshold at which so many pairs of different vehicles are near enough.", metavar="RATE"
+    )
+    labelled: Path | None = option(
+        None, "Labelled features to choose the threshold by.", metavar="PATH", shown="the labelled tracks themselves"
+    )
+    travel_times: Path | None = option(
+        None,
+        "Shortest and longest time between cameras, a CSV with the columns camera_a, camera_b, min_s, max_s.",
+        metavar="FILE.csv",
+        panel=DATA,
+    )
+    clocks: Path | None = option(
+        None,
+        "Frame rate and start of each camera, in TOML.",
+        metavar="FILE.toml",
+        panel=DATA,
+        shown="cameras.toml of the data folder",
+    )
+    output: Path | None = option(
+        None,
+        "Where the identities go; all else is written beside them.",
+        flag="--output -o",
+        metavar="FILE.parquet",
+        panel=FILES,
+        shown="identities/ of the run",
+    )
+    plot: Path | None = option(
+        None, "Plot where vehicles go and how long they take, .png, .pdf or .svg.", metavar="FILE", panel=FILES
+    )
+    force: bool = option(False, "Replace identities that are there and were made otherwise.", panel=FILES)
+
+
 class EvaluateSettings(EvaluationOptions):
     """``[evaluate]``: how rankings are counted, which ones, and what is written besides."""
 
     rankings: tuple[Path, ...] = option(
-        (), f"Rankings, {_READ}, or folders of them.", flag="RANKING", shown="all of the run"
+        (), f"Rankings, {_READ}, identities, or folders of them.", flag="RANKING", shown="all of the run"
     )
     per_query: Path | None = option(None, "Write each query's scores as a table, .csv or .parquet.", metavar="FILE")
     plot: Path | None = option(None, "Plot CMC, intervals, distances and errors, .png, .pdf or .svg.", metavar="FILE")
@@ -115,6 +158,7 @@ class ShowSettings(ShowOptions):
     ranking: Path | None = option(
         None, f"The ranking, {_READ}.", metavar="FILE", shown="t2t meanMCD50 of the run, else its only one"
     )
+    match: str | None = option(None, "Why this match: one gallery track of one query, image by image.", metavar="TRACK")
     output: Path | None = option(
         None, "Write a contact sheet instead.", flag="--output -o", metavar="FILE.png", shown="a table in the terminal"
     )
@@ -153,6 +197,7 @@ class Settings(BaseModel):
     runtime: RuntimeOptions = RuntimeOptions()
     extract: ExtractSettings = ExtractSettings()
     rank: RankSettings = RankSettings()
+    associate: AssociateSettings = AssociateSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     show: ShowSettings = ShowSettings()
     export: ExportOptions = ExportOptions()

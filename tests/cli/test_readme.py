@@ -21,5 +21,7 @@ def test_the_way_through_the_library(
     )
     (block,) = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
     exec(block, {})
-    assert re.fullmatch(r"mAP [01]\.\d{3}, rank-1 [01]\.\d{3}, 2 valid queries\n", capsys.readouterr().out)
+    scores, why = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"mAP [01]\.\d{3}, rank-1 [01]\.\d{3}, 2 valid queries", scores)
+    assert re.fullmatch(r"meanMCD50 = \([\d.]+ \+ [\d.]+\) / 2 = [\d.]+", why)
     assert Path("matches.png").stat().st_size > 10_000

@@ -22,6 +22,7 @@ from vreid_cli.evaluation.options import EvaluationOptions
 from vreid_cli.ranking.options import RankingOptions
 from vreid_cli.ranking.rank import rank
 from vreid_cli.ranking.tracks import group_tracks
+from vreid_cli.reports.pairs import explain
 from vreid_cli.runtime.options import RuntimeOptions
 from vreid_cli.store.formats import read_features, read_ranking
 from vreid_cli.types.arrays import text_array
@@ -110,6 +111,17 @@ def test_single_images_agree_with_the_oracle_on_real_representations(sample: Sam
             track, number = query.split("#")
             expected = image_to_track(sample.query_tracks[track][int(number)], sample.gallery_tracks[item], metric)
             assert abs(value - expected) <= (MED_RELATIVE * expected if metric == "MED" else MCD_ABSOLUTE)
+
+
+def test_each_released_pair_is_explained(sample: Sample, shared: Path) -> None:
+    ranking = read_ranking(shared / "reference" / "ranking.json")
+    for query, rows in sample.released.items():
+        for item, _, expected in rows:
+            view = explain(ranking, query, item, query=sample.query, gallery=sample.gallery)
+            # The file does not say by which definition: its distances do.
+            assert view.definition == "released"
+            assert view.distances.value == pytest.approx(expected, abs=SAMPLE_ABSOLUTE)
+            assert view.distances.cells.shape == (len(sample.query_tracks[query]), len(sample.gallery_tracks[item]))
 
 
 @pytest.mark.parametrize("source", ["released", "parquet", "json"])

@@ -15,20 +15,37 @@ if TYPE_CHECKING:
 
 def _results(report: ShowReport) -> dict[str, object]:
     lists = report.nearest.items()
+    pair = report.pair
     return {
         "ranking": str(report.ranking),
         "notes": report.notes,
         "queries": [{"query_id": query, "nearest": [asdict(item) for item in items]} for query, items in lists],
         "hidden_queries": report.hidden,
+        "match": pair
+        and {
+            "query_id": pair.query_id,
+            "gallery_id": pair.gallery_id,
+            "definition": pair.definition,
+            "value": pair.distances.value,
+            "cells": pair.distances.cells.tolist(),
+            "shows": pair.distances.shows,
+            "counts": pair.distances.counts.tolist(),
+            "spelled": pair.distances.spelled,
+        },
     }
 
 
 def _render(report: ShowReport, console: Console) -> None:
-    from vreid_cli.reports.tables import nearest_table
+    from vreid_cli.reports.tables import nearest_table, pair_table
 
+    if report.pair is not None:
+        sides = f"query {report.pair.query_id} (rows), gallery {report.pair.gallery_id} (columns)"
+        console.print(sides, soft_wrap=True, markup=False, highlight=False)
+        console.print(pair_table(report.pair))
+        console.print(report.pair.distances.spelled, soft_wrap=True, markup=False)
     if report.outputs:
-        console.print(f"sheet: {report.outputs[0]}", soft_wrap=True)
-    else:
+        console.print(f"{'match' if report.pair else 'sheet'}: {report.outputs[0]}", soft_wrap=True, markup=False)
+    elif report.pair is None:
         for query, items in report.nearest.items():
             console.print(nearest_table(query, items))
         console.print(f"{report.metric or 'unknown metric'}; {report.notes}", soft_wrap=True)
@@ -42,16 +59,25 @@ COMMAND = Command(
 
     In a sheet each query stands before its nearest, in the order of their ranks;
     where labels are known, frames and marks say which show its vehicle.
+    --match shows why one track is as near as it is: all distances between its
+    images and the query's, and which of them decide.
 
     Examples:
       vreid show
       vreid show 0002_c002_t0175 --top 10 --output sheet.png
+      vreid show 0002_c002_t0175 --match 0002_c003_t0010 --output pair.png
       vreid show '0002_*' --ranking r.json
+      vreid show --ranking r.json --gallery-dir gallery --query-dir query -o sheet.png
     """,
     settings={
-        "show": ("queries", "ranking", "top", "output"),
+        "show": ("queries", "ranking", "match", "top", "output"),
         "evaluate": ("same_camera",),
-        "data": ("label_pattern",),
+        "data": ("query_dir", "gallery_dir", "label_pattern"),
+        "rank": ("query_features", "gallery_features"),
+    },
+    wording={
+        "data.query_dir": {"help": "Where the queries' images are.", "shown": "where they were extracted"},
+        "data.gallery_dir": {"help": "Where the gallery's images are.", "shown": "where they were extracted"},
     },
     workflow="vreid_cli.workflows.show:show",
     choose_run="vreid_cli.workflows.show:choose_run",

@@ -20,6 +20,8 @@ Kinds = NDArray[np.int8]
 #: Of another vehicle, or of a query whose vehicle is unknown; of the query's vehicle, by another camera or by the
 #: query's own; the query itself.
 WRONG, UNKNOWN, RIGHT, JUNK, SELF = range(5)
+#: Their names, for those who show them.
+KIND_NAMES = ("wrong", "unknown", "right", "junk", "self")
 
 
 def left_out(kinds: Kinds, same_camera: SameCamera) -> BoolArray:

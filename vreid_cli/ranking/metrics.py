@@ -29,18 +29,28 @@ class Distance:
             :mod:`vreid_cli.ranking.distances` takes from one product.
         options: Fields of ``RankingOptions`` that it depends on; they are kept among the ranking's facts.
         float64: Whether the device must have float64.
+        explain: Between tracks, ``"module:function"`` that takes (N_q, D) and (N_r, D) float64 arrays of one pair and
+            the options, and returns (N_q, N_r) numbers that say how the images go together, and (N_q,) residuals
+            whose squares sum up to that of the distance. None where nothing of that kind can be said.
     """
 
     between: Literal["images", "tracks"]
     function: str | None = None
     options: tuple[str, ...] = ()
     float64: bool = False
+    explain: str | None = None
 
 
 DISTANCES: dict[str, Distance] = {
     "MED": Distance("images"),
     "MCD": Distance("images"),
-    "RSCR": Distance("tracks", "vreid_cli.ranking.rscr:reconstruction_residuals", options=("alpha",), float64=True),
+    "RSCR": Distance(
+        "tracks",
+        "vreid_cli.ranking.rscr:reconstruction_residuals",
+        options=("alpha",),
+        float64=True,
+        explain="vreid_cli.ranking.rscr:sparse_codes",
+    ),
 }
 
 #: From n to the places among n values, rising, whose mean is the aggregate. The ``50`` forms first keep the

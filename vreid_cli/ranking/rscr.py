@@ -6,12 +6,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from vreid_cli.ranking.diagnostics import Diagnostics
 from vreid_cli.ranking.engine import Block
 from vreid_cli.ranking.options import RankingOptions
 from vreid_cli.ranking.sparse_coding import solve_codes
+
+FloatArray = NDArray[np.float64]
 
 #: Problems solved at a time: their arrays then stay in the caches of a CPU.
 _PROBLEMS = 1 << 15
@@ -47,6 +51,29 @@ def reconstruction_residuals(
         summed = group.view(squared, dim=0).sum(dim=0).sqrt()
         distances[group.first : group.first + group.count] = summed.to(torch.float32)
     return distances, diagnostics
+
+
+def sparse_codes(query: FloatArray, gallery: FloatArray, *, alpha: float) -> tuple[FloatArray, FloatArray]:
+    """Γ of one pair of tracks, and how far each query image is from what it rebuilds.
+
+    Args:
+        query: (N_q, D) images.
+        gallery: (N_r, D) images.
+        alpha: Weight of the codes' absolute values.
+
+    Returns:
+        (N_q, N_r) codes and (N_q,) residuals: RSCR is the root of the sum of their squares.
+
+    Examples:
+        >>> codes, residuals = sparse_codes(np.array([[3.0, 4.0]]), np.array([[1.0, 0.0]]), alpha=1.0)
+        >>> codes.tolist(), (residuals**2).tolist()
+        ([[2.0]], [17.0])
+    """
+    rows, images = torch.from_numpy(query), torch.from_numpy(gallery)
+    grams = (images @ images.T)[:, :, None].expand(-1, -1, len(rows))
+    solved = solve_codes(images @ rows.T, grams, rows.square().sum(dim=1), alpha=alpha)
+    codes = solved.codes.T
+    return codes.numpy(), torch.linalg.vector_norm(rows - codes @ images, dim=1).numpy()
 
 
 def _squared_residuals(query: torch.Tensor, images: torch.Tensor, *, alpha: float) -> tuple[torch.Tensor, Diagnostics]:

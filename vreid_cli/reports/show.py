@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
-from vreid_cli.data.boxes import Crop, locate_image
-from vreid_cli.data.decoding import is_image
+from vreid_cli.data.boxes import Crop
 from vreid_cli.errors import DataError, UsageError, did_you_mean
 from vreid_cli.evaluation.nearest import nearest
-from vreid_cli.ranking.tracks import group_tracks, image_items
+from vreid_cli.reports.images import ImageSource, ReportSide, doubts_about, open_sides
 from vreid_cli.reports.options import ShowOptions
 from vreid_cli.reports.sheets.layout import SheetItem, Verdict
 from vreid_cli.reports.sheets.sheet import Sheet, render_sheet
-from vreid_cli.types.features import MEANINGLESS, FeatureSet
+from vreid_cli.types.features import MEANINGLESS
 from vreid_cli.types.rankings import RankedItem, Ranking, RankingFacts
 from vreid_cli.types.truth import SameCamera
 
@@ -29,8 +26,8 @@ _LEFT_OUT = {
 #: What is drawn of whether an item shows the query's vehicle.
 _VERDICTS = {True: Verdict.MATCH, False: Verdict.DIFFERENT, None: Verdict.UNLABELLED}
 
-#: Where images lie: features that say it, or a folder.
-ImageSource = FeatureSet | str | Path
+#: The images of items by their names.
+ItemImagesByName = Mapping[str, Sequence[Path | Crop]]
 
 
 def show(
@@ -78,17 +75,18 @@ def show(
     facts = ranking.facts
     chosen = choose_queries(ranking, queries, most=options.max_queries)
     lists = nearest(ranking, chosen, top=options.top, same_camera=same_camera)
-    if query is None or facts.query_source == "gallery":
-        query = gallery
-    query_images = _find_images(query, lists, facts, single=facts.task in ("i2i", "i2t"))
+    sides = open_sides(facts, query=query, gallery=gallery)
+    for side in sides:
+        side.check_root()
+    query_images = {name: sides[0].images(name) for name in lists}
     names = dict.fromkeys(item.gallery_id for items in lists.values() for item in items)
-    gallery_images = _find_images(gallery, names, facts, single=facts.task == "i2i")
+    gallery_images = {name: sides[1].images(name) for name in names}
     rows = []
     for name, items in lists.items():
         caption = _caption(items[0], "query") if items else ""
         found = [_gallery_item(item, gallery_images[item.gallery_id]) for item in items]
         rows.append([SheetItem(name=name, images=query_images[name], caption=caption), *found])
-    doubts = _check_images(ranking, query_images, gallery_images, sources=(query, gallery))
+    doubts = _check_images(ranking, sides, images=(query_images, gallery_images))
     title = f"{facts.metric or 'unknown metric'} - the {f'{options.top} ' if options.top > 1 else ''}nearest"
     subtitle = explain_ranks(facts, same_camera) + (f".\n{MEANINGLESS.upper()}" if facts.meaningless else ".")
     sheet = render_sheet(rows, title=title, subtitle=subtitle, max_images=options.max_images)
@@ -145,49 +143,12 @@ def _caption(item: RankedItem, side: str) -> str:
     return full if len(full) <= _CAPTION else " · ".join(label for label in labels.values() if label)
 
 
-def _find_images(
-    source: ImageSource, names: Iterable[str], facts: RankingFacts, *, single: bool
-) -> dict[str, list[Path | Crop]]:
-    """The images of items, in order, by the items' names; none where a name is unknown."""
-    found: Mapping[str, Sequence[str]]
-    if isinstance(source, FeatureSet):
-        root = _image_root(source)
-        tracks = image_items(source) if single else group_tracks(source, facts.track_unit or "passage")
-        parts = np.split(source.image_id[tracks.rows], tracks.offsets[1:-1])
-        found = {name: list(part) for name, part in zip(tracks.items.ids, parts, strict=True)}
-    else:
-        root = Path(source)
-        found = {name: [name] for name in names if (root / name).is_file()}
-        for name in names:
-            if (root / name).is_dir():
-                found[name] = sorted(f"{name}/{path.name}" for path in (root / name).iterdir() if is_image(path.name))
-    return {name: [locate_image(root, image_id) for image_id in found.get(name, ())] for name in names}
-
-
-def _check_images(
-    ranking: Ranking, *sides: Mapping[str, Sequence[object]], sources: tuple[ImageSource, ImageSource]
-) -> list[str]:
+def _check_images(ranking: Ranking, sides: Sequence[ReportSide], *, images: Sequence[ItemImagesByName]) -> list[str]:
     """Signs that the images are not those that the ranking was made from; without any image an error."""
-    names = [source.source if isinstance(source, FeatureSet) else str(source) for source in sources]
-    where, gallery = " and ".join(dict.fromkeys(names)), sources[1]
-    hint = "show it with the features that it was made from; vreid show takes them from --run-dir"
-    unknown = sorted({name for side in sides for name, images in side.items() if not images})
-    if not any(images for side in sides for images in side.values()):
+    unknown = sorted({name for side in images for name, found in side.items() if not found})
+    if not any(found for side in images for found in side.values()):
+        where = " and ".join(dict.fromkeys(side.source for side in sides))
+        hint = "show it with the features that it was made from; vreid show takes them from --run-dir"
         raise DataError(f"nothing that {ranking.source} names is in {where}", hint=hint, file=ranking.source)
     doubts = [MEANINGLESS] if ranking.facts.meaningless else []
-    doubts += [f"{where}: no images of {len(unknown)} names, such as {unknown[0]}; {hint}"] if unknown else []
-    identities = (gallery.identity if isinstance(gallery, FeatureSet) else None, ranking.facts.gallery_identity)
-    if None not in identities and identities[0] != identities[1]:
-        doubts.append(f"{ranking.source} was not made from {names[1]}: the images may be others")
-    return doubts
-
-
-def _image_root(features: FeatureSet) -> Path:
-    root, source = features.image_root, features.source
-    if root is None:
-        hint = "name the folder of the images instead of the features"
-        raise DataError(f"{source} does not say where its images are", hint=hint, file=source)
-    if not Path(root).is_dir():
-        hint = "run vreid extract again with the --data-dir where they are now; it computes nothing again"
-        raise DataError(f"the images of {source} are not at {root} any more", hint=hint, file=root)
-    return Path(root)
+    return [*doubts, *doubts_about(sides, ranking.facts, ranking=ranking.source, unknown=unknown)]

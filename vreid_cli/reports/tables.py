@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from rich.table import Column, Table
 from rich.text import Text
@@ -11,8 +12,12 @@ from vreid_cli.evaluation.comparison import Comparison, Spread, TrialScores
 from vreid_cli.evaluation.evaluate import LABELS, Evaluation
 from vreid_cli.evaluation.scores import MeanScores
 from vreid_cli.evaluation.thresholds import FALSE_MATCH_RATES
+from vreid_cli.ranking.pairs import number
 from vreid_cli.reports.names import Evaluations, names_of, network_of
 from vreid_cli.types.rankings import RankedItem, RankingFacts, said_of
+
+if TYPE_CHECKING:
+    from vreid_cli.reports.pairs import PairView
 
 #: Facts are folded to this width before a score is left out.
 _FOLDED = 12
@@ -254,6 +259,22 @@ def nearest_table(query: str, items: Sequence[RankedItem]) -> Table:
             known = (item.gallery_vehicle, item.gallery_camera)
             row += [*(Text("unknown" if label is None else label) for label in known), _MARKS[item.same_vehicle]]
         table.add_row(*row)
+    return table
+
+
+def pair_table(view: PairView) -> Table:
+    """The distances of one match, image by image; what decides in bold and with a mark."""
+    pair = view.distances
+    weights = pair.shows == "code"
+    caption = "weights of gallery images" if weights else f"{pair.shows}; * what decides"
+    heads = (str(place + 1) for place in range(pair.cells.shape[1]))
+    table = make_table(None, Text(caption), "", *_numbers(*heads))
+    for place, (cells, counts) in enumerate(zip(pair.cells, pair.counts, strict=True), start=1):
+        row = (
+            Text(f"{number(cell)}*", style="bold") if count else Text(f"{number(cell)} ")
+            for cell, count in zip(cells.tolist(), counts.tolist(), strict=True)
+        )
+        table.add_row(str(place), *row)
     return table
 
 

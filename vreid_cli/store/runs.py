@@ -45,6 +45,7 @@ class RunDirectory:
         history_path: Each command as it was run.
         rankings: Folder of the rankings.
         evaluations: Folder of the evaluations.
+        identities: Folder of the identities.
         reports: Folder of the sheets.
         exports: Folder of what other programs read.
         checkpoints: Folder of what was trained.
@@ -65,6 +66,7 @@ class RunDirectory:
         self.history_path = path / "history.jsonl"
         self.rankings = path / "rankings"
         self.evaluations = path / "evaluations"
+        self.identities = path / "identities"
         self.reports = path / "reports"
         self.exports = path / "exports"
         self.checkpoints = path / "checkpoints"
@@ -168,10 +170,10 @@ def latest_run(runs_folder: Path = RUNS_FOLDER) -> RunDirectory | None:
 
 
 def owning_run(path: Path) -> RunDirectory | None:
-    """The run in whose folder of rankings a file lies, named as the file was."""
+    """The run in whose folder of rankings or identities a file lies, named as the file was."""
     folder = path.parent.resolve()
     run = RunDirectory(folder.parent)
-    if folder != run.rankings or not run.info_path.is_file():
+    if folder not in (run.rankings, run.identities) or not run.info_path.is_file():
         return None
     # The path as it was given reads better in messages; from inside the folder it would be "..".
     return RunDirectory(path.parent.parent) if path.parent.name == folder.name else run
@@ -181,6 +183,11 @@ def rankings_in(folder: Path) -> list[Path]:
     """The rankings that lie directly in a folder, by name."""
     known = endings(RANKING_FORMATS, read=True)
     return sorted(path for path in folder.glob("*") if path.suffix.lower() in known)
+
+
+def identities_in(folder: Path) -> list[Path]:
+    """The identities that lie directly in a folder, by name."""
+    return sorted(folder.glob("*.parquet"))
 
 
 def _history_entry(line: str) -> HistoryEntry | None:

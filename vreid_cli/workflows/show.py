@@ -1,22 +1,25 @@
-"""``vreid show``: the nearest items of some queries, as a table or a contact sheet."""
+"""``vreid show``: the nearest items of some queries, as a table or a contact sheet; or one match, image by image."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vreid_cli.config import Settings
-from vreid_cli.errors import StoreError
+from vreid_cli.errors import StoreError, UsageError
 from vreid_cli.evaluation.nearest import nearest
+from vreid_cli.reports.images import ImageSource
+from vreid_cli.reports.pairs import PairView, explain
 from vreid_cli.reports.sheets.sheet import check_ending
 from vreid_cli.reports.show import choose_queries, explain_ranks
 from vreid_cli.reports.show import show as make_sheet
 from vreid_cli.runtime.progress import log
-from vreid_cli.store.formats import read_ranking
+from vreid_cli.store.formats import read_features, read_ranking
 from vreid_cli.store.runs import RunDirectory, owning_run, rankings_in
-from vreid_cli.types.features import MEANINGLESS
-from vreid_cli.types.rankings import RankedItem
+from vreid_cli.types.features import MEANINGLESS, FeatureSet
+from vreid_cli.types.images import Split
+from vreid_cli.types.rankings import RankedItem, Ranking, RankingFacts
 from vreid_cli.workflows.session import Report, RunChoice, Session
 
 _DEFAULT_RANKING = "t2t-meanMCD50.parquet"
@@ -32,63 +35,112 @@ class ShowReport(Report):
         notes: How they were ranked and what the ranks leave out, in words.
         nearest: By query id, in rank order, without self and junk.
         hidden: Queries that were not asked for by name and are not shown.
+        pair: The match that was asked for.
     """
 
     ranking: Path
     metric: str | None
     notes: str
     nearest: Mapping[str, Sequence[RankedItem]]
-    hidden: int
+    hidden: int = 0
+    pair: PairView | None = None
 
 
 def choose_run(settings: Settings) -> RunChoice:
     """The run whose ranking is shown; none where a ranking is named that needs no images, or brings its run along."""
     named = settings.show.ranking
+    # Parquet holds its labels; only those of the paper's JSON are read from names. Folders may be where images went.
+    free = ("data.label_pattern", "data.query_dir", "data.gallery_dir")
     if named is None:
-        return RunChoice()
-    needs_images = settings.show.output is not None and owning_run(named) is None
-    # Parquet holds its labels; only those of the paper's JSON are read from names.
-    return RunChoice(use_latest=needs_images, free=("data.label_pattern",))
+        return RunChoice(free=free[1:])
+    needs_images = settings.show.output is not None or settings.show.match is not None
+    brought = settings.rank.gallery_features or settings.data.gallery_dir or owning_run(named)
+    return RunChoice(use_latest=needs_images and not brought, free=free)
 
 
 def show(session: Session) -> ShowReport:
-    """Look up the nearest items; with ``--output`` make a sheet of their images.
+    """Look up the nearest items, or one match; with ``--output`` draw them.
 
     Raises:
-        VreidError: The ranking, a query or the images are not there.
+        VreidError: The ranking, a query, a match, features or the images are not there.
     """
-    chosen, same_camera = session.settings.show, session.settings.evaluate.same_camera
+    chosen = session.settings.show
     if chosen.output is not None:
         check_ending(chosen.output)
     path = chosen.ranking or _find_ranking(session)
     ranking = read_ranking(path, label_pattern=session.settings.data.label_pattern)
-    facts = ranking.facts
-    lists: Mapping[str, Sequence[RankedItem]]
-    if chosen.output is None:
-        queries = choose_queries(ranking, chosen.queries, most=chosen.max_queries)
-        lists = nearest(ranking, queries, top=chosen.top, same_camera=same_camera)
-        warnings: tuple[str, ...] = (MEANINGLESS,) if facts.meaningless else ()
-    else:
-        run = _run_with_images(session, path)
-        sides = {"gallery": run.features("gallery").read()}
-        if facts.query_source != "gallery":
-            sides["query"] = run.features("query").read()
-        sheet = make_sheet(ranking, chosen.queries, **sides, options=chosen, same_camera=same_camera)
-        sheet.save(chosen.output)
-        lists, warnings = sheet.nearest, sheet.warnings
-    for warning in warnings:
+    make = _match if chosen.match is not None else _table if chosen.output is None else _sheet
+    report = make(session, path, ranking)
+    for warning in report.warnings:
         log.warning("%s", warning)
     if chosen.ranking is None:
         session.record()
+    return report
+
+
+# -- what is shown -------------------------------------------------------------------------------------------
+
+
+def _table(session: Session, path: Path, ranking: Ranking) -> ShowReport:
+    chosen, same_camera = session.settings.show, session.settings.evaluate.same_camera
+    queries = choose_queries(ranking, chosen.queries, most=chosen.max_queries)
+    lists = nearest(ranking, queries, top=chosen.top, same_camera=same_camera)
+    warnings = (MEANINGLESS,) if ranking.facts.meaningless else ()
+    return _report(session, path, ranking, lists=lists, warnings=warnings)
+
+
+def _sheet(session: Session, path: Path, ranking: Ranking) -> ShowReport:
+    chosen, same_camera = session.settings.show, session.settings.evaluate.same_camera
+    sources = _sources(session, path, ranking.facts)
+    sheet = make_sheet(ranking, chosen.queries, **sources, options=chosen, same_camera=same_camera)
+    assert chosen.output is not None
+    sheet.save(chosen.output)
+    return _report(session, path, ranking, lists=sheet.nearest, warnings=sheet.warnings)
+
+
+def _match(session: Session, path: Path, ranking: Ranking) -> ShowReport:
+    chosen, same_camera = session.settings.show, session.settings.evaluate.same_camera
+    assert chosen.match is not None
+    queries = choose_queries(ranking, chosen.queries, most=2)
+    if len(queries) != 1:
+        message = f"--match {chosen.match} is about one query, not about {len(queries)} or more"
+        raise UsageError(message, hint="name it: vreid show QUERY --match TRACK")
+    sources = _sources(session, path, ranking.facts)
+    features: dict[str, FeatureSet] = {}
+    for side, source in sources.items():
+        if not isinstance(source, FeatureSet):
+            hint = "name the features with --gallery-features and --query-features, or the run with --run-dir"
+            raise UsageError(f"--match needs the features that {path} was made from", hint=hint, file=path)
+        features[side] = source
+    view = explain(ranking, queries[0], chosen.match, **features, options=chosen, same_camera=same_camera)
+    if chosen.output is not None:
+        view.save(chosen.output)
+    lists = {queries[0]: [view.match.item] if view.match is not None else []}
+    report = _report(session, path, ranking, lists=lists, warnings=view.warnings)
+    return replace(report, pair=view, hidden=0)
+
+
+def _report(
+    session: Session,
+    path: Path,
+    ranking: Ranking,
+    *,
+    lists: Mapping[str, Sequence[RankedItem]],
+    warnings: tuple[str, ...],
+) -> ShowReport:
+    chosen = session.settings.show
     return ShowReport(
         outputs=() if chosen.output is None else (str(chosen.output),),
         warnings=warnings,
         ranking=path,
-        metric=facts.metric_name,
-        notes=explain_ranks(facts, same_camera),
+        metric=ranking.facts.metric_name,
+        notes=explain_ranks(ranking.facts, session.settings.evaluate.same_camera),
         nearest=lists,
         hidden=0 if chosen.queries else len(ranking.queries) - len(lists),
     )
+
+
+# -- where it comes from -------------------------------------------------------------------------------------
 
 
 def _find_ranking(session: Session) -> Path:
@@ -106,10 +158,36 @@ def _find_ranking(session: Session) -> Path:
     raise StoreError(f"{run.path} has several rankings", hint=f"choose one with --ranking: {names}", file=run.rankings)
 
 
+def _sources(session: Session, path: Path, facts: RankingFacts) -> dict[str, ImageSource]:
+    """Features that know their images, as far as there are any, else folders of images; by side."""
+    settings = session.settings
+    sides: tuple[Split, ...] = ("gallery",) if facts.query_source == "gallery" else ("query", "gallery")
+    found: dict[str, ImageSource] = {}
+    for side in sides:
+        source: Path | None = getattr(settings.rank, f"{side}_features")
+        # What a run says of its folders is not where an option says that the images are.
+        typed = session.resolved.given(f"data.{side}_dir")
+        folder: Path | None = getattr(settings.data, f"{side}_dir") if typed else None
+        features: FeatureSet | None = None
+        if source is not None:
+            features = read_features(source, label_pattern=settings.data.label_pattern)
+        elif folder is None or owning_run(path) is not None or session.run is not None:
+            features = _run_with_images(session, path).features(side).read()
+        if features is None:
+            assert folder is not None
+            found[side] = folder
+        else:
+            found[side] = features if folder is None else features.at(folder)
+    return found
+
+
 def _run_with_images(session: Session, path: Path) -> RunDirectory:
     """The run that a ranking lies in, else the one that is named."""
     run = owning_run(path)
     if run is None and session.run is None:
-        hint = "name the run that holds them with --run-dir, or leave out --output for a table"
+        hint = (
+            "name the run that holds them with --run-dir, or features with --query-features and --gallery-features and "
+            "folders of images with --query-dir and --gallery-dir; or leave out --output for a table"
+        )
         raise StoreError(f"{path} lies in no run, and only a run knows where its images are", hint=hint, file=path)
     return run or session.need_run()

@@ -91,25 +91,71 @@ def distance_text(distance: float) -> str:
     return f"d {distance:.4f}" if abs(distance) < 10 else f"d {distance:.2f}"
 
 
-class Painter:
-    """Paints the pieces of a sheet onto a page.
+class Canvas:
+    """A page, and the pieces that everything on it is made of.
 
     Attributes:
         image: The page, RGB.
         missing: Images that cannot be read, each once, with the reason.
     """
 
-    def __init__(self, layout: SheetLayout, height: int) -> None:
-        self.image = Image.new("RGB", (layout.content_width + 2 * at.MARGIN, height), PAPER)
+    def __init__(self, width: int, height: int) -> None:
+        self.image = Image.new("RGB", (width, height), PAPER)
         self.missing: dict[Path | Crop, str] = {}
-        self._layout = layout
-        self._pen = ImageDraw.Draw(self.image)
+        self.pen = ImageDraw.Draw(self.image)
 
     def paint_lines(self, lines: Sequence[tuple[str, int]], *, top: int) -> None:
         """Lines of drawable text, each with its size of type, down from ``top``."""
         for text, size in lines:
-            self._text((at.MARGIN, top), text, size=size, colour=INK if size == at.TITLE else FAINT_INK)
+            self.text((at.MARGIN, top), text, size=size, colour=INK if size == at.TITLE else FAINT_INK)
             top += line_height(size)
+
+    def text(self, corner: tuple[int, int], text: str, *, size: int, colour: Colour, line: int | None = None) -> int:
+        """Draw drawable text in the middle of a line that begins here; return the text's right end."""
+        font = load_font(size)
+        # Capital and descender stand for every text, so that neighbours share a baseline.
+        box = font.getbbox("Ag")
+        middle = (line or line_height(size)) / 2
+        y = corner[1] + middle - (box[1] + box[3]) / 2
+        self.pen.text((corner[0], round(y)), text, font=font, fill=colour)
+        return corner[0] + text_width(text, size)
+
+    def paint_image(self, image: Path | Crop, cell: Area) -> None:
+        """An image in the middle of its cell, as large as fits; or its name, if it cannot be read."""
+        try:
+            decoded = decode(image)
+        except BadImageError as error:
+            self.missing.setdefault(image, str(error))
+            self.placeholder(("missing:", image.name), cell)
+            return
+        left, top, right, bottom = cell
+        self.pen.rectangle((left, top, right - 1, bottom - 1), fill=CELL)
+        decoded = ImageOps.contain(decoded, (right - left, bottom - top), Image.Resampling.LANCZOS)
+        self.image.paste(decoded, ((left + right - decoded.width) // 2, (top + bottom - decoded.height) // 2))
+
+    def placeholder(self, lines: Sequence[str], cell: Area) -> None:
+        """Lines of text where an image would be."""
+        left, top, right, bottom = cell
+        self.pen.rectangle((left + 1, top + 1, right - 2, bottom - 2), fill=CELL)
+        self.frame(cell, Look(FAINT_INK, 1, dashed=True))
+        y = (top + bottom - len(lines) * line_height(at.TINY)) // 2
+        for line in lines:
+            text = shorten(line, at.TINY, width=right - left - 12)
+            self.text(((left + right - text_width(text, at.TINY)) // 2, y), text, size=at.TINY, colour=FAINT_INK)
+            y += line_height(at.TINY)
+
+    def frame(self, area: Area, look: Look) -> None:
+        """A rounded frame along the inner edge of an area."""
+        left, top, right, bottom = area
+        self.image.paste(look.colour, area, _frame_mask((right - left, bottom - top), look))
+
+
+class Painter(Canvas):
+    """Paints the pieces of a contact sheet onto a page."""
+
+    def __init__(self, layout: SheetLayout, height: int) -> None:
+        super().__init__(layout.content_width + 2 * at.MARGIN, height)
+        self._layout = layout
 
     def paint_row(self, strips: Sequence[Strip], label: str) -> None:
         """A query, tagged with a label, and its nearest."""
@@ -120,49 +166,39 @@ class Painter:
         if not nearest:
             left, top, right, bottom = query.frame
             corner = (right + at.GAP, top) if self._layout.query_left else (left, bottom + at.GAP)
-            self._text(corner, "no gallery item is listed for this query", size=at.TEXT, colour=FAINT_INK)
+            self.text(corner, "no gallery item is listed for this query", size=at.TEXT, colour=FAINT_INK)
 
     def paint_legend(self, verdicts: Sequence[Verdict], *, top: int) -> None:
         """A rule, and a small frame with its mark for each verdict."""
-        self._pen.line((at.MARGIN, top, self.image.width - at.MARGIN, top), fill=RULE, width=2)
+        self.pen.line((at.MARGIN, top, self.image.width - at.MARGIN, top), fill=RULE, width=2)
         x, y = at.MARGIN, top + at.GAP
         for verdict in verdicts:
-            self._frame((x, y, x + 56, y + LEGEND_HEIGHT), LOOKS[verdict])
-            badge = _badge(verdict)
+            self.frame((x, y, x + 56, y + LEGEND_HEIGHT), LOOKS[verdict])
+            badge = badge_of(verdict)
             self.image.paste(badge, (x + (56 - at.BADGE) // 2, y + (LEGEND_HEIGHT - at.BADGE) // 2), badge)
-            x = self._text((x + 68, y), verdict.value, size=at.TEXT, colour=INK, line=LEGEND_HEIGHT) + 2 * at.GAP
-
-    def _text(self, corner: tuple[int, int], text: str, *, size: int, colour: Colour, line: int | None = None) -> int:
-        """Draw drawable text in the middle of a line that begins here; return the text's right end."""
-        font = load_font(size)
-        # Capital and descender stand for every text, so that neighbours share a baseline.
-        box = font.getbbox("Ag")
-        middle = (line or line_height(size)) / 2
-        y = corner[1] + middle - (box[1] + box[3]) / 2
-        self._pen.text((corner[0], round(y)), text, font=font, fill=colour)
-        return corner[0] + text_width(text, size)
+            x = self.text((x + 68, y), verdict.value, size=at.TEXT, colour=INK, line=LEGEND_HEIGHT) + 2 * at.GAP
 
     def _query(self, strip: Strip, label: str) -> None:
         left, top, right, bottom = strip.frame
-        self._pen.rounded_rectangle((left, top, right - 1, bottom - 1), 10, fill=QUERY_TINT)
-        self._frame(strip.frame, _QUERY_LOOK)
+        self.pen.rounded_rectangle((left, top, right - 1, bottom - 1), 10, fill=QUERY_TINT)
+        self.frame(strip.frame, _QUERY_LOOK)
         x, y, line = left + at.PADDING, top + at.PADDING, line_height(at.TEXT)
         tag_end = x + text_width(label, at.SMALL) + 14
-        self._pen.rounded_rectangle((x, y + 1, tag_end, y + line - 2), 4, fill=QUERY)
-        self._text((x + 7, y), label, size=at.SMALL, colour=PAPER, line=line)
+        self.pen.rounded_rectangle((x, y + 1, tag_end, y + line - 2), 4, fill=QUERY)
+        self.text((x + 7, y), label, size=at.SMALL, colour=PAPER, line=line)
         self._names(strip, x=tag_end + 10, right=right - at.PADDING)
         self._images(strip)
 
     def _gallery_item(self, strip: Strip) -> None:
         item = strip.item
-        self._frame(strip.frame, LOOKS[item.verdict])
+        self.frame(strip.frame, LOOKS[item.verdict])
         x, y, right = strip.frame[0] + at.PADDING, strip.frame[1] + at.PADDING, strip.frame[2] - at.PADDING
-        badge = _badge(item.verdict)
+        badge = badge_of(item.verdict)
         self.image.paste(badge, (x, y + (line_height(at.TEXT) - at.BADGE) // 2), badge)
-        after = self._text((x + at.BADGE + 8, y), f"#{item.rank}", size=at.TEXT, colour=INK) + 12
+        after = self.text((x + at.BADGE + 8, y), f"#{item.rank}", size=at.TEXT, colour=INK) + 12
         distance = shorten(distance_text(item.distance), at.TEXT, width=right - after)
         right -= text_width(distance, at.TEXT)
-        self._text((right, y), distance, size=at.TEXT, colour=INK)
+        self.text((right, y), distance, size=at.TEXT, colour=INK)
         self._names(strip, x=after, right=right - 12)
         self._images(strip)
 
@@ -173,53 +209,25 @@ class Painter:
         if not self._layout.one_line:
             x, y, right, size = left, y + line_height(at.TEXT), end, at.SMALL
         name = shorten(strip.item.name, size, width=right - x)
-        self._text((x, y), name, size=size, colour=INK, line=line_height(at.TEXT))
+        self.text((x, y), name, size=size, colour=INK, line=line_height(at.TEXT))
         caption = shorten(strip.item.caption, at.SMALL, width=end - left)
-        self._text((left, y + line_height(at.TEXT)), caption, size=at.SMALL, colour=FAINT_INK)
+        self.text((left, y + line_height(at.TEXT)), caption, size=at.SMALL, colour=FAINT_INK)
 
     def _images(self, strip: Strip) -> None:
         """The images of a strip, and how many more there are."""
         for image, cell in zip(strip.images, strip.cells, strict=True):
-            self._image(image, cell)
+            self.paint_image(image, cell)
         top = strip.frame[1] + at.PADDING + self._layout.text_height
         if not strip.images:
             left = strip.frame[0] + at.PADDING
             cell = (left, top, left + self._layout.cell_width, top + self._layout.cell_height)
-            self._placeholder(("no", "images"), cell)
+            self.placeholder(("no", "images"), cell)
         more = len(strip.item.images) - len(strip.images)
         if more > 0:
             width = at.MORE_WIDTH - at.IMAGE_GAP
             text = shorten(f"+{more}", at.TEXT, width=width)
             x = strip.cells[-1][2] + at.IMAGE_GAP + (width - text_width(text, at.TEXT)) // 2
-            self._text((x, top), text, size=at.TEXT, colour=FAINT_INK, line=self._layout.cell_height)
-
-    def _image(self, image: Path | Crop, cell: Area) -> None:
-        """An image in the middle of its cell, as large as fits; or its name, if it cannot be read."""
-        try:
-            decoded = decode(image)
-        except BadImageError as error:
-            self.missing.setdefault(image, str(error))
-            self._placeholder(("missing:", image.name), cell)
-            return
-        left, top, right, bottom = cell
-        self._pen.rectangle((left, top, right - 1, bottom - 1), fill=CELL)
-        decoded = ImageOps.contain(decoded, (right - left, bottom - top), Image.Resampling.LANCZOS)
-        self.image.paste(decoded, ((left + right - decoded.width) // 2, (top + bottom - decoded.height) // 2))
-
-    def _placeholder(self, lines: Sequence[str], cell: Area) -> None:
-        """Lines of text where an image would be."""
-        left, top, right, bottom = cell
-        self._pen.rectangle((left + 1, top + 1, right - 2, bottom - 2), fill=CELL)
-        self._frame(cell, Look(FAINT_INK, 1, dashed=True))
-        y = (top + bottom - len(lines) * line_height(at.TINY)) // 2
-        for line in lines:
-            text = shorten(line, at.TINY, width=right - left - 12)
-            self._text(((left + right - text_width(text, at.TINY)) // 2, y), text, size=at.TINY, colour=FAINT_INK)
-            y += line_height(at.TINY)
-
-    def _frame(self, area: Area, look: Look) -> None:
-        left, top, right, bottom = area
-        self.image.paste(look.colour, area, _frame_mask((right - left, bottom - top), look))
+            self.text((x, top), text, size=at.TEXT, colour=FAINT_INK, line=self._layout.cell_height)
 
 
 @lru_cache(maxsize=8)
@@ -246,7 +254,7 @@ def _frame_mask(size: tuple[int, int], look: Look) -> Image.Image:
 
 
 @lru_cache(maxsize=8)
-def _badge(verdict: Verdict) -> Image.Image:
+def badge_of(verdict: Verdict) -> Image.Image:
     """The mark of a verdict, RGBA: a check in a disc, a cross in a square, or an empty ring."""
     scale, size = _SMOOTHING, at.BADGE * _SMOOTHING
     colour, edges = LOOKS[verdict].colour, (scale, scale, size - scale - 1, size - scale - 1)

@@ -20,23 +20,19 @@ from vreid_cli.types.rankings import RankedItem
 
 
 @dataclass(frozen=True, eq=False)
-class Sheet:
-    """A contact sheet, which a notebook displays.
+class DrawnImage:
+    """What was drawn, which a notebook displays.
 
     Attributes:
-        image: The sheet, RGB.
-        strips: What lies where: each query, followed by its nearest.
-        nearest: The rows of the ranking that are shown, by query.
+        image: The drawing, RGB.
         warnings: What is doubtful, such as images that cannot be read, each once, with the reason.
     """
 
     image: Image.Image
-    strips: tuple[Strip, ...] = ()
-    nearest: Mapping[str, Sequence[RankedItem]] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = field(default=(), kw_only=True)
 
     def save(self, path: str | Path) -> None:
-        """Write the sheet as PNG, whole or not at all.
+        """Write it as PNG, whole or not at all.
 
         Raises:
             UsageError: The file's ending is not ``.png``.
@@ -50,6 +46,19 @@ class Sheet:
         buffer = io.BytesIO()
         self.image.save(buffer, format="PNG")
         return buffer.getvalue()
+
+
+@dataclass(frozen=True, eq=False)
+class Sheet(DrawnImage):
+    """A contact sheet.
+
+    Attributes:
+        strips: What lies where: each query, followed by its nearest.
+        nearest: The rows of the ranking that are shown, by query.
+    """
+
+    strips: tuple[Strip, ...] = ()
+    nearest: Mapping[str, Sequence[RankedItem]] = field(default_factory=dict)
 
 
 def check_ending(path: Path) -> None:
