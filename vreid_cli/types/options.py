@@ -80,7 +80,7 @@ class Options(BaseModel):
     def _accept_python_values(cls, value: Any, info: ValidationInfo) -> Any:
         wanted = cls.model_fields[str(info.field_name)].annotation
         several = get_origin(wanted) is tuple
-        if several and isinstance(value, list):
+        if isinstance(value, list) and any(get_origin(kind) is tuple for kind in (wanted, *get_args(wanted))):
             value = tuple(value)  # a list of JSON, too: here it is one of Python's already
         if info.mode == "json":
             return value
