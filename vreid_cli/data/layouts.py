@@ -39,6 +39,7 @@ class Layout:
         own_folders: Whether ``--query-dir`` and ``--gallery-dir`` may name the folders of the splits.
         truth: ``"module:function"`` that reads ground truth beside the images: ``(Path) -> GroundTruth | None``.
         recordings: ``"module:function"`` that finds what trackers wrote about each camera, where it is made of that.
+        weights: Name of the weights that are taken where neither weights nor an architecture are named.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Layout:
     own_folders: bool = False
     truth: str | None = None
     recordings: str | None = None
+    weights: str = "veri"
 
     @property
     def title(self) -> str:
@@ -181,6 +183,7 @@ LAYOUTS: dict[str, Layout] = {
             "a folder per track, each with its images: query/<track>/<image>.jpg, gallery/<track>/<image>.jpg",
             note="a folder per track",
             own_folders=True,
+            weights="small",
         ),
         Layout(
             "csv",
@@ -188,6 +191,7 @@ LAYOUTS: dict[str, Layout] = {
             "a CSV file, or a folder that holds manifest.csv, with a header: the column path and, where they are "
             "known, split, track, vehicle, camera, frame, x, y, w, h",
             note="a table of images, or of boxes in frames",
+            weights="small",
         ),
         Layout(
             "mot",
@@ -197,6 +201,7 @@ LAYOUTS: dict[str, Layout] = {
             note="videos and a tracker's files",
             protocol="every-track",
             recordings="vreid_cli.data.scene:find_recordings",
+            weights="small",
         ),
     )
 }

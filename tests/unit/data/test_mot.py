@@ -205,5 +205,5 @@ def test_sequences_state_their_frame_rate(scene: Path) -> None:
     clocks = {one.camera: one.clock() for one in find_recordings(scene, track_file="mtsc/*")}
     assert clocks == {"c1": vreid.Clock(25.0), "c2": None}
     (scene / "c1/seqinfo.ini").write_text("frameRate: fast")
-    with pytest.raises(DataError, match="seqinfo.ini cannot be read"):
+    with pytest.raises(DataError, match=r"seqinfo\.ini cannot be read"):
         find_recordings(scene, track_file="mtsc/*")[0].clock()
