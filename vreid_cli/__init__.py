@@ -26,12 +26,17 @@ from vreid_cli.types.lazy import load
 
 #: Where each name of the library stands: a name is added here and, for type checkers, below.
 _HOMES = {
+    "AssociationOptions": "vreid_cli.association.options:AssociationOptions",
+    "Calibration": "vreid_cli.types.calibrations:Calibration",
+    "CalibrationOptions": "vreid_cli.evaluation.options:CalibrationOptions",
+    "Clock": "vreid_cli.types.identities:Clock",
     "DownloadOptions": "vreid_cli.models.options:DownloadOptions",
     "Evaluation": "vreid_cli.evaluation.evaluate:Evaluation",
     "EvaluationOptions": "vreid_cli.evaluation.options:EvaluationOptions",
     "ExtractionOptions": "vreid_cli.extraction.options:ExtractionOptions",
     "FeatureSet": "vreid_cli.types.features:FeatureSet",
     "GroundTruth": "vreid_cli.types.truth:GroundTruth",
+    "Identities": "vreid_cli.types.identities:Identities",
     "LoadedNetwork": "vreid_cli.models.weights:LoadedNetwork",
     "PairView": "vreid_cli.reports.pairs:PairView",
     "Ranking": "vreid_cli.types.rankings:Ranking",
@@ -42,15 +47,20 @@ _HOMES = {
     "ShowOptions": "vreid_cli.reports.options:ShowOptions",
     "TrainingOptions": "vreid_cli.training.options:TrainingOptions",
     "TrainingResult": "vreid_cli.training.train:TrainingResult",
+    "TravelWindow": "vreid_cli.types.identities:TravelWindow",
     "Validation": "vreid_cli.workflows.validation:Validation",
+    "associate": "vreid_cli.association.associate:associate",
+    "calibrate": "vreid_cli.evaluation.calibrate:calibrate",
     "compare": "vreid_cli.evaluation.comparison:compare",
     "evaluate": "vreid_cli.evaluation.evaluate:evaluate",
     "evaluate_distances": "vreid_cli.evaluation.matrix:evaluate_distances",
+    "evaluate_identities": "vreid_cli.evaluation.identities:evaluate_identities",
     "explain": "vreid_cli.reports.pairs:explain",
     "extract": "vreid_cli.extraction.extract:extract",
     "load_network": "vreid_cli.models.weights:load_network",
     "rank": "vreid_cli.ranking.rank:rank",
     "read_features": "vreid_cli.store.formats:read_features",
+    "read_identities": "vreid_cli.store.identities:read_identities",
     "read_images": "vreid_cli.data.layouts:read_images",
     "read_ranking": "vreid_cli.store.formats:read_ranking",
     "report": "vreid_cli.reports.pages.report:report",
@@ -62,11 +72,16 @@ _HOMES = {
 __all__ = sorted(_HOMES)
 
 if TYPE_CHECKING:
+    from vreid_cli.association.associate import associate as associate
+    from vreid_cli.association.options import AssociationOptions as AssociationOptions
     from vreid_cli.data.layouts import read_images as read_images
+    from vreid_cli.evaluation.calibrate import calibrate as calibrate
     from vreid_cli.evaluation.comparison import compare as compare
     from vreid_cli.evaluation.evaluate import Evaluation as Evaluation
     from vreid_cli.evaluation.evaluate import evaluate as evaluate
+    from vreid_cli.evaluation.identities import evaluate_identities as evaluate_identities
     from vreid_cli.evaluation.matrix import evaluate_distances as evaluate_distances
+    from vreid_cli.evaluation.options import CalibrationOptions as CalibrationOptions
     from vreid_cli.evaluation.options import EvaluationOptions as EvaluationOptions
     from vreid_cli.extraction.extract import extract as extract
     from vreid_cli.extraction.options import ExtractionOptions as ExtractionOptions
@@ -86,10 +101,15 @@ if TYPE_CHECKING:
     from vreid_cli.runtime.options import RuntimeOptions as RuntimeOptions
     from vreid_cli.store.formats import read_features as read_features
     from vreid_cli.store.formats import read_ranking as read_ranking
+    from vreid_cli.store.identities import read_identities as read_identities
     from vreid_cli.training.options import TrainingOptions as TrainingOptions
     from vreid_cli.training.train import TrainingResult as TrainingResult
     from vreid_cli.training.train import train as train
+    from vreid_cli.types.calibrations import Calibration as Calibration
     from vreid_cli.types.features import FeatureSet as FeatureSet
+    from vreid_cli.types.identities import Clock as Clock
+    from vreid_cli.types.identities import Identities as Identities
+    from vreid_cli.types.identities import TravelWindow as TravelWindow
     from vreid_cli.types.rankings import Ranking as Ranking
     from vreid_cli.types.truth import GroundTruth as GroundTruth
     from vreid_cli.workflows.validation import Validation as Validation

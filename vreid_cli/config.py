@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
@@ -18,9 +18,10 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
+from vreid_cli.association.options import AssociationOptions
 from vreid_cli.data.options import DataOptions
 from vreid_cli.errors import ConfigError, UsageError, did_you_mean, nearest_name
-from vreid_cli.evaluation.options import EvaluationOptions
+from vreid_cli.evaluation.options import CalibrationOptions, EvaluationOptions
 from vreid_cli.extraction.options import ExtractionOptions
 from vreid_cli.models.options import ExportOptions, ModelOptions
 from vreid_cli.ranking.options import RankingOptions
@@ -29,7 +30,7 @@ from vreid_cli.runtime.options import RuntimeOptions
 from vreid_cli.store.formats import FEATURE_FORMATS, RANKING_FORMATS, endings, known_formats
 from vreid_cli.synthetic.options import DemoOptions
 from vreid_cli.training.options import RECIPE, TrainingOptions
-from vreid_cli.types.options import COMMON, COMPUTING, FILES, Options, Positive, option
+from vreid_cli.types.options import COMMON, COMPUTING, DATA, FILES, Options, Positive, option
 
 PROJECT_FILE = "vreid.toml"
 COMMAND_LINE = "command line"
@@ -94,13 +95,85 @@ class RankSettings(RankingOptions):
         shown="rankings/ of the run",
     )
     force: bool = option(False, "Replace a file that is there and was made otherwise.", panel=FILES)
+    calibration: tuple[Path, ...] = option(
+        (),
+        "What gives distances probabilities: files of vreid calibrate, or folders of them.",
+        metavar="FILE",
+        panel=FILES,
+        shown="that of the run, or of the network",
+    )
+
+
+class CalibrateSettings(CalibrationOptions):
+    """``[calibrate]``: which rankings the probability of the same vehicle is fitted to, and where it goes."""
+
+    rankings: tuple[Path, ...] = option(
+        (), f"Rankings, {_READ}, whose pairs are pooled.", flag="RANKING", shown="each of the run, by itself"
+    )
+    network: str | None = option(
+        None,
+        "Weights, by name or file, that it holds for in the place of those that made the rankings: where networks "
+        "that were trained alike ranked the vehicles that each of them has not seen.",
+        metavar="NAME|FILE",
+        shown="the one that made the rankings",
+    )
+    output: Path | None = option(
+        None,
+        "Where the calibration goes.",
+        flag="--output -o",
+        metavar="FILE.json",
+        panel=FILES,
+        shown="calibrations/ of the run",
+    )
+
+
+class AssociateSettings(AssociationOptions):
+    """``[associate]``: how tracks become identities, of which features, and where the result goes."""
+
+    features: tuple[Path, ...] = option(
+        (),
+        f"Features from elsewhere: {known_formats(FEATURE_FORMATS, read=True)}.",
+        flag="FEATURES",
+        shown="those of the run",
+    )
+    false_match_rate: Annotated[float, Field(gt=0, lt=1)] = option(
+        0.001, "Choose the threshold at which so many pairs of different vehicles are near enough.", metavar="RATE"
+    )
+    labelled: Path | None = option(
+        None, "Labelled features to choose the threshold by.", metavar="PATH", shown="the labelled tracks themselves"
+    )
+    travel_times: Path | None = option(
+        None,
+        "Shortest and longest time between cameras, a CSV with the columns camera_a, camera_b, min_s, max_s.",
+        metavar="FILE.csv",
+        panel=DATA,
+    )
+    clocks: Path | None = option(
+        None,
+        "Frame rate and start of each camera, in TOML.",
+        metavar="FILE.toml",
+        panel=DATA,
+        shown="cameras.toml of the data folder",
+    )
+    output: Path | None = option(
+        None,
+        "Where the identities go; all else is written beside them.",
+        flag="--output -o",
+        metavar="FILE.parquet",
+        panel=FILES,
+        shown="identities/ of the run",
+    )
+    plot: Path | None = option(
+        None, "Plot where vehicles go and how long they take, .png, .pdf or .svg.", metavar="FILE", panel=FILES
+    )
+    force: bool = option(False, "Replace identities that are there and were made otherwise.", panel=FILES)
 
 
 class EvaluateSettings(EvaluationOptions):
     """``[evaluate]``: how rankings are counted, which ones, and what is written besides."""
 
     rankings: tuple[Path, ...] = option(
-        (), f"Rankings, {_READ}, or folders of them.", flag="RANKING", shown="all of the run"
+        (), f"Rankings, {_READ}, identities, or folders of them.", flag="RANKING", shown="all of the run"
     )
     per_query: Path | None = option(None, "Write each query's scores as a table, .csv or .parquet.", metavar="FILE")
     plot: Path | None = option(None, "Plot CMC, intervals, distances and errors, .png, .pdf or .svg.", metavar="FILE")
@@ -159,21 +232,38 @@ class Settings(BaseModel):
     runtime: RuntimeOptions = RuntimeOptions()
     extract: ExtractSettings = ExtractSettings()
     rank: RankSettings = RankSettings()
+    associate: AssociateSettings = AssociateSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
+    calibrate: CalibrateSettings = CalibrateSettings()
     show: ShowSettings = ShowSettings()
     export: ExportOptions = ExportOptions()
     train: TrainSettings = TrainSettings()
     demo: DemoOptions = DemoOptions()
 
 
+#: The sections by name; one that lies in another is ``outer.inner``, as TOML writes it.
+SECTIONS: dict[str, type[Options]] = {
+    name: cast("type[Options]", field.annotation) for name, field in Settings.model_fields.items()
+}
+SECTIONS |= {
+    f"{outer}.{key}": field.annotation
+    for outer, options in SECTIONS.items()
+    for key, field in options.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, Options)
+}
+
+
 def section_class(section: str) -> type[Options]:
     """The class of a section of the settings."""
-    return cast("type[Options]", Settings.model_fields[section].annotation)
+    return SECTIONS[section]
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One source of values: a name for messages, and nested plain values ``{section: {key: value}}``."""
+    """One source of values: a name for messages, and nested plain values ``{section: {key: value}}``.
+
+    A section that lies in another is named ``outer.inner``, or nested as TOML nests it.
+    """
 
     source: str
     values: Mapping[str, Mapping[str, Any]]
@@ -215,11 +305,13 @@ def resolve(layers: Iterable[Layer]) -> Resolved:
     merged: dict[str, dict[str, Any]] = {}
     sources: dict[str, str] = {}
     for layer in layers:
-        for section, table in layer.values.items():
-            _check_table(section, table, layer.source)
+        for section, table in _tables(layer):
             for key, value in table.items():
                 merged.setdefault(section, {})[key] = value
                 sources[f"{section}.{key}"] = layer.source
+    for section in [name for name in merged if "." in name]:
+        outer, _, inner = section.partition(".")
+        merged.setdefault(outer, {})[inner] = merged.pop(section)
     try:
         # By way of JSON: strictly read, a TOML list would be no tuple and a TOML text no path.
         settings = Settings.model_validate_json(json.dumps(merged, default=str), strict=True)
@@ -302,7 +394,7 @@ def parse_assignment(text: str) -> tuple[str, str, Any]:
         UsageError: The text is not of that form.
     """
     name, equals, raw = text.partition("=")
-    section, dot, key = name.strip().partition(".")
+    section, dot, key = name.strip().rpartition(".")
     if not (equals and dot and section and key):
         raise UsageError(f"--set {text}: not of the form section.key=VALUE", hint="as in --set run.seed=7")
     try:
@@ -315,9 +407,13 @@ def parse_assignment(text: str) -> tuple[str, str, Any]:
 def to_toml(resolved: Resolved) -> str:
     """The settings as a TOML file that could be used as ``vreid.toml``, each line saying its source."""
     lines = []
-    for section, table in resolved.settings.model_dump().items():
+    dumped = resolved.settings.model_dump()
+    for section in SECTIONS:
+        outer, _, inner = section.partition(".")
         lines.append(f"[{section}]")
-        for key, value in table.items():
+        for key, value in (dumped[outer][inner] if inner else dumped[outer]).items():
+            if f"{section}.{key}" in SECTIONS:
+                continue
             source = resolved.source(f"{section}.{key}")
             setting = f"# {key} is unset" if value is None else f"{key} = {_toml_value(value)}"
             lines.append(f"{setting:<48} # {source}")
@@ -335,26 +431,40 @@ def _toml_value(value: object) -> str:
     return text.replace("\x7f", "\\u007f")  # the one control character that JSON leaves as it is
 
 
-def _check_table(section: str, table: object, source: str) -> None:
-    known = Settings.model_fields
-    if section not in known:
-        raise _bad_value(source, f"{source}: unknown table or key '{section}'", hint=did_you_mean(section, known))
-    if not isinstance(table, Mapping):
-        message = f"{source}: '{section}' is a table, not a value"
-        raise _bad_value(source, message, hint=f"write [{section}] above its keys")
+def _tables(layer: Layer) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The layer's tables by section, those that lie in others apart.
+
+    Raises:
+        ConfigError, UsageError: One has no such name, or is no table.
+    """
+    source, pending = layer.source, list(layer.values.items())
+    while pending:
+        section, table = pending.pop(0)
+        if section not in SECTIONS:
+            raise _bad_value(
+                source, f"{source}: unknown table or key '{section}'", hint=did_you_mean(section, SECTIONS)
+            )
+        if not isinstance(table, Mapping):
+            message = f"{source}: '{section}' is a table, not a value"
+            raise _bad_value(source, message, hint=f"write [{section}] above its keys")
+        inner = [key for key in table if f"{section}.{key}" in SECTIONS]
+        pending += [(f"{section}.{key}", table[key]) for key in inner]
+        yield section, {key: value for key, value in table.items() if key not in inner}
 
 
 def _explain(error: ValidationError, sources: Mapping[str, str]) -> ConfigError | UsageError:
     """The first thing that is wrong, with the key, the value and what is allowed."""
     problems = error.errors(include_url=False)
-    section, key = map(str, problems[0]["loc"][:2])
-    name = f"{section}.{key}"
+    section, key, *rest = map(str, problems[0]["loc"])
+    if rest and f"{section}.{key}" in SECTIONS:
+        section, key = f"{section}.{key}", rest[0]
+    name, depth = f"{section}.{key}", section.count(".") + 2
     source = sources.get(name, DEFAULT)
     if problems[0]["type"] == "extra_forbidden":
         hint = did_you_mean(key, section_class(section).model_fields)
         return _bad_value(source, f"{source}: unknown key '{name}'", hint=hint)
     # A union such as "auto" | integer reports each branch that failed; a list that lost its bad entry is "too short".
-    own = [problem for problem in problems if problem["loc"][:2] == (section, key)]
+    own = [problem for problem in problems if problem["loc"][:depth] == problems[0]["loc"][:depth]]
     own = [problem for problem in own if problem["type"] != "too_short" or len(own) == 1]
     needed = " or ".join(dict.fromkeys(map(_needed, own)))
     value = own[0]["input"]
@@ -376,7 +486,7 @@ def _needed(problem: ErrorDetails) -> str:
 def _name_setting(name: str, source: str) -> str:
     """``--task`` for an option, ``--set rank.task``, or ``vreid.toml: rank.task`` for a line of a file."""
     if source == COMMAND_LINE:
-        section, _, key = name.partition(".")
+        section, _, key = name.rpartition(".")
         return section_class(section).presentation(key).names[0]
     return f"--set {name}" if source == ASSIGNMENT else f"{source}: {name}"
 

@@ -41,6 +41,8 @@ def _render(report: DemoReport, console: Console) -> None:
         f"vreid evaluate --run-dir {run} --same-camera keep",
     ):
         console.print(f"  {line}", soft_wrap=True)
+    console.print("\nYour own images, a folder for each track, by the network that ships with vreid:")
+    console.print("  vreid extract --dataset tracks --data-dir my_tracks")
 
 
 COMMAND = Command(

@@ -14,19 +14,25 @@ if TYPE_CHECKING:
 
 def _results(report: EvaluateReport) -> dict[str, object]:
     from vreid_cli.reports.evaluation_json import comparisons_json, evaluation_json, trials_json
+    from vreid_cli.reports.identities import identity_scores_json
 
     return {
         "results": [evaluation_json(path, one) for path, one in report.results.items()],
         "comparisons": comparisons_json(report.comparisons),
         "trials": [trials_json(one) for one in report.trials],
+        "identities": [identity_scores_json(path, one) for path, one in report.identities.items()],
     }
 
 
 def _render(report: EvaluateReport, console: Console) -> None:
-    from vreid_cli.reports import grids, tables
+    from vreid_cli.reports import grids, probabilities, tables
+    from vreid_cli.reports.identities import identity_scores_table
 
     results = report.results
-    console.print(tables.evaluation_table(results, width=console.width))
+    if report.identities:
+        console.print(identity_scores_table(report.identities))
+    if results:
+        console.print(tables.evaluation_table(results, width=console.width))
     for table in (
         *grids.grid_tables(results),
         *tables.breakdown_tables(results),
@@ -34,7 +40,8 @@ def _render(report: EvaluateReport, console: Console) -> None:
     ):
         console.print(table)
     trials = tables.trials_table(report.trials, results) if report.trials else None
-    for piece in (grids.why_no_grid(results), trials, tables.error_table(results)):
+    sure = probabilities.reliability_summary(results)
+    for piece in (grids.why_no_grid(results), trials, tables.error_table(results), sure):
         if piece is not None:
             console.print(piece)
     for path in report.extras:
@@ -50,6 +57,8 @@ COMMAND = Command(
     ± is half of a 95% interval that resamples vehicles. Several rankings of a
     task are compared with the first that is named, else with the best; those
     of several networks make a grid of metrics by networks, as in the paper.
+    Where distances have probabilities, it says how reliable these are.
+    Identities (of vreid associate) are scored by IDF1, pairs and B-cubed.
 
     Examples:
       vreid evaluate

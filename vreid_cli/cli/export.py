@@ -25,6 +25,9 @@ def _render_model(report: ModelReport, console: Console) -> None:
         f"{network.architecture}, weights {network.weights}: images (N, 3, {height}, {width}) "
         f"to latent (N, {network.dimension})"
     )
+    if not report.parity:
+        console.print(f"use it by --weights {report.outputs[0]}", soft_wrap=True)
+        return
     errors = ", ".join(f"{error:.1e} at batch {batch}" for batch, error in report.parity.items())
     console.print(f"compared with torch: relative error {errors}; {report.seconds:.1f} s in all")
 
@@ -56,18 +59,20 @@ FEATURES = Command(
 )
 
 MODEL = Command(
-    help="""Write the network that makes the features as an ONNX file, for other programs to run.
+    help="""Write the network that makes the features as an ONNX file, or as a folder for the Hugging Face hub.
 
     The run says which network it is, unless --weights names one. The file takes
     normalised images (N, 3, S, S) and gives their features (N, D); what the
     normalisation is stands in its metadata. It appears only once ONNX Runtime
     has computed from it what torch computes. Needs the extra onnx.
+    With --to-hub-folder it is model.safetensors, config.json and a model card.
 
     Examples:
       vreid export model
       vreid export model --arch resnet18 --weights imagenet -o resnet18.onnx
+      vreid export model --to-hub-folder my_network
     """,
-    settings={"model": ("arch", "weights"), "export": ("output", "force")},
+    settings={"model": ("arch", "weights"), "export": ("output", "to_hub_folder", "half", "force")},
     wording={
         "export.output": {
             "help": "File to write.",

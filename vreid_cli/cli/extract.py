@@ -71,9 +71,9 @@ COMMAND = Command(
 
     Examples:
       vreid extract --data-dir VeRi --device cuda
-      vreid extract --dataset tracks --data-dir my_tracks --weights imagenet
+      vreid extract --dataset tracks --data-dir my_tracks
       vreid extract --dataset tracks --query-dir cam1 --gallery-dir cam2
-      vreid extract --dataset csv --data-dir boxes.csv --weights imagenet
+      vreid extract --dataset csv --data-dir boxes.csv --weights vehicle-reid-0001
       vreid extract --dataset vehicleid --data-dir VehicleID --subset 800
     """,
     settings={

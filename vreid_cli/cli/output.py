@@ -45,11 +45,12 @@ def print_json(value: Mapping[str, Any]) -> None:
 
 def print_config(resolved: Resolved, *, as_json: bool) -> None:
     """The settings, and where each came from."""
-    from vreid_cli.config import to_toml
+    from vreid_cli.config import SECTIONS, to_toml
 
     if not as_json:
         print(to_toml(resolved))
         return
     settings = resolved.settings.model_dump(mode="json")
-    names = [f"{section}.{key}" for section, table in settings.items() for key in table]
+    names = [f"{section}.{key}" for section, options in SECTIONS.items() for key in options.model_fields]
+    names = [name for name in names if name not in SECTIONS]
     print_json({"config": settings, "sources": {name: resolved.source(name) for name in names}})

@@ -37,6 +37,7 @@ class Layout:
         default_dir: Folder that is taken where none is named.
         own_folders: Whether ``--query-dir`` and ``--gallery-dir`` may name the folders of the splits.
         truth: ``"module:function"`` that reads ground truth beside the images: ``(Path) -> GroundTruth | None``.
+        weights: Name of the weights that are taken where neither weights nor an architecture are named.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Layout:
     default_dir: str | None = None
     own_folders: bool = False
     truth: str | None = None
+    weights: str = "veri"
 
     @property
     def title(self) -> str:
@@ -164,6 +166,7 @@ LAYOUTS: dict[str, Layout] = {
             "a folder per track, each with its images: query/<track>/<image>.jpg, gallery/<track>/<image>.jpg",
             note="a folder per track",
             own_folders=True,
+            weights="small",
         ),
         Layout(
             "csv",
@@ -171,6 +174,7 @@ LAYOUTS: dict[str, Layout] = {
             "a CSV file, or a folder that holds manifest.csv, with a header: the column path and, where they are "
             "known, split, track, vehicle, camera, frame, x, y, w, h",
             note="a table of images, or of boxes in frames",
+            weights="small",
         ),
     )
 }

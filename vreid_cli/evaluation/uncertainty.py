@@ -51,17 +51,46 @@ def mean_intervals(
         True
     """
     sums, counts = sum_by_vehicle(values, vehicles)
-    number = len(counts)
-    if number < 2:
+    if len(counts) < 2:
         return [None] * values.shape[1]
-    rng = np.random.default_rng(seed)
-    means = []
+    drawn = resample_sums(np.column_stack([sums, counts]), resamples=resamples, seed=seed)
+    return percentile_intervals(drawn[:, :-1] / drawn[:, -1:], vehicles=len(counts), level=level)
+
+
+def resample_sums(sums: FloatArray, *, resamples: int, seed: int) -> FloatArray:
+    """(resamples, m) sums over as many vehicles as there are, drawn with replacement.
+
+    Args:
+        sums: (V, m) what each vehicle adds.
+        resamples: How often the vehicles are drawn.
+        seed: Of the draws.
+
+    Examples:
+        >>> resample_sums(np.array([[1.0, 2.0], [1.0, 2.0]]), resamples=2, seed=0).tolist()
+        [[2.0, 4.0], [2.0, 4.0]]
+    """
+    number, rng = len(sums), np.random.default_rng(seed)
+    drawn = []
     for start in range(0, resamples, step := max(1, CHUNK // number)):
         weights = rng.multinomial(number, np.full(number, 1 / number), size=min(step, resamples - start))
-        means.append((weights @ sums) / (weights @ counts)[:, None])
-    tail = _widened_tail((1 - level) / 2, number)
-    low, high = np.quantile(np.concatenate(means), [tail, 1 - tail], axis=0)
-    return [Interval(float(a), float(b)) for a, b in zip(low, high, strict=True)]
+        drawn.append(weights @ sums)
+    return np.concatenate(drawn)
+
+
+def percentile_intervals(scores: FloatArray, *, vehicles: int, level: float = 0.95) -> list[Interval | None]:
+    """The interval of each column of resampled scores (B, m), widened for few vehicles; NaN are left out.
+
+    Examples:
+        >>> percentile_intervals(np.full((100, 1), 0.5), vehicles=30)
+        [Interval(low=0.5, high=0.5)]
+    """
+    tail = tail_of(vehicles, level=level)
+    found: list[Interval | None] = []
+    for column in scores.T:
+        known = column[~np.isnan(column)]
+        low, high = np.quantile(known, [tail, 1 - tail]) if len(known) else (np.nan, np.nan)
+        found.append(Interval(float(low), float(high)) if len(known) else None)
+    return found
 
 
 def sum_by_vehicle(values: FloatArray, vehicles: TextArray) -> tuple[FloatArray, FloatArray]:
@@ -78,10 +107,15 @@ def sum_by_vehicle(values: FloatArray, vehicles: TextArray) -> tuple[FloatArray,
     return sums, counts.astype(np.float64)
 
 
-def _widened_tail(tail: float, clusters: int) -> float:
-    """The normal tail that percentiles must be taken at, so that few clusters give Student's width."""
+def tail_of(clusters: int, *, level: float = 0.95) -> float:
+    """The normal tail that percentiles must be taken at, so that few clusters give Student's width.
+
+    Examples:
+        >>> tail_of(5) < tail_of(200) < 0.025
+        True
+    """
     normal = NormalDist()
-    z = normal.inv_cdf(1 - tail)
+    z = normal.inv_cdf(1 - (1 - level) / 2)
     nu = clusters - 1
     # Student's quantile by its expansion in 1/ν (Abramowitz and Stegun 26.7.5).
     t = z + (z**3 + z) / (4 * nu) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * nu**2)

@@ -21,7 +21,7 @@ from vreid_cli.extraction.options import ExtractionOptions
 from vreid_cli.extraction.parts import first_parts
 from vreid_cli.extraction.resolve import check_inference, resolve_inference
 from vreid_cli.extraction.split import check_any_left, look_at_tracks
-from vreid_cli.models.weights import LoadedNetwork
+from vreid_cli.models.weights import AnyNetwork
 from vreid_cli.runtime.devices import choose_device
 from vreid_cli.runtime.options import RuntimeOptions
 from vreid_cli.store.features import Skipped
@@ -33,7 +33,7 @@ from vreid_cli.types.labels import LabelPattern
 
 def extract(
     images: str | Path | Sequence[str | Path | ImageRecord] | Listing,
-    network: LoadedNetwork,
+    network: AnyNetwork,
     *,
     options: ExtractionOptions | None = None,
     runtime: RuntimeOptions | None = None,

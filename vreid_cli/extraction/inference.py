@@ -13,9 +13,10 @@ import torch
 from vreid_cli.errors import DeviceError, WeightsError
 from vreid_cli.extraction.options import BackendName
 from vreid_cli.models.network import pool_in_float32
-from vreid_cli.models.onnx import require_onnx, require_onnx_device
 from vreid_cli.models.onnx_cache import cached_network, installed_version, runtime_version
-from vreid_cli.models.weights import LoadedNetwork
+from vreid_cli.models.onnx_file import OnnxFile
+from vreid_cli.models.onnx_session import require_onnx, require_onnx_device
+from vreid_cli.models.weights import AnyNetwork, LoadedNetwork
 from vreid_cli.runtime.cache import cache_folder
 from vreid_cli.runtime.devices import AUTOCAST, arithmetic, one_torch_thread
 from vreid_cli.runtime.options import Precision
@@ -61,7 +62,7 @@ class Inference:
         batch_size: Images that go through the network at a time: fewer than configured, where memory was short.
     """
 
-    def __init__(self, loaded: LoadedNetwork, config: InferenceConfig, *, cache_dir: Path | None = None) -> None:
+    def __init__(self, loaded: AnyNetwork, config: InferenceConfig, *, cache_dir: Path | None = None) -> None:
         self.config = config
         self.transform = loaded.transform
         self.dimension = loaded.dimension
@@ -73,9 +74,11 @@ class Inference:
     @property
     def identity(self) -> dict[str, str]:
         """What makes the LRs what they are; another identity means other features."""
+        output = self._loaded.output if isinstance(self._loaded, OnnxFile) else None
         return {
             "architecture": self._loaded.architecture,
             "weights_digest": self._loaded.digest,
+            **({"output": output} if output else {}),
             "transform": self.transform.identity,
             "precision": self.config.precision,
             "backend": self.config.backend,
@@ -103,6 +106,9 @@ class Inference:
         """
         if self._latent is not None:
             return
+        if isinstance(self._loaded, OnnxFile):
+            self._latent = self._loaded.open(self.config.device).latent
+            return
         if self.config.backend == "torch":
             self._latent = _torch_network(self._loaded, self.config)
             return
@@ -128,7 +134,7 @@ class Inference:
         return features
 
     def latent(self, images: torch.Tensor) -> torch.Tensor:
-        """LRs (B, D) of normalised float32 images (B, 3, S, S), both on the device, in one forward pass.
+        """LRs (B, D) of normalised float32 images (B, 3, H, W), both on the device, in one forward pass.
 
         Raises:
             MemoryError, RuntimeError: The memory of the device does not suffice; torch only says so.
@@ -170,7 +176,7 @@ class Inference:
 
 
 def _torch_network(loaded: LoadedNetwork, config: InferenceConfig) -> Callable[[torch.Tensor], torch.Tensor]:
-    """What computes normalised float32 images (B, 3, S, S) to LRs (B, D), both on the device; a copy of the network."""
+    """What computes normalised float32 images (B, 3, H, W) to LRs (B, D), both on the device; a copy of the network."""
     latent = None
     if config.device.type == "cpu" and config.precision == "fp32":
         # Elsewhere nobody has measured whether the rewritten network pays.

@@ -12,9 +12,10 @@ import torch
 from vreid_cli.errors import ExportError, StoreError, UsageError
 from vreid_cli.extraction.inference import Inference, InferenceConfig
 from vreid_cli.extraction.options import BackendName, ExtractionOptions
-from vreid_cli.models.onnx import has_onnx, require_onnx, require_onnx_device
 from vreid_cli.models.onnx_cache import cached_path
-from vreid_cli.models.weights import LoadedNetwork
+from vreid_cli.models.onnx_file import OnnxFile
+from vreid_cli.models.onnx_session import has_onnx, require_onnx, require_onnx_device
+from vreid_cli.models.weights import AnyNetwork
 from vreid_cli.runtime.cache import cache_folder
 from vreid_cli.runtime.devices import check_precision
 from vreid_cli.runtime.options import Precision
@@ -55,7 +56,7 @@ def check_inference(
 
 
 def resolve_inference(
-    loaded: LoadedNetwork,
+    loaded: AnyNetwork,
     options: ExtractionOptions,
     *,
     device: torch.device,
@@ -75,8 +76,16 @@ def resolve_inference(
         images: How many there are.
         earlier: What a part that is there already says about itself.
         cache_dir: Where exports to ONNX are kept; None for the user's cache folder.
+
+    Raises:
+        UsageError: The network is an ONNX file, and torch or another precision was asked for.
     """
     folder = cache_folder(cache_dir)
+    check_network(loaded, options, device)
+    if isinstance(loaded, OnnxFile):
+        batch_size = _choose_batch_size(options, device, earlier)
+        config = InferenceConfig(device, "onnx", "the network is an ONNX file", options.precision, batch_size)
+        return Inference(loaded, config, cache_dir=folder)
     known = _known_backend(options, earlier)
     exported = device.type == "cpu" and cached_path(loaded, folder).is_file()
     backend, reason = known or choose_backend(
@@ -93,6 +102,24 @@ def resolve_inference(
             config = replace(config, backend="torch", reason="ONNX Runtime cannot be used")
             return Inference(loaded, config, cache_dir=folder)
     return inference
+
+
+def check_network(loaded: AnyNetwork, options: ExtractionOptions, device: torch.device) -> None:
+    """Refuse what cannot be asked of this network.
+
+    Raises:
+        UsageError: It is an ONNX file, and torch or another precision was asked for.
+        DeviceError: This build of ONNX Runtime cannot compute on the device.
+    """
+    if not isinstance(loaded, OnnxFile):
+        return
+    if options.backend == "torch" or options.precision != "fp32":
+        asked = "--backend torch" if options.backend == "torch" else f"--precision {options.precision}"
+        raise UsageError(
+            f"{asked}: {loaded.weights} is an ONNX file, which ONNX Runtime computes as it is, in fp32",
+            hint=f"leave out {asked}",
+        )
+    require_onnx_device(device, name=loaded.weights)
 
 
 def choose_backend(

@@ -2,16 +2,19 @@
 
 An LR is the tensor that enters the last Linear layer in eval mode, or what the entry's own ``latent`` computes.
 A torchvision model is one entry here: ``Backbone("regnet_y_400mf", dimension=440, head="fc")``. The options, their
-help and their validation follow from the table. Importing it does not import torch.
+help and their validation follow from the table; ``timm/NAME`` is any model of timm. Importing it imports neither torch
+nor timm.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from vreid_cli.errors import UsageError, did_you_mean
 from vreid_cli.models.transforms import Transform
+from vreid_cli.types.lazy import load
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +30,8 @@ class Backbone:
     Attributes:
         name: Value of ``--arch``. Where ``build`` is None, torchvision's name for the model.
         dimension: Length D of the LR.
-        head: Dotted name of the last Linear layer. A checkpoint's keys below it are the classifier.
+        head: Dotted name of the last Linear layer, which becomes an identity. A checkpoint's keys below it are the
+            classifier.
         transform: Input that the network expects by default.
         build: Makes the model with random weights; None for torchvision's model of this name.
         latent: Computes the LRs (B, D) of images (B, 3, H, W) with a model whose head is an identity; None for
@@ -37,6 +41,7 @@ class Backbone:
             LRs faster on a CPU; None where there is none.
         imagenet_url: Address of the ImageNet weights, whose file name ends in the first digits of its SHA-256;
             None for torchvision's.
+        hub: Repository of the Hugging Face hub that holds the ImageNet weights instead; None for none.
 
     Examples:
         >>> BACKBONES["resnet18"].dimension
@@ -55,6 +60,7 @@ class Backbone:
     ignored: tuple[str, ...] = ()
     streamlined: str | None = None
     imagenet_url: str | None = None
+    hub: str | None = None
 
     def compute(self, trunk: nn.Module, images: torch.Tensor) -> torch.Tensor:
         """LRs (B, D) of normalised images (B, 3, H, W), with a model whose head is an identity."""
@@ -105,6 +111,12 @@ _ALL = (
         head="fc",
         streamlined="vreid_cli.models.streamlined:fold_normalisation",
     ),
+    Backbone(
+        "mobilenet_v2",
+        dimension=1280,
+        head="classifier.1",
+        streamlined="vreid_cli.models.streamlined:fold_normalisation",
+    ),
     Backbone("alexnet", dimension=4096, head="classifier.6"),
     Backbone("vgg16", dimension=4096, head="classifier.6"),
     Backbone(
@@ -120,3 +132,40 @@ _ALL = (
 
 #: The architectures by name.
 BACKBONES: dict[str, Backbone] = {backbone.name: backbone for backbone in _ALL}
+
+#: What ``--arch`` calls the models of timm; each is ``timm/`` and timm's name.
+TIMM = "timm/"
+#: What ``--arch`` calls a network that is an ONNX file: it holds its own architecture.
+ONNX = "onnx"
+
+
+def find_backbone(name: str) -> Backbone:
+    """The architecture of this name: of the table, or of timm.
+
+    Raises:
+        UsageError: There is none, or timm is not installed.
+
+    Examples:
+        >>> find_backbone("mobilenet_v2").dimension
+        1280
+    """
+    if name.startswith(TIMM):
+        found: Backbone = load("vreid_cli.models.timm_backbones:find_timm")(name)
+        return found
+    if name not in BACKBONES:
+        raise UsageError(f"there is no architecture '{name}'", hint=did_you_mean(name, [*BACKBONES, f"{TIMM}NAME"]))
+    return BACKBONES[name]
+
+
+class ArchitectureNames(Collection[str]):
+    """What ``--arch`` takes: the table's names, any of timm's, and that of ONNX files."""
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([*BACKBONES, f"{TIMM}NAME", ONNX])
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+    def __contains__(self, name: object) -> bool:
+        # Whether timm has a model is known only with timm, when the network is made.
+        return name in BACKBONES or name == ONNX or (isinstance(name, str) and name.startswith(TIMM))

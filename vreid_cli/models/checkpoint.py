@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import pickle
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,14 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
-from vreid_cli.errors import WeightsError
-from vreid_cli.models.backbones import BACKBONES
+from vreid_cli.errors import UsageError, WeightsError, first_line
+from vreid_cli.models.backbones import TIMM, find_backbone
 from vreid_cli.models.network import Network
-from vreid_cli.models.sources import SOURCES
+from vreid_cli.models.sources import HUB_CONFIG, HUB_WEIGHTS, SOURCES
 from vreid_cli.models.transforms import Transform
 from vreid_cli.runtime.files import atomic_path
 from vreid_cli.store.metadata import open_safetensors, read_metadata
+from vreid_cli.types.lazy import load
 
 StateDict = dict[str, torch.Tensor]
 
@@ -33,6 +35,12 @@ _WRAPPERS = ("state_dict", "model", "model_state_dict", "net", "network")
 _PREFIXES = ("module.", "model.", "backbone.", "_orig_mod.")
 #: torchvision's DenseNets before 2018 wrote ``norm.1``; today's module is ``norm1``.
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
+#: MobileNetV2 as it was before torchvision had it: the layers of a block are counted without groups. The first block
+#: has no expansion.
+_OLD_MOBILENET = re.compile(r"features\.(\d+)\.conv\.(\d+)\.")
+_OLD_MOBILENET_MARK = "features.1.conv.4.weight"
+_MOBILENET_FIRST = {"0": "0.0", "1": "0.1", "3": "1", "4": "2"}
+_MOBILENET_BLOCK = {"0": "0.0", "1": "0.1", "3": "1.0", "4": "1.1", "6": "2", "7": "3"}
 #: How torch names, in a long text, what a pickle would have run.
 _REFUSED_GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 _SHOWN_KEYS = 5
@@ -45,16 +53,18 @@ class Checkpoint:
     """A state dict in torchvision's names, with what the file says about it.
 
     Attributes:
-        state: Tensors by name; those of a neck begin with ``neck.``.
+        state: Tensors by name; those of a neck begin with ``neck.``. Empty where only the facts were read.
         architecture: Where the file says it.
         transform: Where the file says it.
         classes: Names of the vehicles that the classifier tells apart; empty in files of other programs.
+        facts: All that the file says about itself.
     """
 
     state: StateDict
     architecture: str | None = None
     transform: Transform | None = None
     classes: tuple[str, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def has_neck(self) -> bool:
@@ -103,22 +113,61 @@ def below(state: StateDict, prefix: str) -> StateDict:
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Read ``.safetensors``, or ``.pth`` and ``.pt`` without running any code that they hold.
+    """Read ``.safetensors``, ``.pth`` and ``.pt`` without running code that they hold, or a folder of the hub's form.
 
     Raises:
         WeightsError: The file is missing, cut short, hostile, or holds no state dict.
     """
+    if path.is_dir():
+        return replace(read_facts(path), state=_normalise_names(read_tensors(path / HUB_WEIGHTS)))
     check_weights_file(path)
     if path.suffix.lower() != SAFETENSORS:
         return Checkpoint(_normalise_names(_unwrap(_load_pickle(path), path)))
-    facts = read_metadata(path)
+    return replace(read_facts(path), state=_normalise_names(read_tensors(path)))
+
+
+def read_facts(path: Path) -> Checkpoint:
+    """What a safetensors file, or a folder as the Hugging Face hub has it, says about itself; without tensors.
+
+    In such a folder the weights' own metadata count; where they say nothing, ``config.json`` does, in vreid's form or
+    in timm's.
+
+    Raises:
+        WeightsError: It is missing or damaged, or names an unknown architecture.
+    """
+    file = path / HUB_WEIGHTS if path.is_dir() else path
+    check_weights_file(file)
+    facts = read_metadata(file)
+    if path.is_dir() and "architecture" not in facts:
+        facts = _read_config(path / HUB_CONFIG)
     classes = facts.get("classes")
     return Checkpoint(
-        _normalise_names(read_tensors(path)),
-        architecture=named_architecture(facts, path),
+        {},
+        architecture=_named_architecture(facts, file),
         transform=Transform.from_values(facts["transform"]) if "transform" in facts else None,
         classes=tuple(map(str, classes)) if isinstance(classes, list) else (),
+        facts=facts,
     )
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    """Facts of a ``config.json``; timm's names its architecture, whose input is timm's for it."""
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WeightsError(
+            f"{path} cannot be read: {first_line(error)}", hint="it names the network", file=path
+        ) from None
+    if not isinstance(config, dict) or "architecture" not in config:
+        raise WeightsError(f"{path} names no architecture", hint="give the weights file, and --arch", file=path)
+    if config.get("library_name") == "vreid":
+        return config
+    facts = {"architecture": f"{TIMM}{config['architecture']}"}
+    try:
+        transform = load("vreid_cli.models.timm_backbones:timm_transform")(config["pretrained_cfg"])
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        return facts  # the architecture's own input
+    return {**facts, "transform": asdict(transform)}
 
 
 def check_weights_file(path: Path) -> None:
@@ -130,12 +179,12 @@ def check_weights_file(path: Path) -> None:
     if not path.is_file():
         raise WeightsError(
             f"there is no weights file {path}",
-            hint=f"--weights takes {', '.join(SOURCES)}, or the path of a .pth, .pt or .safetensors file",
+            hint=f"--weights takes {', '.join(SOURCES)}, or the path of a .safetensors, .pth, .pt or .onnx file",
             file=path,
         )
 
 
-def named_architecture(facts: Mapping[str, Any], path: Path) -> str | None:
+def _named_architecture(facts: Mapping[str, Any], path: Path) -> str | None:
     """The architecture that a safetensors file names in its metadata; None where none is named.
 
     Raises:
@@ -144,8 +193,11 @@ def named_architecture(facts: Mapping[str, Any], path: Path) -> str | None:
     if "architecture" not in facts:
         return None
     architecture = str(facts["architecture"])
-    if architecture not in BACKBONES:
-        raise WeightsError(f"{path} is for the unknown architecture '{architecture}'", file=path)
+    try:
+        find_backbone(architecture)
+    except UsageError as error:
+        known = f"{path} is for the architecture '{architecture}': {error.message}"
+        raise WeightsError(known, hint=error.hint, file=path) from None
     return architecture
 
 
@@ -182,10 +234,18 @@ def _unwrap(loaded: Any, path: Path) -> StateDict:
 
 
 def _normalise_names(state: StateDict) -> StateDict:
-    """Strip the prefixes that every key carries, and rename the old DenseNet keys."""
+    """Strip the prefixes that every key carries, and rename the keys of old DenseNets and MobileNets."""
     while state and (prefix := next((p for p in _PREFIXES if all(name.startswith(p) for name in state)), None)):
         state = below(state, prefix)
+    if _OLD_MOBILENET_MARK in state:
+        state = {_OLD_MOBILENET.sub(_mobilenet_today, name): tensor for name, tensor in state.items()}
     return {_OLD_DENSENET.sub(r"\1\2", name): tensor for name, tensor in state.items()}
+
+
+def _mobilenet_today(old: re.Match[str]) -> str:
+    block, layer = old.groups()
+    names = _MOBILENET_FIRST if block == "1" else _MOBILENET_BLOCK
+    return f"features.{block}.conv.{names.get(layer, layer)}."
 
 
 def load_weights(network: Network, state: StateDict, *, source: str, head: bool = False) -> int | None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 
 from vreid_cli.errors import ExportError
-from vreid_cli.models.onnx import OnnxNetwork, check_parity, write_onnx
+from vreid_cli.models.onnx import check_parity, write_onnx
+from vreid_cli.models.onnx_session import OnnxNetwork
 from vreid_cli.models.weights import LoadedNetwork
 from vreid_cli.runtime.progress import log
 

@@ -8,8 +8,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from vreid_cli.models.backbones import BACKBONES
-from vreid_cli.models.sources import SOURCES, default_weights
+from vreid_cli.models.backbones import ArchitectureNames
+from vreid_cli.models.inputs import InputOptions
+from vreid_cli.models.sources import HUB, SOURCES, default_weights
 from vreid_cli.store.formats import FEATURE_FORMATS, endings
 from vreid_cli.types.options import FILES, NETWORK, Choice, Options, option
 
@@ -37,16 +38,22 @@ class DownloadOptions(Options):
 class ModelOptions(DownloadOptions):
     """``[model]``: the network and its weights."""
 
-    arch: Annotated[str, Choice(BACKBONES)] = option(
-        _DEFAULT, f"The network: {', '.join(BACKBONES)}.", metavar="NAME", panel=NETWORK
+    arch: Annotated[str, Choice(ArchitectureNames())] = option(
+        _DEFAULT,
+        f"The network: {', '.join(ArchitectureNames())}.",
+        metavar="NAME",
+        panel=NETWORK,
+        shown=f"the weights' own, else {_DEFAULT}",
     )
     weights: str | None = option(
         None,
-        f"Its weights: {_NAMED}, or a .pth, .pt or .safetensors file.",
+        f"Its weights: {_NAMED}, a file (.safetensors, .pth, .pt, .onnx), or {HUB}owner/name.",
         metavar="|".join([*SOURCES, "FILE"]),
         panel=NETWORK,
-        shown=default_weights(_DEFAULT),
+        shown=f"{default_weights(_DEFAULT)}; for tracks and csv small",
     )
+    output: str | None = option(None, "The output of an ONNX file that has several.", metavar="NAME", panel=NETWORK)
+    input: InputOptions = InputOptions()
 
 
 class _WrittenForms(Collection[str]):
@@ -72,4 +79,11 @@ class ExportOptions(Options):
         None, "Where to write.", flag="--output -o", metavar="PATH", panel=FILES, shown="exports/ of the run"
     )
     format: Annotated[str, Choice(_WrittenForms())] = option("json", "The JSON of the paper's code, or NumPy arrays.")
+    to_hub_folder: Path | None = option(
+        None,
+        "Write a folder as the Hugging Face hub has it instead: weights, configuration and model card.",
+        metavar="DIR",
+        panel=FILES,
+    )
+    half: bool = option(False, "Write kernels and matrices of that folder as float16: half the size.", panel=FILES)
     force: bool = option(False, "Replace a file that is there and was made otherwise.", panel=FILES)

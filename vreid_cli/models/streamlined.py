@@ -18,11 +18,11 @@ from torch.nn.utils import fuse_conv_bn_eval
 #: Beyond it a threshold of float32 would overflow; the channel is constant for any value that occurs.
 _LARGEST_THRESHOLD = 1e30
 #: Names under which torchvision keeps a convolution and the normalisation of what it gives.
-_PAIRS = (("conv", "bn"), ("conv1", "bn1"), ("conv2", "bn2"), ("0", "1"))
+_PAIRS = (("conv", "bn"), ("conv1", "bn1"), ("conv2", "bn2"), ("0", "1"), ("1", "2"), ("2", "3"))
 
 
 def fold_normalisation(trunk: nn.Module) -> nn.Module:
-    """A copy whose convolutions do what the batch normalisations behind them did; for ResNet and Inception.
+    """A copy whose convolutions do what the batch normalisations behind them did; for ResNet, Inception and MobileNet.
 
     Args:
         trunk: torchvision's model in eval mode; not changed.

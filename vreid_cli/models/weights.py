@@ -4,30 +4,33 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from vreid_cli.errors import UsageError, WeightsError, did_you_mean
-from vreid_cli.models.backbones import BACKBONES, Backbone
+from vreid_cli.errors import UsageError, WeightsError
+from vreid_cli.models.backbones import ONNX, ArchitectureNames, Backbone, find_backbone
 from vreid_cli.models.checkpoint import (
     SAFETENSORS,
     Checkpoint,
     check_weights_file,
     load_weights,
-    named_architecture,
     network_state,
     read_checkpoint,
+    read_facts,
     save_checkpoint,
     weights_digest,
 )
+from vreid_cli.models.inputs import InputOptions
 from vreid_cli.models.network import Network, build_random
+from vreid_cli.models.onnx_file import ENDING as ONNX_ENDING
+from vreid_cli.models.onnx_file import OnnxFile, read_onnx
 from vreid_cli.models.options import DownloadOptions
-from vreid_cli.models.sources import SOURCES, find_source
+from vreid_cli.models.sources import HUB, SOURCES, find_source, has_name, locate_hub
 from vreid_cli.models.transforms import Transform
 from vreid_cli.runtime.progress import log
-from vreid_cli.store.metadata import read_metadata
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class LoadedNetwork:
         classes: Vehicles that the classifier tells apart; empty for no classifier.
         dropped_classes: Size of a classifier in the file that was dropped, since its vehicles have no names.
         warnings: What every result that comes from the network has to say.
+        facts: What its file says about it and its training.
     """
 
     network: Network
@@ -51,6 +55,7 @@ class LoadedNetwork:
     classes: tuple[str, ...] = ()
     dropped_classes: int | None = None
     warnings: tuple[str, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def architecture(self) -> str:
@@ -85,21 +90,33 @@ class LoadedNetwork:
         save_checkpoint(path, self.network, transform=self.transform, facts={**(facts or {}), **classes})
 
 
+#: A network that computes LRs: one that torch made here, or another program's.
+AnyNetwork = LoadedNetwork | OnnxFile
+
+
 def load_network(
-    weights: str | Path = "veri", *, arch: str | None = None, seed: int = 0, downloads: DownloadOptions | None = None
-) -> LoadedNetwork:
-    """Build a network and load its weights.
+    weights: str | Path = "veri",
+    *,
+    arch: str | None = None,
+    seed: int = 0,
+    downloads: DownloadOptions | None = None,
+    input: InputOptions | None = None,
+    output: str | None = None,
+) -> AnyNetwork:
+    """Build a network and load its weights; an ONNX file is taken as it is.
 
     Args:
-        weights: ``veri`` (the paper's authors'), ``imagenet``, ``random``, or the path of a ``.pth``, ``.pt`` or
-            ``.safetensors`` file.
-        arch: Key of :data:`~vreid_cli.models.backbones.BACKBONES`; needed where neither the file nor the name of
-            the weights says it.
+        weights: A name of :data:`~vreid_cli.models.sources.SOURCES`; the path of a ``.safetensors``, ``.pth``,
+            ``.pt`` or ``.onnx`` file, or of a folder as the Hugging Face hub has it; or ``hf-hub:owner/name``.
+        arch: Key of :data:`~vreid_cli.models.backbones.BACKBONES`, or ``timm/NAME``; needed where neither the file nor
+            the name of the weights says it.
         seed: Makes the weights of ``random``.
         downloads: Cache folder and addresses; None for the defaults.
+        input: What the network expects, where it does not say so itself; None for what it says.
+        output: The output of an ONNX file that has several.
 
     Raises:
-        UsageError: The architecture is unknown or needed, or these weights do not exist for it.
+        UsageError: The architecture is unknown or needed, these weights do not exist for it, or the input is not known.
         WeightsError: The weights are missing, damaged, or those of another architecture.
 
     Examples:
@@ -108,22 +125,36 @@ def load_network(
         (512, 224)
         >>> loaded.warnings
         ('random weights: the features, and all that follows from them, mean nothing',)
+        >>> load_network("small").architecture
+        'mobilenet_v2'
     """
-    weights = str(weights)
-    arch = arch or architecture_of(weights)
+    weights, downloads, input = str(weights), downloads or DownloadOptions(), input or InputOptions()
+    arch = arch or architecture_of(weights, downloads)
     if arch is None:
-        raise UsageError(f"weights {weights}: which architecture?", hint=f"name it: {', '.join(BACKBONES)}")
-    if arch not in BACKBONES:
-        raise UsageError(f"there is no architecture '{arch}'", hint=did_you_mean(arch, BACKBONES))
-    backbone, source = BACKBONES[arch], find_source(weights, arch)
-    warnings = () if source is None or source.warning is None else (source.warning,)
-    if source is None:
-        path = Path(weights)
-    elif source.locate is None:
+        raise UsageError(f"weights {weights}: which architecture?", hint=f"name it: {', '.join(ArchitectureNames())}")
+    source = find_source(weights, arch)
+    backbone = None if arch == ONNX else find_backbone(arch)
+    path = Path(weights)
+    if source is not None and source.locate is not None:
+        path = source.locate(backbone, downloads)
+    elif weights.startswith(HUB):
+        path = locate_hub(weights.removeprefix(HUB), downloads)
+    label = weights if has_name(weights) else path.name
+    if path.suffix.lower() == ONNX_ENDING:
+        if backbone is not None:
+            raise UsageError(f"{weights} holds its own architecture, and it is no {arch}", hint="leave out --arch")
+        known = None if source is None else source.transform
+        return read_onnx(path, weights=label, options=input, output=output, known=known)
+    if backbone is None:
+        raise UsageError(f"--arch {ONNX} is for ONNX files, and {weights} is none", hint="name another architecture")
+    if source is not None and source.locate is None:
         network = build_random(backbone, seed=seed).eval()
-        return LoadedNetwork(network, backbone.transform, weights, weights_digest(network), warnings=warnings)
-    else:
-        path = source.locate(backbone, downloads or DownloadOptions())
+        transform, digest = input.apply(backbone.transform), weights_digest(network)
+        return LoadedNetwork(network, transform, label, digest, warnings=(source.warning,) if source.warning else ())
+    return _load_checkpoint(path, backbone, label=label, options=input)
+
+
+def _load_checkpoint(path: Path, backbone: Backbone, *, label: str, options: InputOptions) -> LoadedNetwork:
     checkpoint = read_checkpoint(path)
     if checkpoint.architecture not in (None, backbone.name):
         raise WeightsError(
@@ -137,35 +168,57 @@ def load_network(
         log.info("the weights' classifier of %d classes is not needed and was dropped", dropped)
     return LoadedNetwork(
         network,
-        checkpoint.transform or backbone.transform,
-        weights=weights if source else path.name,
+        options.apply(checkpoint.transform or backbone.transform),
+        weights=label,
         digest=weights_digest(network),
         classes=checkpoint.classes,
         dropped_classes=dropped,
-        warnings=warnings,
+        facts=checkpoint.facts,
     )
 
 
-def architecture_of(weights: str) -> str | None:
+def require_torch_network(network: AnyNetwork, *, needed_by: str) -> LoadedNetwork:
+    """The network, where it is one that torch made.
+
+    Raises:
+        UsageError: It is an ONNX file.
+    """
+    if isinstance(network, LoadedNetwork):
+        return network
+    raise UsageError(
+        f"{needed_by}: {network.weights} is an ONNX file, which can only be run as it is",
+        hint="give the weights that it was made from",
+    )
+
+
+def architecture_of(weights: str, downloads: DownloadOptions | None = None) -> str | None:
     """The architecture that the weights imply; None if they imply none.
 
     Args:
-        weights: As :func:`load_network` takes them. Only our own ``.safetensors`` files name an architecture.
+        weights: As :func:`load_network` takes them. Of files only ONNX and our own ``.safetensors`` name an
+            architecture, and folders as the Hugging Face hub has them.
+        downloads: For ``hf-hub:``, which is fetched to be looked at; None for the defaults.
 
     Raises:
         WeightsError: The file is missing or damaged, or names an unknown architecture.
 
     Examples:
-        >>> architecture_of("veri")
-        'densenet201'
+        >>> architecture_of("veri"), architecture_of("small"), architecture_of("mine.onnx")
+        ('densenet201', 'mobilenet_v2', 'onnx')
     """
     if source := SOURCES.get(weights):
         return source.backbones[0] if len(source.backbones) == 1 else None
     path = Path(weights)
+    if weights.startswith(HUB):
+        path = locate_hub(weights.removeprefix(HUB), downloads or DownloadOptions())
+    if path.suffix.lower() == ONNX_ENDING:
+        return ONNX
+    if path.is_dir():
+        return read_facts(path).architecture
     if path.suffix.lower() != SAFETENSORS:
         return None
     check_weights_file(path)
-    return named_architecture(read_metadata(path), path)
+    return read_facts(path).architecture
 
 
 def with_classifier(loaded: LoadedNetwork, classes: Sequence[str], *, neck: bool, seed: int) -> Network:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,23 @@ def write_text(path: Path, text: str) -> None:
     """Write text as UTF-8, atomically."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_csv(path: Path, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a table as CSV, atomically; None becomes an empty cell.
+
+    Raises:
+        StoreError: The file cannot be written.
+
+    Examples:
+        >>> write_csv(Path("od.csv"), ["from", "c001"], [["c001", 3]])
+        >>> Path("od.csv").read_text().split()
+        ['from,c001', 'c001,3']
+    """
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(head)
+        writer.writerows(rows)
 
 
 def read_json_object(path: Path) -> dict[str, Any]:

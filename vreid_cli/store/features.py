@@ -360,6 +360,7 @@ class FeatureStore:
             track_id=ids["track_id"],
             vehicle_id=ids["vehicle_id"],
             camera_id=ids["camera_id"],
+            frame=pc.fill_null(labels.column("frame"), -1).to_numpy()[order],
             source=str(self.path),
             identity=parts[0].facts.identity,
             image_root=facts.get("image_root"),

@@ -13,7 +13,7 @@ from vreid_cli.data.listing import DataFolders
 from vreid_cli.errors import DataError, UsageError
 from vreid_cli.models.network import Network
 from vreid_cli.models.transforms import Transform
-from vreid_cli.models.weights import LoadedNetwork, with_classifier
+from vreid_cli.models.weights import AnyNetwork, LoadedNetwork, require_torch_network, with_classifier
 from vreid_cli.runtime.memory import free_memory
 from vreid_cli.runtime.workers import choose_workers
 from vreid_cli.training.batches import Labels, check_batches
@@ -58,7 +58,7 @@ def train(
     images: Sequence[ImageRecord] | str | Path,
     options: TrainingOptions | None = None,
     *,
-    network: LoadedNetwork,
+    network: AnyNetwork,
     seed: int = 0,
     device: str | Executor = "auto",
     workers: int | str = "auto",
@@ -104,7 +104,7 @@ def train(
         >>> len(result.history), result.images
         (1, 4)
     """
-    options = options or TrainingOptions()
+    options, start = options or TrainingOptions(), require_torch_network(network, needed_by="training")
     executor = choose_executor(device) if isinstance(device, str) else device
     if isinstance(images, (str, Path)):
         images = LAYOUTS["tracks"].read(DataFolders(Path(images)), "train").records
@@ -112,8 +112,8 @@ def train(
     check_held_out(vehicles.held_out)
     classes, labels = number_vehicles(vehicles.learned)
     check_batches(classes, labels, options=options, processes=executor.world)
-    trained = with_classifier(network, classes, neck=options.neck, seed=seed)
-    transform = choose_input(network.transform, options)
+    trained = with_classifier(start, classes, neck=options.neck, seed=seed)
+    transform = choose_input(start.transform, options)
     _check_input(trained, transform)
 
     def read(records: Sequence[ImageRecord]) -> ReadImages:

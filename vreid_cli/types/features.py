@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from vreid_cli.errors import DataError
 from vreid_cli.types.arrays import Float32Array, Int64Array, TextArray, text_array
 
 #: The name of weights that were never trained: what comes from them means nothing.
@@ -73,6 +74,28 @@ class SelectedMatrix:
         return self.matrix.take(self.rows[rows])
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class JoinedMatrix:
+    """Feature matrices of one width, one below the other, which stay where they are."""
+
+    matrices: tuple[FeatureMatrix, ...]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of rows N and width D."""
+        return sum(matrix.shape[0] for matrix in self.matrices), self.matrices[0].shape[1]
+
+    def take(self, rows: Int64Array) -> Float32Array:
+        """The rows at these positions, in this order, copied to float32."""
+        taken = np.empty((len(rows), self.shape[1]), dtype=np.float32)
+        start = 0
+        for matrix in self.matrices:
+            here = (rows >= start) & (rows < start + matrix.shape[0])
+            taken[here] = matrix.take(rows[here] - start)
+            start += matrix.shape[0]
+        return taken
+
+
 @dataclass(frozen=True, eq=False)
 class FeatureSet:
     """Features with their ids and labels, in gallery order.
@@ -83,6 +106,7 @@ class FeatureSet:
         track_id: (N,) passage of each image, or None.
         vehicle_id: (N,) identity of each image, or None.
         camera_id: (N,) camera of each image, or None.
+        frame: (N,) int64 frame number of each image, -1 where unknown; None where all are.
         source: Where the set comes from, for messages.
         identity: What made the features (architecture, weights digest, …); None where unknown.
         image_root: Folder that the image ids are relative to; None where the images are unknown.
@@ -110,12 +134,15 @@ class FeatureSet:
     warnings: tuple[str, ...] = ()
     trial: int | None = None
     trial_seed: int | None = None
+    frame: Int64Array | None = None
 
     def __post_init__(self) -> None:
         rows = self.matrix.shape[0]
         for name in COLUMNS:
             if len(getattr(self, name)) != rows:
                 raise ValueError(f"{name} has {len(getattr(self, name))} entries for {rows} rows")
+        if self.frame is not None and len(self.frame) != rows:
+            raise ValueError(f"frame has {len(self.frame)} entries for {rows} rows")
 
     def __len__(self) -> int:
         return self.matrix.shape[0]
@@ -141,7 +168,8 @@ class FeatureSet:
     def select(self, rows: Int64Array) -> FeatureSet:
         """The images at these positions, in this order; their features are not copied."""
         columns = {name: getattr(self, name)[rows] for name in COLUMNS}
-        return replace(self, matrix=SelectedMatrix(self.matrix, rows), **columns)
+        frame = None if self.frame is None else self.frame[rows]
+        return replace(self, matrix=SelectedMatrix(self.matrix, rows), frame=frame, **columns)
 
     @classmethod
     def from_arrays(
@@ -152,6 +180,7 @@ class FeatureSet:
         image_id: Sequence[str] | None = None,
         vehicle_id: Sequence[str | None] | None = None,
         camera_id: Sequence[str | None] | None = None,
+        frame: Sequence[int] | None = None,
         source: str = "memory",
     ) -> FeatureSet:
         """Feature set from an (N, D) array and lists of N ids; labels that are left out are absent.
@@ -170,8 +199,57 @@ class FeatureSet:
             track_id=text_array(track_id),
             vehicle_id=text_array(vehicle_id or absent),
             camera_id=text_array(camera_id or absent),
+            frame=None if frame is None else np.asarray(frame, dtype=np.int64),
             source=source,
         )
+
+
+def join_features(sides: Mapping[str, FeatureSet]) -> FeatureSet:
+    """Several feature sets as one; where two have a track of the same name, all names begin with that of their set.
+
+    Args:
+        sides: Feature sets of one dimension, by name.
+
+    Raises:
+        DataError: They were made by different networks.
+
+    Examples:
+        >>> one, two = (FeatureSet.from_arrays(np.eye(2)[:1], track_id=["a"], source=name) for name in ("one", "two"))
+        >>> join_features({"one": one, "two": two}).track_id.tolist()
+        ['one/a', 'two/a']
+    """
+    first, *others = sides.values()
+    if not others:
+        return first
+    for other in others:
+        one, two = dict(first.identity or {}), dict(other.identity or {})
+        known = first.identity is not None and other.identity is not None
+        if first.dimension != other.dimension or (known and one != two):
+            raise DataError(
+                f"{first.source} and {other.source} were made by different networks",
+                hint="extract both with the same architecture, weights and transform",
+                file=other.source,
+            )
+    tracks = [set(side.track_id) - {None} for side in sides.values()]
+    clash = sum(map(len, tracks)) > len(set().union(*tracks))
+    names = [
+        f"{name}/{track}" if clash and track is not None else track
+        for name, side in sides.items()
+        for track in side.track_id
+    ]
+    frames = [np.full(len(side), -1, np.int64) if side.frame is None else side.frame for side in sides.values()]
+    return replace(
+        first,
+        matrix=JoinedMatrix(tuple(side.matrix for side in sides.values())),
+        image_id=np.concatenate([side.image_id for side in sides.values()]),
+        track_id=text_array(names),
+        vehicle_id=np.concatenate([side.vehicle_id for side in sides.values()]),
+        camera_id=np.concatenate([side.camera_id for side in sides.values()]),
+        frame=np.concatenate(frames),
+        source=", ".join(side.source for side in sides.values()),
+        image_root=first.image_root if len({side.image_root for side in sides.values()}) == 1 else None,
+        warnings=tuple(dict.fromkeys(warning for side in sides.values() for warning in side.warnings)),
+    )
 
 
 def number_images(track_ids: Sequence[str | None]) -> list[str]:

@@ -19,6 +19,8 @@ Auto = Literal["auto"]
 Positive = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
+#: Between 0 and 1, neither of which anything that was measured can have.
+Probability = Annotated[float, Field(gt=0, lt=1)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +80,7 @@ class Options(BaseModel):
     def _accept_python_values(cls, value: Any, info: ValidationInfo) -> Any:
         wanted = cls.model_fields[str(info.field_name)].annotation
         several = get_origin(wanted) is tuple
-        if several and isinstance(value, list):
+        if isinstance(value, list) and any(get_origin(kind) is tuple for kind in (wanted, *get_args(wanted))):
             value = tuple(value)  # a list of JSON, too: here it is one of Python's already
         if info.mode == "json":
             return value

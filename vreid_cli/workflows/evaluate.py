@@ -15,14 +15,18 @@ from vreid_cli.errors import StoreError
 from vreid_cli.evaluation.comparison import Comparison, TrialScores, compare, over_trials
 from vreid_cli.evaluation.evaluate import Evaluation
 from vreid_cli.evaluation.evaluate import evaluate as evaluate_ranking
+from vreid_cli.evaluation.identities import IdentityScores, evaluate_identities
 from vreid_cli.reports.evaluation_json import evaluation_json
+from vreid_cli.reports.identities import identity_scores_json
 from vreid_cli.reports.names import Evaluations, enumerate_some, names_of
 from vreid_cli.reports.plots import check_plot_path, plot_evaluation
 from vreid_cli.runtime.files import write_json
 from vreid_cli.runtime.progress import log, progress
 from vreid_cli.store.formats import read_ranking
+from vreid_cli.store.identities import IDENTITY_ENDINGS, is_identities, read_identities
 from vreid_cli.store.query_scores import check_table_path, write_query_scores
-from vreid_cli.store.runs import RunDirectory, owning_run, rankings_in
+from vreid_cli.store.runs import RunDirectory, identities_in, owning_run, rankings_in
+from vreid_cli.workflows.calibrations import with_probabilities
 from vreid_cli.workflows.ground_truth import ground_truth
 from vreid_cli.workflows.session import Report, RunChoice, Session
 
@@ -39,12 +43,14 @@ class EvaluateReport(Report):
         extras: The table and the plot that were asked for; they are among the outputs too.
         comparisons: By the path of the ranking that is compared with, then by that of the other.
         trials: Means over trials, where the protocol has them.
+        identities: Scores of identities, by the path of their table.
     """
 
     results: Evaluations
     extras: tuple[str, ...]
     comparisons: Mapping[str, Mapping[str, Comparison | None]]
     trials: tuple[TrialScores, ...]
+    identities: Mapping[str, IdentityScores]
 
 
 def choose_run(settings: Settings) -> RunChoice:
@@ -55,7 +61,7 @@ def choose_run(settings: Settings) -> RunChoice:
 
 
 def evaluate(session: Session) -> EvaluateReport:
-    """Score the rankings that are named (a folder stands for those in it), or every ranking of the run.
+    """Score the rankings and identities that are named (a folder stands for those in it), or all of the run.
 
     Raises:
         VreidError: A ranking is missing or damaged, the run or a folder has none, or what is asked for
@@ -66,16 +72,21 @@ def evaluate(session: Session) -> EvaluateReport:
         check_table_path(chosen.per_query)
     if chosen.plot is not None:
         check_plot_path(chosen.plot)
-    paths = _named_rankings(chosen.rankings) if chosen.rankings else _rankings_of(session.need_run().rankings)
+    tables, paths = _split_kinds(_named_files(chosen.rankings) if chosen.rankings else _all_of(session.need_run()))
+    identities = {
+        str(path): evaluate_identities(read_identities(path), chosen, seed=settings.run.seed) for path in tables
+    }
     results: dict[str, Evaluation] = {}
     with progress(total=len(paths), what="evaluating", unit="rankings") as bar:
         for path in paths:
-            ranking = read_ranking(path, label_pattern=settings.data.label_pattern)
+            ranking = with_probabilities(path, read_ranking(path, label_pattern=settings.data.label_pattern))
             truth = ground_truth(path, ranking.facts)
             results[str(path)] = evaluate_ranking(ranking, chosen, truth=truth, seed=settings.run.seed)
             bar.update(1)
-    warnings = _all_warnings(results)
-    outputs = [output for path, one in results.items() if (output := _keep(Path(path), one, warnings))]
+    warnings = _all_warnings({**results, **identities})
+    kept = [_keep(Path(path), one, warnings) for path, one in results.items()]
+    kept += [_keep_identities(Path(path), one, warnings) for path, one in identities.items()]
+    outputs = [output for output in kept if output]
     extras = _write_extras(chosen, results, warnings)
     for warning in warnings:
         log.warning("%s", warning)
@@ -89,28 +100,48 @@ def evaluate(session: Session) -> EvaluateReport:
         # The first file of a folder was named by nobody: its name is merely the first of the alphabet.
         comparisons=_compare(results, named=bool(chosen.rankings) and not chosen.rankings[0].is_dir()),
         trials=tuple(over_trials(results.values())),
+        identities=identities,
     )
 
 
 # -- which rankings ------------------------------------------------------------------------------------------
 
 
-def _named_rankings(named: Sequence[Path]) -> list[Path]:
-    """The rankings that are named, and those in folders that are; one that is meant twice comes once, as the first."""
+def _named_files(named: Sequence[Path]) -> list[Path]:
+    """The files that are named, and those in folders that are; one that is meant twice comes once, as the first."""
     found: dict[Path, Path] = {}
     for path in named:
-        for ranking in _rankings_of(path) if path.is_dir() else [path]:
-            found.setdefault(ranking.resolve(), ranking)
+        for file in _files_of(path) if path.is_dir() else [path]:
+            found.setdefault(file.resolve(), file)
     return list(found.values())
 
 
-def _rankings_of(folder: Path) -> list[Path]:
-    """The rankings in a folder, or in that of a run."""
+def _files_of(folder: Path) -> list[Path]:
+    """The rankings or identities in a folder, or all of a run."""
     run = RunDirectory(folder)
-    found = rankings_in(run.rankings if run.info_path.is_file() else folder)
+    if run.info_path.is_file():
+        return _all_of(run)
+    found = rankings_in(folder)
     if not found:
         raise StoreError(f"there are no rankings in {folder}", hint="make one with vreid rank", file=folder)
     return found
+
+
+def _all_of(run: RunDirectory) -> list[Path]:
+    """All rankings of a run, and those identities whose vehicles are known."""
+    rankings, tables = rankings_in(run.rankings), identities_in(run.identities)
+    scored = [path for path in tables if any(name is not None for name in read_identities(path).tracks.vehicles)]
+    if not rankings and not scored:
+        found = f"the vehicles of {tables[0]} are not known, and there" if tables else "there"
+        hint = "make one with vreid rank, or identities with vreid associate"
+        raise StoreError(f"{found} are no rankings in {run.rankings}", hint=hint, file=run.rankings)
+    return [*rankings, *scored]
+
+
+def _split_kinds(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Tables of identities, and rankings."""
+    tables = [path for path in paths if path.suffix.lower() in IDENTITY_ENDINGS and is_identities(path)]
+    return tables, [path for path in paths if path not in tables]
 
 
 def _compare(results: Evaluations, *, named: bool) -> dict[str, dict[str, Comparison | None]]:
@@ -145,6 +176,19 @@ def _keep(path: Path, one: Evaluation, warnings: list[str]) -> str | None:
     output = run.evaluations / f"{path.stem}.json"
     try:
         write_json(output, {"schema": 1, "results": [evaluation_json(str(path), one)]})
+    except StoreError as error:
+        warnings.append(error.message)
+        return None
+    return str(output)
+
+
+def _keep_identities(path: Path, one: IdentityScores, warnings: list[str]) -> str | None:
+    """Write the scores beside the identities of the run."""
+    if owning_run(path) is None:
+        return None
+    output = path.with_name(f"{path.stem}-scores.json")
+    try:
+        write_json(output, {"schema": 1, "identities": [identity_scores_json(str(path), one)]})
     except StoreError as error:
         warnings.append(error.message)
         return None
@@ -186,7 +230,7 @@ def _query_columns(results: Evaluations) -> Mapping[str, NDArray[np.generic]]:
     }
 
 
-def _all_warnings(results: Evaluations) -> list[str]:
+def _all_warnings(results: Mapping[str, Evaluation | IdentityScores]) -> list[str]:
     """What is doubtful, each once, with the rankings that it is about unless that is all of them."""
     about: dict[str, list[Path]] = {}
     for path, one in results.items():

@@ -1,4 +1,4 @@
-"""``vreid export model``: the LR network to an ONNX file."""
+"""``vreid export model``: the LR network to an ONNX file, or to a folder of the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from pathlib import Path
 from vreid_cli import __version__
 from vreid_cli.config import Settings
 from vreid_cli.errors import StoreError, UsageError
-from vreid_cli.models.onnx import require_onnx, write_onnx
-from vreid_cli.models.weights import LoadedNetwork, load_network
+from vreid_cli.models.hub import write_hub_folder
+from vreid_cli.models.onnx import write_onnx
+from vreid_cli.models.onnx_session import require_onnx
+from vreid_cli.models.sources import HUB_WEIGHTS
+from vreid_cli.models.weights import LoadedNetwork, require_torch_network
 from vreid_cli.runtime.progress import log
 from vreid_cli.store.runs import RunDirectory
-from vreid_cli.workflows.network import network_label, resolve_architecture, say_what_was_loaded, weights_name
+from vreid_cli.workflows.network import load, network_label, resolve_network
 from vreid_cli.workflows.session import Report, RunChoice, Session
 
 _ENDING = ".onnx"
@@ -26,7 +29,7 @@ class ModelReport(Report):
 
     Attributes:
         network: The network.
-        parity: Relative error against torch, by batch size.
+        parity: Of an ONNX file the relative error against torch, by batch size; empty for a folder.
         seconds: How long exporting and comparing took.
     """
 
@@ -41,25 +44,29 @@ def choose_run(settings: Settings) -> RunChoice:
 
 
 def export_model(session: Session) -> ModelReport:
-    """Write the network of the run, or the one that was asked for, as ONNX.
+    """Write the network of the run, or the one that was asked for, as ONNX or as a folder of the hub.
 
     Raises:
-        UsageError: The extra ``onnx`` is not installed, or the output has another ending.
+        UsageError: The extra ``onnx`` is not installed, the output has another ending, or the network is an ONNX file.
         StoreError: A file is there already, or the run was made with other weights than are there now.
         ExportError: The network cannot be exported, or the file would compute something else than torch.
     """
-    require_onnx("export model")
+    folder = session.settings.export.to_hub_folder
+    if folder is None:
+        require_onnx("export model")
     run = None if session.run is None else session.need_run()
-    session = resolve_architecture(session)
-    settings, weights = session.settings, weights_name(session.settings)
-    path = _output(session, run)
-    loaded = load_network(weights, arch=settings.model.arch, seed=settings.run.seed, downloads=settings.model)
+    session = resolve_network(session)
+    settings, weights = session.settings, str(session.settings.model.weights)
+    path = _output(session, run) if folder is None else _check_folder(session, folder)
+    loaded = require_torch_network(load(settings), needed_by="export model")
     _check_digest(run, loaded, weights=weights)
-    say_what_was_loaded(loaded, settings)
-    facts = {"vreid": __version__, **({"seed": str(settings.run.seed)} if loaded.warnings else {})}
-    log.info("exporting %s with weights %s; this may take half a minute", loaded.architecture, loaded.weights)
-    started = time.monotonic()
-    parity = write_onnx(path, loaded, facts=facts)
+    started, parity = time.monotonic(), {}
+    if folder is None:
+        facts = {"vreid": __version__, **({"seed": str(settings.run.seed)} if loaded.warnings else {})}
+        log.info("exporting %s with weights %s; this may take half a minute", loaded.architecture, loaded.weights)
+        parity = write_onnx(path, loaded, facts=facts)
+    else:
+        write_hub_folder(folder, loaded, title=network_label(settings), half=settings.export.half)
     session.record()
     return ModelReport(
         outputs=(str(path),),
@@ -82,6 +89,16 @@ def _output(session: Session, run: RunDirectory | None) -> Path:
     if path.exists() and not chosen.force:
         raise StoreError(f"{path} already exists", hint="use --force to replace it, or another --output", file=path)
     return path
+
+
+def _check_folder(session: Session, folder: Path) -> Path:
+    """The folder, which holds no network yet, unless that may be replaced."""
+    chosen, name = session.settings.export, session.resolved.name("export.to_hub_folder")
+    if chosen.output is not None:
+        raise UsageError(f"--output {chosen.output} and {name} {folder}: which one?", hint="name one of them")
+    if (folder / HUB_WEIGHTS).exists() and not chosen.force:
+        raise StoreError(f"{folder} holds a network already", hint="use --force to replace it", file=folder)
+    return folder
 
 
 def _check_digest(run: RunDirectory | None, loaded: LoadedNetwork, *, weights: str) -> None:

@@ -16,10 +16,9 @@ from vreid_cli import __version__
 from vreid_cli.config import Settings
 from vreid_cli.data.layouts import LAYOUTS, Layout
 from vreid_cli.data.listing import Listing
-from vreid_cli.extraction.resolve import check_inference, resolve_inference
+from vreid_cli.extraction.resolve import check_inference, check_network, resolve_inference
 from vreid_cli.extraction.split import SplitSummary, extract_split
-from vreid_cli.models.sources import SOURCES
-from vreid_cli.models.weights import LoadedNetwork, load_network
+from vreid_cli.models.weights import AnyNetwork
 from vreid_cli.runtime.arrow import release_memory
 from vreid_cli.runtime.devices import choose_device
 from vreid_cli.runtime.progress import log
@@ -28,7 +27,7 @@ from vreid_cli.store.runs import RUNS_FOLDER, RunDirectory
 from vreid_cli.types.features import MEANINGLESS, RANDOM_WEIGHTS
 from vreid_cli.types.images import Split
 from vreid_cli.workflows.inputs import absolute, check_subset, chosen_subset, data_folders
-from vreid_cli.workflows.network import network_label, resolve_architecture, say_what_was_loaded, weights_name
+from vreid_cli.workflows.network import load, network_label, resolve_network, weights_to_find_again
 from vreid_cli.workflows.session import Report, RunChoice, Session
 
 
@@ -52,7 +51,7 @@ class ExtractReport(Report):
 def choose_run(settings: Settings) -> RunChoice:
     """A run of its own. The data of one that is there may have moved, and its identity is checked by itself."""
     folders = ("data.data_dir", "data.query_dir", "data.gallery_dir")
-    free = (*folders, "data.label_pattern", "model.arch", "model.weights")
+    free = (*folders, "data.label_pattern", "model.arch", "model.weights", "model.output", "model.input")
     # Features that are made again may be those of another data set.
     return RunChoice(
         use_latest=False, free=(*free, "data.dataset", "data.subset") if settings.extract.restart else free
@@ -66,9 +65,8 @@ def extract(session: Session) -> ExtractReport:
         VreidError: Data, weights or device are not there or do not fit; what was finished is kept.
     """
     check_subset(session)
-    session = resolve_architecture(session)
+    session = resolve_network(session)
     settings = session.settings
-    weights = weights_name(settings)
     device = choose_device(settings.runtime.device)
     check_inference(settings.extract, device, name=lambda field: session.resolved.name(f"extract.{field}"))
     folders = data_folders(settings)
@@ -78,8 +76,8 @@ def extract(session: Session) -> ExtractReport:
     for warning in dict.fromkeys(warning for listing in listings.values() for warning in listing.warnings):
         log.warning("%s", warning)
     release_memory()  # what the readers took is more than what they keep, and the network needs room
-    loaded = load_network(weights, arch=settings.model.arch, seed=settings.run.seed, downloads=settings.model)
-    say_what_was_loaded(loaded, settings)
+    loaded = load(settings)
+    check_network(loaded, settings.extract, device)
     run = session.run or RunDirectory(default_run_dir(settings))
     started = time.monotonic()
     with run.locked():
@@ -130,7 +128,7 @@ def _extract_all(
     listings: Mapping[Split, Listing],
     settings: Settings,
     *,
-    loaded: LoadedNetwork,
+    loaded: AnyNetwork,
     device: torch.device,
 ) -> dict[Split, SplitSummary]:
     restarted = set(listings) if settings.extract.restart else set()
@@ -188,7 +186,7 @@ def _earlier_part(run: RunDirectory, restarted: AbstractSet[Split]) -> PartFacts
     return next((found for found in facts if found is not None), None)
 
 
-def _info(settings: Settings, loaded: LoadedNetwork) -> dict[str, Any]:
+def _info(settings: Settings, loaded: AnyNetwork) -> dict[str, Any]:
     folders = data_folders(settings)
     return {
         "schema": 1,
@@ -198,13 +196,10 @@ def _info(settings: Settings, loaded: LoadedNetwork) -> dict[str, Any]:
         "gallery_dir": absolute(folders.gallery_dir),
         "subset": chosen_subset(settings),
         "label_pattern": settings.data.label_pattern,
-        "weights": _weights_to_find_again(settings),
+        "weights": weights_to_find_again(str(settings.model.weights)),
+        "input": settings.model.input.model_dump(mode="json", exclude_none=True),
+        "output": settings.model.output,
         "seed": settings.run.seed,
         "note": MEANINGLESS if loaded.weights == RANDOM_WEIGHTS else None,
         "versions": {"vreid": __version__, "torch": str(torch.__version__)},
     }
-
-
-def _weights_to_find_again(settings: Settings) -> str | None:
-    weights = weights_name(settings)
-    return weights if weights in SOURCES else absolute(Path(weights))

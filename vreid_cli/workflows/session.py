@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ _FROM_RUN = {
     **{f"data.{key}": key for key in _DATA_FROM_RUN},
     "model.arch": "architecture",
     "model.weights": "weights",
+    "model.output": "output",
+    "model.input": "input",
 }
 #: Compared as paths; the names that weights can have besides are equal only to themselves all the same.
 _PATHS = ("data.data_dir", "data.query_dir", "data.gallery_dir", "model.weights")
@@ -138,6 +141,7 @@ def _run_layer(run: RunDirectory) -> Layer:
         if key in info:
             section, _, name = setting.partition(".")
             values.setdefault(section, {})[name] = info[key]
+    values["model.input"] = values.get("model", {}).pop("input", {})
     if info.get("weights") == RANDOM_WEIGHTS and "seed" in info:
         values["run"] = {"seed": info["seed"]}
     return Layer(str(run.info_path), values)
@@ -157,9 +161,9 @@ def check_contradictions(resolved: Resolved, from_run: Layer, *, run: RunDirecto
     """
     values = {f"{section}.{key}": value for section, table in from_run.values.items() for key, value in table.items()}
     for name, own in values.items():
-        section, _, key = name.partition(".")
-        given = getattr(getattr(resolved.settings, section), key)
-        if name in ("run.seed", *free) or not resolved.given(name) or _same(name, given, own):
+        section = name.rpartition(".")[0]
+        given = attrgetter(name)(resolved.settings)
+        if {name, section} & {"run.seed", *free} or not resolved.given(name) or _same(name, given, own):
             continue
         hint = "leave it out, or name another run with --run-dir"
         if name == "data.label_pattern":

@@ -12,11 +12,10 @@ from typing import Any
 import torch
 
 from vreid_cli import __version__
-from vreid_cli.config import Layer, Settings, find_config, read_layer, resolve
+from vreid_cli.config import DEFAULT, Layer, Settings, find_config, read_layer, resolve
 from vreid_cli.data.layouts import LAYOUTS
 from vreid_cli.errors import DataError, StoreError, UsageError, VreidError
-from vreid_cli.models.sources import SOURCES
-from vreid_cli.models.weights import LoadedNetwork, load_network
+from vreid_cli.models.weights import LoadedNetwork, require_torch_network
 from vreid_cli.runtime.extras import require_extra
 from vreid_cli.runtime.progress import log
 from vreid_cli.store.runs import RUNS_FOLDER, RunDirectory
@@ -28,7 +27,7 @@ from vreid_cli.training.trainer import Trainer
 from vreid_cli.training.vehicles import divide, fingerprint, number_vehicles
 from vreid_cli.types.images import Split
 from vreid_cli.workflows.inputs import absolute, data_folders
-from vreid_cli.workflows.network import resolve_architecture
+from vreid_cli.workflows.network import file_name, load, resolve_network, weights_to_find_again
 from vreid_cli.workflows.session import Report, Session, check_contradictions, extract_with_trained
 from vreid_cli.workflows.training_files import TrainingFiles
 from vreid_cli.workflows.validation import Validation
@@ -37,9 +36,11 @@ from vreid_cli.workflows.validation import Validation
 _SAVED = {
     "run": ("seed",),
     "data": ("dataset", "data_dir", "query_dir", "gallery_dir", "subset", "label_pattern"),
-    "model": ("arch", "weights"),
+    "model": ("arch", "weights", "input"),
     "extract": ("max_pixels",),
 }
+#: What a training begins from, where nothing else is said.
+_START = Layer(DEFAULT, {"model": {"weights": "imagenet"}})
 _UNSAVED = ("tensorboard", "resume", "restart")
 _FREE = ("data.data_dir", "data.query_dir", "data.gallery_dir")
 _MOST_NAMED = 5
@@ -67,9 +68,8 @@ def resolve_training(layers: Sequence[Layer], *, command: Sequence[str]) -> Sess
     first = resolve(layers).settings
     if first.train.resume is None:
         recipe = read_layer(find_config(f"recipe-{first.train.recipe}"))
-        resolved = resolve([recipe, *layers])
-        session = resolve_architecture(Session(resolved, command=tuple(command)))
-        name = f"{session.settings.data.dataset}-{session.settings.model.arch}-{first.train.recipe}"
+        session = resolve_network(Session(resolve([_START, recipe, *layers]), command=tuple(command)))
+        name = file_name(f"{session.settings.data.dataset}-{session.settings.model.arch}-{first.train.recipe}")
         return replace(session, run=RunDirectory(first.run.run_dir or RUNS_FOLDER / name))
     if first.run.run_dir not in (None, first.train.resume):
         raise UsageError(
@@ -122,9 +122,7 @@ def _train(session: Session, run: RunDirectory, executor: Executor) -> TrainRepo
     warnings = list(listing.warnings)
     content = fingerprint(listing.records)
     state = _saved_state(run, settings, fingerprint=content, executor=executor, warnings=warnings)
-    network = load_network(
-        _weights_name(settings), arch=settings.model.arch, seed=settings.run.seed, downloads=settings.model
-    )
+    network = require_torch_network(load(settings), needed_by="vreid train")
     files = TrainingFiles(
         run,
         lambda trainer: _about(trainer, settings, network, fingerprint=content),
@@ -263,10 +261,6 @@ def _held_out(trainer: Trainer) -> list[str]:
     return number_vehicles(held_out.records)[0] if held_out else []
 
 
-def _weights_name(settings: Settings) -> str:
-    return "imagenet" if settings.model.weights is None else settings.model.weights
-
-
 def _about(trainer: Trainer, settings: Settings, network: LoadedNetwork, *, fingerprint: str) -> dict[str, Any]:
     """Facts for a checkpoint's metadata."""
     return {
@@ -291,7 +285,6 @@ def _settings_to_save(settings: Settings) -> dict[str, dict[str, Any]]:
     folders = data_folders(settings)
     for key in ("data_dir", "query_dir", "gallery_dir"):
         saved["data"][key] = absolute(getattr(folders, key))
-    weights = _weights_name(settings)
-    saved["model"]["weights"] = weights if weights in SOURCES else absolute(Path(weights))
+    saved["model"]["weights"] = weights_to_find_again(str(settings.model.weights))
     saved["train"] = {key: value for key, value in dumped["train"].items() if key not in _UNSAVED}
     return {name: {k: v for k, v in table.items() if v is not None} for name, table in saved.items()}

@@ -43,6 +43,10 @@ def oracle_resnet18(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
     return maps.mean(dim=(2, 3))
 
 
+def oracle_mobilenet_v2(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    return model.features(images).mean(dim=(2, 3))
+
+
 def oracle_alexnet(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
     _, first, _, _, second, _, _ = model.classifier
     maps = torch.flatten(model.avgpool(model.features(images)), 1)
@@ -70,6 +74,7 @@ def oracle_inception_v3(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
 ORACLES: dict[str, Callable[[nn.Module, torch.Tensor], torch.Tensor]] = {
     "densenet201": oracle_densenet201,
     "resnet18": oracle_resnet18,
+    "mobilenet_v2": oracle_mobilenet_v2,
     "alexnet": oracle_alexnet,
     "vgg16": oracle_vgg16,
     "inception_v3": oracle_inception_v3,

@@ -21,13 +21,21 @@ from vreid_cli.models import onnx as exporting
 from vreid_cli.models.backbones import BACKBONES
 from vreid_cli.models.checkpoint import save_checkpoint, weights_digest
 from vreid_cli.models.network import Network, build_random
-from vreid_cli.models.onnx import PARITY_BATCHES, PARITY_TOLERANCE, OnnxNetwork, check_parity, write_onnx
+from vreid_cli.models.onnx import PARITY_BATCHES, PARITY_TOLERANCE, check_parity, write_onnx
+from vreid_cli.models.onnx_session import OnnxNetwork
 from vreid_cli.models.transforms import Transform
 from vreid_cli.models.weights import LoadedNetwork, load_network
 
 #: Small, so that it goes fast; but AlexNet and VGG16 pool otherwise at their full size, so one of them has it.
-SIDES = {"densenet201": 32, "resnet18": 32, "alexnet": 224, "vgg16": 32, "inception_v3": 75}
-WIDTHS = {"densenet201": 1920, "resnet18": 512, "alexnet": 4096, "vgg16": 4096, "inception_v3": 2048}
+SIDES = {"densenet201": 32, "resnet18": 32, "mobilenet_v2": 32, "alexnet": 224, "vgg16": 32, "inception_v3": 75}
+WIDTHS = {
+    "densenet201": 1920,
+    "resnet18": 512,
+    "mobilenet_v2": 1280,
+    "alexnet": 4096,
+    "vgg16": 4096,
+    "inception_v3": 2048,
+}
 FACTS = {"vreid": "1.2.3"}
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]

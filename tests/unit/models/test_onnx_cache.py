@@ -15,8 +15,8 @@ from vreid_cli.models import onnx_cache
 from vreid_cli.models.backbones import BACKBONES
 from vreid_cli.models.checkpoint import weights_digest
 from vreid_cli.models.network import build_random
-from vreid_cli.models.onnx import OnnxNetwork, require_onnx_device
 from vreid_cli.models.onnx_cache import cached_network, cached_path
+from vreid_cli.models.onnx_session import OnnxNetwork, require_onnx_device
 from vreid_cli.models.transforms import Transform
 from vreid_cli.models.weights import LoadedNetwork
 

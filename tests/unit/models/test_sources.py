@@ -134,7 +134,12 @@ def test_settings_lead_to_a_mirror(tmp_path: Path, server: Server, checkpoint: b
     values = {
         "run": {"run_dir": "run"},
         "data": {"dataset": "tracks", "data_dir": "data", "splits": ["gallery"]},
-        "model": {"cache_dir": "cache", "weights_url": server.url, "weights_blob": blob_id(server.content)},
+        "model": {
+            "weights": "veri",
+            "cache_dir": "cache",
+            "weights_url": server.url,
+            "weights_blob": blob_id(server.content),
+        },
         "runtime": {"device": "cpu"},
     }
     report = extract(resolve_session([Layer("test", values)], choose_run=choose_run))
@@ -148,7 +153,9 @@ def test_a_source_is_one_entry_of_the_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     path = save_weights(tmp_path / "somewhere.safetensors")
-    toy = WeightsSource("toy", "a toy's", locate=lambda backbone, downloads: path, backbones=("resnet18",))
+    toy = WeightsSource(
+        "toy", "a toy's", locate=lambda backbone, downloads: path, backbones=("resnet18",), default=True
+    )
     monkeypatch.setitem(SOURCES, "toy", toy)
     draw_tracks(tmp_path / "data", {"gallery/0001_c001": 2})
     monkeypatch.chdir(tmp_path)

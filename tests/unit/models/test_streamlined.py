@@ -13,7 +13,7 @@ from vreid_cli.models.network import Network, build_random
 
 CPU = torch.device("cpu")
 #: Side of the images: small, and for DenseNet one that its transitions cannot halve evenly.
-SIDES = {"densenet201": (64, 72), "resnet18": (64,), "inception_v3": (107,)}
+SIDES = {"densenet201": (64, 72), "resnet18": (64,), "mobilenet_v2": (64,), "inception_v3": (107,)}
 STREAMLINED = [name for name, backbone in BACKBONES.items() if backbone.streamlined is not None]
 
 
@@ -44,7 +44,7 @@ def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
 
 
 def test_the_networks_with_normalisations_are_streamlined():
-    assert sorted(STREAMLINED) == ["densenet201", "inception_v3", "resnet18"]
+    assert sorted(STREAMLINED) == ["densenet201", "inception_v3", "mobilenet_v2", "resnet18"]
 
 
 @pytest.mark.slow

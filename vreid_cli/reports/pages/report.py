@@ -29,10 +29,10 @@ from vreid_cli.reports.pairs import PairExplainer, explainer_of, rule_of
 from vreid_cli.reports.queries import choose_queries, explain_ranks
 from vreid_cli.reports.sheets.layout import sample_images
 from vreid_cli.reports.sheets.pair import RAMP
-from vreid_cli.reports.tables import percent
+from vreid_cli.reports.tables import percent, probability_text
 from vreid_cli.runtime.files import atomic_path
 from vreid_cli.types.features import MEANINGLESS
-from vreid_cli.types.rankings import Ranking
+from vreid_cli.types.rankings import NO_MATCH, Ranking
 from vreid_cli.types.truth import GroundTruth
 
 #: Most images of each track that the view of a match holds.
@@ -265,7 +265,9 @@ class _Builder:
     ) -> dict[str, Any]:
         """One query, its vehicle and camera, with its nearest."""
         row = self._item(0, name, vehicle=labels[0], camera=labels[1])
-        row |= {"ap": None, "first": 0, "matches": [self._match(row, one) for one in judged]}
+        found = [one for one in judged if one.item.gallery_id != NO_MATCH]
+        row |= {"ap": None, "first": 0, "no_match": len(found) < len(judged)}
+        row["matches"] = [self._match(row, one) for one in found]
         if scores is not None:
             places = np.flatnonzero(scores.queries.query_ids == name)
             if len(places) and scores.queries.positives[places[0]]:
@@ -296,6 +298,8 @@ class _Builder:
             "distance": item.distance,
             "kind": kind,
         }
+        if item.probability is not None:
+            match["probability"] = probability_text(item.probability)
         if self.explainer is not None:
             pair, definition = self.explainer.explain(query["id"], name, ranked=item.distance)
             match["pair"] = self._pair(pair, query, self.items[self._places[name]])

@@ -17,6 +17,8 @@ from sheets import paint
 import vreid_cli as vreid
 from vreid_cli.errors import DataError, StoreError, UsageError
 from vreid_cli.reports.pages.rendering import script_json
+from vreid_cli.reports.tables import probability_text
+from vreid_cli.types.calibrations import Calibration, FittedOn
 from vreid_cli.types.features import FeatureSet
 
 
@@ -104,6 +106,22 @@ def test_the_worst_and_the_best_by_ap(sides: dict[str, FeatureSet]) -> None:
     bare = {name: replace(one, vehicle_id=np.full(len(one), None)) for name, one in sides.items()}
     with pytest.raises(UsageError, match="no query has a known positive"):
         vreid.report(vreid.rank(**bare)["meanMCD50"], **bare, options=vreid.ShowOptions(worst=3))
+
+
+def test_probabilities_and_no_match_are_shown(sides: dict[str, FeatureSet]) -> None:
+    plain = vreid.rank(**sides)["meanMCD50"]
+    fitted = FittedOn(dataset=None, vehicles=10, digest="", queries=10, same=10, different=90)
+    knots: dict[str, Any] = {"distances": (0.0, 2.0), "log_ratios": (3.0, -3.0)}
+    calibration = Calibration(metric="meanMCD50", expected=1.0, fitted_on=fitted, **knots)
+    sure = replace(plain, facts=plain.facts.with_probabilities(calibration))
+    for ranking, known in ((plain, False), (sure, True)):
+        matches = [match for query in data_of(vreid.report(ranking, **sides))["queries"] for match in query["matches"]]
+        for match in matches:
+            chance = calibration.probability(np.array([match["distance"]]), prior=sure.facts.prior or 0)[0]
+            assert match.get("probability") == (probability_text(float(chance)) if known else None)
+    options = vreid.RankingOptions(no_match=True, threshold=1e-9)
+    data = data_of(vreid.report(vreid.rank(**sides, options=options)["meanMCD50"], **sides))
+    assert all(query["no_match"] and not query["matches"] for query in data["queries"])
 
 
 def test_long_tracks_are_thinned_and_said_so(tmp_path: Path) -> None:

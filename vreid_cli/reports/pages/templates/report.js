@@ -105,7 +105,7 @@ function matchCard(query, match, first) {
   const rank = match.kind === "junk" && match.rank === null ? "" : `#${match.rank}`;
   const line = el("span", { className: "line-one" }, el("span", { className: "verdict" }, el("span", { textContent: sign, "aria-hidden": "true" }), el("span", { className: "sr", textContent: `${words}, ` })),
     el("b", { textContent: rank }), name(item.id), el("span", { className: "distance", textContent: number(match.distance) }));
-  if (match.probability !== undefined) line.append(el("span", { className: "distance", textContent: `P ${(100 * match.probability).toFixed(1)} %` }));
+  if (match.probability !== undefined) line.append(el("span", { className: "distance", textContent: `same with ${match.probability}` }));
   const open = el("button", { type: "button", className: "open", tabIndex: first ? 0 : -1 }, line, labels(item), strip(item));
   open.addEventListener("click", () => openPair(query, match));
   const card = el("li", { className: `match ${match.kind}` }, open, markButtons(query, match, false));
@@ -121,8 +121,9 @@ function querySection(query) {
   facts.push(`${query.index + 1} of ${data.queries.length}`);
   head.append(el("span", { className: "number", textContent: facts.join(" · ") }));
   const section = el("section", { className: "query", "aria-labelledby": `query-${query.index}` }, head, strip(query));
+  if (query.no_match) section.append(el("p", {}, el("b", { textContent: "No match" }), ": no gallery item is near or probable enough to be an answer."));
   if (query.matches.length) section.append(el("ol", { className: "matches" }, ...query.matches.map((match, place) => matchCard(query, match, place === 0))));
-  else section.append(el("p", { textContent: "No gallery item is listed for this query." }));
+  else if (!query.no_match) section.append(el("p", { textContent: "No gallery item is listed for this query." }));
   return section;
 }
 
@@ -238,7 +239,7 @@ function openPair(query, match) {
   const item = data.items[match.item], [sign, words] = SAYS[match.kind];
   const body = [el("p", {}, "Query ", name(query.id), " (rows) and gallery ", name(item.id), " (columns): ",
     el("span", { className: match.kind }, el("span", { className: "verdict", textContent: `${sign} ${words}` })),
-    match.rank === null ? "; left out of the ranks" : `; rank ${match.rank}`, `; distance ${number(match.distance)}`)];
+    match.rank === null ? "; left out of the ranks" : `; rank ${match.rank}`, `; distance ${number(match.distance)}`, match.probability === undefined ? "" : `; same vehicle with ${match.probability}`)];
   if (match.pair) {
     body.push(el("p", { className: "facts", textContent: data.rules[match.pair.rule] }), el("p", { className: "spelled", textContent: match.pair.spelled }), ...heatMap(query, match));
     const hidden = [[query, match.pair.rows], [item, match.pair.columns]].filter(([of, some]) => some.length < of.count).map(([of, some]) => `${some.length} of the ${of.count} images of ${of.id}`);

@@ -1,0 +1,126 @@
+"""Tracks to identities: the function that notebooks and the command line share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from vreid_cli.association.confidence import silhouettes
+from vreid_cli.association.constraints import make_constraints
+from vreid_cli.association.distances import TrackDistances, pairs_within
+from vreid_cli.association.linkage import agglomerate
+from vreid_cli.association.options import AssociationOptions
+from vreid_cli.errors import DataError, UsageError
+from vreid_cli.runtime.options import RuntimeOptions
+from vreid_cli.types.arrays import text_array
+from vreid_cli.types.features import FeatureSet
+from vreid_cli.types.identities import Clock, Identities, TrackTimes, TravelWindow
+from vreid_cli.types.tracks import Tracks
+
+#: First and last frame of a track.
+Span = tuple[int, int]
+
+
+def associate(
+    features: FeatureSet,
+    options: AssociationOptions | None = None,
+    *,
+    travel_times: Sequence[TravelWindow] = (),
+    clocks: Mapping[str, Clock] | None = None,
+    spans: Mapping[str, Span] | None = None,
+    runtime: RuntimeOptions | None = None,
+    advance: Callable[[int], object] = lambda tracks: None,
+) -> Identities:
+    """Which tracks of all cameras are one vehicle.
+
+    Tracks are as far apart as the metric says on average of both directions. The nearest are merged first, by average
+    linkage, to the threshold. Two tracks of one camera that overlap in time are never one vehicle, nor are tracks that
+    ``options.cameras`` or ``travel_times`` exclude.
+
+    Args:
+        features: (N, D) features whose images name their track and, where known, camera and frame.
+        options: The metric, the threshold (which must be given), and which cameras may see a vehicle again.
+        travel_times: How long vehicles take between cameras; other pairs of cameras are free.
+        clocks: Frame rate and start of each camera; without them times are compared within a camera only.
+        spans: First and last frame of tracks by name, where the images do not show them all.
+        runtime: Device and memory.
+        advance: Called with numbers of tracks that add up to all of them.
+
+    Returns:
+        An identity for every track.
+
+    Raises:
+        UsageError: There is no threshold, or no camera is known where cameras are to differ.
+        DataError: An image names no track, the labels of a track or the travel times contradict each other, or times
+            that they need are unknown.
+
+    Examples:
+        >>> import vreid_cli as vreid
+        >>> cars = np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])
+        >>> features = vreid.FeatureSet.from_arrays(cars, track_id=["a", "b", "c"], camera_id=["1", "2", "2"])
+        >>> vreid.associate(features, vreid.AssociationOptions(threshold=0.2)).identity.tolist()
+        [1, 1, 2]
+    """
+    options = options or AssociationOptions()
+    if options.threshold is None:
+        hint = "give the distance that vreid.evaluate of a labelled part advises"
+        raise UsageError("association needs a threshold", hint=hint)
+    distances = TrackDistances(features, options, runtime=runtime)
+    tracks = distances.tracks
+    times = track_times(features, tracks, clocks=clocks or {}, spans=spans or {})
+    constraints = make_constraints(tracks.items.cameras, times, which=options.cameras, windows=travel_times)
+    # Above the threshold whatever that is: else pairs that are not known would count as near enough.
+    reach = max(options.threshold * options.reach, float(np.finfo(np.float32).tiny))
+    pairs = pairs_within(distances, constraints, reach=reach, advance=advance)
+    labels = agglomerate(pairs, threshold=options.threshold, possible=constraints.possible)
+    return Identities(
+        tracks=tracks.items,
+        identity=(labels + 1).astype(np.int32),
+        images=tracks.lengths,
+        times=times,
+        confidence=silhouettes(pairs, labels),
+        split=text_array([None] * len(tracks)),
+        facts={
+            "dataset": features.dataset,
+            "metric": options.metric,
+            "threshold": options.threshold,
+            "reach": options.reach,
+            "cameras": options.cameras,
+            "travel_times": [[w.camera_a, w.camera_b, w.min_s, w.max_s] for w in travel_times],
+            "weights": features.weights,
+            "identity_of_features": None if features.identity is None else dict(features.identity),
+        },
+        warnings=(*features.warnings, *distances.warnings()),
+        source=features.source,
+    )
+
+
+def track_times(
+    features: FeatureSet, tracks: Tracks, *, clocks: Mapping[str, Clock], spans: Mapping[str, Span]
+) -> TrackTimes:
+    """When each track was seen: by its span where that is given, else by the frames of its images.
+
+    Raises:
+        DataError: A span ends before it begins.
+
+    Examples:
+        >>> from vreid_cli.ranking.tracks import group_tracks
+        >>> features = FeatureSet.from_arrays(np.eye(3), track_id=["a", "a", "b"], frame=[7, 3, -1])
+        >>> times = track_times(features, group_tracks(features, "passage"), clocks={}, spans={"b": (1, 2)})
+        >>> times.first.tolist(), times.last.tolist()
+        ([3, 1], [7, 2])
+    """
+    first, last = np.full((2, len(tracks)), -1, dtype=np.int64)
+    if features.frame is not None:
+        frames = features.frame[tracks.rows]
+        unknown = np.iinfo(np.int64).max
+        first = np.minimum.reduceat(np.where(frames < 0, unknown, frames), tracks.offsets[:-1])
+        first[first == unknown] = -1
+        last = np.maximum.reduceat(frames, tracks.offsets[:-1])
+    for position, name in enumerate(tracks.items.ids):
+        if (span := spans.get(name)) is not None:
+            if span[1] < span[0]:
+                raise DataError(f"track {name} ends with frame {span[1]}, before it begins with {span[0]}")
+            first[position], last[position] = span
+    return TrackTimes.on_clocks(first, last, cameras=tracks.items.cameras, clocks=clocks)

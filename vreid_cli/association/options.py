@@ -1,0 +1,45 @@
+"""How tracks become identities."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from vreid_cli.ranking.metrics import DEFAULT_METRIC, known_metrics
+from vreid_cli.types.options import Choice, NotNegative, Options, option
+
+_WHAT = "What is compared"
+TrackMetric = Annotated[str, Choice(known_metrics("t2t"))]
+
+
+class AssociationOptions(Options):
+    """``[associate]``: by which metric tracks are compared, and how near one vehicle's tracks are.
+
+    Examples:
+        >>> AssociationOptions(threshold=0.2, cameras="other").metric
+        'meanMCD50'
+    """
+
+    metric: TrackMetric = option(
+        DEFAULT_METRIC["t2t"],
+        f"The distance, as the mean of both directions: {', '.join(known_metrics('t2t'))}.",
+        metavar="NAME",
+        panel=_WHAT,
+    )
+    threshold: NotNegative | None = option(
+        None,
+        "Largest mean distance between the tracks of one vehicle.",
+        metavar="D",
+        panel=_WHAT,
+        shown="by --false-match-rate",
+    )
+    cameras: Literal["all", "other"] = option(
+        "all", "Whether one camera may see a vehicle twice, or only other cameras see it again.", panel=_WHAT
+    )
+    reach: Annotated[float, Field(gt=1, allow_inf_nan=False)] = option(
+        2.0, "Pairs farther than this many thresholds count as that far.", panel=_WHAT
+    )
+    alpha: Annotated[float, Field(gt=0, allow_inf_nan=False)] = option(
+        1.0, "RSCR's weight of the codes' absolute values.", panel=_WHAT
+    )

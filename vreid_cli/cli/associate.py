@@ -1,0 +1,68 @@
+"""``vreid associate``."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+from vreid_cli.cli.command import Command
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from vreid_cli.workflows.associate import AssociateReport
+
+
+def _results(report: AssociateReport) -> dict[str, object]:
+    from vreid_cli.reports.identities import identities_json
+
+    return {
+        "identities": report.identities.count,
+        "tracks": len(report.identities),
+        "threshold": report.identities.facts["threshold"],
+        "miss_rate": None if report.chosen is None else report.chosen.miss_rate,
+        "seen_once": report.traffic.once,
+        "vehicles": identities_json(report.identities),
+    }
+
+
+def _render(report: AssociateReport, console: Console) -> None:
+    from vreid_cli.reports.identities import hops_table, summary
+
+    console.print(summary(report.identities), soft_wrap=True)
+    if report.traffic.hops.any():
+        console.print(hops_table(report.traffic))
+    for path in report.outputs:
+        console.print(f"written: {path}", soft_wrap=True)
+    file = "" if report.in_run else f" {shlex.quote(str(report.path))}"
+    show = " --identities" if report.in_run else f" --ranking {shlex.quote(str(report.path))}"
+    console.print(f"next: vreid evaluate{file} (where vehicles are known), vreid show{show}", soft_wrap=True)
+
+
+COMMAND = Command(
+    help="""Find which tracks are one vehicle, across all cameras.
+
+    Tracks are merged by average linkage of their distances, up to a threshold:
+    given, or chosen by labelled tracks. Two tracks of one camera that overlap
+    in time are never one vehicle; --travel-times excludes further pairs.
+    Also written: where vehicles go from camera to camera, and how long it takes.
+
+    Examples:
+      vreid associate --threshold 0.15
+      vreid associate --labelled runs/mine/features/train --cameras other
+      vreid associate --threshold 0.15 --travel-times ways.csv --plot ways.png
+      vreid associate a.npz b.npz --threshold 0.2 -o cars.parquet
+    """,
+    settings={
+        "associate": (
+            *("features", "metric", "threshold", "false_match_rate", "labelled", "cameras"),
+            *("travel_times", "clocks", "output", "plot", "force"),
+        ),
+        "data": ("label_pattern",),
+        "runtime": ("device",),
+    },
+    workflow="vreid_cli.workflows.associate:associate",
+    choose_run="vreid_cli.workflows.associate:choose_run",
+    render=_render,
+    to_json=_results,
+)

@@ -1,0 +1,177 @@
+"""Identities as files: Parquet with what made them, and the same rows as CSV.
+
+Format: docs/definitions.md#identities-file.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+
+from vreid_cli.errors import DataError
+from vreid_cli.runtime.files import atomic_path
+from vreid_cli.types.arrays import text_array
+from vreid_cli.types.identities import Identities, TrackTimes
+from vreid_cli.types.tracks import Items
+
+_TEXT, _FRAME, _SECONDS = pa.utf8(), pa.int64(), pa.float64()
+SCHEMA = pa.schema(
+    [
+        ("identity", pa.int32()),
+        ("track", _TEXT),
+        ("camera", _TEXT),
+        ("first_frame", _FRAME),
+        ("last_frame", _FRAME),
+        ("start_s", _SECONDS),
+        ("end_s", _SECONDS),
+        ("images", pa.int64()),
+        ("confidence", pa.float64()),
+        ("vehicle", _TEXT),
+        ("split", _TEXT),
+    ]
+)
+#: What tables of identities are read from.
+IDENTITY_ENDINGS = (".parquet", ".csv")
+_REQUIRED = ("identity", "track")
+_FACTS, _WARNINGS = b"facts", b"warnings"
+
+
+def write_identities(path: Path, found: Identities) -> list[Path]:
+    """Write the table as Parquet, and as CSV beside it.
+
+    Args:
+        path: Ends in ``.parquet``.
+        found: The identities.
+
+    Returns:
+        Both files.
+
+    Raises:
+        StoreError: A file cannot be written.
+    """
+    table = _to_table(found)
+    metadata = {_FACTS: json.dumps(dict(found.facts)), _WARNINGS: json.dumps(found.warnings)}
+    with atomic_path(path) as temporary:
+        pq.write_table(table.replace_schema_metadata(metadata), temporary)
+    other = path.with_suffix(".csv")
+    with atomic_path(other) as temporary:
+        pa_csv.write_csv(table, temporary, pa_csv.WriteOptions(quoting_style="needed"))
+    return [path, other]
+
+
+def is_identities(path: Path) -> bool:
+    """Whether a file is a table of identities, by its columns; False where it cannot be read.
+
+    Examples:
+        >>> is_identities(Path("nowhere.parquet"))
+        False
+    """
+    try:
+        return set(_REQUIRED) <= set(_read_names(path))
+    except (OSError, ValueError, csv.Error, pa.ArrowException):
+        return False
+
+
+def read_identity_facts(path: Path) -> Mapping[str, Any]:
+    """How identities were made; empty where the file does not say it.
+
+    Raises:
+        DataError: The file is no readable Parquet.
+    """
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+        facts: dict[str, Any] = json.loads(metadata.get(_FACTS, b"{}"))
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise DataError(f"{path} cannot be read: {error}", file=path) from None
+    return facts
+
+
+def read_identities(path: Path) -> Identities:
+    """Read identities, Parquet or CSV, by the ending; columns that are left out are unknown.
+
+    Raises:
+        DataError: The file is missing, damaged, or lacks a column that must be there.
+    """
+    if not path.is_file():
+        raise DataError(f"there are no identities {path}", hint="make them with vreid associate", file=path)
+    try:
+        table = _read_csv(path) if path.suffix.lower() == ".csv" else pq.read_table(path)
+        lacking = [name for name in _REQUIRED if name not in table.column_names]
+        if lacking:
+            raise DataError(f"{path} has no column '{lacking[0]}'", hint="it is no table of identities", file=path)
+        known = {name: table.column(name).cast(SCHEMA.field(name).type) for name in _columns_of(table)}
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{path} cannot be read as identities: {error}", file=path) from None
+    if any(known[name].null_count for name in _REQUIRED):
+        raise DataError(f"{path} has a row without identity or track", hint="fill it in", file=path)
+    facts = {} if path.suffix.lower() == ".csv" else read_identity_facts(path)
+    return _from_columns(known, rows=len(table), facts=facts, source=path)
+
+
+def _to_table(found: Identities) -> pa.Table:
+    times = found.times
+    columns = {
+        "identity": found.identity,
+        "track": found.tracks.ids,
+        "camera": found.tracks.cameras,
+        "first_frame": pa.array(times.first, mask=times.first < 0),
+        "last_frame": pa.array(times.last, mask=times.last < 0),
+        "start_s": pa.array(times.start, from_pandas=True),
+        "end_s": pa.array(times.end, from_pandas=True),
+        "images": found.images,
+        "confidence": pa.array(found.confidence, from_pandas=True),
+        "vehicle": found.tracks.vehicles,
+        "split": found.split,
+    }
+    return pa.table({name: pa.array(column, SCHEMA.field(name).type) for name, column in columns.items()})
+
+
+def _from_columns(known: Mapping[str, Any], *, rows: int, facts: Mapping[str, Any], source: Path) -> Identities:
+    def texts(name: str) -> Any:
+        return text_array(known[name].to_pylist() if name in known else [None] * rows)
+
+    def numbers(name: str, absent: float, kind: type) -> Any:
+        filled = known[name].fill_null(absent).to_numpy() if name in known else np.full(rows, absent)
+        return filled.astype(kind)
+
+    times = TrackTimes(
+        *(numbers(name, -1, np.int64) for name in ("first_frame", "last_frame")),
+        *(numbers(name, np.nan, np.float64) for name in ("start_s", "end_s")),
+    )
+    return Identities(
+        tracks=Items(texts("track"), texts("vehicle"), texts("camera")),
+        identity=numbers("identity", 0, np.int32),
+        images=numbers("images", 1, np.int64),
+        times=times,
+        confidence=numbers("confidence", np.nan, np.float64),
+        split=texts("split"),
+        facts=facts,
+        source=source,
+    )
+
+
+def _columns_of(table: pa.Table) -> list[str]:
+    return [name for name in SCHEMA.names if name in table.column_names]
+
+
+def _read_names(path: Path) -> list[str]:
+    if path.suffix.lower() != ".csv":
+        names: list[str] = pq.read_schema(path).names
+        return names
+    with path.open(encoding="utf-8", newline="") as file:
+        return next(csv.reader(file), [])
+
+
+def _read_csv(path: Path) -> pa.Table:
+    # As text where it is text: a camera "001" is not the number 1.
+    kinds = {field.name: field.type for field in SCHEMA}
+    options = pa_csv.ConvertOptions(column_types=kinds, strings_can_be_null=True, null_values=[""])
+    return pa_csv.read_csv(path, convert_options=options)

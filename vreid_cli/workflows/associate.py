@@ -1,0 +1,228 @@
+"""``vreid associate``: which tracks of a run, or of feature files, are one vehicle, and the files that say so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from vreid_cli.association.associate import associate as associate_tracks
+from vreid_cli.association.associate import track_times
+from vreid_cli.association.constraints import make_constraints
+from vreid_cli.association.distances import TrackDistances
+from vreid_cli.association.options import AssociationOptions
+from vreid_cli.association.travel import Traffic, count_traffic
+from vreid_cli.config import Settings
+from vreid_cli.data.clocks import CLOCKS, read_clocks, read_travel_times
+from vreid_cli.data.layouts import LAYOUTS
+from vreid_cli.errors import DataError, StoreError, UsageError
+from vreid_cli.evaluation.thresholds import OperatingPoint
+from vreid_cli.evaluation.track_pairs import track_pair_errors
+from vreid_cli.ranking.tracks import group_tracks
+from vreid_cli.reports.plots import check_plot_path
+from vreid_cli.reports.traffic import plot_traffic, write_traffic
+from vreid_cli.runtime.progress import log, progress
+from vreid_cli.store.formats import read_features
+from vreid_cli.store.identities import read_identity_facts, write_identities
+from vreid_cli.types.arrays import text_array
+from vreid_cli.types.features import FeatureSet, join_features
+from vreid_cli.types.identities import Clock, Identities
+from vreid_cli.workflows.session import Report, RunChoice, Session
+
+#: Facts of identities that change them.
+_RECIPE = ("dataset", "metric", "threshold", "reach", "cameras", "travel_times", "identity_of_features")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AssociateReport(Report):
+    """What was found.
+
+    Attributes:
+        identities: The identities.
+        traffic: Where the vehicles go.
+        path: The table of identities.
+        chosen: The threshold and its miss rate, where it was chosen by labels.
+        in_run: Whether the table lies in the run, so that later commands find it.
+    """
+
+    identities: Identities
+    traffic: Traffic
+    path: Path
+    chosen: OperatingPoint | None
+    in_run: bool
+
+
+@dataclass(frozen=True, eq=False)
+class _Tracks:
+    """The tracks of a command: their features, the split of each by name, and warnings."""
+
+    features: FeatureSet
+    split: Mapping[str, str]
+
+
+def choose_run(settings: Settings) -> RunChoice:
+    """The run whose tracks are associated; none where feature files are named."""
+    named = bool(settings.associate.features)
+    # Labels of a run's features were read by extract; only those of features from elsewhere are read here.
+    elsewhere = named or settings.associate.labelled is not None
+    return RunChoice(use_latest=not named, free=("data.label_pattern",) if elsewhere else ())
+
+
+def associate(session: Session) -> AssociateReport:
+    """Find the identities and write them, with traffic between the cameras.
+
+    Raises:
+        VreidError: Features, times or travel times do not fit, no threshold is given and none can be chosen, or a
+            file would be overwritten.
+    """
+    chosen = session.settings.associate
+    if chosen.plot is not None:
+        check_plot_path(chosen.plot)
+    path = _output(session)
+    tracks = _read_tracks(session)
+    features = tracks.features
+    clocks, warnings = _read_clocks(session, features)
+    windows = read_travel_times(chosen.travel_times) if chosen.travel_times is not None else []
+    options = AssociationOptions(**{name: getattr(chosen, name) for name in AssociationOptions.model_fields})
+    point = None
+    if options.threshold is None:
+        point, doubts = _choose_threshold(session, features, options)
+        options = options.model_copy(update={"threshold": point.threshold})
+        warnings += doubts
+    with progress(total=len(set(features.track_id)), what="comparing", unit="tracks") as bar:
+        found = associate_tracks(
+            features,
+            options,
+            travel_times=windows,
+            clocks=clocks,
+            runtime=session.settings.runtime,
+            advance=bar.update,
+        )
+    found = replace(found, split=text_array([tracks.split.get(name) for name in found.tracks.ids]))
+    if not chosen.force and path.exists():
+        _refuse_another(path, found)
+    traffic = count_traffic(found)
+    outputs = [*write_identities(path, found), *write_traffic(path.with_suffix(""), traffic)]
+    if chosen.plot is not None:
+        plot_traffic(chosen.plot, traffic)
+        outputs.append(chosen.plot)
+    warnings = list(dict.fromkeys([*warnings, *found.warnings]))
+    for warning in warnings:
+        log.warning("%s", warning)
+    if not chosen.features:
+        session.record()
+    return AssociateReport(
+        outputs=tuple(map(str, outputs)),
+        warnings=tuple(warnings),
+        identities=found,
+        traffic=traffic,
+        path=path,
+        chosen=point,
+        in_run=chosen.output is None,
+    )
+
+
+def _output(session: Session) -> Path:
+    chosen = session.settings.associate
+    if chosen.output is None:
+        if chosen.features:
+            raise UsageError("where should the identities of these features go?", hint="give --output FILE.parquet")
+        return session.need_run().identities / f"{chosen.metric}.parquet"
+    if chosen.output.suffix.lower() != ".parquet":
+        hint = "as in --output cars.parquet; cars.csv is written beside it"
+        raise UsageError(f"--output {chosen.output}: identities are written as .parquet", hint=hint)
+    return chosen.output
+
+
+def _refuse_another(path: Path, found: Identities) -> None:
+    """Identities that are there may be replaced by those of the same recipe only."""
+    hint = "use --force to replace it, or --output to keep both"
+    try:
+        there = read_identity_facts(path)
+    except DataError:
+        there = {}
+    for name in _RECIPE:
+        if there.get(name) != found.facts.get(name):
+            why = f"{name.replace('_', ' ')} {there.get(name)}, now {found.facts.get(name)}" if there else "by others"
+            raise StoreError(f"{path} is there already and was made otherwise: {why}", hint=hint, file=path)
+
+
+# -- tracks and times ----------------------------------------------------------------------------------------
+
+
+def _read_tracks(session: Session) -> _Tracks:
+    """The tracks of the run's splits, or of the files that are named."""
+    named = session.settings.associate.features
+    if named:
+        pattern = session.settings.data.label_pattern
+        sides = {str(path): read_features(path, label_pattern=pattern) for path in named}
+        return _Tracks(join_features(sides), {})
+    run = session.need_run()
+    layout = LAYOUTS[session.settings.data.dataset]
+    if layout.protocol == "random-gallery":
+        raise UsageError(f"{layout.name} has single images and no tracks", hint="use a data set with tracks")
+    # The queries of some data sets are images of gallery tracks.
+    splits = ("gallery",) if layout.protocol == "gallery-tracks" else layout.splits
+    sides = {split: run.features(split).read() for split in splits}
+    joined = join_features(sides)
+    owner: dict[str, str] = {}
+    start = 0
+    for split, side in sides.items():
+        owner |= dict.fromkeys(joined.track_id[start : start + len(side)], split)
+        start += len(side)
+    return _Tracks(joined, owner)
+
+
+def _read_clocks(session: Session, features: FeatureSet) -> tuple[dict[str, Clock], list[str]]:
+    chosen, data_dir = session.settings.associate, session.settings.data.data_dir
+    path = chosen.clocks
+    if path is None and data_dir is not None and not chosen.features and (data_dir / CLOCKS).is_file():
+        path = data_dir / CLOCKS
+    cameras = dict.fromkeys(str(camera) for camera in features.camera_id if camera is not None)
+    return ({}, []) if path is None else read_clocks(path, cameras)
+
+
+# -- the threshold -------------------------------------------------------------------------------------------
+
+
+def _choose_threshold(
+    session: Session, features: FeatureSet, options: AssociationOptions
+) -> tuple[OperatingPoint, list[str]]:
+    """The largest threshold that keeps the false-match rate among labelled tracks, and what is doubtful about it."""
+    chosen = session.settings.associate
+    elsewhere = chosen.labelled
+    labelled = _read_labelled(session, elsewhere) if elsewhere is not None else features
+    distances = TrackDistances(labelled, options, runtime=session.settings.runtime)
+    items = distances.tracks.items
+    hint = "give --threshold, or labelled tracks with --labelled"
+    if all(vehicle is None for vehicle in items.vehicles):
+        raise UsageError(f"no threshold: the vehicles of {labelled.source} are not known", hint=hint)
+    times = track_times(labelled, group_tracks(labelled, "passage"), clocks={}, spans={})
+    constraints = make_constraints(items.cameras, times, which=options.cameras)
+
+    def possible_pairs() -> Any:
+        with progress(total=len(items), what="choosing the threshold", unit="tracks") as bar:
+            for strip in distances.strips(advance=bar.update):
+                one, other, distance = strip.later()
+                kept = constraints.possible(one, other)
+                yield one[kept], other[kept], distance[kept]
+
+    curve = track_pair_errors(possible_pairs(), items.vehicles)
+    point = None if curve is None else curve.at_false_match_rate(chosen.false_match_rate)
+    if point is None:
+        pairs = "no pairs of one vehicle and of two" if curve is None else f"{curve.negatives:,} pairs of two vehicles"
+        raise UsageError(
+            f"--false-match-rate {chosen.false_match_rate:g}: {labelled.source} has {pairs}, too few for it",
+            hint="give a larger rate, or --threshold",
+        )
+    log.info(
+        "threshold %.4g: %.3g%% of pairs of two vehicles are nearer, %.1f%% of one vehicle's are farther (%s)",
+        *(point.threshold, 100 * chosen.false_match_rate, 100 * point.miss_rate, labelled.source),
+    )
+    same = f"the threshold was chosen by the labels of the same tracks ({labelled.source}): scores on them flatter"
+    return point, [] if elsewhere is not None else [same]
+
+
+def _read_labelled(session: Session, path: Path) -> FeatureSet:
+    return read_features(path, label_pattern=session.settings.data.label_pattern)
