@@ -27,6 +27,8 @@ from vreid_cli.types.lazy import load
 #: Where each name of the library stands: a name is added here and, for type checkers, below.
 _HOMES = {
     "AssociationOptions": "vreid_cli.association.options:AssociationOptions",
+    "Calibration": "vreid_cli.types.calibrations:Calibration",
+    "CalibrationOptions": "vreid_cli.evaluation.options:CalibrationOptions",
     "Clock": "vreid_cli.types.identities:Clock",
     "DownloadOptions": "vreid_cli.models.options:DownloadOptions",
     "Evaluation": "vreid_cli.evaluation.evaluate:Evaluation",
@@ -47,6 +49,7 @@ _HOMES = {
     "TravelWindow": "vreid_cli.types.identities:TravelWindow",
     "Validation": "vreid_cli.workflows.validation:Validation",
     "associate": "vreid_cli.association.associate:associate",
+    "calibrate": "vreid_cli.evaluation.calibrate:calibrate",
     "compare": "vreid_cli.evaluation.comparison:compare",
     "evaluate": "vreid_cli.evaluation.evaluate:evaluate",
     "evaluate_distances": "vreid_cli.evaluation.matrix:evaluate_distances",
@@ -70,11 +73,13 @@ if TYPE_CHECKING:
     from vreid_cli.association.associate import associate as associate
     from vreid_cli.association.options import AssociationOptions as AssociationOptions
     from vreid_cli.data.layouts import read_images as read_images
+    from vreid_cli.evaluation.calibrate import calibrate as calibrate
     from vreid_cli.evaluation.comparison import compare as compare
     from vreid_cli.evaluation.evaluate import Evaluation as Evaluation
     from vreid_cli.evaluation.evaluate import evaluate as evaluate
     from vreid_cli.evaluation.identities import evaluate_identities as evaluate_identities
     from vreid_cli.evaluation.matrix import evaluate_distances as evaluate_distances
+    from vreid_cli.evaluation.options import CalibrationOptions as CalibrationOptions
     from vreid_cli.evaluation.options import EvaluationOptions as EvaluationOptions
     from vreid_cli.extraction.extract import extract as extract
     from vreid_cli.extraction.options import ExtractionOptions as ExtractionOptions
@@ -96,6 +101,7 @@ if TYPE_CHECKING:
     from vreid_cli.training.options import TrainingOptions as TrainingOptions
     from vreid_cli.training.train import TrainingResult as TrainingResult
     from vreid_cli.training.train import train as train
+    from vreid_cli.types.calibrations import Calibration as Calibration
     from vreid_cli.types.features import FeatureSet as FeatureSet
     from vreid_cli.types.identities import Clock as Clock
     from vreid_cli.types.identities import Identities as Identities

@@ -21,7 +21,7 @@ from pydantic_core import ErrorDetails
 from vreid_cli.association.options import AssociationOptions
 from vreid_cli.data.options import DataOptions
 from vreid_cli.errors import ConfigError, UsageError, did_you_mean, nearest_name
-from vreid_cli.evaluation.options import EvaluationOptions
+from vreid_cli.evaluation.options import CalibrationOptions, EvaluationOptions
 from vreid_cli.extraction.options import ExtractionOptions
 from vreid_cli.models.options import ExportOptions, ModelOptions
 from vreid_cli.ranking.options import RankingOptions
@@ -95,6 +95,36 @@ class RankSettings(RankingOptions):
         shown="rankings/ of the run",
     )
     force: bool = option(False, "Replace a file that is there and was made otherwise.", panel=FILES)
+    calibration: tuple[Path, ...] = option(
+        (),
+        "What gives distances probabilities: files of vreid calibrate, or folders of them.",
+        metavar="FILE",
+        panel=FILES,
+        shown="that of the run, or of the network",
+    )
+
+
+class CalibrateSettings(CalibrationOptions):
+    """``[calibrate]``: which rankings the probability of the same vehicle is fitted to, and where it goes."""
+
+    rankings: tuple[Path, ...] = option(
+        (), f"Rankings, {_READ}, whose pairs are pooled.", flag="RANKING", shown="each of the run, by itself"
+    )
+    network: str | None = option(
+        None,
+        "Weights, by name or file, that it holds for in the place of those that made the rankings: where networks "
+        "that were trained alike ranked the vehicles that each of them has not seen.",
+        metavar="NAME|FILE",
+        shown="the one that made the rankings",
+    )
+    output: Path | None = option(
+        None,
+        "Where the calibration goes.",
+        flag="--output -o",
+        metavar="FILE.json",
+        panel=FILES,
+        shown="calibrations/ of the run",
+    )
 
 
 class AssociateSettings(AssociationOptions):
@@ -199,6 +229,7 @@ class Settings(BaseModel):
     rank: RankSettings = RankSettings()
     associate: AssociateSettings = AssociateSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
+    calibrate: CalibrateSettings = CalibrateSettings()
     show: ShowSettings = ShowSettings()
     export: ExportOptions = ExportOptions()
     train: TrainSettings = TrainSettings()

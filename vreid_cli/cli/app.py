@@ -11,7 +11,7 @@ import typer
 from typer.exceptions import TyperException
 
 from vreid_cli import __version__
-from vreid_cli.cli import associate, demo, evaluate, export, extract, info, rank, show, train
+from vreid_cli.cli import associate, calibrate, demo, evaluate, export, extract, info, rank, show, train
 from vreid_cli.cli.command import Command
 from vreid_cli.cli.output import print_json
 from vreid_cli.errors import VreidError
@@ -26,6 +26,7 @@ COMMANDS = {
     "associate": associate.COMMAND,
     "evaluate": evaluate.COMMAND,
     "show": show.COMMAND,
+    "calibrate": calibrate.COMMAND,
     "train": train.COMMAND,
     "info": info.COMMAND,
     "demo": demo.COMMAND,

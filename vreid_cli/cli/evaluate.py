@@ -25,7 +25,7 @@ def _results(report: EvaluateReport) -> dict[str, object]:
 
 
 def _render(report: EvaluateReport, console: Console) -> None:
-    from vreid_cli.reports import grids, tables
+    from vreid_cli.reports import grids, probabilities, tables
     from vreid_cli.reports.identities import identity_scores_table
 
     results = report.results
@@ -40,7 +40,8 @@ def _render(report: EvaluateReport, console: Console) -> None:
     ):
         console.print(table)
     trials = tables.trials_table(report.trials, results) if report.trials else None
-    for piece in (grids.why_no_grid(results), trials, tables.error_table(results)):
+    sure = probabilities.reliability_summary(results)
+    for piece in (grids.why_no_grid(results), trials, tables.error_table(results), sure):
         if piece is not None:
             console.print(piece)
     for path in report.extras:
@@ -56,6 +57,7 @@ COMMAND = Command(
     ± is half of a 95% interval that resamples vehicles. Several rankings of a
     task are compared with the first that is named, else with the best; those
     of several networks make a grid of metrics by networks, as in the paper.
+    Where distances have probabilities, it says how reliable these are.
     Identities (of vreid associate) are scored by IDF1, pairs and B-cubed.
 
     Examples:

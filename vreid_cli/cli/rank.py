@@ -49,8 +49,8 @@ COMMAND = Command(
     """,
     settings={
         "rank": (
-            *("task", "metric", "definition", "cameras", "top_k", "threshold", "rerank"),
-            *("query_features", "gallery_features", "output", "force", "track_unit"),
+            *("task", "metric", "definition", "cameras", "top_k", "threshold", "min_probability", "no_match", "rerank"),
+            *("query_features", "gallery_features", "calibration", "output", "force", "track_unit"),
         ),
         "data": ("label_pattern",),
         "runtime": ("device",),

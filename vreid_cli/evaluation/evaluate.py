@@ -7,8 +7,11 @@ from dataclasses import dataclass, replace
 
 from vreid_cli.errors import DataError
 from vreid_cli.evaluation.breakdown import CameraPair, CameraPairs, score_lengths
+from vreid_cli.evaluation.calibrate import judge_probabilities
 from vreid_cli.evaluation.judging import Judge, TruthJudge
 from vreid_cli.evaluation.options import EvaluationOptions
+from vreid_cli.evaluation.pairs import PairCollector
+from vreid_cli.evaluation.reliability import Reliability
 from vreid_cli.evaluation.scores import (
     MeanScores,
     QueryScores,
@@ -56,6 +59,7 @@ class Evaluation(MeanScores):
         queries: What the means are the means of, query by query.
         intervals: How sure the means are.
         curve: Errors of a threshold on the distance; None where lists are cut or labels are missing.
+        reliability: Whether probabilities are what they say; None where there are none, or lists are cut.
         camera_pairs: Scores of each pair of cameras; None if not wanted, or lists are cut.
         lengths: Scores of each length of query tracks; None if not wanted or unknown.
         ground_truth: What decided what is right: ``labels``, or the data set's own files.
@@ -68,6 +72,7 @@ class Evaluation(MeanScores):
     queries: QueryScores
     intervals: Intervals
     curve: ErrorCurve | None = None
+    reliability: Reliability | None = None
     camera_pairs: Mapping[CameraPair, MeanScores] | None = None
     lengths: Mapping[int, MeanScores] | None = None
     ground_truth: str = LABELS
@@ -105,6 +110,9 @@ def evaluate(
     by_truth = None if truth is None else TruthJudge(truth, ranking)
     whole = facts.coverage == "full"
     pairs, cameras = PairCounter(options), CameraPairs(ranking.queries, ranking.gallery, options)
+    sure = whole and facts.calibration is not None
+    collector = PairCollector(options, pairs=len(ranking.queries) * len(ranking.gallery), seed=seed)
+    side = collector.side(ranking)
     scores, contradictions, missing = [], [], 0
     for block in ranking.blocks:
         kinds = judge(block.query_index, block.gallery_index)
@@ -119,6 +127,8 @@ def evaluate(
             raise DataError(f"{ranking.source}: {error.message}", hint=error.hint, file=ranking.source) from None
         if whole:
             pairs.add(block.distance, kinds)
+        if sure:
+            side.add(block, kinds)
         if whole and "camera" in options.by:
             cameras.add(block, kinds)
     doubts = () if truth is None else _doubts(truth.source, ranking, contradictions, missing=missing)
@@ -126,6 +136,9 @@ def evaluate(
     return replace(
         conclude(queries, facts, options, total=len(ranking.queries), seed=seed, doubts=doubts),
         curve=pairs.curve() if whole else None,
+        reliability=judge_probabilities(collector.pairs(), facts, resamples=options.resamples, seed=seed)
+        if sure
+        else None,
         camera_pairs=cameras.summarise() if whole and "camera" in options.by else None,
         ground_truth=truth.source if truth is not None else LABELS,
     )

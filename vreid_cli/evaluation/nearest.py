@@ -131,6 +131,7 @@ def _judged(
     judged = []
     for row in rows.tolist():
         query, item = own.query_index[row], own.gallery_index[row]
+        sure = ranking.facts.probability(own.distance[row : row + 1])
         shown = RankedItem(
             query_id=queries.ids[query],
             query_vehicle=queries.vehicles[query],
@@ -140,6 +141,7 @@ def _judged(
             gallery_vehicle=gallery.vehicles[item],
             gallery_camera=gallery.cameras[item],
             distance=float(own.distance[row]),
+            probability=None if sure is None or np.isnan(sure[0]) else float(sure[0]),
         )
         judged.append(JudgedItem(shown, KIND_NAMES[kinds[row]], bool(out[row])))
     return judged

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from vreid_cli.types.calibrations import CalibrationMethod
 from vreid_cli.types.options import Options, Positive, option
 from vreid_cli.types.truth import ApRule, SameCamera, WithoutPositive
 
@@ -35,3 +36,18 @@ class EvaluationOptions(Options):
         2000, "How often vehicles are resampled for intervals and comparisons."
     )
     by: tuple[Literal["camera", "length"], ...] = option((), "Also score each pair of cameras, or each track length.")
+
+
+class CalibrationOptions(Options):
+    """``[calibrate]``: how the probability of the same vehicle is fitted to distances.
+
+    Examples:
+        >>> CalibrationOptions(method="logistic").folds
+        10
+    """
+
+    method: CalibrationMethod = option(
+        "isotonic", "Any ratio that never rises with the distance, or a logistic curve, for few vehicles."
+    )
+    folds: Annotated[int, Field(ge=2)] = option(10, "Parts of the vehicles that the fit is validated on, each in turn.")
+    resamples: Annotated[int, Field(ge=20)] = option(200, "How often the fit is repeated on resampled vehicles.")

@@ -84,7 +84,7 @@ def percentile_intervals(scores: FloatArray, *, vehicles: int, level: float = 0.
         >>> percentile_intervals(np.full((100, 1), 0.5), vehicles=30)
         [Interval(low=0.5, high=0.5)]
     """
-    tail = _widened_tail((1 - level) / 2, vehicles)
+    tail = tail_of(vehicles, level=level)
     found: list[Interval | None] = []
     for column in scores.T:
         known = column[~np.isnan(column)]
@@ -107,10 +107,15 @@ def sum_by_vehicle(values: FloatArray, vehicles: TextArray) -> tuple[FloatArray,
     return sums, counts.astype(np.float64)
 
 
-def _widened_tail(tail: float, clusters: int) -> float:
-    """The normal tail that percentiles must be taken at, so that few clusters give Student's width."""
+def tail_of(clusters: int, *, level: float = 0.95) -> float:
+    """The normal tail that percentiles must be taken at, so that few clusters give Student's width.
+
+    Examples:
+        >>> tail_of(5) < tail_of(200) < 0.025
+        True
+    """
     normal = NormalDist()
-    z = normal.inv_cdf(1 - tail)
+    z = normal.inv_cdf(1 - (1 - level) / 2)
     nu = clusters - 1
     # Student's quantile by its expansion in 1/ν (Abramowitz and Stegun 26.7.5).
     t = z + (z**3 + z) / (4 * nu) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * nu**2)

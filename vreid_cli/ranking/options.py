@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from vreid_cli.ranking.metrics import metrics_help
-from vreid_cli.types.options import DATA, NotNegative, Options, Positive, Share, option
+from vreid_cli.types.options import DATA, NotNegative, Options, Positive, Probability, Share, option
 from vreid_cli.types.rankings import Definition, Task
 from vreid_cli.types.tracks import TrackUnit
 
@@ -45,6 +45,25 @@ class RankingOptions(Options):
         metavar="D",
         panel=_WHAT,
         shown="all",
+    )
+    min_probability: Probability | None = option(
+        None,
+        "List only what is the query's vehicle with a probability of P, and all of it where labels are known; needs a "
+        "calibration.",
+        metavar="P",
+        panel=_WHAT,
+        shown="all",
+    )
+    no_match: bool = option(
+        False,
+        "Of each query list only what --threshold or --min-probability allows, and 'no match' where nothing is near.",
+        panel=_WHAT,
+    )
+    expected: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = option(
+        None,
+        "How many gallery items show a query's vehicle, on average: what probabilities start from.",
+        panel=_WHAT,
+        shown="as many as where the calibration was fitted",
     )
     rerank: bool = option(
         False,

@@ -6,13 +6,15 @@ the command writes the same blocks to files as they come.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
 
-from vreid_cli.errors import DataError, DeviceError
+from vreid_cli.errors import DataError, DeviceError, UsageError
+from vreid_cli.ranking.answers import AnswerRules, with_no_match
 from vreid_cli.ranking.diagnostics import Diagnostics, warnings_of
 from vreid_cli.ranking.engine import Block, BlockDistances, DistanceEngine, ItemImages, prepare
 from vreid_cli.ranking.metrics import DISTANCES, Metric, parse_metrics
@@ -23,10 +25,13 @@ from vreid_cli.ranking.tracks import find_selves, group_tracks, image_items, que
 from vreid_cli.runtime.devices import choose_device
 from vreid_cli.runtime.memory import memory_budget
 from vreid_cli.runtime.options import RuntimeOptions
+from vreid_cli.types.calibrations import Calibration
 from vreid_cli.types.features import MEANINGLESS, FeatureSet
 from vreid_cli.types.rankings import Coverage, Ranking, RankingBlock, RankingFacts
 from vreid_cli.types.tracks import Items
 
+#: From how rankings are made to what gives their distances probabilities, by metric.
+CalibrationChooser = Callable[[Sequence[RankingFacts]], Mapping[str, Calibration]]
 #: Part of the memory budget that the lists of a block of queries may take.
 _LISTS = 1 / 4
 #: With fewer queries at a time than this, reading the gallery again for each block costs more than merging.
@@ -46,6 +51,7 @@ class RankingJob:
         product: Path of the matrix products, or ``auto``.
         facts: How the rankings are made, but for the metric.
         warnings: What concerns the rankings by every metric.
+        calibrations: What gives the distances of a metric probabilities, by the metric's name.
     """
 
     query: ItemImages
@@ -56,6 +62,18 @@ class RankingJob:
     product: str
     facts: RankingFacts
     warnings: tuple[str, ...]
+    calibrations: Mapping[str, Calibration]
+
+    @property
+    def queries(self) -> Items:
+        """The queries with their labels."""
+        return self.query.items.items
+
+    @property
+    def listed(self) -> Items:
+        """What lists consist of: the gallery items, and one that stands for none where that is wanted."""
+        items = self.gallery.items.items
+        return with_no_match(items) if self.options.no_match else items
 
     @property
     def steps(self) -> int:
@@ -65,8 +83,17 @@ class RankingJob:
 
     def facts_by(self, metric: Metric) -> RankingFacts:
         """How the ranking by this metric is made."""
-        own = {name: getattr(self.options, name) for name in DISTANCES[metric.distance].options}
-        return replace(self.facts, metric=metric.name, **own)
+        facts = _facts_by(self.facts, metric, self.options)
+        calibration = self.calibrations.get(metric.name)
+        return facts if calibration is None else facts.with_probabilities(calibration, expected=self.options.expected)
+
+    def farthest_by(self, metric: Metric) -> float:
+        """The largest distance of an answer; infinite where every item is one, and -1 where none can be."""
+        options, facts = self.options, self.facts_by(metric)
+        if options.min_probability is not None and facts.calibration is not None and facts.prior is not None:
+            farthest = facts.calibration.farthest(options.min_probability, prior=facts.prior)
+            return -1.0 if farthest is None else farthest
+        return float("inf") if options.threshold is None else options.threshold
 
     def warnings_by(self, metric: Metric, diagnostics: Diagnostics) -> tuple[str, ...]:
         """What the ranking by this metric should warn of, given the sum of its blocks' diagnostics."""
@@ -79,6 +106,7 @@ def rank(
     options: RankingOptions | None = None,
     *,
     runtime: RuntimeOptions | None = None,
+    calibrations: Sequence[Calibration] = (),
 ) -> dict[str, Ranking]:
     """Rank the gallery for every query, in memory; all that ``vreid rank`` does but for its files.
 
@@ -90,6 +118,7 @@ def rank(
         gallery: (N_r, D) features of the gallery.
         options: What to do; by default meanMCD50 between tracks.
         runtime: Device and memory.
+        calibrations: From :func:`vreid_cli.calibrate`; each gives probabilities to the rankings that it was made for.
 
     Returns:
         A ranking for each metric, by the metric's name, with its warnings.
@@ -108,7 +137,7 @@ def rank(
         >>> [ranking.gallery.ids[item] for item in next(iter(ranking.blocks)).gallery_index]
         ['b', 'a']
     """
-    return collect(plan_ranking(query, gallery, options, runtime=runtime))
+    return collect(plan_ranking(query, gallery, options, runtime=runtime, choose=partial(choose_fitting, calibrations)))
 
 
 def plan_ranking(
@@ -117,8 +146,12 @@ def plan_ranking(
     options: RankingOptions | None = None,
     *,
     runtime: RuntimeOptions | None = None,
+    choose: CalibrationChooser = lambda rankings: {},
 ) -> RankingJob:
-    """Gather and check both sides; arguments and errors are those of :func:`rank`."""
+    """Gather and check both sides; arguments and errors are those of :func:`rank`.
+
+    ``choose`` says which calibration each ranking has.
+    """
     options, runtime = options or RankingOptions(), runtime or RuntimeOptions()
     metrics = tuple(parse_metrics(options.metric, options.task, definition=options.definition))
     _check_fit(query, gallery)
@@ -138,7 +171,9 @@ def plan_ranking(
     if facts.meaningless:
         warnings.append(MEANINGLESS)
     budget = memory_budget(runtime.memory_budget_mb, device)
-    return RankingJob(left, right, metrics, options, budget, runtime.product, facts, tuple(warnings))
+    fitting = choose([_facts_by(facts, metric, options) for metric in metrics])
+    _check_answers(options, metrics, fitting, size=len(right))
+    return RankingJob(left, right, metrics, options, budget, runtime.product, facts, tuple(warnings), fitting)
 
 
 def rank_blocks(job: RankingJob, *, advance: Callable[[int], object] = lambda items: None) -> Iterator[RankedBlock]:
@@ -160,6 +195,7 @@ def rank_blocks(job: RankingJob, *, advance: Callable[[int], object] = lambda it
         pool = join_sides(job.query, job.gallery)
         codes = encode_pool(_engine(job, pool, pool), queries=len(job.query), options=job.options, advance=advance)
     rules = ListRules(job.query.items.items, job.gallery.items.items, job.options)
+    cut = _answers(job)
     most, merge = _block_size(job)
     # An image that is on both sides counts once.
     same = job.query.features is job.gallery.features
@@ -174,7 +210,7 @@ def rank_blocks(job: RankingJob, *, advance: Callable[[int], object] = lambda it
         else:
             ranked = sort_whole(rules, block.positions, parts, size=len(job.gallery))
         noticed += ranked.diagnostics + Diagnostics(zero_vectors=0 if same else block.zero_vectors)
-        yield replace(ranked, diagnostics=noticed)
+        yield RankedBlock(cut(ranked.by_metric, block.positions), noticed)
         noticed = Diagnostics()
         advance(len(block.positions))
 
@@ -182,7 +218,7 @@ def rank_blocks(job: RankingJob, *, advance: Callable[[int], object] = lambda it
 def collect(job: RankingJob) -> dict[str, Ranking]:
     """The rankings of a job in memory, by the metric's name."""
     blocks: dict[str, list[RankingBlock]] = {metric.name: [] for metric in job.metrics}
-    sides, diagnostics = (job.query.items.items, job.gallery.items.items), Diagnostics()
+    sides, diagnostics = (job.queries, job.listed), Diagnostics()
     for ranked in rank_blocks(job):
         diagnostics += ranked.diagnostics
         for name, block in ranked.by_metric.items():
@@ -192,6 +228,74 @@ def collect(job: RankingJob) -> dict[str, Ranking]:
             job.facts_by(metric), *sides, tuple(blocks[metric.name]), job.warnings_by(metric, diagnostics)
         )
         for metric in job.metrics
+    }
+
+
+def _facts_by(facts: RankingFacts, metric: Metric, options: RankingOptions) -> RankingFacts:
+    own = {name: getattr(options, name) for name in DISTANCES[metric.distance].options}
+    return replace(facts, metric=metric.name, **own)
+
+
+def choose_fitting(calibrations: Sequence[Calibration], rankings: Sequence[RankingFacts]) -> dict[str, Calibration]:
+    """The calibration that fits each ranking, by its metric: the first, where several do.
+
+    Raises:
+        DataError: One fits none of them; the message says why.
+    """
+    found: dict[str, Calibration] = {}
+    for calibration in calibrations:
+        misfits = {str(facts.metric): facts.misfit(calibration) for facts in rankings}
+        if None not in misfits.values():
+            own = misfits.get(str(calibration.metric)) or next(iter(misfits.values()))
+            raise DataError(
+                f"a calibration of {calibration.metric} does not fit: {own}",
+                hint="a calibration holds for the features, task, metric and definition that it was fitted on",
+            )
+        for metric, misfit in misfits.items():
+            if misfit is None:
+                found.setdefault(metric, calibration)
+    return found
+
+
+def _check_answers(
+    options: RankingOptions, metrics: Sequence[Metric], calibrations: Mapping[str, Calibration], *, size: int
+) -> None:
+    """Refuse answers that nothing tells apart from the rest.
+
+    Raises:
+        UsageError: The options contradict each other.
+        DataError: A probability is asked for, and no calibration gives one.
+    """
+    if options.min_probability is not None and options.threshold is not None:
+        raise UsageError("--threshold and --min-probability: which one?", hint="name one of them")
+    if options.no_match and options.min_probability is None and options.threshold is None:
+        raise UsageError("--no-match: what is near enough to be a match?", hint="add --min-probability or --threshold")
+    if options.no_match and options.top_k is not None:
+        raise UsageError("--no-match and --top-k: which one?", hint="name one of them")
+    lacking = [metric.name for metric in metrics if metric.name not in calibrations]
+    if options.min_probability is not None and lacking:
+        raise DataError(
+            f"--min-probability: no calibration gives {', '.join(lacking)} probabilities",
+            hint="fit one on labelled tracks with vreid calibrate, or name one with --calibration",
+        )
+    if options.expected is not None and options.expected >= size:
+        raise UsageError(
+            f"rank.expected {options.expected:g}: the gallery has {size:,} items, and fewer must show the vehicle",
+            hint="1 where each vehicle passes once more, 0.5 where every second one does",
+        )
+
+
+def _answers(
+    job: RankingJob,
+) -> Callable[[Mapping[str, RankingBlock], range], Mapping[str, RankingBlock]]:
+    """What leaves out of lists what is no answer; nothing, where all that is listed is one."""
+    if job.options.min_probability is None and not job.options.no_match:
+        return lambda blocks, _: blocks
+    sides = (job.query.items.items, job.gallery.items.items)
+    rules = AnswerRules(*sides, selves=job.facts.selves, no_match=job.options.no_match)
+    farthest = {metric.name: job.farthest_by(metric) for metric in job.metrics}
+    return lambda blocks, queries: {
+        name: rules(block, queries, farthest=farthest[name]) for name, block in blocks.items()
     }
 
 
@@ -295,6 +399,8 @@ def _describe(query: FeatureSet, left: ItemImages, right: ItemImages, *, options
         cameras=options.cameras,
         top_k=options.top_k,
         threshold=options.threshold,
+        min_probability=options.min_probability,
+        no_match=options.no_match,
         rerank=rerank if options.rerank else None,
         query_lengths=lengths if options.task == "t2t" else {},
         selves=find_selves(left.features, left.items, gallery=gallery, items=right.items),
@@ -302,7 +408,10 @@ def _describe(query: FeatureSet, left: ItemImages, right: ItemImages, *, options
 
 
 def _coverage(queries: Items, gallery: Items, options: RankingOptions) -> Coverage:
-    if options.threshold is None and (options.top_k is None or options.top_k >= len(gallery)):
+    if options.no_match:
+        return "top-k"
+    whole = options.top_k is None or options.top_k >= len(gallery)
+    if whole and options.threshold is None and options.min_probability is None:
         return "full"
     labelled = all(any(vehicle is not None for vehicle in items.vehicles) for items in (queries, gallery))
     return "positives" if labelled else "top-k"

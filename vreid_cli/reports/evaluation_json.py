@@ -14,6 +14,7 @@ from vreid_cli.evaluation.evaluate import Evaluation
 from vreid_cli.evaluation.scores import MeanScores
 from vreid_cli.evaluation.thresholds import ErrorCurve
 from vreid_cli.evaluation.uncertainty import Interval
+from vreid_cli.reports.probabilities import reliability_json
 
 
 def evaluation_json(path: str, one: Evaluation) -> dict[str, Any]:
@@ -44,6 +45,7 @@ def evaluation_json(path: str, one: Evaluation) -> dict[str, Any]:
             "cmc": {str(rank): _ends(interval) for rank, interval in intervals.cmc.items()},
         },
         "same_vehicle_errors": one.curve and _errors(one.curve),
+        "reliability": one.reliability and reliability_json(one.reliability),
         "by_camera": None
         if pairs is None
         else [

@@ -10,6 +10,7 @@ import numpy as np
 
 from vreid_cli.errors import UsageError
 from vreid_cli.evaluation.evaluate import Evaluation
+from vreid_cli.evaluation.reliability import Reliability
 from vreid_cli.evaluation.thresholds import ErrorCurve
 from vreid_cli.runtime.extras import require_extra
 from vreid_cli.runtime.files import atomic_path
@@ -74,7 +75,7 @@ def check_plot_path(path: Path) -> None:
 
 
 def plot_evaluation(path: Path, rankings: Mapping[str, Evaluation]) -> None:
-    """Four panels: CMC, mAP with its interval, distances of pairs, and errors of a threshold.
+    """Four panels: CMC, mAP with its interval, distances of pairs, errors of a threshold; two more for probabilities.
 
     Args:
         path: Where it goes; the ending decides the format.
@@ -86,8 +87,12 @@ def plot_evaluation(path: Path, rankings: Mapping[str, Evaluation]) -> None:
     # Figure, not pyplot: nothing global, no window, no back-end to choose.
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 9), layout="constrained")
-    ((cmc, means), (pairs, errors)) = figure.subplots(2, 2)
+    sure = {name: one.reliability for name, one in rankings.items() if one.reliability}
+    figure = Figure(figsize=(12, 13.5 if sure else 9), layout="constrained")
+    ((cmc, means), (pairs, errors), *rest) = figure.subplots(3 if sure else 2, 2)
+    for reliability, counts in rest:
+        _draw_reliability(reliability, sure)
+        _draw_counts(counts, sure)
     curves = {name: one.curve for name, one in rankings.items() if one.curve}
     _draw_cmc(cmc, rankings)
     _draw_means(means, rankings)
@@ -145,6 +150,37 @@ def _draw_errors(axes: Axes, curves: Mapping[str, ErrorCurve]) -> None:
         axes.plot(100 * curve.false_match_rate[shown], 100 * curve.miss_rate[shown], label=label)
     axes.set(title="Same vehicle if no farther than a threshold", xscale="log")
     axes.set(xlabel="false matches, % of different pairs", ylabel="missed, % of same pairs")
+    axes.grid(alpha=0.3)
+    _legend(axes)
+
+
+def _draw_reliability(axes: Axes, reliabilities: Mapping[str, Reliability]) -> None:
+    """What is said against what is so; on the diagonal both agree."""
+    axes.plot([0, 100], [0, 100], color="grey", linestyle="--", linewidth=1, label="as said")
+    for name, one in reliabilities.items():
+        sure = [part for part in one.bins if part.interval is not None]
+        points = [(100 * part.probability, 100 * part.share) for part in sure]
+        (line,) = axes.plot(*zip(*points, strict=True), marker="o", label=f"{name} (ECE {one.ece:.4f})")
+        for part in sure:
+            assert part.interval is not None
+            ends = [100 * part.interval.low, 100 * part.interval.high]
+            axes.plot([100 * part.probability] * 2, ends, color=line.get_color(), alpha=0.5)
+        for part in set(one.bins) - set(sure):  # too few vehicles to say more
+            axes.plot(100 * part.probability, 100 * part.share, "o", color=line.get_color(), fillstyle="none")
+    axes.set(title="Reliability (95% intervals; hollow: under five vehicles)", xlim=(0, 100), ylim=(0, 100))
+    axes.set(xlabel="probability that is said, %", ylabel="pairs that are of the same vehicle, %")
+    axes.grid(alpha=0.3)
+    _legend(axes)
+
+
+def _draw_counts(axes: Axes, reliabilities: Mapping[str, Reliability]) -> None:
+    """How many pairs stand behind each point of the diagram."""
+    for name, one in reliabilities.items():
+        axes.plot(
+            [50 * (part.low + part.high) for part in one.bins], [part.pairs for part in one.bins], "o-", label=name
+        )
+    axes.set(title="Pairs by their probability", xlabel="probability that is said, %", ylabel="pairs", yscale="log")
+    axes.set(xlim=(0, 100))
     axes.grid(alpha=0.3)
     _legend(axes)
 

@@ -14,7 +14,7 @@ from vreid_cli.reports.options import ShowOptions
 from vreid_cli.reports.sheets.layout import SheetItem, Verdict
 from vreid_cli.reports.sheets.sheet import Sheet, render_sheet
 from vreid_cli.types.features import MEANINGLESS
-from vreid_cli.types.rankings import RankedItem, Ranking, RankingFacts
+from vreid_cli.types.rankings import NO_MATCH, RankedItem, Ranking, RankingFacts
 from vreid_cli.types.truth import SameCamera
 
 #: Letters of a caption that the narrowest strip of a sheet has room for.
@@ -80,11 +80,12 @@ def show(
         side.check_root()
     query_images = {name: sides[0].images(name) for name in lists}
     names = dict.fromkeys(item.gallery_id for items in lists.values() for item in items)
+    names.pop(NO_MATCH, None)  # nothing that could be seen
     gallery_images = {name: sides[1].images(name) for name in names}
     rows = []
     for name, items in lists.items():
         caption = _caption(items[0], "query") if items else ""
-        found = [_gallery_item(item, gallery_images[item.gallery_id]) for item in items]
+        found = [_gallery_item(item, gallery_images.get(item.gallery_id, ())) for item in items]
         rows.append([SheetItem(name=name, images=query_images[name], caption=caption), *found])
     doubts = _check_images(ranking, sides, images=(query_images, gallery_images))
     title = f"{facts.metric or 'unknown metric'} - the {f'{options.top} ' if options.top > 1 else ''}nearest"
@@ -132,8 +133,15 @@ def explain_ranks(facts: RankingFacts, same_camera: SameCamera) -> str:
 
 def _gallery_item(item: RankedItem, images: Sequence[Path | Crop]) -> SheetItem:
     verdict, caption = _VERDICTS[item.same_vehicle], _caption(item, "gallery")
-    name, rank, distance = item.gallery_id, item.rank, item.distance
-    return SheetItem(name=name, images=images, caption=caption, verdict=verdict, rank=rank, distance=distance)
+    return SheetItem(
+        name=item.gallery_id,
+        images=images,
+        caption=caption,
+        verdict=verdict,
+        rank=item.rank,
+        distance=item.distance,
+        probability=item.probability,
+    )
 
 
 def _caption(item: RankedItem, side: str) -> str:

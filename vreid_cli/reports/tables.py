@@ -14,7 +14,7 @@ from vreid_cli.evaluation.scores import MeanScores
 from vreid_cli.evaluation.thresholds import FALSE_MATCH_RATES
 from vreid_cli.ranking.pairs import number
 from vreid_cli.reports.names import Evaluations, names_of, network_of
-from vreid_cli.types.rankings import RankedItem, RankingFacts, said_of
+from vreid_cli.types.rankings import NO_MATCH, RankedItem, RankingFacts, said_of
 
 if TYPE_CHECKING:
     from vreid_cli.reports.pairs import PairView
@@ -249,12 +249,17 @@ def _around_the_best(results: Evaluations) -> Evaluations:
 
 
 def nearest_table(query: str, items: Sequence[RankedItem]) -> Table:
-    """The nearest items of one query, in rank order; labels and a mark where they are known."""
+    """The nearest items of one query, in rank order; probabilities, labels and a mark where they are known."""
     labelled = any(item.gallery_vehicle is not None for item in items)
+    sure = any(item.probability is not None for item in items)
     labels = ("vehicle", "camera", "same vehicle") if labelled else ()
-    table = make_table(query, None, *_numbers("rank", "distance"), Column("name", overflow="fold"), *labels)
+    numbers = _numbers("rank", "distance", *(["probability"] if sure else []))
+    table = make_table(query, None, *numbers, Column("name", overflow="fold"), *labels)
     for item in items:
-        row = [Text(str(item.rank)), Text(f"{item.distance:.4f}"), Text(item.gallery_id)]
+        none = item.gallery_id == NO_MATCH
+        row = [Text("-" if none else str(item.rank)), Text("-" if none else f"{item.distance:.4f}")]
+        row += [Text("-" if none else probability_text(item.probability))] if sure else []
+        row.append(Text(item.gallery_id))
         if labelled:
             known = (item.gallery_vehicle, item.gallery_camera)
             row += [*(Text("unknown" if label is None else label) for label in known), _MARKS[item.same_vehicle]]
@@ -286,6 +291,22 @@ def percent(fraction: float | None) -> str:
         ('45.7', '-')
     """
     return "-" if fraction is None else f"{100 * fraction:.1f}"
+
+
+def probability_text(probability: float | None) -> str:
+    """A probability in percent, never more certain than its digits.
+
+    Examples:
+        >>> probability_text(0.934), probability_text(0.00001), probability_text(0.99999), probability_text(None)
+        ('93%', '<0.1%', '>99.9%', '-')
+    """
+    if probability is None:
+        return "-"
+    if probability < 0.001:
+        return "<0.1%"
+    if probability > 0.999:
+        return ">99.9%"
+    return f"{100 * probability:.0f}%" if 0.095 <= probability < 0.985 else f"{100 * probability:.1f}%"
 
 
 def make_table(title: str | None, caption: Text | None, *columns: Column | str) -> Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,7 +20,7 @@ from vreid_cli.types.arrays import text_array
 from vreid_cli.types.features import FeatureSet
 from vreid_cli.types.labels import LabelPattern
 from vreid_cli.types.metric_names import join_metric_name, split_metric_name
-from vreid_cli.types.rankings import BlockWriter, Ranking, RankingBlock, RankingFacts
+from vreid_cli.types.rankings import NO_MATCH, BlockWriter, Ranking, RankingBlock, RankingFacts
 from vreid_cli.types.tracks import Items
 
 OWN_KEY = "vreid"
@@ -123,10 +124,15 @@ def write_ranking_json(path: Path, facts: RankingFacts, *, queries: Items, galle
     tracks: dict[str, Any] = {}
 
     def collect(block: RankingBlock) -> None:
-        for query, rank, item, distance in zip(*(column.tolist() for column in vars(block).values()), strict=True):
+        sure = facts.probability(block.distance)
+        probability = [None] * len(block.rank) if sure is None else sure.tolist()
+        rows = zip(*(column.tolist() for column in vars(block).values()), probability, strict=True)
+        for query, rank, item, distance, chance in rows:
             entry = tracks.setdefault(queries.ids[query], {"class": queries.vehicles[query], "ranking": {}})
-            found = {"id": gallery.ids[item], "class": gallery.vehicles[item], "distance": distance}
-            entry["ranking"][str(rank)] = found
+            # JSON has no number for what is infinitely far: no match.
+            near = distance if math.isfinite(distance) else None
+            found = {"id": gallery.ids[item], "class": gallery.vehicles[item], "distance": near}
+            entry["ranking"][str(rank)] = found if chance is None or near is None else {**found, "probability": chance}
 
     yield collect
     metric, aggregation = split_metric_name(facts.metric)
@@ -167,7 +173,8 @@ def read_ranking_json(path: Path, label_pattern: str | None = None) -> Ranking:
                 name = str(item["id"])
                 gallery.setdefault(name, _text(item.get("class")))
                 at = position.setdefault(name, len(position))
-                rows.append((len(queries) - 1, int(rank), at, float(item["distance"])))
+                distance = math.inf if name == NO_MATCH else float(item["distance"])
+                rows.append((len(queries) - 1, int(rank), at, distance))
         facts = RankingFacts(metric=join_metric_name(content.get("metric"), content.get("aggregation")))
         cameras: Mapping[str, Mapping[str, str]] = {}
         if own is not None:

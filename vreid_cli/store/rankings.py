@@ -31,6 +31,8 @@ RANKING_SCHEMA = pa.schema(
         ("distance", pa.float32()),
     ]
 )
+#: One more column, where a calibration gives distances probabilities; reading computes it from the distance.
+_PROBABILITY = pa.field("probability", pa.float32())
 _READ_ROWS = 1 << 20
 #: What Arrow raises over damaged bytes, depending on where they are.
 _DAMAGE = (pa.ArrowException, OSError, ValueError, IndexError, KeyError)
@@ -48,7 +50,8 @@ def write_ranking_parquet(path: Path, facts: RankingFacts, *, queries: Items, ga
         StoreError: The file cannot be written.
     """
     query_columns, gallery_columns = _encode(queries), _encode(gallery)
-    schema = RANKING_SCHEMA.with_metadata(facts.to_metadata())
+    schema = RANKING_SCHEMA if facts.calibration is None else RANKING_SCHEMA.append(_PROBABILITY)
+    schema = schema.with_metadata(facts.to_metadata())
     options = {"compression": "zstd", "use_dictionary": [*_QUERY, *_GALLERY]}
     with (
         atomic_path(path) as temporary,
@@ -63,6 +66,9 @@ def write_ranking_parquet(path: Path, facts: RankingFacts, *, queries: Items, ga
                 *(column.take(gallery_index) for column in gallery_columns),
                 pa.array(block.distance),
             ]
+            probability = facts.probability(block.distance)
+            if probability is not None:
+                columns.append(pa.array(probability, from_pandas=True))  # null for no match
             writer.write_table(pa.table(columns, schema=schema), row_group_size=max(1, len(block.rank)))
 
         yield write

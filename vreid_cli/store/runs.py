@@ -19,6 +19,7 @@ from vreid_cli.runtime.files import read_json_object, write_json, write_text
 from vreid_cli.store.features import FeatureStore
 from vreid_cli.store.formats import RANKING_FORMATS, endings
 from vreid_cli.types.images import SPLITS, Split
+from vreid_cli.types.rankings import RankingFacts
 
 RUNS_FOLDER = Path("runs")
 LATEST = "latest"
@@ -45,6 +46,7 @@ class RunDirectory:
         history_path: Each command as it was run.
         rankings: Folder of the rankings.
         evaluations: Folder of the evaluations.
+        calibrations: Folder of what gives distances probabilities.
         identities: Folder of the identities.
         reports: Folder of the sheets.
         exports: Folder of what other programs read.
@@ -66,6 +68,7 @@ class RunDirectory:
         self.history_path = path / "history.jsonl"
         self.rankings = path / "rankings"
         self.evaluations = path / "evaluations"
+        self.calibrations = path / "calibrations"
         self.identities = path / "identities"
         self.reports = path / "reports"
         self.exports = path / "exports"
@@ -179,10 +182,58 @@ def owning_run(path: Path) -> RunDirectory | None:
     return RunDirectory(path.parent.parent) if path.parent.name == folder.name else run
 
 
+def ranking_name(facts: RankingFacts) -> str:
+    """A ranking's file name in a run, without ending.
+
+    Example:
+        >>> ranking_name(RankingFacts(task="t2t", metric="meanMCD50", definition="released", track_unit="camera"))
+        't2t-meanMCD50-released-camera'
+    """
+    trial = {f"trial{facts.trial or 0:02d}": facts.trial is not None}
+    return "-".join([calibration_name(facts), *(part for part, named in trial.items() if named)])
+
+
+def calibration_name(facts: RankingFacts) -> str:
+    """The file name, without ending, of the calibration that a ranking needs: that of all its trials.
+
+    Example:
+        >>> calibration_name(RankingFacts(task="i2i", metric="MCD", trial=3))
+        'i2i-MCD'
+    """
+    parts = {
+        "released": facts.definition == "released",
+        "camera": facts.track_unit == "camera",
+        "rerank": facts.rerank is not None,
+    }
+    return "-".join([str(facts.task), str(facts.metric), *(part for part, named in parts.items() if named)])
+
+
 def rankings_in(folder: Path) -> list[Path]:
     """The rankings that lie directly in a folder, by name."""
     known = endings(RANKING_FORMATS, read=True)
     return sorted(path for path in folder.glob("*") if path.suffix.lower() in known)
+
+
+def named_rankings(named: Sequence[Path]) -> list[Path]:
+    """The rankings that are named, and those in folders that are; one that is meant twice comes once, as the first.
+
+    Raises:
+        StoreError: A folder has none.
+    """
+    found: dict[Path, Path] = {}
+    for path in named:
+        for ranking in _rankings_of(path) if path.is_dir() else [path]:
+            found.setdefault(ranking.resolve(), ranking)
+    return list(found.values())
+
+
+def _rankings_of(folder: Path) -> list[Path]:
+    """The rankings in a folder, or in that of a run."""
+    run = RunDirectory(folder)
+    found = rankings_in(run.rankings if run.info_path.is_file() else folder)
+    if not found:
+        raise StoreError(f"there are no rankings in {folder}", hint="make one with vreid rank", file=folder)
+    return found
 
 
 def identities_in(folder: Path) -> list[Path]:

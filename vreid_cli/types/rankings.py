@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, Self
 
+import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from vreid_cli.types.arrays import BoolArray, Float32Array, Int32Array, Int64Array
+from vreid_cli.types.calibrations import Calibration
 from vreid_cli.types.features import RANDOM_WEIGHTS
 from vreid_cli.types.tracks import Items, TrackUnit
 
 Task = Literal["t2t", "i2t", "i2i"]
 Definition = Literal["paper", "released"]
 Coverage = Literal["full", "positives", "top-k"]
-#: What a fact is about. Rankings of one table of metrics by networks share settings and sizes. What is said of each
-#: query is kept in files and shown nowhere else.
-About = Literal["setting", "size", "network", "metric", "trial", "query"]
+#: What a fact is about. Rankings of one table of metrics by networks share settings and sizes. The probability of a
+#: distance changes no ranking. What is said of each query is kept in files and shown nowhere else.
+About = Literal["setting", "size", "network", "metric", "trial", "probability", "query"]
+#: Stands in the place of a gallery item where nothing is near enough.
+NO_MATCH = "no match"
 
 
 @dataclass(frozen=True)
@@ -82,10 +86,14 @@ class RankingFacts:
             at its true rank; ``top-k``: the nearest only.
         top_k: How many of the nearest are listed, where that was limited.
         threshold: Largest distance that is listed, where that was limited.
+        min_probability: Smallest probability that is listed, where that was limited.
+        no_match: Whether only answers are listed, and a row of its own where there is none.
         gallery_size: Number of gallery items, listed or not.
         query_count: Number of queries, also those that list nothing.
         query_lengths: Number of images of each query track.
         selves: For each query, the gallery items that are the query itself.
+        prior: Share of the gallery that is taken to show the query's vehicle, where distances have probabilities.
+        calibration: What gives them.
 
     Examples:
         >>> facts = RankingFacts(dataset="veri", task="t2t", track_unit="passage", definition="paper", cameras="other")
@@ -118,10 +126,16 @@ class RankingFacts:
     coverage: Coverage = fact("full", "lists", usual="every item", text=lambda facts: _listed(facts))
     top_k: int | None = fact(None)
     threshold: float | None = fact(None)
+    min_probability: float | None = fact(None)
+    no_match: bool = fact(False)
     gallery_size: int = fact(0, about="size")
     query_count: int | None = fact(None, about="size")
     query_lengths: Mapping[str, int] = fact(dict, about="query")
     selves: Mapping[str, tuple[str, ...]] = fact(dict, about="query")
+    prior: float | None = fact(
+        None, "probability", usual="none", about="probability", text=lambda facts: _probability(facts)
+    )
+    calibration: Calibration | None = fact(None, about="query")
 
     @classmethod
     def declared(cls, *about: About) -> dict[str, Fact]:
@@ -137,7 +151,7 @@ class RankingFacts:
 
     def in_words(self) -> tuple[str, ...]:
         """How the ranking was made, but for network and metric: what every page and sheet has to say."""
-        return said_of([self], self.declared("setting", "trial"))
+        return said_of([self], self.declared("setting", "trial", "probability"))
 
     def to_dict(self) -> dict[str, Any]:
         """The facts about the ranking as a whole, fit for JSON; None where one is not known."""
@@ -211,6 +225,27 @@ class RankingFacts:
         """The network's architecture."""
         return (self.identity or {}).get("architecture")
 
+    def misfit(self, calibration: Calibration) -> str | None:
+        """The first fact by which a calibration was made for other rankings, in words; None where it fits."""
+        return calibration.misfit(vars(self), self.identity)
+
+    def with_probabilities(self, calibration: Calibration, *, expected: float | None = None) -> RankingFacts:
+        """The same ranking, whose distances have probabilities.
+
+        Args:
+            calibration: What gives them.
+            expected: Gallery items that show a query's vehicle; None for as many as the calibration says.
+        """
+        prior = calibration.prior(gallery_size=self.gallery_size, expected=expected)
+        return replace(self, calibration=calibration, prior=prior)
+
+    def probability(self, distance: Float32Array) -> Float32Array | None:
+        """(R,) probability of the same vehicle at each distance, NaN for no match; None where no calibration fits."""
+        if self.calibration is None or self.prior is None:
+            return None
+        found = self.calibration.probability(distance, prior=self.prior)
+        return np.where(np.isinf(distance), np.nan, found).astype(np.float32)
+
     @property
     def meaningless(self) -> bool:
         """Whether random weights made the features, so that nothing follows from the ranking."""
@@ -245,6 +280,8 @@ def _text_names(cls: type[RankingFacts]) -> frozenset[str]:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, Calibration):
+        return value.to_dict()
     return dict(value) if isinstance(value, Mapping) else value
 
 
@@ -256,11 +293,19 @@ def _trial(facts: RankingFacts) -> str:
     return "none" if facts.trial is None else f"{facts.trial} (seed {facts.trial_seed})"
 
 
+def _probability(facts: RankingFacts) -> str:
+    if facts.prior is None or facts.calibration is None:
+        return "none"
+    return f"of the same vehicle, if {facts.prior * facts.gallery_size:.3g} of {facts.gallery_size:,} show it"
+
+
 def _listed(facts: RankingFacts) -> str:
     if facts.coverage == "full":
         return "every item"
     nearest = [f"the {facts.top_k:,} nearest"] if facts.top_k is not None else []
     within = [f"what is no farther than {facts.threshold:g}"] if facts.threshold is not None else []
+    if facts.min_probability is not None:
+        within = [f"what has a probability of at least {facts.min_probability:g}"]
     vehicle = " and the query's vehicle" if facts.coverage == "positives" else ""
     return f"only {' of '.join([*nearest, *within]) or 'some items'}{vehicle}"
 
@@ -323,6 +368,7 @@ class RankedItem:
     gallery_vehicle: str | None
     gallery_camera: str | None
     distance: float
+    probability: float | None = None
 
     @property
     def same_vehicle(self) -> bool | None:

@@ -47,7 +47,7 @@ RECIPE = TrainingOptions(
     erase=0.4,
 )
 _MARKER = "demo.json"
-_FOLDERS = ("data", "checkpoints", "features", "rankings", "evaluations", "reports")
+_FOLDERS = ("data", "checkpoints", "features", "rankings", "evaluations", "calibrations", "reports")
 _FILES = ("run.json", "history.jsonl")
 _SHOWN_QUERIES = 6
 

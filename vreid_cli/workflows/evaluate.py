@@ -30,6 +30,7 @@ from vreid_cli.store.query_scores import check_table_path, write_query_scores
 from vreid_cli.store.runs import RunDirectory, identities_in, owning_run, rankings_in
 from vreid_cli.types.rankings import RankingFacts
 from vreid_cli.types.truth import GroundTruth
+from vreid_cli.workflows.calibrations import with_probabilities
 from vreid_cli.workflows.session import Report, RunChoice, Session
 
 #: How many rankings a plot shows: all that one network has of the paper's two tasks. Of more no name can be read.
@@ -81,7 +82,7 @@ def evaluate(session: Session) -> EvaluateReport:
     results: dict[str, Evaluation] = {}
     with progress(total=len(paths), what="evaluating", unit="rankings") as bar:
         for path in paths:
-            ranking = read_ranking(path, label_pattern=settings.data.label_pattern)
+            ranking = with_probabilities(path, read_ranking(path, label_pattern=settings.data.label_pattern))
             truth = _ground_truth(path, ranking.facts)
             results[str(path)] = evaluate_ranking(ranking, chosen, truth=truth, seed=settings.run.seed)
             bar.update(1)

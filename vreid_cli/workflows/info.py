@@ -129,7 +129,9 @@ def _with_scores(row: RankingOverview, path: Path) -> RankingOverview:
     result = (_get(content, "results", list) or [None])[0]
     if not result or not isinstance(result, dict):
         return replace(row, evaluation_error=error or f"{path} holds no evaluation")
-    facts = row.facts.to_dict().items() if row.facts else ()
+    # Probabilities may come with the evaluation, and change no score.
+    later = row.facts.declared("probability") if row.facts else ()
+    facts = [(key, own) for key, own in row.facts.to_dict().items() if key not in later] if row.facts else []
     return replace(
         row,
         evaluated=True,

@@ -16,9 +16,11 @@ from vreid_cli.ranking.rank import RankingJob, plan_ranking, rank_blocks
 from vreid_cli.ranking.trials import split_trial
 from vreid_cli.runtime.progress import log, progress
 from vreid_cli.store.formats import RANKING_FORMATS, endings, read_features, read_ranking_facts, write_ranking
+from vreid_cli.store.runs import ranking_name
 from vreid_cli.types.features import FeatureSet
 from vreid_cli.types.images import Split
 from vreid_cli.types.rankings import RankingFacts
+from vreid_cli.workflows.calibrations import CalibrationFinder
 from vreid_cli.workflows.session import Report, RunChoice, Session
 
 
@@ -58,7 +60,8 @@ def rank(session: Session) -> RankReport:
     settings = session.settings
     chosen = settings.rank
     _check_options(session)
-    jobs = [plan_ranking(*sides, chosen, runtime=settings.runtime) for sides in _sides(session)]
+    finder = CalibrationFinder(chosen.calibration, session.run if _uses_run(chosen) else None)
+    jobs = [plan_ranking(*sides, chosen, runtime=settings.runtime, choose=finder) for sides in _sides(session)]
     outputs = _output_paths(session, jobs)
     if not chosen.force:
         # All are looked at before the first is made.
@@ -66,7 +69,7 @@ def rank(session: Session) -> RankReport:
             if path.exists():
                 _refuse_another(path, facts)
     paths = iter(outputs)
-    found = [*_warn_of_gaps(session), *(warning for job in jobs for warning in _write(job, paths))]
+    found = [*finder.warnings, *_warn_of_gaps(session), *(warning for job in jobs for warning in _write(job, paths))]
     warnings = tuple(dict.fromkeys(found))
     for warning in warnings:
         log.warning("%s", warning)
@@ -109,6 +112,8 @@ def _check_options(session: Session) -> None:
                 f"--output {output}: {one.what} holds rankings of task {one.task}, not of {chosen.task}",
                 hint=f"use --task {one.task}, or another ending of {known}",
             )
+        if chosen.no_match and output.suffix.lower() == ".txt":
+            raise UsageError(f"--no-match: {one.what} has no row for it", hint="use another ending, such as .parquet")
     elif output.suffix and not output.is_dir():
         hint = f"known: {known}, or a folder; make the folder first where its name has an ending"
         raise UsageError(f"--output {output}: unknown ending '{output.suffix}'", hint=hint)
@@ -147,7 +152,7 @@ def _read_side(session: Session, split: Split) -> FeatureSet:
 def _write(job: RankingJob, paths: Iterator[Path]) -> list[str]:
     """Rank, and write the lists by each metric to the next path; returns the warnings."""
     diagnostics = Diagnostics()
-    sides = {"queries": job.query.items.items, "gallery": job.gallery.items.items}
+    sides = {"queries": job.queries, "gallery": job.listed}
     with ExitStack() as stack:
         writers = {
             metric.name: stack.enter_context(write_ranking(next(paths), job.facts_by(metric), **sides))
@@ -161,22 +166,6 @@ def _write(job: RankingJob, paths: Iterator[Path]) -> list[str]:
             for name, block in ranked.by_metric.items():
                 writers[name](block)
     return [warning for metric in job.metrics for warning in job.warnings_by(metric, diagnostics)]
-
-
-def ranking_name(facts: RankingFacts) -> str:
-    """A ranking's file name in a run, without ending.
-
-    Example:
-        >>> ranking_name(RankingFacts(task="t2t", metric="meanMCD50", definition="released", track_unit="camera"))
-        't2t-meanMCD50-released-camera'
-    """
-    parts = {
-        "released": facts.definition == "released",
-        "camera": facts.track_unit == "camera",
-        "rerank": facts.rerank is not None,
-        f"trial{facts.trial or 0:02d}": facts.trial is not None,
-    }
-    return "-".join([str(facts.task), str(facts.metric), *(part for part, named in parts.items() if named)])
 
 
 def _output_paths(session: Session, jobs: Sequence[RankingJob]) -> dict[Path, RankingFacts]:

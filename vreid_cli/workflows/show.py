@@ -20,6 +20,7 @@ from vreid_cli.store.runs import RunDirectory, owning_run, rankings_in
 from vreid_cli.types.features import MEANINGLESS, FeatureSet
 from vreid_cli.types.images import Split
 from vreid_cli.types.rankings import RankedItem, Ranking, RankingFacts
+from vreid_cli.workflows.calibrations import with_probabilities
 from vreid_cli.workflows.session import Report, RunChoice, Session
 
 _DEFAULT_RANKING = "t2t-meanMCD50.parquet"
@@ -68,7 +69,7 @@ def show(session: Session) -> ShowReport:
     if chosen.output is not None:
         check_ending(chosen.output)
     path = chosen.ranking or _find_ranking(session)
-    ranking = read_ranking(path, label_pattern=session.settings.data.label_pattern)
+    ranking = with_probabilities(path, read_ranking(path, label_pattern=session.settings.data.label_pattern))
     make = _match if chosen.match is not None else _table if chosen.output is None else _sheet
     report = make(session, path, ranking)
     for warning in report.warnings:

@@ -58,7 +58,8 @@ class SheetItem:
         caption: A short second line, such as vehicle and camera; may be empty.
         verdict: What a gallery item is to its query.
         rank: Its place in the ranking, from 1; None for a query.
-        distance: Its distance to the query.
+        distance: Its distance to the query; infinite where it stands for no match.
+        probability: How probably it is the query's vehicle; None where no calibration says that.
     """
 
     name: str
@@ -67,6 +68,7 @@ class SheetItem:
     verdict: Verdict = Verdict.UNLABELLED
     rank: int | None = None
     distance: float = math.nan
+    probability: float | None = None
 
 
 #: A query, then its nearest in the order in which they are shown.

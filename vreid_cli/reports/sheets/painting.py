@@ -5,6 +5,7 @@ Frames are told apart by colour, by lightness and by a drawn mark, so that nobod
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from vreid_cli.data.decoding import BadImageError, decode_rgb
 from vreid_cli.reports.sheets import layout as at
 from vreid_cli.reports.sheets.layout import Area, Row, SheetLayout, Strip, Verdict, line_height, sample_images
 from vreid_cli.reports.sheets.typography import load_font, shorten, text_width
+from vreid_cli.reports.tables import probability_text
 from vreid_cli.types.images import MAX_PIXELS
 
 Colour = tuple[int, int, int]
@@ -81,13 +83,17 @@ def usual_shape(rows: Sequence[Row], max_images: int) -> float:
     return min(high, max(low, statistics.median(shapes))) if shapes else 1.0
 
 
-def distance_text(distance: float) -> str:
-    """A distance as the sheet writes it.
+def distance_text(distance: float, probability: float | None = None) -> str:
+    """A distance as the sheet writes it, with its probability where that is known.
 
     Examples:
-        >>> distance_text(0.35736), distance_text(46.111)
-        ('d 0.3574', 'd 46.11')
+        >>> distance_text(0.35736), distance_text(46.111), distance_text(0.1834, 0.93), distance_text(math.inf)
+        ('d 0.3574', 'd 46.11', '93% · d 0.18', '')
     """
+    if math.isinf(distance):
+        return ""
+    if probability is not None:
+        return f"{probability_text(probability)} · d {distance:.2f}"
     return f"d {distance:.4f}" if abs(distance) < 10 else f"d {distance:.2f}"
 
 
@@ -195,8 +201,9 @@ class Painter(Canvas):
         x, y, right = strip.frame[0] + at.PADDING, strip.frame[1] + at.PADDING, strip.frame[2] - at.PADDING
         badge = badge_of(item.verdict)
         self.image.paste(badge, (x, y + (line_height(at.TEXT) - at.BADGE) // 2), badge)
-        after = self.text((x + at.BADGE + 8, y), f"#{item.rank}", size=at.TEXT, colour=INK) + 12
-        distance = shorten(distance_text(item.distance), at.TEXT, width=right - after)
+        place = "" if math.isinf(item.distance) else f"#{item.rank}"
+        after = self.text((x + at.BADGE + 8, y), place, size=at.TEXT, colour=INK) + 12
+        distance = shorten(distance_text(item.distance, item.probability), at.TEXT, width=right - after)
         right -= text_width(distance, at.TEXT)
         self.text((right, y), distance, size=at.TEXT, colour=INK)
         self._names(strip, x=after, right=right - 12)

@@ -125,6 +125,8 @@ def _legend(rows: Sequence[Row], layout: SheetLayout) -> tuple[list[Verdict], li
     """The verdicts that there are, and the lines that explain the signs."""
     found = {item.verdict for row in rows for item in row[1:]}
     more = ["+N: N more images, not shown"] if layout.more else []
-    notes = "  ·  ".join(["#1: rank", "d: distance to the query, smaller is nearer", *more])
+    sure = any(item.probability is not None for row in rows for item in row)
+    chance = ["%: probability of the same vehicle"] if sure else []
+    notes = "  ·  ".join(["#1: rank", *chance, "d: distance to the query, smaller is nearer", *more])
     lines = wrap(notes, at.SMALL, width=layout.content_width)
     return [verdict for verdict in Verdict if verdict in found], [(line, at.SMALL) for line in lines]

@@ -1,0 +1,79 @@
+"""Which calibration a ranking has: one that is named, that of its run, or the one that ships with its network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from vreid_cli.ranking.rank import choose_fitting
+from vreid_cli.runtime.progress import log
+from vreid_cli.store.calibrations import calibrations_in, read_calibration, shipped_calibrations
+from vreid_cli.store.runs import RunDirectory, calibration_name, owning_run
+from vreid_cli.types.calibrations import Calibration
+from vreid_cli.types.rankings import Ranking, RankingFacts
+
+
+class CalibrationFinder:
+    """Finds what gives the distances of rankings probabilities.
+
+    Args:
+        named: Files or folders that are named; then nothing else is looked at.
+        run: The run whose calibrations are looked at.
+
+    Attributes:
+        warnings: What of the run was not used, and why.
+    """
+
+    def __init__(self, named: Sequence[Path], run: RunDirectory | None) -> None:
+        self._named, self._run = named, run
+        self.warnings: list[str] = []
+
+    def __call__(self, rankings: Sequence[RankingFacts]) -> Mapping[str, Calibration]:
+        """The calibration of each ranking, by its metric; none for those that none fits.
+
+        Raises:
+            VreidError: One that is named is missing, damaged, or fits no ranking.
+        """
+        if self._named:
+            found: dict[str, Calibration] = {}
+            for path in self._named:
+                every = [read_calibration(one) for one in calibrations_in(path)]
+                # Of a folder those are meant that fit.
+                fitting = [one for one in every if any(facts.misfit(one) is None for facts in rankings)]
+                found |= choose_fitting(fitting if path.is_dir() and fitting else every, rankings)
+            if any(facts.identity is None and str(facts.metric) in found for facts in rankings):
+                self.warnings.append(
+                    "the features do not say which network made them: that the calibration is for it cannot be checked"
+                )
+            return found
+        chosen = {str(facts.metric): self.find(facts) for facts in rankings}
+        return {metric: one for metric, one in chosen.items() if one is not None}
+
+    def find(self, facts: RankingFacts) -> Calibration | None:
+        """That of the run, else the one that ships with the network; None where none fits.
+
+        Raises:
+            StoreError: One is damaged.
+        """
+        name = calibration_name(facts)
+        own = None if self._run is None else self._run.calibrations / f"{name}.json"
+        if own is not None and own.is_file():
+            calibration = read_calibration(own)
+            misfit = facts.misfit(calibration)
+            if misfit is None:
+                return calibration
+            self.warnings.append(f"{own} is not used: {misfit}. Fit it again with vreid calibrate")
+        shipped = (read_calibration(path) for path in shipped_calibrations(name))
+        return next((one for one in shipped if facts.identity and facts.misfit(one) is None), None)
+
+
+def with_probabilities(path: Path, ranking: Ranking) -> Ranking:
+    """A ranking that was read from a file, with probabilities where a calibration fits and it has none yet."""
+    if ranking.facts.calibration is not None or ranking.facts.metric is None:
+        return ranking
+    finder = CalibrationFinder((), owning_run(path))
+    calibration = finder.find(ranking.facts)
+    for warning in finder.warnings:
+        log.warning("%s", warning)
+    return ranking if calibration is None else replace(ranking, facts=ranking.facts.with_probabilities(calibration))
