@@ -41,6 +41,7 @@ _HOMES = {
     "PairView": "vreid_cli.reports.pairs:PairView",
     "Ranking": "vreid_cli.types.rankings:Ranking",
     "RankingOptions": "vreid_cli.ranking.options:RankingOptions",
+    "ReportPage": "vreid_cli.reports.pages.report:ReportPage",
     "RuntimeOptions": "vreid_cli.runtime.options:RuntimeOptions",
     "Sheet": "vreid_cli.reports.sheets.sheet:Sheet",
     "ShowOptions": "vreid_cli.reports.options:ShowOptions",
@@ -62,6 +63,7 @@ _HOMES = {
     "read_identities": "vreid_cli.store.identities:read_identities",
     "read_images": "vreid_cli.data.layouts:read_images",
     "read_ranking": "vreid_cli.store.formats:read_ranking",
+    "report": "vreid_cli.reports.pages.report:report",
     "show": "vreid_cli.reports.show:show",
     "split_trial": "vreid_cli.ranking.trials:split_trial",
     "train": "vreid_cli.training.train:train",
@@ -90,6 +92,8 @@ if TYPE_CHECKING:
     from vreid_cli.ranking.rank import rank as rank
     from vreid_cli.ranking.trials import split_trial as split_trial
     from vreid_cli.reports.options import ShowOptions as ShowOptions
+    from vreid_cli.reports.pages.report import ReportPage as ReportPage
+    from vreid_cli.reports.pages.report import report as report
     from vreid_cli.reports.pairs import PairView as PairView
     from vreid_cli.reports.pairs import explain as explain
     from vreid_cli.reports.sheets.sheet import Sheet as Sheet

@@ -190,8 +190,13 @@ class ShowSettings(ShowOptions):
     )
     match: str | None = option(None, "Why this match: one gallery track of one query, image by image.", metavar="TRACK")
     output: Path | None = option(
-        None, "Write a contact sheet instead.", flag="--output -o", metavar="FILE.png", shown="a table in the terminal"
+        None,
+        "Write a contact sheet instead, .png, or a page with everything in it, .html.",
+        flag="--output -o",
+        metavar="FILE",
+        shown="a table in the terminal",
     )
+    assets: bool = option(False, "Put a page's small images into a folder beside it.")
 
 
 class TrainSettings(TrainingOptions):

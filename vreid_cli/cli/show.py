@@ -35,6 +35,11 @@ def _results(report: ShowReport) -> dict[str, object]:
     }
 
 
+def _what(report: ShowReport) -> str:
+    page = report.outputs[0].lower().endswith((".html", ".htm"))
+    return "match" if report.pair is not None else "page" if page else "sheet"
+
+
 def _render(report: ShowReport, console: Console) -> None:
     from vreid_cli.reports.tables import nearest_table, pair_table
 
@@ -44,7 +49,7 @@ def _render(report: ShowReport, console: Console) -> None:
         console.print(pair_table(report.pair))
         console.print(report.pair.distances.spelled, soft_wrap=True, markup=False)
     if report.outputs:
-        console.print(f"{'match' if report.pair else 'sheet'}: {report.outputs[0]}", soft_wrap=True, markup=False)
+        console.print(f"{_what(report)}: {report.outputs[0]}", soft_wrap=True, markup=False)
     elif report.pair is None:
         for query, items in report.nearest.items():
             console.print(nearest_table(query, items))
@@ -55,10 +60,12 @@ def _render(report: ShowReport, console: Console) -> None:
 
 
 COMMAND = Command(
-    help="""Show the nearest tracks (or images) of some queries, as a table or as a sheet of images.
+    help="""Show the nearest tracks (or images) of some queries, as a table as a sheet of images, or as a page.
 
     In a sheet each query stands before its nearest, in the order of their ranks;
     where labels are known, frames and marks say which show its vehicle.
+    A page, report.html, is one file that needs no network: filter, sort, mark
+    matches by keyboard, open one to see why it is a match.
     --match shows why one track is as near as it is: all distances between its
     images and the query's, and which of them decide.
 
@@ -66,11 +73,12 @@ COMMAND = Command(
       vreid show
       vreid show 0002_c002_t0175 --top 10 --output sheet.png
       vreid show 0002_c002_t0175 --match 0002_c003_t0010 --output pair.png
+      vreid show --worst 50 --best 10 --top 20 --output report.html
       vreid show '0002_*' --ranking r.json
       vreid show --ranking r.json --gallery-dir gallery --query-dir query -o sheet.png
     """,
     settings={
-        "show": ("queries", "ranking", "match", "top", "output"),
+        "show": ("queries", "ranking", "match", "top", "worst", "best", "output", "assets"),
         "evaluate": ("same_camera",),
         "data": ("query_dir", "gallery_dir", "label_pattern"),
         "rank": ("query_features", "gallery_features"),

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vreid_cli.data.boxes import Crop
-from vreid_cli.errors import DataError, UsageError, did_you_mean
+from vreid_cli.errors import DataError
+from vreid_cli.evaluation.evaluate import evaluate
 from vreid_cli.evaluation.nearest import nearest
+from vreid_cli.evaluation.options import EvaluationOptions
 from vreid_cli.reports.images import ImageSource, ReportSide, doubts_about, open_sides
 from vreid_cli.reports.options import ShowOptions
+from vreid_cli.reports.queries import choose_queries, explain_ranks
 from vreid_cli.reports.sheets.layout import SheetItem, Verdict
 from vreid_cli.reports.sheets.sheet import Sheet, render_sheet
 from vreid_cli.types.features import MEANINGLESS
-from vreid_cli.types.rankings import NO_MATCH, RankedItem, Ranking, RankingFacts
+from vreid_cli.types.rankings import NO_MATCH, RankedItem, Ranking
 from vreid_cli.types.truth import SameCamera
 
 #: Letters of a caption that the narrowest strip of a sheet has room for.
 _CAPTION = 27
-_LEFT_OUT = {
-    "drop": "the query itself and what its own camera saw of its vehicle",
-    "keep": "the query itself only",
-}
 #: What is drawn of whether an item shows the query's vehicle.
 _VERDICTS = {True: Verdict.MATCH, False: Verdict.DIFFERENT, None: Verdict.UNLABELLED}
 
@@ -54,7 +52,7 @@ def show(
         A sheet, which a notebook displays; it warns of images that are missing.
 
     Raises:
-        UsageError: A query is not in the ranking.
+        UsageError: A query is not in the ranking, or ``worst`` and ``best`` are asked for without labels.
         DataError: The ranking lists nothing, or there is no image of anything that it names.
 
     Examples:
@@ -73,7 +71,8 @@ def show(
     """
     options = options or ShowOptions()
     facts = ranking.facts
-    chosen = choose_queries(ranking, queries, most=options.max_queries)
+    scores = evaluate(ranking, EvaluationOptions(same_camera=same_camera)) if options.by_score else None
+    chosen = choose_queries(ranking, queries, most=options.max_queries, options=options, scores=scores)
     lists = nearest(ranking, chosen, top=options.top, same_camera=same_camera)
     sides = open_sides(facts, query=query, gallery=gallery)
     for side in sides:
@@ -92,43 +91,6 @@ def show(
     subtitle = explain_ranks(facts, same_camera) + (f".\n{MEANINGLESS.upper()}" if facts.meaningless else ".")
     sheet = render_sheet(rows, title=title, subtitle=subtitle, max_images=options.max_images)
     return Sheet(sheet.image, sheet.strips, nearest=lists, warnings=(*doubts, *sheet.warnings))
-
-
-def choose_queries(ranking: Ranking, names: str | Sequence[str] | None, *, most: int) -> list[str]:
-    """Queries of a ranking by their names, in which ``*`` and ``?`` stand for anything; without names the first.
-
-    Raises:
-        UsageError: A name fits no query.
-        DataError: The ranking lists nothing for any query.
-    """
-    known = list(ranking.queries.ids)
-    if not known:
-        hint = "choose a larger --threshold" if ranking.facts.threshold is not None else "make it again"
-        message = f"{ranking.source} lists nothing for any query (lists {ranking.facts.text('coverage')})"
-        raise DataError(message, hint=hint, file=ranking.source)
-    if not names:
-        return known[:most]
-    chosen: dict[str, None] = {}
-    for name in [names] if isinstance(names, str) else names:
-        matches = [name] if name in known else fnmatch.filter(known, name)
-        if not matches:
-            some = ", ".join([query for query in known if query.startswith(name)][:5] or known[:5])
-            many = f"such as {some}, … ({len(known)} queries; * and ? stand for anything)"
-            hint = did_you_mean(name, known) if len(known) <= 20 else many
-            raise UsageError(f"{ranking.source} has no query '{name}'", hint=hint)
-        chosen |= dict.fromkeys(matches)
-    return list(chosen)
-
-
-def explain_ranks(facts: RankingFacts, same_camera: SameCamera) -> str:
-    """How a ranking was made, and what its ranks leave out, in one line.
-
-    Examples:
-        >>> explain_ranks(RankingFacts(dataset="veri", task="i2i", definition="paper"), "keep")
-        'dataset veri; task i2i; definition paper; ranks leave out the query itself only (--same-camera keep)'
-    """
-    left_out = f"ranks leave out {_LEFT_OUT[same_camera]} (--same-camera {same_camera})"
-    return "; ".join((*facts.in_words(), left_out))
 
 
 def _gallery_item(item: RankedItem, images: Sequence[Path | Crop]) -> SheetItem:

@@ -11,13 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vreid_cli.config import EvaluateSettings, Settings
-from vreid_cli.data.layouts import LAYOUTS
 from vreid_cli.errors import StoreError
 from vreid_cli.evaluation.comparison import Comparison, TrialScores, compare, over_trials
 from vreid_cli.evaluation.evaluate import Evaluation
 from vreid_cli.evaluation.evaluate import evaluate as evaluate_ranking
 from vreid_cli.evaluation.identities import IdentityScores, evaluate_identities
-from vreid_cli.ranking.tracks import group_tracks
 from vreid_cli.reports.evaluation_json import evaluation_json
 from vreid_cli.reports.identities import identity_scores_json
 from vreid_cli.reports.names import Evaluations, enumerate_some, names_of
@@ -28,9 +26,8 @@ from vreid_cli.store.formats import read_ranking
 from vreid_cli.store.identities import IDENTITY_ENDINGS, is_identities, read_identities
 from vreid_cli.store.query_scores import check_table_path, write_query_scores
 from vreid_cli.store.runs import RunDirectory, identities_in, owning_run, rankings_in
-from vreid_cli.types.rankings import RankingFacts
-from vreid_cli.types.truth import GroundTruth
 from vreid_cli.workflows.calibrations import older_than_features, with_probabilities
+from vreid_cli.workflows.ground_truth import ground_truth
 from vreid_cli.workflows.session import Report, RunChoice, Session
 
 #: How many rankings a plot shows: all that one network has of the paper's two tasks. Of more no name can be read.
@@ -85,7 +82,7 @@ def evaluate(session: Session) -> EvaluateReport:
         for path in paths:
             ranking = with_probabilities(path, read_ranking(path, label_pattern=settings.data.label_pattern))
             older += filter(None, [older_than_features(path, ranking.facts)])
-            truth = _ground_truth(path, ranking.facts)
+            truth = ground_truth(path, ranking.facts)
             results[str(path)] = evaluate_ranking(ranking, chosen, truth=truth, seed=settings.run.seed)
             bar.update(1)
     warnings = [*older, *_all_warnings({**results, **identities})]
@@ -147,24 +144,6 @@ def _split_kinds(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     """Tables of identities, and rankings."""
     tables = [path for path in paths if path.suffix.lower() in IDENTITY_ENDINGS and is_identities(path)]
     return tables, [path for path in paths if path not in tables]
-
-
-def _ground_truth(path: Path, facts: RankingFacts) -> GroundTruth | None:
-    """What the data set's own files say, where the run's data folder has them."""
-    run, layout = owning_run(path), LAYOUTS.get(facts.dataset or "")
-    if run is None or layout is None or facts.task is None:
-        return None
-    data_dir = run.read_info().get("data_dir")
-    truth = layout.read_truth(Path(data_dir)) if data_dir and Path(data_dir).is_dir() else None
-    if truth is None or facts.task == "i2i":
-        return truth
-    if not run.features("gallery").is_complete():
-        return None  # which images a track holds is not known any more: labels decide
-    gallery = run.features("gallery").read()
-    tracks = group_tracks(gallery, facts.track_unit or "passage")
-    names = np.repeat(tracks.items.ids, tracks.lengths)
-    track_of = {str(gallery.image_id[row]): str(name) for row, name in zip(tracks.rows, names, strict=True)}
-    return truth.of_tracks(track_of, query_tracks=facts.task == "t2t")
 
 
 def _compare(results: Evaluations, *, named: bool) -> dict[str, dict[str, Comparison | None]]:

@@ -8,19 +8,22 @@ from pathlib import Path
 
 from vreid_cli.config import Settings
 from vreid_cli.errors import StoreError, UsageError
+from vreid_cli.evaluation.evaluate import evaluate
 from vreid_cli.evaluation.nearest import nearest
 from vreid_cli.reports.images import ImageSource
+from vreid_cli.reports.pages.report import LARGE, is_page, report
 from vreid_cli.reports.pairs import PairView, explain
+from vreid_cli.reports.queries import choose_queries, explain_ranks
 from vreid_cli.reports.sheets.sheet import check_ending
-from vreid_cli.reports.show import choose_queries, explain_ranks
 from vreid_cli.reports.show import show as make_sheet
-from vreid_cli.runtime.progress import log
+from vreid_cli.runtime.progress import log, progress
 from vreid_cli.store.formats import read_features, read_ranking
 from vreid_cli.store.runs import RunDirectory, owning_run, rankings_in
 from vreid_cli.types.features import MEANINGLESS, FeatureSet
 from vreid_cli.types.images import Split
 from vreid_cli.types.rankings import RankedItem, Ranking, RankingFacts
 from vreid_cli.workflows.calibrations import older_than_features, with_probabilities
+from vreid_cli.workflows.ground_truth import ground_truth
 from vreid_cli.workflows.session import Report, RunChoice, Session
 
 _DEFAULT_RANKING = "t2t-meanMCD50.parquet"
@@ -66,11 +69,12 @@ def show(session: Session) -> ShowReport:
         VreidError: The ranking, a query, a match, features or the images are not there.
     """
     chosen = session.settings.show
-    if chosen.output is not None:
+    page = chosen.output is not None and chosen.match is None and is_page(chosen.output)
+    if chosen.output is not None and not page:
         check_ending(chosen.output)
     path = chosen.ranking or _find_ranking(session)
     ranking = with_probabilities(path, read_ranking(path, label_pattern=session.settings.data.label_pattern))
-    make = _match if chosen.match is not None else _table if chosen.output is None else _sheet
+    make = _match if chosen.match is not None else _table if chosen.output is None else _page if page else _sheet
     report = make(session, path, ranking)
     if older := older_than_features(path, ranking.facts):
         report = replace(report, warnings=(older, *report.warnings))
@@ -86,7 +90,8 @@ def show(session: Session) -> ShowReport:
 
 def _table(session: Session, path: Path, ranking: Ranking) -> ShowReport:
     chosen, same_camera = session.settings.show, session.settings.evaluate.same_camera
-    queries = choose_queries(ranking, chosen.queries, most=chosen.max_queries)
+    scores = evaluate(ranking, session.settings.evaluate) if chosen.by_score else None
+    queries = choose_queries(ranking, chosen.queries, most=chosen.max_queries, options=chosen, scores=scores)
     lists = nearest(ranking, queries, top=chosen.top, same_camera=same_camera)
     warnings = (MEANINGLESS,) if ranking.facts.meaningless else ()
     return _report(session, path, ranking, lists=lists, warnings=warnings)
@@ -99,6 +104,31 @@ def _sheet(session: Session, path: Path, ranking: Ranking) -> ShowReport:
     assert chosen.output is not None
     sheet.save(chosen.output)
     return _report(session, path, ranking, lists=sheet.nearest, warnings=sheet.warnings)
+
+
+def _page(session: Session, path: Path, ranking: Ranking) -> ShowReport:
+    chosen, counting = session.settings.show, session.settings.evaluate
+    assert chosen.output is not None
+    sources = _sources(session, path, ranking.facts)
+    truth = ground_truth(path, ranking.facts)
+    with progress(total=0, what="explaining", unit="queries") as bar:
+        page = report(
+            ranking,
+            chosen.queries,
+            gallery=sources["gallery"],
+            query=sources.get("query"),
+            options=chosen,
+            evaluation=counting,
+            truth=truth,
+            advance=bar.update,
+        )
+    page.save(chosen.output, assets=chosen.assets)
+    size, warnings = chosen.output.stat().st_size, page.warnings
+    if size > LARGE:
+        large = f"{chosen.output} has {size / 1e6:.0f} MB and opens slowly: use --assets, --worst or --top"
+        warnings = (*warnings, large)
+    counted = {query: [one.item for one in items if not one.left_out] for query, items in page.nearest.items()}
+    return _report(session, path, ranking, lists=counted, warnings=warnings)
 
 
 def _match(session: Session, path: Path, ranking: Ranking) -> ShowReport:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
+from typing import TypeVar
 
 from vreid_cli.data.boxes import Crop
 from vreid_cli.errors import UsageError
@@ -36,6 +37,7 @@ TWO_COLUMNS_UP_TO = 8
 #: Sizes of type.
 TITLE, TEXT, SMALL, TINY = 32, 19, 16, 13
 
+Entry = TypeVar("Entry")
 #: Left, top, right, bottom in pixels; right and bottom lie just outside.
 Area = tuple[int, int, int, int]
 
@@ -197,7 +199,7 @@ def plan_layout(rows: Sequence[Row], *, shape: float, max_images: int) -> SheetL
     return replace(layout, columns=max(1, math.ceil(nearest / lines)), query_left=query_left)
 
 
-def sample_images(images: Sequence[Path | Crop], count: int) -> tuple[Path | Crop, ...]:
+def sample_images(images: Sequence[Entry], count: int) -> tuple[Entry, ...]:
     """``count`` images evenly spread from the first to the last; all if there are no more.
 
     Examples:

@@ -27,7 +27,7 @@ _LABEL = 44
 _SCALE_WIDTH = 360
 #: From near to far; lightness falls steadily, so that the map is read without hue. Source: Matplotlib's "cividis"
 #: (Nuñez, Anderton, Renslow 2018), sampled.
-_RAMP = np.array(
+RAMP = np.array(
     [(255, 234, 70), (217, 197, 87), (182, 164, 105), (148, 134, 115), (116, 108, 117), (83, 84, 110), (42, 63, 109)],
     dtype=np.float64,
 )
@@ -73,10 +73,10 @@ def heat_colours(cells: NDArray[np.float64], shows: str) -> NDArray[np.uint8]:
     values = -np.abs(cells) if shows == "code" else cells
     low, high = values.min(initial=np.inf), values.max(initial=-np.inf)
     places = (values - low) / (high - low) if high > low else np.zeros_like(values)
-    steps = places * (len(_RAMP) - 1)
-    below = np.minimum(steps.astype(int), len(_RAMP) - 2)
+    steps = places * (len(RAMP) - 1)
+    below = np.minimum(steps.astype(int), len(RAMP) - 2)
     part = (steps - below)[..., None]
-    colours: NDArray[np.uint8] = (_RAMP[below] * (1 - part) + _RAMP[below + 1] * part).round().astype(np.uint8)
+    colours: NDArray[np.uint8] = (RAMP[below] * (1 - part) + RAMP[below + 1] * part).round().astype(np.uint8)
     return colours
 
 

@@ -1,0 +1,73 @@
+"""``vreid show --output report.html``: which queries and whose images, from a run and from files."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import pytest
+from tiny import QUERIES, Vreid
+
+import vreid_cli as library
+
+
+def shown(path: str) -> list[str]:
+    (text,) = re.findall(r'id="data">(.*?)</script>', Path(path).read_text(encoding="utf-8"), flags=re.DOTALL)
+    return [query["id"] for query in json.loads(text)["queries"]]
+
+
+@pytest.mark.parametrize("task", ["t2t", "i2t", "i2i"])
+def test_a_page_of_the_run(vreid: Vreid, ready: Path, task: str) -> None:
+    metric = "meanMCD50" if task == "t2t" else "MCD"
+    vreid("rank", "--task", task)
+    path = ready / f"rankings/{task}-{metric}.parquet"
+    report = vreid.json("show", "--ranking", path, "--top", "3", "-o", "out/report.html")
+    assert report["outputs"] == ["out/report.html"]
+    assert report["warnings"] == []
+    page = library.report(
+        library.read_ranking(path),
+        query=library.read_features(ready / "features/query"),
+        gallery=library.read_features(ready / "features/gallery"),
+        options=library.ShowOptions(top=3),
+    )
+    assert page.html == Path("out/report.html").read_text(encoding="utf-8")
+    assert page.evaluation is not None
+    scores = vreid.json("evaluate", path)["results"][0]
+    assert f"{100 * scores['mAP']:.1f} %" in page.html
+    assert len(shown("out/report.html")) == len(report["queries"])
+    assert "page: out/report.html" in vreid("show", "--ranking", path, "-o", "out/report.html")
+
+
+@pytest.mark.usefixtures("ready")
+def test_queries_by_name_and_by_score(vreid: Vreid) -> None:
+    vreid("rank")
+    vreid("show", "-o", "all.html")
+    assert shown("all.html") == QUERIES
+    vreid("show", "*_c001", "-o", "some.html")
+    assert shown("some.html") == ["0001_c001", "0003_c001"]
+    vreid("evaluate", "--per-query", "queries.csv")
+    with Path("queries.csv").open(newline="", encoding="utf-8") as file:
+        scores = {row["query_id"]: float(row["average_precision"]) for row in csv.DictReader(file)}
+    worst = min(scores, key=scores.__getitem__)
+    vreid("show", "--worst", "1", "-o", "worst.html")
+    assert shown("worst.html") == [worst]
+    assert [one["query_id"] for one in vreid.json("show", "--worst", "1")["queries"]] == [worst]
+    vreid("show", "--worst", "1", "-o", "worst.png")
+    assert "--worst" in vreid.json("show", "--worst", "0", code=2)["error"]["message"]
+    vreid("show", "--assets", "-o", "beside.html")
+    assert list(Path("beside_files").glob("*.webp"))
+
+
+def test_a_page_of_images_that_are_gone(vreid: Vreid, ready: Path, made: Path, tmp_path: Path) -> None:
+    vreid("rank")
+    (tmp_path / "elsewhere").mkdir()
+    folders = ("--gallery-dir", "elsewhere", "--query-dir", made / "data/query")
+    told = vreid.json("show", *folders, "-o", "report.html")["warnings"]
+    assert all("the file is not there" in warning for warning in told)
+    assert told
+    told = vreid.json("show", "--gallery-dir", "nowhere", "-o", "report.html")["warnings"]
+    assert any("are not at nowhere" in warning for warning in told)
+    assert shown("report.html") == QUERIES
+    assert (ready / "rankings").is_dir()
