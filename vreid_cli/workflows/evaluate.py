@@ -26,7 +26,7 @@ from vreid_cli.store.formats import read_ranking
 from vreid_cli.store.identities import IDENTITY_ENDINGS, is_identities, read_identities
 from vreid_cli.store.query_scores import check_table_path, write_query_scores
 from vreid_cli.store.runs import RunDirectory, identities_in, owning_run, rankings_in
-from vreid_cli.workflows.calibrations import with_probabilities
+from vreid_cli.workflows.calibrations import older_than_features, with_probabilities
 from vreid_cli.workflows.ground_truth import ground_truth
 from vreid_cli.workflows.session import Report, RunChoice, Session
 
@@ -77,13 +77,15 @@ def evaluate(session: Session) -> EvaluateReport:
         str(path): evaluate_identities(read_identities(path), chosen, seed=settings.run.seed) for path in tables
     }
     results: dict[str, Evaluation] = {}
+    older: list[str] = []
     with progress(total=len(paths), what="evaluating", unit="rankings") as bar:
         for path in paths:
             ranking = with_probabilities(path, read_ranking(path, label_pattern=settings.data.label_pattern))
+            older += filter(None, [older_than_features(path, ranking.facts)])
             truth = ground_truth(path, ranking.facts)
             results[str(path)] = evaluate_ranking(ranking, chosen, truth=truth, seed=settings.run.seed)
             bar.update(1)
-    warnings = _all_warnings({**results, **identities})
+    warnings = [*older, *_all_warnings({**results, **identities})]
     kept = [_keep(Path(path), one, warnings) for path, one in results.items()]
     kept += [_keep_identities(Path(path), one, warnings) for path, one in identities.items()]
     outputs = [output for output in kept if output]
