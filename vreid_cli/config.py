@@ -188,6 +188,9 @@ class ShowSettings(ShowOptions):
     ranking: Path | None = option(
         None, f"The ranking, {_READ}.", metavar="FILE", shown="t2t meanMCD50 of the run, else its only one"
     )
+    identities: bool = option(
+        False, "Show identities instead, those of QUERY by their number or by a track; --ranking names their table."
+    )
     match: str | None = option(None, "Why this match: one gallery track of one query, image by image.", metavar="TRACK")
     output: Path | None = option(
         None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
 from rich.table import Table
@@ -71,6 +71,22 @@ def identities_json(found: Identities) -> list[dict[str, object]]:
         }
         for number, some in members(found)
     ]
+
+
+def identities_table(found: Identities, shown: Collection[int]) -> Table:
+    """The tracks of some identities, in the order of time."""
+    table = Table(title="Identities", caption=summary(found))
+    for name in ("vehicle", "track", "camera", "frames", "seconds", "confidence", "labelled"):
+        table.add_column(name, justify="right" if name in ("vehicle", "frames", "seconds", "confidence") else "left")
+    times = found.times
+    for number, some in members(found):
+        for k in some.tolist() if number in shown else ():
+            frames = "" if times.first[k] < 0 else f"{times.first[k]}-{times.last[k]}"
+            seconds = "" if math.isnan(times.start[k]) else f"{times.start[k]:.1f}-{times.end[k]:.1f}"
+            sure = "" if math.isnan(found.confidence[k]) else f"{found.confidence[k]:.2f}"
+            labels = (found.tracks.cameras[k] or "", frames, seconds, sure, found.tracks.vehicles[k] or "")
+            table.add_row(str(number) if k == some[0] else "", found.tracks.ids[k], *labels)
+    return table
 
 
 def identity_scores_json(path: str, found: IdentityScores) -> dict[str, object]:
