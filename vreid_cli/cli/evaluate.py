@@ -65,10 +65,11 @@ COMMAND = Command(
       vreid evaluate r.json other.parquet --ap trapezoid --ranks 1,5
       vreid evaluate runs/paper-*/rankings
       vreid evaluate --by camera --per-query queries.csv --plot scores.png
+      vreid evaluate --truth reviewed.csv
       vreid evaluate --json > scores.json
     """,
     settings={
-        "evaluate": ("rankings", "same_camera", "ap", "ranks", "by", "per_query", "plot"),
+        "evaluate": ("rankings", "truth", "same_camera", "ap", "ranks", "by", "per_query", "plot"),
         "data": ("label_pattern",),
     },
     workflow="vreid_cli.workflows.evaluate:evaluate",

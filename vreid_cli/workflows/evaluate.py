@@ -25,6 +25,7 @@ from vreid_cli.runtime.progress import log, progress
 from vreid_cli.store.formats import read_ranking
 from vreid_cli.store.identities import IDENTITY_ENDINGS, is_identities, read_identities
 from vreid_cli.store.query_scores import check_table_path, write_query_scores
+from vreid_cli.store.review import read_review
 from vreid_cli.store.runs import RunDirectory, identities_in, owning_run, rankings_in
 from vreid_cli.workflows.calibrations import with_probabilities
 from vreid_cli.workflows.ground_truth import ground_truth
@@ -73,6 +74,7 @@ def evaluate(session: Session) -> EvaluateReport:
     if chosen.plot is not None:
         check_plot_path(chosen.plot)
     tables, paths = _split_kinds(_named_files(chosen.rankings) if chosen.rankings else _all_of(session.need_run()))
+    review = None if chosen.truth is None else read_review(chosen.truth)
     identities = {
         str(path): evaluate_identities(read_identities(path), chosen, seed=settings.run.seed) for path in tables
     }
@@ -80,7 +82,7 @@ def evaluate(session: Session) -> EvaluateReport:
     with progress(total=len(paths), what="evaluating", unit="rankings") as bar:
         for path in paths:
             ranking = with_probabilities(path, read_ranking(path, label_pattern=settings.data.label_pattern))
-            truth = ground_truth(path, ranking.facts)
+            truth = review or ground_truth(path, ranking.facts)
             results[str(path)] = evaluate_ranking(ranking, chosen, truth=truth, seed=settings.run.seed)
             bar.update(1)
     warnings = _all_warnings({**results, **identities})
