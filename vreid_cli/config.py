@@ -224,6 +224,14 @@ class TrainSettings(TrainingOptions):
     restart: bool = option(False, "Throw away an earlier training in the folder.", panel=RECIPE)
 
 
+class InfoSettings(Options):
+    """``[info]``: how closely a run is looked at."""
+
+    verify: bool = option(
+        False, "Compare all features with their checksums; without it, where that takes but a moment."
+    )
+
+
 class Settings(BaseModel):
     """Everything that can be set, in one frozen tree."""
 
@@ -242,6 +250,7 @@ class Settings(BaseModel):
     export: ExportOptions = ExportOptions()
     train: TrainSettings = TrainSettings()
     demo: DemoOptions = DemoOptions()
+    info: InfoSettings = InfoSettings()
 
 
 #: The sections by name; one that lies in another is ``outer.inner``, as TOML writes it.

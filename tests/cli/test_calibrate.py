@@ -158,6 +158,11 @@ def mine_data(mine: Path) -> str:
         (("rank", "--min-probability", "0"), 2, "--min-probability 0.0: needs more than 0"),
         (("rank", "--min-probability", "x"), 2, "--min-probability x: needs a number"),
         (("rank", "--min-probability", "0.5", "--threshold", "1"), 2, "which one?"),
+        (("evaluate", "--min-probability", "1.5"), 2, "--min-probability 1.5: needs less than 1"),
+        (("evaluate", "--min-probability", "0.5"), 1, "have no probabilities"),
+        (("evaluate", "--split-open", "0"), 2, "--split-open 0.0: needs more than 0"),
+        (("evaluate", "--split-open", "1"), 2, "--split-open 1.0: needs less than 1"),
+        (("evaluate", "--split-open", "half"), 2, "--split-open half: needs a number"),
         (("rank", "--no-match"), 2, "what is near enough to be a match?"),
         (("rank", "--calibration", "nowhere.json"), 1, "there is no file nowhere.json"),
         (("rank", "--calibration", "runs"), 1, "there are no calibrations in runs"),
@@ -185,6 +190,27 @@ def test_a_damaged_calibration_is_named(vreid: Vreid, content: str, message: str
     error = vreid.error("rank", "--calibration", "cal.json")
     assert message in error["message"]
     assert error["file"] == "cal.json"
+
+
+@pytest.mark.usefixtures("mine")
+def test_queries_whose_vehicle_is_not_there_are_scored(vreid: Vreid) -> None:
+    few = ("--set", "evaluate.resamples=100")
+    split = (*few, "--split-open", "0.3")
+    assert "Is the vehicle there at all?" not in vreid("evaluate", *few)
+    told = vreid("evaluate", *split)
+    for text in ("Is the vehicle there at all?", "8 vehicles left out of the gallery", "16/8", "- (--threshold, or"):
+        assert text in told
+    (one, _) = vreid.json("evaluate", *split, "--threshold", "0.01")["results"]
+    assert one["open_set"]["mated_queries"] == 16
+    assert one["open_set"]["held_out_vehicles"] == 8
+    assert one["open_set"]["at_false_positive_rate"] == {"0.01": None, "0.1": None}
+    rule = one["open_set"]["decisions"]
+    assert rule["threshold"] == 0.01
+    assert rule["right"] + rule["wrong"] + rule["missed"] == 16
+    vreid("calibrate")
+    assert "≥ 50%" in vreid("evaluate", *split, "--plot", "plot.png")
+    report = vreid.json("evaluate", *split, "--min-probability", "0.8", "--seed", "3")
+    assert report["results"][0]["open_set"]["decisions"]["probability"] == 0.8
 
 
 def test_too_few_vehicles_are_refused_with_how_many_are_needed(vreid: Vreid, ready: Path) -> None:

@@ -41,7 +41,8 @@ def _render(report: EvaluateReport, console: Console) -> None:
         console.print(table)
     trials = tables.trials_table(report.trials, results) if report.trials else None
     sure = probabilities.reliability_summary(results)
-    for piece in (grids.why_no_grid(results), trials, tables.error_table(results), sure):
+    there = probabilities.open_set_table(results)
+    for piece in (grids.why_no_grid(results), trials, tables.error_table(results), sure, there):
         if piece is not None:
             console.print(piece)
     for path in report.extras:
@@ -66,10 +67,23 @@ COMMAND = Command(
       vreid evaluate runs/paper-*/rankings
       vreid evaluate --by camera --per-query queries.csv --plot scores.png
       vreid evaluate --truth reviewed.csv
+      vreid evaluate --split-open 0.3 --min-probability 0.9
       vreid evaluate --json > scores.json
     """,
     settings={
-        "evaluate": ("rankings", "truth", "same_camera", "ap", "ranks", "by", "per_query", "plot"),
+        "evaluate": (
+            "rankings",
+            "truth",
+            "same_camera",
+            "ap",
+            "ranks",
+            "by",
+            "threshold",
+            "min_probability",
+            "split_open",
+            "per_query",
+            "plot",
+        ),
         "data": ("label_pattern",),
     },
     workflow="vreid_cli.workflows.evaluate:evaluate",

@@ -9,6 +9,7 @@ from vreid_cli.errors import DataError
 from vreid_cli.evaluation.breakdown import CameraPair, CameraPairs, score_lengths
 from vreid_cli.evaluation.calibrate import judge_probabilities
 from vreid_cli.evaluation.judging import Judge, TruthJudge
+from vreid_cli.evaluation.open_set import OpenSet, SearchCollector, chosen_threshold, measure_open_set
 from vreid_cli.evaluation.options import EvaluationOptions
 from vreid_cli.evaluation.pairs import PairCollector
 from vreid_cli.evaluation.reliability import Reliability
@@ -61,6 +62,8 @@ class Evaluation(MeanScores):
         intervals: How sure the means are.
         curve: Errors of a threshold on the distance; None where lists are cut or labels are missing.
         reliability: Whether probabilities are what they say; None where there are none, or lists are cut.
+        open_set: How well it knows whether the query's vehicle is there; None where every labelled query is mated, or
+            lists are cut.
         camera_pairs: Scores of each pair of cameras; None if not wanted, or lists are cut.
         lengths: Scores of each length of query tracks; None if not wanted or unknown.
         ground_truth: What decided what is right: ``labels``, or the data set's own files.
@@ -74,6 +77,7 @@ class Evaluation(MeanScores):
     intervals: Intervals
     curve: ErrorCurve | None = None
     reliability: Reliability | None = None
+    open_set: OpenSet | None = None
     camera_pairs: Mapping[CameraPair, MeanScores] | None = None
     lengths: Mapping[int, MeanScores] | None = None
     ground_truth: str = LABELS
@@ -118,6 +122,13 @@ def evaluate(
     by_truth = None if truth is None else TruthJudge(truth, ranking)
     whole = facts.coverage == "full"
     pairs, cameras = PairCounter(options), CameraPairs(ranking.queries, ranking.gallery, options)
+    if options.split_open is not None and not whole:
+        raise DataError(
+            f"--split-open: {ranking.source} does not list every item, so what would be the nearest is not known",
+            hint="rank without --top-k, --threshold and --min-probability",
+            file=ranking.source,
+        )
+    chosen, search = chosen_threshold(facts, options), SearchCollector(ranking, options, seed=seed)
     sure = whole and facts.calibration is not None
     collector = PairCollector(options, pairs=len(ranking.queries) * len(ranking.gallery), seed=seed)
     side = collector.side(ranking)
@@ -135,6 +146,7 @@ def evaluate(
             raise DataError(f"{ranking.source}: {error.message}", hint=error.hint, file=ranking.source) from None
         if whole:
             pairs.add(block.distance, kinds)
+            search.add(block, kinds)
         if sure:
             side.add(block, kinds)
         if whole and "camera" in options.by:
@@ -144,6 +156,7 @@ def evaluate(
     return replace(
         conclude(queries, facts, options, total=len(ranking.queries), seed=seed, doubts=doubts),
         curve=pairs.curve() if whole else None,
+        open_set=_open_set(search, chosen, options, seed=seed) if whole else None,
         reliability=judge_probabilities(collector.pairs(), facts, resamples=options.resamples, seed=seed)
         if sure
         else None,
@@ -158,6 +171,17 @@ def _evaluate_review(ranking: Ranking, options: EvaluationOptions, review: Revie
     told = replace(ranking.facts, coverage="positives")
     found = conclude(queries, told, options, total=len(ranking.queries), seed=seed, doubts=notes)
     return replace(found, facts=ranking.facts, ground_truth=review.source)
+
+
+def _open_set(
+    search: SearchCollector, chosen: tuple[float, float | None] | None, options: EvaluationOptions, *, seed: int
+) -> OpenSet | None:
+    """None where every query's vehicle is there and nobody asks what if it were not."""
+    searches = search.searches()
+    asked = options.split_open is not None or options.threshold is not None or options.min_probability is not None
+    if not len(searches.vehicles) or (searches.mated.all() and not asked):
+        return None
+    return measure_open_set(searches, held_out=search.held_out, chosen=chosen, resamples=options.resamples, seed=seed)
 
 
 def conclude(

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from vreid_cli.types.calibrations import CalibrationMethod
-from vreid_cli.types.options import Options, Positive, option
+from vreid_cli.types.options import NotNegative, Options, Positive, Probability, option
 from vreid_cli.types.truth import ApRule, SameCamera, WithoutPositive
 
 
@@ -36,6 +36,21 @@ class EvaluationOptions(Options):
         2000, "How often vehicles are resampled for intervals and comparisons."
     )
     by: tuple[Literal["camera", "length"], ...] = option((), "Also score each pair of cameras, or each track length.")
+    threshold: NotNegative | None = option(
+        None, "A query's vehicle counts as found if the nearest is no farther than D.", metavar="D"
+    )
+    min_probability: Probability | None = option(
+        None,
+        "A query's vehicle counts as found if the nearest is it with a probability of P.",
+        metavar="P",
+        shown="0.5 where distances have probabilities",
+    )
+    split_open: Annotated[float, Field(gt=0, lt=1)] | None = option(
+        None,
+        "Leave this share of the vehicles out of the gallery, to measure queries whose vehicle is not there.",
+        metavar="SHARE",
+        shown="none",
+    )
 
 
 class CalibrationOptions(Options):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vreid_cli.evaluation.uncertainty import CHUNK, Interval, tail_of
+from vreid_cli.evaluation.uncertainty import Interval, percentile_intervals, resample_sums
 from vreid_cli.types.arrays import BoolArray, Int64Array
 
 FloatArray = NDArray[np.float64]
@@ -110,9 +110,11 @@ def measure_reliability(
     table = np.stack(
         [sums(values) for values in (np.ones(len(same)), probability, truth, (probability - truth) ** 2)], 1
     )
-    resampled = _resample(table, resamples=resamples, seed=seed) if count > 1 else None
+    flat = table.reshape(count, -1)
+    drawn = resample_sums(flat, resamples=resamples, seed=seed) if count > 1 else None
+    resampled = None if drawn is None else drawn.reshape(-1, *table.shape[1:])
     brier, ece, shares = _scores(table.sum(axis=0)[None])
-    intervals = [None] * (2 + BINS) if resampled is None else _ends(_scores(resampled), count)
+    intervals = [None] * (2 + BINS) if resampled is None else _ends(_scores(resampled), count, ece=float(ece[0]))
     total = table.sum(axis=0)
     base_rate = float(total[2].sum() / total[0].sum())
     return Reliability(
@@ -149,21 +151,8 @@ def _scores(tables: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
     return squares.sum(axis=1) / total, np.abs(probability - truth).sum(axis=1) / total, shares
 
 
-def _resample(table: FloatArray, *, resamples: int, seed: int) -> FloatArray:
-    """(resamples, 4, bins) sums over vehicles that are drawn with replacement."""
-    rng, count = np.random.default_rng([seed, 4]), len(table)
-    flat, parts = table.reshape(count, -1), []
-    for start in range(0, resamples, step := max(1, CHUNK // count)):
-        parts.append(rng.multinomial(count, np.full(count, 1 / count), size=min(step, resamples - start)) @ flat)
-    return np.concatenate(parts).reshape(-1, *table.shape[1:])
-
-
-def _ends(scores: tuple[FloatArray, FloatArray, FloatArray], count: int) -> list[Interval | None]:
-    tail = tail_of(count)
-    columns = np.column_stack(scores)
-    found: list[Interval | None] = []
-    for column in columns.T:
-        known = column[~np.isnan(column)]
-        ends = np.quantile(known, [tail, 1 - tail]) if len(known) else None
-        found.append(None if ends is None else Interval(float(ends[0]), float(ends[1])))
-    return found
+def _ends(scores: tuple[FloatArray, FloatArray, FloatArray], count: int, *, ece: float) -> list[Interval | None]:
+    brier, errors, shares = scores
+    # A resample errs by its own chance besides, and an error of either sign counts: that excess is taken off.
+    errors = np.maximum(errors - (errors.mean() - ece), 0)
+    return percentile_intervals(np.column_stack([brier, errors, shares]), vehicles=count)

@@ -390,6 +390,8 @@ def _describe(query: FeatureSet, left: ItemImages, right: ItemImages, *, options
         query_source="gallery" if from_gallery else "query",
         query_identity=query.identity,
         gallery_identity=gallery.identity,
+        query_version=query.version,
+        gallery_version=gallery.version,
         weights=gallery.weights or query.weights,
         coverage=_coverage(left.items.items, right.items.items, options),
         gallery_size=len(right),

@@ -14,7 +14,7 @@ from vreid_cli.evaluation.evaluate import Evaluation
 from vreid_cli.evaluation.scores import MeanScores
 from vreid_cli.evaluation.thresholds import ErrorCurve
 from vreid_cli.evaluation.uncertainty import Interval
-from vreid_cli.reports.probabilities import reliability_json
+from vreid_cli.reports.probabilities import open_set_json, reliability_json
 
 
 def evaluation_json(path: str, one: Evaluation) -> dict[str, Any]:
@@ -46,6 +46,7 @@ def evaluation_json(path: str, one: Evaluation) -> dict[str, Any]:
         },
         "same_vehicle_errors": one.curve and _errors(one.curve),
         "reliability": one.reliability and reliability_json(one.reliability),
+        "open_set": one.open_set and open_set_json(one.open_set),
         "by_camera": None
         if pairs is None
         else [

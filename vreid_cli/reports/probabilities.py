@@ -9,10 +9,11 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from vreid_cli.evaluation.calibrate import PROBABILITIES, FittedCalibration
+from vreid_cli.evaluation.open_set import FALSE_POSITIVE_RATES, Decisions, Estimate, OpenSet
 from vreid_cli.evaluation.reliability import Reliability
 from vreid_cli.evaluation.uncertainty import Interval
 from vreid_cli.reports.names import Evaluations, names_of
-from vreid_cli.reports.tables import counted, make_table, percent
+from vreid_cli.reports.tables import counted, make_table, percent, probability_text
 from vreid_cli.types.rankings import RankingFacts, said_of
 
 _DIGITS = 4
@@ -134,6 +135,80 @@ def reliability_summary(results: Evaluations) -> Table | None:
             "the others of them" if one.cross_validated else "other vehicles",
         )
     return table
+
+
+def open_set_table(results: Evaluations) -> Table | None:
+    """Queries whose vehicle is not in the gallery: what is found of them and of the others; None for none."""
+    shown = {path: one for path, one in results.items() if one.open_set is not None}
+    if not shown:
+        return None
+    names = names_of(results)
+    columns = [Column("ranking", overflow="fold"), Column("found if", overflow="fold")]
+    headings = ("F1", "precision", "recall", "true negatives", "AUROC")
+    columns += [Column(heading, justify="right") for heading in headings]
+    columns += [Column(f"TPIR at FPIR {rate:g}", justify="right") for rate in FALSE_POSITIVE_RATES]
+    columns += [Column("there/not there", justify="right")]
+    first = next(iter(shown.values())).open_set
+    assert first is not None
+    split = f"{first.held_out} vehicles left out of the gallery (--split-open); " if first.held_out else ""
+    note = (
+        f"{split}a query's vehicle is found if the nearest item is near enough, and right if that shows it; "
+        "AUROC: of the nearest distance; TPIR: share of queries whose vehicle is there that is near enough, where a "
+        "share FPIR of the others finds anything; scores in % with 95% intervals, vehicles resampled"
+    )
+    table = make_table("Is the vehicle there at all?", counted(shown, note), *columns)
+    for path, evaluation in shown.items():
+        one = evaluation.open_set
+        assert one is not None
+        rule = one.decisions
+        scores = [None] * 4 if rule is None else [rule.f1, rule.precision, rule.recall, rule.true_negative_rate]
+        rates = (one.at_false_positive_rate[rate] for rate in FALSE_POSITIVE_RATES)
+        cells = [*scores, one.auroc, *(None if at is None else at.tpir for at in rates)]
+        table.add_row(Text(names[path]), _rule(rule), *map(_estimate, cells), f"{one.mated:,}/{one.others:,}")
+    return table
+
+
+def _rule(rule: Decisions | None) -> str:
+    if rule is None:
+        return "- (--threshold, or vreid calibrate)"
+    if rule.threshold < 0:
+        return f"never: nothing has {probability_text(rule.probability)}"
+    distance = f"d ≤ {rule.threshold:.4g}"
+    return distance if rule.probability is None else f"≥ {probability_text(rule.probability)}, {distance}"
+
+
+def _estimate(one: Estimate | None) -> str:
+    if one is None:
+        return "-"
+    ends = "" if one.interval is None else f" ({percent(one.interval.low)} to {percent(one.interval.high)})"
+    return f"{percent(one.value)}{ends}"
+
+
+def open_set_json(one: OpenSet) -> dict[str, Any]:
+    """What ``--json`` and files keep of queries whose vehicle is not there."""
+
+    def estimate(score: Estimate | None) -> dict[str, Any] | None:
+        return None if score is None else {"value": score.value, "interval": ends_json(score.interval)}
+
+    rule, scores = one.decisions, ("precision", "recall", "f1", "true_negative_rate")
+    return {
+        "held_out_vehicles": one.held_out,
+        "mated_queries": one.mated,
+        "other_queries": one.others,
+        "vehicles": one.vehicles,
+        "auroc": estimate(one.auroc),
+        "at_false_positive_rate": {
+            f"{rate:g}": at
+            and {"threshold": finite(at.threshold), "tpir": estimate(at.tpir), "rank1": estimate(at.rank1)}
+            for rate, at in one.at_false_positive_rate.items()
+        },
+        "decisions": rule
+        and {
+            **{name: value for name, value in vars(rule).items() if name not in (*scores, "threshold")},
+            "threshold": finite(rule.threshold),
+            **{name: estimate(getattr(rule, name)) for name in scores},
+        },
+    }
 
 
 def reliability_json(one: Reliability) -> dict[str, Any]:

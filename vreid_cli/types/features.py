@@ -109,6 +109,8 @@ class FeatureSet:
         frame: (N,) int64 frame number of each image, -1 where unknown; None where all are.
         source: Where the set comes from, for messages.
         identity: What made the features (architecture, weights digest, …); None where unknown.
+        version: Digest over what they were made by and from and how they are labelled; None where unknown. A ranking of
+            another version is older than these features.
         image_root: Folder that the image ids are relative to; None where the images are unknown.
             Two images are the same image only if root and id together name the same file.
         dataset: Name of the layout that the images come from; None where unknown.
@@ -135,6 +137,7 @@ class FeatureSet:
     trial: int | None = None
     trial_seed: int | None = None
     frame: Int64Array | None = None
+    version: str | None = None
 
     def __post_init__(self) -> None:
         rows = self.matrix.shape[0]

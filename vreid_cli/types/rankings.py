@@ -79,6 +79,8 @@ class RankingFacts:
         query_source: The split that the query items were taken from.
         query_identity: What made the query's features.
         gallery_identity: What made the gallery's features.
+        query_version: Digest over what the query's features were made from and how they were labelled.
+        gallery_version: The same of the gallery's.
         weights: What the network's weights were called.
         trial: Number of the trial that chose gallery and queries at random, from 0; None where nothing was random.
         trial_seed: The seed of the trials.
@@ -120,6 +122,8 @@ class RankingFacts:
     gallery_identity: Mapping[str, str] | None = fact(
         None, "architecture", about="network", text=lambda facts: facts.architecture
     )
+    query_version: str | None = fact(None, about="query")
+    gallery_version: str | None = fact(None, about="query")
     weights: str | None = fact(None, "weights", about="network")
     trial: int | None = fact(None, "trial", usual="none", about="trial", text=lambda facts: _trial(facts))
     trial_seed: int | None = fact(None)

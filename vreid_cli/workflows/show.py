@@ -22,7 +22,7 @@ from vreid_cli.store.runs import RunDirectory, owning_run, rankings_in
 from vreid_cli.types.features import MEANINGLESS, FeatureSet
 from vreid_cli.types.images import Split
 from vreid_cli.types.rankings import RankedItem, Ranking, RankingFacts
-from vreid_cli.workflows.calibrations import with_probabilities
+from vreid_cli.workflows.calibrations import older_than_features, with_probabilities
 from vreid_cli.workflows.ground_truth import ground_truth
 from vreid_cli.workflows.session import Report, RunChoice, Session
 
@@ -76,6 +76,8 @@ def show(session: Session) -> ShowReport:
     ranking = with_probabilities(path, read_ranking(path, label_pattern=session.settings.data.label_pattern))
     make = _match if chosen.match is not None else _table if chosen.output is None else _page if page else _sheet
     report = make(session, path, ranking)
+    if older := older_than_features(path, ranking.facts):
+        report = replace(report, warnings=(older, *report.warnings))
     for warning in report.warnings:
         log.warning("%s", warning)
     if chosen.ranking is None:
