@@ -175,6 +175,9 @@ class EvaluateSettings(EvaluationOptions):
     rankings: tuple[Path, ...] = option(
         (), f"Rankings, {_READ}, identities, or folders of them.", flag="RANKING", shown="all of the run"
     )
+    truth: Path | None = option(
+        None, "Score by the marks that a report page exported, .csv, and by nothing else.", metavar="FILE"
+    )
     per_query: Path | None = option(None, "Write each query's scores as a table, .csv or .parquet.", metavar="FILE")
     plot: Path | None = option(None, "Plot CMC, intervals, distances and errors, .png, .pdf or .svg.", metavar="FILE")
 

@@ -361,7 +361,7 @@ def _check_fit(query: FeatureSet, gallery: FeatureSet) -> None:
 
 def _describe(query: FeatureSet, left: ItemImages, right: ItemImages, *, options: RankingOptions) -> RankingFacts:
     gallery = right.features
-    from_gallery = _whole_tracks(query, options) or query.trial is not None
+    from_gallery = _whole_tracks(query, options) or query.trial is not None or query.protocol == "every-track"
     rerank = {name: getattr(options, name) for name in ("k1", "k2", "lambda_value")}
     lengths = {str(name): int(n) for name, n in zip(left.items.items.ids, left.items.lengths, strict=True)}
     return RankingFacts(

@@ -26,7 +26,8 @@ COLUMNS = ("image_id", "track_id", "vehicle_id", "camera_id")
 #: How queries and gallery come about. ``separate``: they are splits of their own. ``gallery-tracks``: query images lie
 #: in gallery tracks, and those whole tracks are the queries between tracks (VeRi). ``random-gallery``: there is one
 #: split; each trial takes one image of every vehicle at random as the gallery, the others are queries (VehicleID).
-QueryProtocol = Literal["separate", "gallery-tracks", "random-gallery"]
+#: ``every-track``: there is one split, and each of its tracks is a query for the others.
+QueryProtocol = Literal["separate", "gallery-tracks", "random-gallery", "every-track"]
 
 
 class FeatureMatrix(Protocol):

@@ -51,7 +51,8 @@ class ExtractReport(Report):
 def choose_run(settings: Settings) -> RunChoice:
     """A run of its own. The data of one that is there may have moved, and its identity is checked by itself."""
     folders = ("data.data_dir", "data.query_dir", "data.gallery_dir")
-    free = (*folders, "data.label_pattern", "model.arch", "model.weights", "model.output", "model.input")
+    thinning = tuple(f"data.{name}" for name in ("per_track", "choose", "min_size", "min_confidence"))
+    free = (*folders, *thinning, "data.label_pattern", "model.arch", "model.weights", "model.output", "model.input")
     # Features that are made again may be those of another data set.
     return RunChoice(
         use_latest=False, free=(*free, "data.dataset", "data.subset") if settings.extract.restart else free
@@ -196,6 +197,7 @@ def _info(settings: Settings, loaded: AnyNetwork) -> dict[str, Any]:
         "gallery_dir": absolute(folders.gallery_dir),
         "subset": chosen_subset(settings),
         "label_pattern": settings.data.label_pattern,
+        **_thinning(settings),
         "weights": weights_to_find_again(str(settings.model.weights)),
         "input": settings.model.input.model_dump(mode="json", exclude_none=True),
         "output": settings.model.output,
@@ -203,3 +205,11 @@ def _info(settings: Settings, loaded: AnyNetwork) -> dict[str, Any]:
         "note": MEANINGLESS if loaded.weights == RANDOM_WEIGHTS else None,
         "versions": {"vreid": __version__, "torch": str(torch.__version__)},
     }
+
+
+def _thinning(settings: Settings) -> dict[str, Any]:
+    """Which of a tracker's boxes are used, of a layout that has them."""
+    if LAYOUTS[settings.data.dataset].protocol != "every-track":
+        return {}
+    names = ("track_file", "per_track", "choose", "min_size", "min_confidence")
+    return {name: getattr(settings.data, name) for name in names}
