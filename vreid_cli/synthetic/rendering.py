@@ -49,7 +49,7 @@ def project(points: Floats, eye: Floats, axes: Floats) -> Floats:
 
 
 def place_eye(corners: Floats, camera: Camera, *, azimuth: float, tilt: float) -> tuple[Floats, Floats]:
-    """(3,) where the camera is, on a sphere around the vehicle's middle, and (3, 3) its directions; angles in degrees."""
+    """(3,) where the camera is, on a sphere around the vehicle's middle, and (3, 3) its directions; degrees."""
     length, height = float(np.ptp(corners[:, 0])), float(corners[:, 2].max())
     side, up, lean = np.radians([azimuth, camera.elevation, tilt])
     direction = np.array([np.cos(up) * np.cos(side), np.cos(up) * np.sin(side), np.sin(up)])

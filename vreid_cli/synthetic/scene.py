@@ -1,4 +1,4 @@
-"""A synthetic scene: vehicles that drive from camera to camera, as videos with what a tracker would write about them."""
+"""A synthetic scene: vehicles that drive from camera to camera, as videos with what a tracker would write."""
 
 from __future__ import annotations
 
