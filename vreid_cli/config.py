@@ -194,7 +194,7 @@ class ShowSettings(ShowOptions):
     match: str | None = option(None, "Why this match: one gallery track of one query, image by image.", metavar="TRACK")
     output: Path | None = option(
         None,
-        "Write a contact sheet instead, .png, or a page with everything in it, .html.",
+        "Write a contact sheet instead, .png or .pdf, or a page with everything in it, .html.",
         flag="--output -o",
         metavar="FILE",
         shown="a table in the terminal",
