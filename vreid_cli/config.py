@@ -192,6 +192,7 @@ class ShowSettings(ShowOptions):
         None, f"The ranking, {_READ}.", metavar="FILE", shown="t2t meanMCD50 of the run, else its only one"
     )
     match: str | None = option(None, "Why this match: one gallery track of one query, image by image.", metavar="TRACK")
+    attention: bool = option(False, "With --match: light the places where the deciding images agree.")
     output: Path | None = option(
         None,
         "Write a contact sheet instead, .png or .pdf, or a page with everything in it, .html.",
