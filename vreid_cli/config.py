@@ -483,7 +483,7 @@ def _explain(error: ValidationError, sources: Mapping[str, str]) -> ConfigError 
     value = own[0]["input"]
     names = [name for problem in own for name in re.findall(r"'([^']*)'", problem.get("ctx", {}).get("expected", ""))]
     offer = nearest_name(value, names) if isinstance(value, str) else None
-    hint = f"did you mean '{offer}'?" if offer else "vreid COMMAND --help tells what it does"
+    hint = f"did you mean '{offer}'?" if offer else "--help tells what it does"
     typed = f" {value}" if source == COMMAND_LINE else f" = {json.dumps(value, ensure_ascii=False, default=str)}"
     return _bad_value(source, f"{_name_setting(name, source)}{typed}: needs {needed}", hint=hint)
 

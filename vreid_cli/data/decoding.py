@@ -62,6 +62,8 @@ def decode_rgb(path: Path, *, max_pixels: int, box: Box | None = None) -> Image.
         >>> image.mode, image.size
         ('RGB', (20, 15))
     """
+    if path.exists() and not path.is_file():
+        raise BadImageError("is no regular file")  # to open a pipe would wait for whoever writes to it
     with _in_words(path), Image.open(path) as image:
         return _to_rgb(cut_part(image, box, max_pixels=max_pixels))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from vreid_cli.errors import DataError
+from vreid_cli.errors import DataError, require_type
 from vreid_cli.evaluation.breakdown import CameraPair, CameraPairs, score_lengths
 from vreid_cli.evaluation.calibrate import judge_probabilities
 from vreid_cli.evaluation.judging import Judge, TruthJudge
@@ -115,7 +115,12 @@ def evaluate(
         >>> found.mean_ap, found.valid_queries, found.total_queries
         (1.0, 2, 3)
     """
-    options, facts = options or EvaluationOptions(), ranking.facts
+    options = options or EvaluationOptions()
+    require_type(
+        ranking, Ranking, name="ranking", hint="from vreid.rank or vreid.read_ranking; a matrix: evaluate_distances"
+    )
+    require_type(options, EvaluationOptions, name="options", hint='as in vreid.EvaluationOptions(ap="trapezoid")')
+    facts = ranking.facts
     if isinstance(truth, ReviewedPairs):
         return _evaluate_review(ranking, options, truth, seed=seed)
     judge = Judge(ranking)

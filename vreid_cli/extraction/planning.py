@@ -146,6 +146,8 @@ def _hash_all(paths: Iterator[Path], count: int) -> pa.LargeStringArray:
 
 def _hash_file(path: Path) -> str:
     try:
+        if not path.is_file():
+            return ""
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:

@@ -71,7 +71,8 @@ def check_plot_path(path: Path) -> None:
     """Refuse what could not be plotted, before any work is done.
 
     Raises:
-        UsageError: The ending says no format, or matplotlib is not installed.
+        UsageError: The ending says no format.
+        MissingExtraError: matplotlib is not installed.
     """
     if path.suffix.lower() not in ENDINGS:
         raise UsageError(f"--plot {path}: unknown ending '{path.suffix}'", hint="known: .png, .pdf, .svg")

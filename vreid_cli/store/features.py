@@ -375,7 +375,13 @@ class FeatureStore:
                 file=self.path,
             )
         facts = read_json_object(self.complete_path)
-        if facts.get("schema") != _SCHEMA:
+        if "schema" not in facts:
+            raise StoreError(
+                f"{self.complete_path} is damaged: it does not say what is there",
+                hint="run the same vreid extract again: it writes it, and computes only what is missing",
+                file=self.complete_path,
+            )
+        if facts["schema"] != _SCHEMA:
             raise StoreError(
                 f"the features in {self.path} were written by another version of vreid",
                 hint="make them again: vreid extract --restart",

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from vreid_cli.errors import DataError
-from vreid_cli.types.arrays import Float32Array, Int64Array, TextArray, text_array
+from vreid_cli.types.arrays import Float32Array, Int64Array, TextArray, as_matrix, text_array
 
 #: The name of weights that were never trained: what comes from them means nothing.
 RANDOM_WEIGHTS = "random"
@@ -178,7 +178,7 @@ class FeatureSet:
     @classmethod
     def from_arrays(
         cls,
-        features: NDArray[np.floating],
+        features: ArrayLike,
         *,
         track_id: Sequence[str | None],
         image_id: Sequence[str] | None = None,
@@ -191,14 +191,22 @@ class FeatureSet:
 
         Image ids that are left out become ``<track_id>#<position in the track>``.
 
+        Raises:
+            DataError: The features are no matrix of numbers, or a list has another length.
+
         Examples:
             >>> features = FeatureSet.from_arrays(np.eye(3), track_id=["a", "a", "b"], vehicle_id=["1", "1", "2"])
             >>> len(features), features.dimension, features.image_id.tolist()
             (3, 3, ['a#0', 'a#1', 'b#0'])
         """
-        absent: list[None] = [None] * len(features)
+        matrix = as_matrix(features, name="features")
+        absent: list[None] = [None] * len(matrix)
+        columns = {"track_id": track_id, "image_id": image_id, "vehicle_id": vehicle_id, "camera_id": camera_id}
+        for name, column in columns.items():
+            if column is not None and len(column) != len(matrix):
+                raise DataError(f"{name} has {len(column)} entries for {len(matrix)} rows of features")
         return cls(
-            matrix=ArrayMatrix(features),
+            matrix=ArrayMatrix(matrix),
             image_id=text_array(number_images(track_id) if image_id is None else image_id),
             track_id=text_array(track_id),
             vehicle_id=text_array(vehicle_id or absent),

@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from vreid_cli.ranking.rank import choose_fitting
 from vreid_cli.runtime.progress import log
 from vreid_cli.store.calibrations import calibrations_in, read_calibration, shipped_calibrations
 from vreid_cli.store.runs import RunDirectory, calibration_name, owning_run
 from vreid_cli.types.calibrations import Calibration
 from vreid_cli.types.images import Split
-from vreid_cli.types.rankings import Ranking, RankingFacts
+from vreid_cli.types.rankings import Ranking, RankingFacts, choose_fitting
 
 
 class CalibrationFinder:

@@ -23,7 +23,7 @@ from vreid_cli.runtime.arrow import release_memory
 from vreid_cli.runtime.devices import choose_device
 from vreid_cli.runtime.progress import log
 from vreid_cli.store.features import PartFacts
-from vreid_cli.store.runs import RUNS_FOLDER, RunDirectory
+from vreid_cli.store.runs import INFO_SCHEMA, RUNS_FOLDER, RunDirectory
 from vreid_cli.types.features import MEANINGLESS, RANDOM_WEIGHTS
 from vreid_cli.types.images import Split
 from vreid_cli.workflows.inputs import absolute, check_subset, chosen_subset, data_folders
@@ -190,7 +190,7 @@ def _earlier_part(run: RunDirectory, restarted: AbstractSet[Split]) -> PartFacts
 def _info(settings: Settings, loaded: AnyNetwork) -> dict[str, Any]:
     folders = data_folders(settings)
     return {
-        "schema": 1,
+        "schema": INFO_SCHEMA,
         "dataset": settings.data.dataset,
         "data_dir": absolute(folders.data_dir),
         "query_dir": absolute(folders.query_dir),
