@@ -195,9 +195,10 @@ class ShowSettings(ShowOptions):
         False, "Show identities instead, those of QUERY by their number or by a track; --ranking names their table."
     )
     match: str | None = option(None, "Why this match: one gallery track of one query, image by image.", metavar="TRACK")
+    attention: bool = option(False, "With --match: light the places where the deciding images agree.")
     output: Path | None = option(
         None,
-        "Write a contact sheet instead, .png, or a page with everything in it, .html.",
+        "Write a contact sheet instead, .png or .pdf, or a page with everything in it, .html.",
         flag="--output -o",
         metavar="FILE",
         shown="a table in the terminal",
