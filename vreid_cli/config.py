@@ -137,7 +137,7 @@ class AssociateSettings(AssociationOptions):
         shown="those of the run",
     )
     false_match_rate: Annotated[float, Field(gt=0, lt=1)] = option(
-        0.001, "Choose the threshold at which so many pairs of different vehicles are near enough.", metavar="RATE"
+        0.01, "Choose the threshold at which so many pairs of different vehicles are near enough.", metavar="RATE"
     )
     labelled: Path | None = option(
         None, "Labelled features to choose the threshold by.", metavar="PATH", shown="the labelled tracks themselves"

@@ -27,6 +27,7 @@ def test_from_videos_to_identities(
         "associated with travel times",
         "associated",
         "each track with its nearest",
+        "associated with travel times, untrained network",
         "associated, untrained network",
     ]
     assert all(0 < one["IDF1"] <= 1 for one in report["identities"].values())
@@ -34,7 +35,7 @@ def test_from_videos_to_identities(
     assert (made / "reports/identities.png").stat().st_size > 10_000
     for camera in ("c001", "c002", "c003"):
         assert (made / "scene" / camera / "vdo.mp4").is_file()
-        assert (made / "identities/meanMCD50" / camera / "tracker.txt").is_file()
+        assert (made / "identities/meanMCD" / camera / "tracker.txt").is_file()
     # Later commands find the run, and the same command makes it again.
     assert run(["show", "--identities"]) == 0
     assert run(["evaluate"]) == 0

@@ -101,6 +101,14 @@ def identity_scores_json(path: str, found: IdentityScores) -> dict[str, object]:
         **facts,
         **{name: _number(np.float64(one.value)) for name, one in found.scores.items()},
         "intervals": intervals,
+        "boxes": found.boxes
+        and {
+            "IDF1": _number(np.float64(found.boxes.idf1)),
+            "IDP": _number(np.float64(found.boxes.precision)),
+            "IDR": _number(np.float64(found.boxes.recall)),
+            "found": found.boxes.found,
+            "true": found.boxes.true,
+        },
         "tracks": found.tracks,
         "images": found.images,
         "vehicles": found.vehicles,
@@ -113,7 +121,9 @@ def identity_scores_table(results: Mapping[str, IdentityScores]) -> Table:
     """Scores of identities in percent, a row for each table of them."""
     table = Table(title="Identities (%)")
     table.add_column("identities", overflow="fold")
-    for name in ("IDF1", "±", "pairs P", "R", "F1", "B³ P", "R", "F1", "found / vehicles", "tracks"):
+    boxes = any(one.boxes is not None for one in results.values())
+    names = ["IDF1", "±", "pairs P", "R", "F1", "B³ P", "R", "F1", "found / vehicles", "tracks"]
+    for name in [*names, *(("boxes IDF1", "IDP", "IDR") if boxes else ())]:
         table.add_column(name, justify="right")
     for path, one in results.items():
         interval = one.scores["IDF1"].interval
@@ -121,7 +131,8 @@ def identity_scores_table(results: Mapping[str, IdentityScores]) -> Table:
         names = [f"{kind}_{what}" for kind in ("pair", "bcubed") for what in ("precision", "recall", "F1")]
         values = [_percent(one.scores[name].value) for name in names]
         counts = (f"{one.identities:,} / {one.vehicles:,}", f"{one.tracks:,}")
-        table.add_row(path, _percent(one.scores["IDF1"].value), half, *values, *counts)
+        by_box = (one.boxes.idf1, one.boxes.precision, one.boxes.recall) if one.boxes is not None else ()
+        table.add_row(path, _percent(one.scores["IDF1"].value), half, *values, *counts, *map(_percent, by_box))
     table.caption = (
         "IDF1: images in the identity that is matched one to one with their vehicle; all tracks are both wanted and "
         "found, so it equals IDP and IDR. P, R: precision and recall."
