@@ -42,6 +42,7 @@ _HOMES = {
     "Ranking": "vreid_cli.types.rankings:Ranking",
     "RankingOptions": "vreid_cli.ranking.options:RankingOptions",
     "ReportPage": "vreid_cli.reports.pages.report:ReportPage",
+    "ReviewedPairs": "vreid_cli.types.truth:ReviewedPairs",
     "RuntimeOptions": "vreid_cli.runtime.options:RuntimeOptions",
     "Sheet": "vreid_cli.reports.sheets.sheet:Sheet",
     "ShowOptions": "vreid_cli.reports.options:ShowOptions",
@@ -64,6 +65,7 @@ _HOMES = {
     "read_identities": "vreid_cli.store.identities:read_identities",
     "read_images": "vreid_cli.data.layouts:read_images",
     "read_ranking": "vreid_cli.store.formats:read_ranking",
+    "read_review": "vreid_cli.store.review:read_review",
     "report": "vreid_cli.reports.pages.report:report",
     "show": "vreid_cli.reports.show:show",
     "split_trial": "vreid_cli.ranking.trials:split_trial",
@@ -104,6 +106,7 @@ if TYPE_CHECKING:
     from vreid_cli.store.formats import read_features as read_features
     from vreid_cli.store.formats import read_ranking as read_ranking
     from vreid_cli.store.identities import read_identities as read_identities
+    from vreid_cli.store.review import read_review as read_review
     from vreid_cli.training.options import TrainingOptions as TrainingOptions
     from vreid_cli.training.train import TrainingResult as TrainingResult
     from vreid_cli.training.train import train as train
@@ -114,6 +117,7 @@ if TYPE_CHECKING:
     from vreid_cli.types.identities import TravelWindow as TravelWindow
     from vreid_cli.types.rankings import Ranking as Ranking
     from vreid_cli.types.truth import GroundTruth as GroundTruth
+    from vreid_cli.types.truth import ReviewedPairs as ReviewedPairs
     from vreid_cli.workflows.validation import Validation as Validation
 
 __version__ = "0.1.0"

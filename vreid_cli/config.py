@@ -181,6 +181,9 @@ class EvaluateSettings(EvaluationOptions):
     rankings: tuple[Path, ...] = option(
         (), f"Rankings, {_READ}, identities, or folders of them.", flag="RANKING", shown="all of the run"
     )
+    truth: Path | None = option(
+        None, "Score by the marks that a report page exported, .csv, and by nothing else.", metavar="FILE"
+    )
     per_query: Path | None = option(None, "Write each query's scores as a table, .csv or .parquet.", metavar="FILE")
     plot: Path | None = option(None, "Plot CMC, intervals, distances and errors, .png, .pdf or .svg.", metavar="FILE")
 
@@ -195,9 +198,10 @@ class ShowSettings(ShowOptions):
         None, f"The ranking, {_READ}.", metavar="FILE", shown="t2t meanMCD50 of the run, else its only one"
     )
     match: str | None = option(None, "Why this match: one gallery track of one query, image by image.", metavar="TRACK")
+    attention: bool = option(False, "With --match: light the places where the deciding images agree.")
     output: Path | None = option(
         None,
-        "Write a contact sheet instead, .png, or a page with everything in it, .html.",
+        "Write a contact sheet instead, .png or .pdf, or a page with everything in it, .html.",
         flag="--output -o",
         metavar="FILE",
         shown="a table in the terminal",
@@ -227,6 +231,14 @@ class TrainSettings(TrainingOptions):
     restart: bool = option(False, "Throw away an earlier training in the folder.", panel=RECIPE)
 
 
+class InfoSettings(Options):
+    """``[info]``: how closely a run is looked at."""
+
+    verify: bool = option(
+        False, "Compare all features with their checksums; without it, where that takes but a moment."
+    )
+
+
 class Settings(BaseModel):
     """Everything that can be set, in one frozen tree."""
 
@@ -245,6 +257,7 @@ class Settings(BaseModel):
     export: ExportOptions = ExportOptions()
     train: TrainSettings = TrainSettings()
     demo: DemoOptions = DemoOptions()
+    info: InfoSettings = InfoSettings()
 
 
 #: The sections by name; one that lies in another is ``outer.inner``, as TOML writes it.
@@ -476,7 +489,7 @@ def _explain(error: ValidationError, sources: Mapping[str, str]) -> ConfigError 
     value = own[0]["input"]
     names = [name for problem in own for name in re.findall(r"'([^']*)'", problem.get("ctx", {}).get("expected", ""))]
     offer = nearest_name(value, names) if isinstance(value, str) else None
-    hint = f"did you mean '{offer}'?" if offer else "vreid COMMAND --help tells what it does"
+    hint = f"did you mean '{offer}'?" if offer else "--help tells what it does"
     typed = f" {value}" if source == COMMAND_LINE else f" = {json.dumps(value, ensure_ascii=False, default=str)}"
     return _bad_value(source, f"{_name_setting(name, source)}{typed}: needs {needed}", hint=hint)
 

@@ -56,6 +56,10 @@ class ExportError(VreidError):
     """A network cannot be exported, or computes something else after export."""
 
 
+class MissingExtraError(VreidError):
+    """A package that only some commands need is not installed."""
+
+
 class DeviceError(VreidError):
     """The requested device does not exist."""
 
@@ -83,6 +87,23 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     nearest = nearest_name(name, names)
     offer = f"did you mean '{nearest}'? " if nearest else ""
     return f"{offer}Known: {', '.join(names)}."
+
+
+def require_type(value: object, kind: type, *, name: str, hint: str) -> None:
+    """Refuse an argument of a wrong type in words, before it fails somewhere inside.
+
+    Raises:
+        UsageError: It is no ``kind``.
+
+    Examples:
+        >>> require_type("runs/demo", dict, name="options", hint="as in {}")
+        Traceback (most recent call last):
+            ...
+        vreid_cli.errors.UsageError: options: needs a dict, not a str
+    """
+    if not isinstance(value, kind):
+        article = "an" if kind.__name__[0] in "AEIOU" else "a"
+        raise UsageError(f"{name}: needs {article} {kind.__name__}, not a {type(value).__name__}", hint=hint)
 
 
 def first_line(error: BaseException) -> str:

@@ -28,7 +28,7 @@ from vreid_cli.config import Layer
 from vreid_cli.data.decoding import decode_rgb
 from vreid_cli.data.listing import make_listing
 from vreid_cli.extraction.inference import Inference, InferenceConfig
-from vreid_cli.extraction.loading import ImageDataset
+from vreid_cli.extraction.loading import ImageDataset, Preparation
 from vreid_cli.extraction.options import BackendName
 from vreid_cli.models.weights import LoadedNetwork, load_network
 from vreid_cli.runtime.devices import exact_float32
@@ -81,7 +81,7 @@ class Bench:
         """The first images, as extraction decodes them."""
         records = [ImageRecord(path.name, path) for path in self.images[:count]]
         listing = make_listing(records, self.images[0].parent)
-        return ImageDataset(listing.records, loaded.transform, max_pixels=10**8)
+        return ImageDataset(Preparation(listing.records, loaded.transform, 10**8))
 
     def time_opening(self) -> None:
         """Note how long a kept export takes to be checked and opened: a start-up, as loading the network is."""

@@ -85,17 +85,18 @@ def main() -> None:
     parser.add_argument("--fold", type=int, default=0)
     parser.add_argument("--small", type=Path, metavar="START", help="ImageNet's MobileNetV2, to begin the preset from")
     parser.add_argument("--ship", type=Path, metavar="DIR", help="learn all vehicles and write the network here")
-    parser.add_argument("more", nargs="*", help="further options of vreid train, after --")
-    options = parser.parse_args()
+    parser.epilog = "What follows -- goes to vreid train."
+    end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    options, more = parser.parse_args(sys.argv[1:end]), sys.argv[end + 1 :]
     print(machine())
     if options.ship is not None:
-        ship(options.folder, options.small, options.ship, more=options.more)
+        ship(options.folder, options.small, options.ship, more=more)
         return
     recipe, begin = RECIPE, ("--arch", "resnet18", "--weights", "random")
     if options.small is not None:
         begin = ("--arch", "mobilenet_v2", "--weights", str(options.small.resolve()))
         recipe = ("--config", "small", *begin)
-    print("vreid train", *recipe, *options.more)
+    print("vreid train", *recipe, *more)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         count = write_manifest(options.folder, folder / "cars.csv", fold=options.fold)
@@ -106,7 +107,7 @@ def main() -> None:
         for seed in options.seeds:
             started = time.monotonic()
             data = ("--dataset", "csv", "--data-dir", "cars.csv", "--run-dir", f"seed{seed}", "--seed", str(seed))
-            vreid(folder, "train", *data, *recipe, *options.more)
+            vreid(folder, "train", *data, *recipe, *more)
             seconds = time.monotonic() - started
             found.append(score(folder, f"seed{seed}", "--weights", f"seed{seed}/checkpoints/last.safetensors"))
             print(

@@ -139,7 +139,7 @@ def test_without_matplotlib_the_error_names_what_to_install(
 ) -> None:
     real = importlib.util.find_spec
     monkeypatch.setattr("vreid_cli.runtime.extras.find_spec", lambda name: None if name == "matplotlib" else real(name))
-    error = vreid.json("evaluate", "--plot", "plot.png", code=2)["error"]
+    error = vreid.json("evaluate", "--plot", "plot.png", code=1)["error"]
     assert error["message"] == "--plot needs matplotlib, which is not installed"
     assert 'pip install "vreid[plot]"' in error["hint"]
     assert 'pip install -e ".[plot]"' in error["hint"]

@@ -197,7 +197,7 @@ def test_without_the_extra_the_error_names_what_to_install(
 ) -> None:
     real = importlib.util.find_spec
     monkeypatch.setattr("vreid_cli.runtime.extras.find_spec", lambda name: None if name in missing else real(name))
-    error = vreid.json(*EXPORT, "--weights", weights, code=2)["error"]
+    error = vreid.json(*EXPORT, "--weights", weights, code=1)["error"]
     assert error["message"] == f"export model needs {told} installed"
     assert 'pip install "vreid[onnx]"' in error["hint"]
     assert 'pip install -e ".[onnx]"' in error["hint"]

@@ -266,7 +266,7 @@ def test_without_the_extra_the_error_names_what_to_install(
     real = importlib.util.find_spec
     missing = ("onnxruntime", "onnxscript")
     monkeypatch.setattr("vreid_cli.runtime.extras.find_spec", lambda name: None if name in missing else real(name))
-    error = vreid.error(*extract, "--backend", "onnx", code=2)
+    error = vreid.error(*extract, "--backend", "onnx")
     assert error["message"] == "--backend onnx needs onnxscript and onnxruntime, which are not installed"
     assert 'pip install "vreid[onnx]"' in error["hint"]
     worth_exporting(1)

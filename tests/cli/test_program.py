@@ -134,3 +134,10 @@ def test_a_terminal_without_the_letters_loses_nothing(vreid: Vreid, weights: Pat
         done = subprocess.run([*command, *more], cwd=tmp_path, env=environment, capture_output=True, check=True)
         assert b"\\u8eca" in done.stdout
     assert json.loads(done.stdout)["queries"][0]["query_id"] == "車"
+
+
+def test_to_look_at_results_nobody_waits_for_torch() -> None:
+    modules = ", ".join(f"vreid_cli.workflows.{name}" for name in ("info", "evaluate", "show"))
+    code = f"import {modules}, sys; print(sorted({{'torch', 'scipy', 'matplotlib'}} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

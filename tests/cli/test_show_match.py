@@ -75,3 +75,12 @@ def test_what_cannot_be_meant_is_refused(vreid: Vreid, ready: Path) -> None:
     assert (
         "not as 'pair.html'" in vreid.error("show", "0003_c001", "--match", "x", "-o", "pair.html", code=2)["message"]
     )
+
+
+def test_places_are_lit_by_the_runs_own_network(vreid: Vreid, ready: Path) -> None:
+    vreid("rank")
+    arguments = ("show", "0003_c001", "--match", "0003_c002", "--attention", "-o", "pair.png")
+    vreid(*arguments)
+    assert Image.open("pair.png").height > 0
+    assert "about one match" in vreid.error("show", "--attention", "-o", "x.png", code=2)["message"]
+    assert (ready / "rankings").is_dir()

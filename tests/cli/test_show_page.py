@@ -71,3 +71,25 @@ def test_a_page_of_images_that_are_gone(vreid: Vreid, ready: Path, made: Path, t
     assert any("are not at nowhere" in warning for warning in told)
     assert shown("report.html") == QUERIES
     assert (ready / "rankings").is_dir()
+
+
+def test_marks_are_ground_truth_for_whom_has_none(vreid: Vreid, ready: Path) -> None:
+    vreid("rank", "--metric", "minMED,meanMCD50")
+    names = ("0002_c003", "0001_c002", "0009_c001")
+    rows = [f"0002_c002,{name},{mark}" for name, mark in zip(names, ("same", "different", "unsure"), strict=True)]
+    Path("reviewed.csv").write_text("\n".join(["query_id,gallery_id,mark", *rows]) + "\n")
+    results = vreid.json("evaluate", "--truth", "reviewed.csv")["results"]
+    for result in results:
+        nearest = vreid.json("show", "0002_c002", "--ranking", result["ranking"], "--top", "9")["queries"][0]["nearest"]
+        order = [item["gallery_id"] for item in nearest if item["gallery_id"] in names[:2]]
+        assert result["mAP"] == (1.0 if order[0] == names[0] else 0.5)
+        assert (result["valid_queries"], result["total_queries"]) == (1, 4)
+        assert result["ground_truth"] == "reviewed.csv"
+    told = vreid("evaluate", "--truth", "reviewed.csv")
+    assert "ground truth from reviewed.csv" in " ".join(told.split())
+    assert "all others are left out" in vreid.err
+    Path("reviewed.csv").write_text("query_id,gallery_id,mark\nx,y,same\n")
+    assert "none of the 1 pairs" in vreid.error("evaluate", "--truth", "reviewed.csv")["message"]
+    assert "exclude each other" in vreid.error("evaluate", "--truth", "x.csv", "--split-open", "0.5", code=2)["message"]
+    assert "there is no file gone.csv" in vreid.error("evaluate", "--truth", "gone.csv")["message"]
+    assert (ready / "rankings").is_dir()

@@ -427,7 +427,7 @@ def test_missing_extras_name_the_command(vreid: Vreid, cars: tuple[str, ...], mo
             patch.setattr(
                 extras, "find_spec", lambda name, gone=package, find=find: None if name == gone else find(name)
             )
-            error = vreid.error("train", *cars, *QUICK, *arguments, code=2)
+            error = vreid.error("train", *cars, *QUICK, *arguments)
             assert package in error["message"]
             assert f'pip install "vreid[{extra}]"' in error["hint"]
     vreid("train", *cars, *QUICK)  # nothing of it needs more than what it uses

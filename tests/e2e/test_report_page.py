@@ -231,6 +231,9 @@ def test_marks_are_kept_and_exported(chromium: Chromium, made: Made, tmp_path: P
     found = [(row["query_id"], row["gallery_id"], row["mark"]) for row in rows]
     assert found == [(*pair, mark) for pair, mark in zip(matches, ("same", "unsure", "different"), strict=False)]
     assert {row["metric"] for row in rows} == {"meanMCD50"}
+    review = vreid.read_review(tmp_path / "reviewed.csv")
+    assert review.marks == {matches[0]: True, matches[2]: False}
+    assert review.unsure == 1
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])

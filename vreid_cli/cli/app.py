@@ -103,8 +103,15 @@ def run(arguments: Sequence[str]) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         result = _INTERRUPTED
+    except BrokenPipeError:
+        # The reader has seen enough, as head does; nothing more may be written, not even when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        result = 0
     if result == _INTERRUPTED:
-        print("interrupted; what was finished is kept, the same command goes on from there", file=sys.stderr)
+        kept = "what was finished is kept, the same command goes on from there"
+        if as_json:
+            print_json({"error": {"message": "interrupted", "hint": kept, "file": None}})
+        print(f"interrupted; {kept}", file=sys.stderr)
     return result if isinstance(result, int) else 0
 
 

@@ -66,12 +66,14 @@ COMMAND = Command(
       vreid evaluate r.json other.parquet --ap trapezoid --ranks 1,5
       vreid evaluate runs/paper-*/rankings
       vreid evaluate --by camera --per-query queries.csv --plot scores.png
+      vreid evaluate --truth reviewed.csv
       vreid evaluate --split-open 0.3 --min-probability 0.9
       vreid evaluate --json > scores.json
     """,
     settings={
         "evaluate": (
             "rankings",
+            "truth",
             "same_camera",
             "ap",
             "ranks",

@@ -65,7 +65,8 @@ COMMAND = Command(
     The layout tracks is a folder of images per track, below DIR/query and
     DIR/gallery (or DIR/test). The layout csv is a table with a column path and,
     where they are known, split, track, vehicle, camera, frame and a box x, y,
-    w, h. The others are data sets as they were released.
+    w, h. The layout mot is a folder per camera, with a video or frames beside
+    what a tracker wrote. The others are data sets as they were released.
     The same command again goes on where it was interrupted, or adds what is
     new; an image that has not changed is never computed twice.
 
@@ -74,13 +75,17 @@ COMMAND = Command(
       vreid extract --dataset tracks --data-dir my_tracks
       vreid extract --dataset tracks --query-dir cam1 --gallery-dir cam2
       vreid extract --dataset csv --data-dir boxes.csv --weights vehicle-reid-0001
+      vreid extract --dataset mot --data-dir scene
       vreid extract --dataset vehicleid --data-dir VehicleID --subset 800
     """,
     settings={
-        "data": ("dataset", "data_dir", "query_dir", "gallery_dir", "subset", "splits", "label_pattern"),
+        "data": (
+            *("dataset", "data_dir", "query_dir", "gallery_dir", "subset", "splits", "label_pattern"),
+            *("track_file", "per_track", "min_size", "min_confidence"),
+        ),
         "model": ("arch", "weights"),
         "runtime": ("device",),
-        "extract": ("precision", "backend", "batch_size", "workers", "restart", "strict"),
+        "extract": ("precision", "backend", "batch_size", "workers", "save_crops", "restart", "strict"),
     },
     workflow="vreid_cli.workflows.extract:extract",
     choose_run="vreid_cli.workflows.extract:choose_run",

@@ -38,9 +38,10 @@ COMMAND = Command(
     Examples:
       vreid info
       vreid info runs/veri-densenet201-veri
+      vreid info --verify
       vreid info --json
     """,
-    settings={"run": ("run_dir",)},
+    settings={"run": ("run_dir",), "info": ("verify",)},
     wording={"run.run_dir": {"flag": "RUN", "shown": LATEST_RUN}},
     workflow="vreid_cli.workflows.info:info",
     choose_run="vreid_cli.workflows.info:choose_run",

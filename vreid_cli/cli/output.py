@@ -21,8 +21,12 @@ def make_console() -> Console:
     """A console on stdout for tables."""
     from rich.console import Console
 
+    class Pipe(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # rich would end the program with an error
+
     # Names of tracks and files are shown as they are: a [b] or :car: in them is no markup.
-    console = Console(markup=False, emoji=False, highlight=False)
+    console = Pipe(markup=False, emoji=False, highlight=False)
     if not console.is_terminal:
         console.width = _WIDTH_OF_NO_TERMINAL
     return console

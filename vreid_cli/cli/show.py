@@ -72,13 +72,13 @@ COMMAND = Command(
     Examples:
       vreid show
       vreid show 0002_c002_t0175 --top 10 --output sheet.png
-      vreid show 0002_c002_t0175 --match 0002_c003_t0010 --output pair.png
+      vreid show 0002_c002_t0175 --match 0002_c003_t0010 --attention --output pair.png
       vreid show --worst 50 --best 10 --top 20 --output report.html
       vreid show '0002_*' --ranking r.json
       vreid show --ranking r.json --gallery-dir gallery --query-dir query -o sheet.png
     """,
     settings={
-        "show": ("queries", "ranking", "match", "top", "worst", "best", "output", "assets"),
+        "show": ("queries", "ranking", "match", "top", "worst", "best", "attention", "output", "assets"),
         "evaluate": ("same_camera",),
         "data": ("query_dir", "gallery_dir", "label_pattern"),
         "rank": ("query_features", "gallery_features"),

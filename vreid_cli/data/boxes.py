@@ -1,4 +1,7 @@
-"""Boxes that crop a frame, and their place in an image id: ``<path>#xywh=x,y,w,h`` (W3C media fragments)."""
+"""Boxes that crop a frame, and their place in an image id: ``<path>#xywh=x,y,w,h`` (W3C media fragments).
+
+Where the path is a video, the number of its frame comes before: ``<path>#frame=12&xywh=x,y,w,h``.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from pathlib import Path
 from vreid_cli.types.images import Box
 
 _NUMBER = r"-?\d+(?:\.\d+)?"
-_FRAGMENT = re.compile(rf"^(?P<path>.+)#xywh=(?P<box>{_NUMBER}(?:,{_NUMBER}){{3}})$")
+_FRAGMENT = re.compile(rf"^(?P<path>.+)#(?:frame=(?P<frame>\d+)&)?xywh=(?P<box>{_NUMBER}(?:,{_NUMBER}){{3}})$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,30 +22,38 @@ class Crop:
     """An image that is a part of a frame.
 
     Attributes:
-        path: The frame.
+        path: The frame, or the video that holds it.
         box: The part: left, top, width, height in pixels of the frame.
+        frame: The number of the frame in the video, from 1; None where the path is that of an image.
     """
 
     path: Path
     box: Box
+    frame: int | None = None
 
     @property
     def name(self) -> str:
         """File name and box."""
-        return name_crop(self.path.name, self.box)
+        return name_crop(self.path.name, self.box, frame=self.frame)
 
     def __str__(self) -> str:
-        return name_crop(str(self.path), self.box)
+        return name_crop(str(self.path), self.box, frame=self.frame)
 
 
-def name_crop(path: str, box: Box) -> str:
+def name_crop(path: str, box: Box, *, frame: int | None = None) -> str:
     """``<path>#xywh=x,y,w,h``; whole numbers without a point, others as short as they can be read back.
+
+    Args:
+        path: The frame, or the video that holds it.
+        box: The part of it.
+        frame: Which frame of the video, from 1; None for an image.
 
     Examples:
         >>> name_crop("frames/1.jpg", (10.0, 2.5, 30.0, 40.0))
         'frames/1.jpg#xywh=10,2.5,30,40'
     """
-    return f"{path}#xywh={','.join(map(_plain, box))}"
+    which = "" if frame is None else f"frame={frame}&"
+    return f"{path}#{which}xywh={','.join(map(_plain, box))}"
 
 
 def parse_crop(name: str) -> tuple[str, Box | None]:
@@ -54,11 +65,22 @@ def parse_crop(name: str) -> tuple[str, Box | None]:
         >>> parse_crop("crops/1.jpg")
         ('crops/1.jpg', None)
     """
+    path, _, box = parse_place(name)
+    return path, box
+
+
+def parse_place(name: str) -> tuple[str, int | None, Box | None]:
+    """The path in an image id, the frame of a video, and the box; None where it names a whole image.
+
+    Examples:
+        >>> parse_place("c001/vdo.mp4#frame=12&xywh=10,2.5,30,40")
+        ('c001/vdo.mp4', 12, (10.0, 2.5, 30.0, 40.0))
+    """
     match = _FRAGMENT.match(name)
     if match is None:
-        return name, None
+        return name, None, None
     x, y, width, height = (float(number) for number in match["box"].split(","))
-    return match["path"], (x, y, width, height)
+    return match["path"], int(match["frame"]) if match["frame"] else None, (x, y, width, height)
 
 
 def locate_image(root: Path, image_id: str) -> Path | Crop:
@@ -68,8 +90,8 @@ def locate_image(root: Path, image_id: str) -> Path | Crop:
         >>> locate_image(Path("data"), "1.jpg#xywh=0,0,5,5").box
         (0.0, 0.0, 5.0, 5.0)
     """
-    path, box = parse_crop(image_id)
-    return root / path if box is None else Crop(root / path, box)
+    path, frame, box = parse_place(image_id)
+    return root / path if box is None else Crop(root / path, box, frame)
 
 
 def pixels_of(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int] | None:

@@ -19,7 +19,9 @@ _KEYS = ("fps", "start")
 _COLUMNS = ("camera_a", "camera_b", "min_s", "max_s")
 
 
-def read_clocks(path: Path, cameras: Iterable[str]) -> tuple[dict[str, Clock], list[str]]:
+def read_clocks(
+    path: Path, cameras: Iterable[str], *, stated: Mapping[str, Clock] | None = None
+) -> tuple[dict[str, Clock], list[str]]:
     """Frame rate and start of cameras.
 
     The file holds ``fps`` and ``start`` for all cameras, and a table ``[cameras.NAME]`` for each that differs.
@@ -27,6 +29,7 @@ def read_clocks(path: Path, cameras: Iterable[str]) -> tuple[dict[str, Clock], l
     Args:
         path: The file.
         cameras: Cameras that there are.
+        stated: What the recordings say themselves; the file counts more.
 
     Returns:
         The clock of each camera whose frame rate is known, and warnings.
@@ -55,7 +58,8 @@ def read_clocks(path: Path, cameras: Iterable[str]) -> tuple[dict[str, Clock], l
     known = list(cameras)
     unknown = [name for name in own if name not in known]
     warnings = [f"{path.name}: no track is of these cameras: {', '.join(unknown)}"] if unknown else []
-    merged = {camera: {**common, **own.get(camera, {})} for camera in known}
+    before = {camera: {"fps": clock.fps} for camera, clock in (stated or {}).items()}
+    merged = {camera: {**before.get(camera, {}), **common, **own.get(camera, {})} for camera in known}
     return {camera: Clock(**entry) for camera, entry in merged.items() if "fps" in entry}, warnings
 
 

@@ -62,23 +62,43 @@ def decode_rgb(path: Path, *, max_pixels: int, box: Box | None = None) -> Image.
         >>> image.mode, image.size
         ('RGB', (20, 15))
     """
+    if path.exists() and not path.is_file():
+        raise BadImageError("is no regular file")  # to open a pipe would wait for whoever writes to it
     with _in_words(path), Image.open(path) as image:
-        width, height = image.size
-        if width < 1 or height < 1:
-            raise BadImageError(f"has no pixels ({width} x {height})")
-        if width * height > max_pixels:
-            raise BadImageError(f"{width} x {height} pixels are more than the limit of {max_pixels}")
-        part: Image.Image = image
-        if box is not None:
-            pixels = pixels_of(box, image.size)
-            if pixels is None:
-                frame = f"the frame of {width} x {height} pixels"
-                raise BadImageError(f"the box {name_crop('', box)} lies outside {frame}")
-            part = image.crop(pixels)
-        if max(part.size) > MAX_ASPECT_RATIO * min(part.size):
-            shape = " x ".join(map(str, part.size))
-            raise BadImageError(f"{shape}: one side is over {MAX_ASPECT_RATIO} times the other")
-        return _to_rgb(part)
+        return _to_rgb(cut_part(image, box, max_pixels=max_pixels))
+
+
+def cut_part(image: Image.Image, box: Box | None, *, max_pixels: int) -> Image.Image:
+    """The part of a frame that a box marks, or all of it.
+
+    Args:
+        image: The frame.
+        box: Rounded outward to pixels and clipped.
+        max_pixels: A frame with more pixels is refused.
+
+    Raises:
+        BadImageError: The frame is empty or too large, the box lies outside it, or what it marks is of an absurd shape.
+
+    Examples:
+        >>> cut_part(Image.new("RGB", (60, 40)), (10.5, 10, 20, 99), max_pixels=10_000).size
+        (21, 30)
+    """
+    width, height = image.size
+    if width < 1 or height < 1:
+        raise BadImageError(f"has no pixels ({width} x {height})")
+    if width * height > max_pixels:
+        raise BadImageError(f"{width} x {height} pixels are more than the limit of {max_pixels}")
+    part = image
+    if box is not None:
+        pixels = pixels_of(box, image.size)
+        if pixels is None:
+            frame = f"the frame of {width} x {height} pixels"
+            raise BadImageError(f"the box {name_crop('', box)} lies outside {frame}")
+        part = image.crop(pixels)
+    if max(part.size) > MAX_ASPECT_RATIO * min(part.size):
+        shape = " x ".join(map(str, part.size))
+        raise BadImageError(f"{shape}: one side is over {MAX_ASPECT_RATIO} times the other")
+    return part
 
 
 @contextmanager

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from vreid_cli.data.listing import DataFolders, Listing
+    from vreid_cli.data.scene import Recording
     from vreid_cli.types.features import QueryProtocol
     from vreid_cli.types.images import Split
     from vreid_cli.types.truth import GroundTruth
@@ -37,6 +38,7 @@ class Layout:
         default_dir: Folder that is taken where none is named.
         own_folders: Whether ``--query-dir`` and ``--gallery-dir`` may name the folders of the splits.
         truth: ``"module:function"`` that reads ground truth beside the images: ``(Path) -> GroundTruth | None``.
+        recordings: ``"module:function"`` that finds what trackers wrote about each camera, where it is made of that.
         weights: Name of the weights that are taken where neither weights nor an architecture are named.
     """
 
@@ -49,6 +51,7 @@ class Layout:
     default_dir: str | None = None
     own_folders: bool = False
     truth: str | None = None
+    recordings: str | None = None
     weights: str = "veri"
 
     @property
@@ -64,7 +67,7 @@ class Layout:
             >>> LAYOUTS["veri"].splits, LAYOUTS["vehicleid"].splits
             (('query', 'gallery'), ('gallery',))
         """
-        return ("gallery",) if self.protocol == "random-gallery" else ("query", "gallery")
+        return ("gallery",) if self.protocol in ("random-gallery", "every-track") else ("query", "gallery")
 
     @property
     def rank_command(self) -> str:
@@ -98,9 +101,12 @@ class Layout:
                     f"--{side}-dir: the layout {self.name} has folders of its own",
                     hint="give --data-dir; for folders of your own add --dataset tracks",
                 )
-        if self.protocol == "random-gallery" and split == "query":
+        if split == "query" and split not in self.splits:
+            which = "each trial of vreid rank chooses queries from the gallery"
+            if self.protocol == "every-track":
+                which = "each track of the gallery is a query"
             raise UsageError(
-                f"--dataset {self.name} has no query split: each trial of vreid rank chooses queries from the gallery",
+                f"--dataset {self.name} has no query split: {which}",
                 hint=f"leave out --split, then {self.rank_command}",
             )
         try:
@@ -121,6 +127,17 @@ class Layout:
             return None
         truth: GroundTruth | None = load(self.truth)(data_dir)
         return truth
+
+    def find_recordings(self, folders: DataFolders) -> list[Recording]:
+        """What trackers wrote about each camera; none where the layout is not made of that.
+
+        Raises:
+            DataError: Files do not fit each other.
+        """
+        if self.recordings is None:
+            return []
+        found: list[Recording] = load(self.recordings)(folders.root, track_file=folders.track_file)
+        return found
 
 
 LAYOUTS: dict[str, Layout] = {
@@ -174,6 +191,16 @@ LAYOUTS: dict[str, Layout] = {
             "a CSV file, or a folder that holds manifest.csv, with a header: the column path and, where they are "
             "known, split, track, vehicle, camera, frame, x, y, w, h",
             note="a table of images, or of boxes in frames",
+            weights="small",
+        ),
+        Layout(
+            "mot",
+            "vreid_cli.data.mot:read_mot",
+            "a folder per camera, with a video or frames in img1/, and a tracker's file as mtsc/tracks.txt with lines "
+            "'frame, id, x, y, w, h, confidence', an .ottrk, or Ultralytics' labels/",
+            note="videos and a tracker's files",
+            protocol="every-track",
+            recordings="vreid_cli.data.scene:find_recordings",
             weights="small",
         ),
     )

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -22,6 +22,23 @@ _EXAMPLES = 3
 
 
 @dataclass(frozen=True)
+class Thinning:
+    """Which boxes of a tracker's tracks are used.
+
+    Attributes:
+        per_track: Most images of a track.
+        choose: ``even``: evenly from its first to its last; ``largest``: the largest boxes.
+        min_size: Fewest pixels of both width and height.
+        min_confidence: Least confidence; boxes without one are kept.
+    """
+
+    per_track: int = 16
+    choose: Literal["even", "largest"] = "even"
+    min_size: float = 16.0
+    min_confidence: float = 0.0
+
+
+@dataclass(frozen=True)
 class DataFolders:
     """Where a data set lies.
 
@@ -31,6 +48,8 @@ class DataFolders:
         gallery_dir: The folder of the gallery, where it is named on its own.
         label_pattern: Regular expression for labels in names; None for VeRi's naming.
         subset: Which of the test lists to take, by its size, where a layout has several; None for the only one.
+        track_file: A tracker's file below the folder of each camera; None for the only one.
+        thinning: Which of a tracker's boxes are used.
     """
 
     data_dir: Path | None = None
@@ -38,6 +57,8 @@ class DataFolders:
     gallery_dir: Path | None = None
     label_pattern: str | None = None
     subset: int | None = None
+    track_file: str | None = None
+    thinning: Thinning = Thinning()
 
     @property
     def root(self) -> Path:

@@ -48,6 +48,7 @@ def read_manifest(folders: DataFolders, split: Split) -> Listing:
         raise DataError(f"there is no manifest {path}", file=path)
     listing = ListingBuilder()
     lines = array("q")  # of the images that are listed
+    outside: list[str] = []
     below = Path(os.path.abspath(path.parent)).as_posix()  # noqa: PTH100  resolve() would follow links in the names
     for line, cells in _read_rows(path, split, listing):
         try:
@@ -59,10 +60,13 @@ def read_manifest(folders: DataFolders, split: Split) -> Listing:
             vehicle, camera = cells.get("vehicle"), cells.get("camera")
             listing.add(image_id, cells.get("track", image_id), vehicle_id=vehicle, camera_id=camera, frame=frame)
             lines.append(line)
+            if image_id.startswith(("../", "/")):
+                outside.append(image_id)
     if not len(listing):
         hint = f"give some rows the split {split}, or extract others with --split"
         raise DataError(f"{path} has no rows of the split {split}", hint=hint, file=path)
     first, repeated = _distinct(path, listing.table(), lines)
+    listing.warn_of(outside, f"images of {path.name} lie outside its folder")
     listing.warn_of(repeated, f"rows of {path.name} repeat an earlier one, each counts once")
     return listing.finish(path.parent, crops=True, rows=first)
 
@@ -97,7 +101,9 @@ def _read_rows(path: Path, split: Split, listing: ListingBuilder) -> Iterator[tu
 def _check_columns(path: Path, columns: Sequence[str], split: Split, *, listing: ListingBuilder) -> None:
     if "path" not in columns:
         found = f"its first line is '{', '.join(columns)[:SHOWN]}'" if columns else "it is empty"
-        raise DataError(f"{path} has no column 'path': {found}", file=path)
+        other = next((mark for mark in ";\t|" if len(columns) == 1 and mark in columns[0]), None)
+        hint = None if other is None else f"its cells are separated by {other!r}: save it with commas"
+        raise DataError(f"{path} has no column 'path': {found}", hint=hint, file=path)
     twice = [name for name in _COLUMNS if columns.count(name) > 1]
     if twice:
         raise DataError(f"{path} has two columns '{twice[0]}'", hint="keep one of the two", file=path)
@@ -121,6 +127,8 @@ def _parse(cells: Mapping[str, str], below: str) -> tuple[Split, str, int | None
     """
     if "path" not in cells:
         raise ValueError("has no path")
+    if "\0" in cells["path"]:
+        raise ValueError("its path holds a NUL byte")
     split = cells.get("split", "gallery")
     if split.lower() not in _SPLITS:
         raise ValueError(f"split '{split}' is none of {', '.join(_SPLITS)}")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
 from vreid_cli.data.layouts import LAYOUTS
 from vreid_cli.types.images import Split
-from vreid_cli.types.options import DATA, Choice, Options, Positive, option
+from vreid_cli.types.options import DATA, Choice, NotNegative, Options, Positive, option
 
 #: A split; VeRi calls its gallery "test".
 SplitName = Annotated[Split, BeforeValidator(lambda name: "gallery" if name == "test" else name)]
@@ -54,6 +54,19 @@ class DataOptions(Options):
     splits: Annotated[tuple[SplitName, ...], Field(min_length=1)] = option(
         ("query", "gallery"), "What to extract.", flag="--split", panel=DATA
     )
+    track_file: str | None = option(
+        None,
+        "The tracker's file in the folder of each camera, of --dataset mot; * stands for anything.",
+        metavar="PATH",
+        panel=DATA,
+        shown="the only one, else gt/gt.txt",
+    )
+    per_track: Positive = option(16, "Most images of a track, of --dataset mot.", panel=DATA)
+    choose: Literal["even", "largest"] = option(
+        "even", "Which boxes of a longer track are used: evenly spread ones, or the largest.", panel=DATA
+    )
+    min_size: NotNegative = option(16.0, "Smallest width and height of a box in pixels, of --dataset mot.", panel=DATA)
+    min_confidence: NotNegative = option(0.0, "Least confidence of a box, of --dataset mot.", panel=DATA)
     label_pattern: str | None = option(
         None,
         "Reads labels from names: a regular expression with groups 'vehicle' and 'camera'.",

@@ -10,7 +10,8 @@ from typing import overload
 import numpy as np
 import pyarrow as pa
 
-from vreid_cli.data.boxes import parse_crop
+from vreid_cli.data.boxes import parse_crop, parse_place
+from vreid_cli.data.video import is_video
 from vreid_cli.types.arrays import Int32Array, Int64Array
 from vreid_cli.types.images import Box, ImageRecord
 
@@ -78,6 +79,26 @@ class Records(Sequence[ImageRecord]):
     def place(self, index: int) -> tuple[Path, Box | None]:
         """Where the file of an image lies, and its box: what decoding needs, in a fraction of a record's time."""
         return self._place(self._arrays[0][self._row(index)].as_py())
+
+    def video_frame(self, index: int) -> int | None:
+        """The number of an image's frame in its video; None where it lies in an image file."""
+        return parse_place(self._arrays[0][self._row(index)].as_py())[1] if self._crops else None
+
+    def reading_order(self) -> Int64Array | None:
+        """(N,) int64 positions of the images, track by track as they begin in their video; None without videos."""
+        if not self._crops or not len(self):
+            return None
+        names, files = self.files()
+        if not any(map(is_video, names.to_pylist())):
+            return None
+        tracks = self.codes("track_id")
+        first = np.full((2, int(tracks.max(initial=-1)) + 2), np.iinfo(np.int64).max)
+        np.minimum.at(first[0], tracks, files)
+        np.minimum.at(first[1], tracks, self._take("frame").fill_null(0).to_numpy(zero_copy_only=False))
+        order: Int64Array = np.lexsort((np.arange(len(self)), tracks, first[1][tracks], first[0][tracks])).astype(
+            np.int64
+        )
+        return order
 
     def label_rows(self) -> Iterator[LabelRow]:
         """Image id, track, vehicle, camera and frame of each."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from vreid_cli.errors import DataError
+from vreid_cli.errors import DataError, require_type
 from vreid_cli.evaluation.breakdown import CameraPair, CameraPairs, score_lengths
 from vreid_cli.evaluation.calibrate import judge_probabilities
 from vreid_cli.evaluation.judging import Judge, TruthJudge
@@ -13,6 +13,7 @@ from vreid_cli.evaluation.open_set import OpenSet, SearchCollector, chosen_thres
 from vreid_cli.evaluation.options import EvaluationOptions
 from vreid_cli.evaluation.pairs import PairCollector
 from vreid_cli.evaluation.reliability import Reliability
+from vreid_cli.evaluation.review import score_review
 from vreid_cli.evaluation.scores import (
     MeanScores,
     QueryScores,
@@ -25,7 +26,7 @@ from vreid_cli.evaluation.thresholds import ErrorCurve, PairCounter
 from vreid_cli.evaluation.uncertainty import Interval, mean_intervals
 from vreid_cli.types.features import MEANINGLESS
 from vreid_cli.types.rankings import Ranking, RankingBlock, RankingFacts
-from vreid_cli.types.truth import GroundTruth
+from vreid_cli.types.truth import GroundTruth, ReviewedPairs
 
 #: What decides what is right, where a data set states no ground truth.
 LABELS = "labels"
@@ -84,14 +85,19 @@ class Evaluation(MeanScores):
 
 
 def evaluate(
-    ranking: Ranking, options: EvaluationOptions | None = None, *, truth: GroundTruth | None = None, seed: int = 0
+    ranking: Ranking,
+    options: EvaluationOptions | None = None,
+    *,
+    truth: GroundTruth | ReviewedPairs | None = None,
+    seed: int = 0,
 ) -> Evaluation:
     """Score a ranking.
 
     Args:
         ranking: From :func:`vreid_cli.rank` or :func:`vreid_cli.read_ranking`. Its lists are read once, in blocks.
         options: How to count; by default without junk, mean precision at the positives, ranks 1, 5, 10 and 20.
-        truth: What the data set itself says; without it labels decide.
+        truth: What the data set itself says, or what a person marked (:func:`vreid_cli.read_review`); without it
+            labels decide.
         seed: Of the resamples; the same seed gives the same intervals.
 
     Returns:
@@ -109,7 +115,14 @@ def evaluate(
         >>> found.mean_ap, found.valid_queries, found.total_queries
         (1.0, 2, 3)
     """
-    options, facts = options or EvaluationOptions(), ranking.facts
+    options = options or EvaluationOptions()
+    require_type(
+        ranking, Ranking, name="ranking", hint="from vreid.rank or vreid.read_ranking; a matrix: evaluate_distances"
+    )
+    require_type(options, EvaluationOptions, name="options", hint='as in vreid.EvaluationOptions(ap="trapezoid")')
+    facts = ranking.facts
+    if isinstance(truth, ReviewedPairs):
+        return _evaluate_review(ranking, options, truth, seed=seed)
     judge = Judge(ranking)
     by_truth = None if truth is None else TruthJudge(truth, ranking)
     whole = facts.coverage == "full"
@@ -155,6 +168,14 @@ def evaluate(
         camera_pairs=cameras.summarise() if whole and "camera" in options.by else None,
         ground_truth=truth.source if truth is not None else LABELS,
     )
+
+
+def _evaluate_review(ranking: Ranking, options: EvaluationOptions, review: ReviewedPairs, *, seed: int) -> Evaluation:
+    queries, notes = score_review(ranking, review, options)
+    # Whatever the lists leave out: every marked item that counts is among them.
+    told = replace(ranking.facts, coverage="positives")
+    found = conclude(queries, told, options, total=len(ranking.queries), seed=seed, doubts=notes)
+    return replace(found, facts=ranking.facts, ground_truth=review.source)
 
 
 def _open_set(

@@ -8,9 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from vreid_cli.errors import DataError
 from vreid_cli.evaluation.options import EvaluationOptions
@@ -177,6 +174,11 @@ def match_one_to_one(one: Int64Array, other: Int64Array, weight: FloatArray) -> 
         >>> match_one_to_one(ends[:, 0], ends[:, 1], np.array([3.0, 2.0, 2.0])).tolist()
         [False, True, True]
     """
+    # Rankings are scored without it, and it takes half a second.
+    from scipy.optimize import linear_sum_assignment
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
     rows, columns = int(one.max(initial=-1)) + 1, int(other.max(initial=-1)) + 1
     # What is not connected does not compete: each piece is small, where the whole table would be huge.
     size = rows + columns

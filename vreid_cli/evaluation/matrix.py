@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from vreid_cli.errors import DataError
 from vreid_cli.evaluation.evaluate import Evaluation, evaluate
 from vreid_cli.evaluation.options import EvaluationOptions
-from vreid_cli.types.arrays import BoolArray, Int64Array, TextArray, shared_codes, text_array
+from vreid_cli.types.arrays import BoolArray, Int64Array, TextArray, as_matrix, shared_codes, text_array
 from vreid_cli.types.rankings import Ranking, RankingBlock, RankingFacts
 from vreid_cli.types.tracks import Items
 
@@ -27,7 +27,7 @@ _BLOCK = 1 << 18
 
 
 def evaluate_distances(
-    distances: NDArray[np.floating],
+    distances: ArrayLike,
     *,
     query_vehicles: Sequence[str | None],
     gallery_vehicles: Sequence[str | None],
@@ -53,7 +53,7 @@ def evaluate_distances(
         mAP, mINP and CMC as fractions over the valid queries, with the counts behind them.
 
     Raises:
-        DataError: The shapes do not fit each other, or a distance is NaN.
+        DataError: The distances are no matrix of numbers, the shapes do not fit each other, or a distance is NaN.
 
     Examples:
         >>> found = evaluate_distances(
@@ -64,19 +64,21 @@ def evaluate_distances(
         >>> found.mean_ap, found.cmc[1]
         (0.5416666666666666, 0.0)
     """
+    matrix = as_matrix(distances, name="distances")
     queries = _items(query_vehicles, query_cameras)
     gallery = _items(gallery_vehicles, gallery_cameras)
     own = np.asarray(selves if selves is not None else np.full(len(queries), -1), dtype=np.int64)
     expected = {"query": (queries, len(own)), "gallery": (gallery, len(gallery))}
     for axis, (side, (items, positions)) in enumerate(expected.items()):
         sizes = (len(items.vehicles), len(items.cameras), positions)
-        if any(size != distances.shape[axis] for size in sizes):
-            raise DataError(f"{distances.shape[axis]} rows of distances for labels of {sizes} {side} items")
+        if any(size != matrix.shape[axis] for size in sizes):
+            lines = ("rows", "columns")[axis]
+            raise DataError(f"{matrix.shape[axis]} {lines} of distances for labels of {sizes} {side} items")
     candidates = _Candidates(queries.vehicles, gallery.vehicles, own)
     step = max(1, _BLOCK // max(1, len(gallery)))
 
     def rank(start: int) -> RankingBlock:
-        return _list_candidates(distances[start : start + step], start, candidates)
+        return _list_candidates(matrix[start : start + step], start, candidates)
 
     there = {str(query): (str(item),) for query, item in enumerate(own) if item >= 0}
     facts = RankingFacts(coverage="positives", gallery_size=len(gallery), query_count=len(queries), selves=there)

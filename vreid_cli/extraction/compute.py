@@ -11,7 +11,7 @@ import torch
 from vreid_cli.data.records import Records
 from vreid_cli.errors import DataError
 from vreid_cli.extraction.inference import Inference
-from vreid_cli.extraction.loading import ImageDataset, load_batches
+from vreid_cli.extraction.loading import Preparation, load_batches
 from vreid_cli.extraction.options import ExtractionOptions
 from vreid_cli.extraction.parts import Part, PartResult
 from vreid_cli.extraction.timings import Timings
@@ -48,7 +48,7 @@ def compute_parts(parts: Sequence[Part], *, inference: Inference, options: Extra
     ]
     timings = Timings(workers=choose_workers(options.workers, images=len(records), on_cpu=device == "cpu"))
     loaded = load_batches(
-        ImageDataset(records, inference.transform, max_pixels=options.max_pixels),
+        Preparation(records, inference.transform, options.max_pixels, options.save_crops),
         [batch for batches in cut for batch in batches],
         workers=timings.workers,
         pin_memory=device == "cuda",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -29,4 +30,10 @@ class ExtractionOptions(Options):
     )
     part_images: Positive = option(512, "Images a part of the store.", panel=COMPUTING)
     max_pixels: Positive = option(MAX_PIXELS, "Larger images are skipped.", panel=COMPUTING)
+    save_crops: Path | None = option(
+        None,
+        "Write each image as the network sees it before resizing, a folder per track.",
+        metavar="DIR",
+        panel=COMPUTING,
+    )
     strict: bool = option(False, "Stop at the first bad image instead of skipping it.", panel=COMPUTING)

@@ -146,6 +146,8 @@ def _hash_all(paths: Iterator[Path], count: int) -> pa.LargeStringArray:
 
 def _hash_file(path: Path) -> str:
     try:
+        if not path.is_file():
+            return ""
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
@@ -163,10 +165,13 @@ def _assign_parts(records: Records, before: Plan, rows: Int64Array, *, part_imag
     current = int(before.parts.max(initial=-1)) + 1
     held = 0
     group: tuple[int, ...] | None = None
-    for own_track, own_vehicle, own_camera in zip(track, vehicle, camera, strict=True):
+    # Tracks that are side by side in a video come into one part: what is decoded waits less for the rest of its part.
+    order = records.reading_order()
+    rising = slice(None) if order is None else order
+    for own_track, own_vehicle, own_camera in zip(track[rising], vehicle[rising], camera[rising], strict=True):
         if track_part[own_track] == nowhere:
             # All passages of a vehicle before one camera stay together: they are one track in the unit "camera".
-            labelled = own_vehicle >= 0 and own_camera >= 0
+            labelled = own_vehicle >= 0 and own_camera >= 0 and order is None
             own_group = (own_vehicle, own_camera) if labelled else (own_track,)
             if held >= part_images and own_group != group:
                 current, held = current + 1, 0

@@ -39,7 +39,8 @@ def check_inference(
         name: How messages call a field of the options.
 
     Raises:
-        UsageError: The device has no such arithmetic; ONNX Runtime has not, is not installed or never runs there.
+        UsageError: The device has no such arithmetic; ONNX Runtime has not, or never runs there.
+        MissingExtraError: ONNX Runtime is not installed.
         DeviceError: This build of ONNX Runtime cannot compute on the device.
     """
     check_precision(options.precision, device, name=name("precision"))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vreid_cli.extraction.parts import Part, PartResult
+from vreid_cli.runtime.progress import log
 from vreid_cli.store.features import FeatureStore, PartFacts, Skipped, StoredPart
 from vreid_cli.store.plan import Plan
 from vreid_cli.types.arrays import Int32Array
@@ -58,8 +59,11 @@ def plan_work(
         others: Earlier plans, that the parts on disk may have been made by.
         max_pixels: Larger images are refused.
     """
-    numbers = store.part_numbers()
-    facts = {number: found for number in numbers if (found := store.read_facts(number)) is not None}
+    numbers, changed = store.part_numbers(), set(store.changed_parts(only_if_cheap=True))
+    known = {number: store.read_facts(number) for number in numbers if number not in changed}
+    facts = {number: found for number, found in known.items() if found is not None}
+    for number in sorted(changed):
+        log.warning("%s has changed since it was written; it is made again", store.part_path(number))
     # What was too large under another limit may not be so under this one.
     digests = {
         number: found.contents

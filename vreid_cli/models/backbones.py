@@ -143,7 +143,8 @@ def find_backbone(name: str) -> Backbone:
     """The architecture of this name: of the table, or of timm.
 
     Raises:
-        UsageError: There is none, or timm is not installed.
+        UsageError: There is none.
+        MissingExtraError: timm is not installed.
 
     Examples:
         >>> find_backbone("mobilenet_v2").dimension

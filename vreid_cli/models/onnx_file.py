@@ -73,7 +73,8 @@ def read_onnx(
         known: Its input, where somebody else than the file says it.
 
     Raises:
-        UsageError: The extra ``onnx`` is not installed, its input is not known, or its output has to be chosen.
+        MissingExtraError: The extra ``onnx`` is not installed.
+        UsageError: Its input is not known, or its output has to be chosen.
         WeightsError: The file is missing, damaged, no network for images, or lacks parts.
     """
     require_onnx(str(path))

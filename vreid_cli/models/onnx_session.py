@@ -26,7 +26,7 @@ def require_onnx(needed_by: str) -> None:
     """Refuse work for which the extra ``onnx`` is not installed.
 
     Raises:
-        UsageError: A package is missing; says what to install.
+        MissingExtraError: A package is missing; says what to install.
     """
     require_extra("onnx", _PACKAGES, needed_by=needed_by)
 

@@ -146,7 +146,8 @@ def locate_hub(repository: str, downloads: DownloadOptions, *, arch: str | None 
         arch: The architecture, where the repository does not say it.
 
     Raises:
-        UsageError: The extra ``hub`` is not installed, or this is no name of a repository.
+        MissingExtraError: The extra ``hub`` is not installed.
+        UsageError: This is no name of a repository.
         WeightsError: The repository cannot be reached, or holds no such files.
     """
     require_extra("hub", ["huggingface_hub"], needed_by=f"{HUB}{repository}")

@@ -28,7 +28,8 @@ def find_timm(name: str) -> Backbone:
         name: ``timm/`` and timm's name, with or without the tag of its weights.
 
     Raises:
-        UsageError: timm is not installed, has no such model, or the model gives no pooled features.
+        MissingExtraError: timm is not installed.
+        UsageError: It has no such model, or the model gives no pooled features.
     """
     require_extra("timm", ["timm"], needed_by=f"--arch {name}")
     import timm

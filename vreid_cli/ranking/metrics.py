@@ -135,6 +135,9 @@ def parse_metrics(names: Sequence[str], task: Task, *, definition: Definition = 
         digits_last = re.sub(r"^([a-z]+)(\d+)([a-z]+)$", r"\1\3\2", name.lower())
         metric = by_lower.get(name.lower()) or by_lower.get(digits_last)
         if metric is None:
-            raise UsageError(f"--metric {name}: no metric of the task {task}", hint=did_you_mean(name, [*known, "all"]))
+            # meanMCD50 is about tracks; of single images only the distance in its name is left.
+            alike = next((other for other in known if other.lower() in name.lower()), name)
+            hint = did_you_mean(alike, [*known, "all"])
+            raise UsageError(f"--metric {name}: no metric of the task {task}", hint=hint)
         chosen[metric.name] = metric
     return list(chosen.values())

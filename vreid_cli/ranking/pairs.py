@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from vreid_cli.ranking.metrics import AGGREGATIONS, DISTANCES, Metric
@@ -100,6 +99,8 @@ def image_distances(query: FloatArray, gallery: FloatArray, distance: str) -> Fl
     """
     function = DISTANCES[distance].function
     if function is not None and DISTANCES[distance].between == "images":
+        import torch  # reports of other things than pairs need not wait for it
+
         tensors = (torch.from_numpy(side.astype(np.float32)) for side in (query, gallery))
         found: FloatArray = load(function)(*tensors).double().numpy()
         return found

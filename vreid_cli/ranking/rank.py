@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from vreid_cli.errors import DataError, DeviceError, UsageError
+from vreid_cli.errors import DataError, DeviceError, UsageError, require_type
 from vreid_cli.ranking.answers import AnswerRules, with_no_match
 from vreid_cli.ranking.diagnostics import Diagnostics, warnings_of
 from vreid_cli.ranking.engine import Block, BlockDistances, DistanceEngine, ItemImages, prepare
@@ -27,7 +27,7 @@ from vreid_cli.runtime.memory import memory_budget
 from vreid_cli.runtime.options import RuntimeOptions
 from vreid_cli.types.calibrations import Calibration
 from vreid_cli.types.features import MEANINGLESS, FeatureSet
-from vreid_cli.types.rankings import Coverage, Ranking, RankingBlock, RankingFacts
+from vreid_cli.types.rankings import Coverage, Ranking, RankingBlock, RankingFacts, choose_fitting
 from vreid_cli.types.tracks import Items
 
 #: From how rankings are made to what gives their distances probabilities, by metric.
@@ -153,6 +153,9 @@ def plan_ranking(
     ``choose`` says which calibration each ranking has.
     """
     options, runtime = options or RankingOptions(), runtime or RuntimeOptions()
+    for name, side in (("query", query), ("gallery", gallery)):
+        require_type(side, FeatureSet, name=name, hint="of an array: vreid.FeatureSet.from_arrays(array, track_id=…)")
+    require_type(options, RankingOptions, name="options", hint='as in vreid.RankingOptions(metric="MCD", task="i2i")')
     metrics = tuple(parse_metrics(options.metric, options.task, definition=options.definition))
     _check_fit(query, gallery)
     device = choose_device(runtime.device)
@@ -234,27 +237,6 @@ def collect(job: RankingJob) -> dict[str, Ranking]:
 def _facts_by(facts: RankingFacts, metric: Metric, options: RankingOptions) -> RankingFacts:
     own = {name: getattr(options, name) for name in DISTANCES[metric.distance].options}
     return replace(facts, metric=metric.name, **own)
-
-
-def choose_fitting(calibrations: Sequence[Calibration], rankings: Sequence[RankingFacts]) -> dict[str, Calibration]:
-    """The calibration that fits each ranking, by its metric: the first, where several do.
-
-    Raises:
-        DataError: One fits none of them; the message says why.
-    """
-    found: dict[str, Calibration] = {}
-    for calibration in calibrations:
-        misfits = {str(facts.metric): facts.misfit(calibration) for facts in rankings}
-        if None not in misfits.values():
-            own = misfits.get(str(calibration.metric)) or next(iter(misfits.values()))
-            raise DataError(
-                f"a calibration of {calibration.metric} does not fit: {own}",
-                hint="a calibration holds for the features, task, metric and definition that it was fitted on",
-            )
-        for metric, misfit in misfits.items():
-            if misfit is None:
-                found.setdefault(metric, calibration)
-    return found
 
 
 def _check_answers(
@@ -379,7 +361,7 @@ def _check_fit(query: FeatureSet, gallery: FeatureSet) -> None:
 
 def _describe(query: FeatureSet, left: ItemImages, right: ItemImages, *, options: RankingOptions) -> RankingFacts:
     gallery = right.features
-    from_gallery = _whole_tracks(query, options) or query.trial is not None
+    from_gallery = _whole_tracks(query, options) or query.trial is not None or query.protocol == "every-track"
     rerank = {name: getattr(options, name) for name in ("k1", "k2", "lambda_value")}
     lengths = {str(name): int(n) for name, n in zip(left.items.items.ids, left.items.lengths, strict=True)}
     return RankingFacts(
@@ -390,6 +372,8 @@ def _describe(query: FeatureSet, left: ItemImages, right: ItemImages, *, options
         query_source="gallery" if from_gallery else "query",
         query_identity=query.identity,
         gallery_identity=gallery.identity,
+        query_version=query.version,
+        gallery_version=gallery.version,
         weights=gallery.weights or query.weights,
         coverage=_coverage(left.items.items, right.items.items, options),
         gallery_size=len(right),

@@ -337,7 +337,7 @@ def _notes(row: RankingOverview) -> Iterator[str]:
     if row.outdated:
         yield f"{name}: its evaluation is that of an earlier ranking"
     if row.same_features is False:
-        yield f"{name}: made from features of another network than the run holds now"
+        yield f"{name}: made from other features than the run holds now"
     if row.facts and row.facts.rerank:
         numbers = " ".join(f"{key} {value}" for key, value in row.facts.rerank.items())
         yield f"{name}: re-ranked ({numbers})"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib.util import find_spec
 
-from vreid_cli.errors import UsageError
+from vreid_cli.errors import MissingExtraError
 
 
 def require_extra(extra: str, packages: Sequence[str], *, needed_by: str) -> None:
@@ -17,11 +17,11 @@ def require_extra(extra: str, packages: Sequence[str], *, needed_by: str) -> Non
         needed_by: The command or option, as messages call it.
 
     Raises:
-        UsageError: A package is missing; says what to install.
+        MissingExtraError: A package is missing; says what to install.
     """
     if missing := missing_packages(packages):
         verb = "is" if len(missing) == 1 else "are"
-        raise UsageError(
+        raise MissingExtraError(
             f"{needed_by} needs {' and '.join(missing)}, which {verb} not installed",
             hint=f'pip install "vreid[{extra}]", or from a checkout: pip install -e ".[{extra}]"',
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -42,9 +43,11 @@ def explain_write_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, None)
+        remedy = "make room or choose another folder" if full else "choose another folder or name"
         raise StoreError(
             f"{path} cannot be written: {error.strerror or error}",
-            hint="make room or choose another folder, then run the same command again",
+            hint=f"{remedy}, then run the same command again",
             file=path,
         ) from error
 
@@ -93,21 +96,39 @@ def read_json_object(path: Path) -> dict[str, Any]:
     """Read a JSON file that holds one object.
 
     Raises:
-        StoreError: The file is missing, unreadable, no JSON, or holds something else.
+        StoreError: The file is missing, unreadable, no JSON, holds something else, or has a key twice.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_distinct)
     except FileNotFoundError:
         raise StoreError(f"there is no file {path}", file=path) from None
     except OSError as error:
         raise StoreError(f"{path} cannot be read: {error.strerror}", file=path) from None
     except ValueError as error:
-        raise StoreError(f"{path} is not valid JSON: {error}", file=path) from None
+        hint = "write it again, or take the file that was written by the program itself"
+        raise StoreError(f"{path} is not valid JSON: {error}", hint=hint, file=path) from None
     except RecursionError:
         raise StoreError(f"{path} is JSON nested too deeply", file=path) from None
     if not isinstance(value, dict):
         raise StoreError(f"{path} holds a {type(value).__name__}, not an object", file=path)
     return value
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, whose keys are text that can be written and stand there once.
+
+    Raises:
+        ValueError: They are not. Python would keep the last of two values without a word.
+    """
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {json.dumps(max(names, key=names.count))} stands there twice")
+    try:
+        "".join(found).encode()
+    except UnicodeEncodeError:
+        raise ValueError("a key holds half a letter (a lone surrogate)") from None
+    return found
 
 
 def _flush(path: Path) -> None:

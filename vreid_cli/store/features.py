@@ -8,10 +8,12 @@ and, last of all, ``complete.json``.
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
@@ -31,6 +33,10 @@ from vreid_cli.types.images import ImageRecord
 _LABEL_COLUMNS = ("image_id", "track_id", "vehicle_id", "camera_id")
 _PART_COLUMNS = (*_LABEL_COLUMNS, "frame", "feature")
 _RESTART = "use --restart to make the features again, or another --run-dir"
+#: Bytes of features that are read again to verify them whenever a store is opened: a quarter of a second.
+_CHEAP_TO_VERIFY = 256 << 20
+#: What a part is where its checksum differs.
+CHANGED = "its rows are not those that were written (the checksum differs)"
 #: Of ``complete.json``: 2 since it says the protocol of the data set.
 _SCHEMA = 2
 
@@ -54,6 +60,7 @@ class PartFacts:
         contents: Digest over ids and contents of its images.
         labels: Digest over its rows' ids and labels, in their order.
         skipped: Images of this part that could not be used.
+        checksum: CRC-32 of its rows, written with them; empty in parts of before there was one.
     """
 
     identity: Mapping[str, str]
@@ -61,6 +68,7 @@ class PartFacts:
     contents: str
     labels: str
     skipped: tuple[Skipped, ...]
+    checksum: str = field(default="", compare=False)
 
     def to_metadata(self) -> dict[str, str]:
         """Schema metadata: each fact as JSON text."""
@@ -79,7 +87,8 @@ class PartFacts:
         texts = {key.decode(): value.decode() for key, value in metadata.items()}
         skipped = tuple(Skipped(*entry) for entry in json.loads(texts["skipped"]))
         identity, recorded = json.loads(texts["identity"]), json.loads(texts["recorded"])
-        return cls(identity, recorded, texts["contents"], texts["labels"], skipped)
+        checksum = texts.get("checksum", "")
+        return cls(identity, recorded, texts["contents"], texts["labels"], skipped, checksum)
 
 
 class StoredPart:
@@ -113,11 +122,22 @@ class StoredPart:
         flat: Float32Array = self.batch.column("feature").flatten().to_numpy(zero_copy_only=True)
         return flat.reshape(len(self), self.dimension)
 
+    def is_intact(self) -> bool:
+        """Whether its rows are those that were written, as far as a checksum tells; reads all of them."""
+        return not self.facts.checksum or checksum_rows(self.batch) == self.facts.checksum
+
     def find(self, image_ids: Sequence[str] | TextArray) -> Int64Array:
         """(M,) int64 row of each image; -1 where the part does not hold it."""
         found = pc.index_in(pa.array(image_ids, pa.utf8()), value_set=self.batch.column("image_id"))
         rows: Int64Array = found.fill_null(-1).cast(pa.int64()).to_numpy()
         return rows
+
+
+def checksum_rows(batch: pa.RecordBatch) -> str:
+    """CRC-32 of a part's labels and features, as eight digits."""
+    *labels, feature = batch.columns
+    found = zlib.crc32(json.dumps([column.to_pylist() for column in labels]).encode())
+    return f"{zlib.crc32(feature.flatten().to_numpy(zero_copy_only=True), found):08x}"
 
 
 class PartedMatrix:
@@ -234,7 +254,8 @@ class FeatureStore:
         }
         columns["frame"] = pa.array([record.frame for record in records], pa.int64())
         columns["feature"] = pa.FixedSizeListArray.from_arrays(flat, features.shape[1])
-        batch = pa.record_batch(columns).replace_schema_metadata(facts.to_metadata())
+        batch = pa.record_batch(columns)
+        batch = batch.replace_schema_metadata({**facts.to_metadata(), "checksum": checksum_rows(batch)})
         with (
             atomic_path(self.part_path(part)) as temporary,
             pa.OSFile(str(temporary), "wb") as sink,
@@ -273,6 +294,31 @@ class FeatureStore:
         if facts is None:
             raise _damaged(path, "it does not say what made it")
         return StoredPart(batch, facts)
+
+    def changed_parts(self, *, only_if_cheap: bool = False) -> list[int]:
+        """Numbers of the parts whose rows are not those that were written; damaged ones are left out.
+
+        Args:
+            only_if_cheap: Whether to look at none, where that would take longer than a moment.
+        """
+        numbers = self.part_numbers()
+        if only_if_cheap and sum(self.part_path(number).stat().st_size for number in numbers) > _CHEAP_TO_VERIFY:
+            return []
+        changed = []
+        for number in numbers:
+            try:
+                intact = self.read_part(number).is_intact()
+            except StoreError:
+                continue
+            if not intact:
+                changed.append(number)
+        return changed
+
+    def version(self) -> str | None:
+        """What :attr:`FeatureSet.version` of these features is, read without them; None where a part is damaged."""
+        facts = [self.read_facts(part) for part in self.part_numbers()]
+        known = [one for one in facts if one is not None]
+        return _version(known) if known and len(known) == len(facts) else None
 
     def check_identity(self, identity: Mapping[str, str]) -> None:
         """Make sure that what is there was made as what would be added.
@@ -329,7 +375,13 @@ class FeatureStore:
                 file=self.path,
             )
         facts = read_json_object(self.complete_path)
-        if facts.get("schema") != _SCHEMA:
+        if "schema" not in facts:
+            raise StoreError(
+                f"{self.complete_path} is damaged: it does not say what is there",
+                hint="run the same vreid extract again: it writes it, and computes only what is missing",
+                file=self.complete_path,
+            )
+        if facts["schema"] != _SCHEMA:
             raise StoreError(
                 f"the features in {self.path} were written by another version of vreid",
                 hint="make them again: vreid extract --restart",
@@ -346,6 +398,8 @@ class FeatureStore:
         facts = self.read_complete()
         parts = [self.read_part(part) for part in self.part_numbers()]
         self._check_counts(facts, parts)
+        for number in self.changed_parts(only_if_cheap=True):
+            raise _damaged(self.part_path(number), CHANGED)
         dimensions = {part.dimension for part in parts}
         if len(dimensions) != 1:
             raise StoreError(f"the parts in {self.path} differ in dimension: {sorted(dimensions)}", hint=_RESTART)
@@ -362,6 +416,7 @@ class FeatureStore:
             camera_id=ids["camera_id"],
             frame=pc.fill_null(labels.column("frame"), -1).to_numpy()[order],
             source=str(self.path),
+            version=_version(part.facts for part in parts),
             identity=parts[0].facts.identity,
             image_root=facts.get("image_root"),
             dataset=facts.get("dataset"),
@@ -379,6 +434,14 @@ class FeatureStore:
                     hint="run the same vreid extract again: it makes what is missing",
                     file=self.path,
                 )
+
+
+def _version(parts: Iterable[PartFacts]) -> str:
+    """Digest over what the features were made by and from, and how they are labelled."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(json.dumps([dict(part.identity), part.contents, part.labels], sort_keys=True).encode())
+    return digest.hexdigest()
 
 
 def _protocol(facts: Mapping[str, Any], path: Path) -> QueryProtocol:

@@ -52,7 +52,8 @@ class Plan:
         if not path.is_file():
             return None
         try:
-            table = pq.read_table(path, schema=PLAN_SCHEMA)
+            # read_table would import pyarrow.dataset, and that pandas where it is installed.
+            table = pq.ParquetFile(path).read().cast(PLAN_SCHEMA)
             # Damaged text would be found only when it is used.
             table.validate(full=True)
             gaps = [name for name in table.column_names if name != _MAY_BE_ABSENT and table.column(name).null_count]

@@ -21,6 +21,8 @@ from vreid_cli.store.formats import RANKING_FORMATS, endings
 from vreid_cli.types.images import SPLITS, Split
 from vreid_cli.types.rankings import RankingFacts
 
+#: Of ``run.json``.
+INFO_SCHEMA = 1
 RUNS_FOLDER = Path("runs")
 LATEST = "latest"
 #: What a run directory can hold; a folder with none of it is none.
@@ -100,11 +102,16 @@ class RunDirectory:
         if not self.info_path.is_file():
             hint = "make one with vreid extract, or name another with --run-dir"
             raise StoreError(f"{self.path} is no run directory: it has no run.json", hint=hint, file=self.path)
+        again = "delete it and run vreid extract again: that writes it, and computes no feature twice"
         try:
-            return read_json_object(self.info_path)
+            info = read_json_object(self.info_path)
         except StoreError as error:
-            error.hint = "delete it and run vreid extract again: that writes it, and computes no feature twice"
+            error.hint = again
             raise
+        if info.get("schema", INFO_SCHEMA) != INFO_SCHEMA:
+            other = f"{self.info_path} was written by another version of vreid (schema {info['schema']})"
+            raise StoreError(other, hint=f"use that version; or {again}", file=self.info_path)
+        return info
 
     def write_info(self, info: Mapping[str, Any]) -> None:
         """Write ``run.json``; left alone where nothing changed, so that a repeated run changes no file."""

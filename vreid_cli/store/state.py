@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from vreid_cli.errors import StoreError
-from vreid_cli.store.features import FeatureStore, Skipped, StoredPart
+from vreid_cli.store.features import CHANGED, FeatureStore, Skipped, StoredPart
 from vreid_cli.store.plan import Plan
 
 #: ``damaged``: it says that it is complete, or where it stands, and that is not so or cannot be read.
@@ -57,15 +57,22 @@ class StoreState:
     problems: tuple[str, ...]
 
 
-def read_state(store: FeatureStore) -> StoreState:
-    """Look at every file of a store; what is damaged is a problem of the state, not an error."""
+def read_state(store: FeatureStore, *, verify: bool = False) -> StoreState:
+    """Look at every file of a store; what is damaged is a problem of the state, not an error.
+
+    Args:
+        store: The store.
+        verify: Whether to compare all rows with their checksums, however long that takes.
+    """
     problems: list[str] = []
     plan = _read_plan(store, problems)
     parts = _read_parts(store, problems)
     images = sum(map(len, parts.values()))
     if store.is_complete():
         problems += _contradictions(store, {"parts": len(parts), "images": images})
-    digests = {number: part.facts.contents for number, part in parts.items()}
+    changed = store.changed_parts(only_if_cheap=not verify)
+    problems += [f"{store.part_path(number)} is damaged: {CHANGED}" for number in changed]
+    digests = {number: part.facts.contents for number, part in parts.items() if number not in changed}
     located = np.array([], dtype=np.int32) if plan is None else plan.locate(digests)
     done = located[located >= 0]
     dimensions = sorted({part.dimension for part in parts.values()})

@@ -37,7 +37,7 @@ class Criterion:
         options: Label smoothing; weight and margin of the triplet loss.
 
     Raises:
-        UsageError: There is a triplet loss, and pytorch-metric-learning is not installed.
+        MissingExtraError: There is a triplet loss, and pytorch-metric-learning is not installed.
 
     Examples:
         >>> criterion = Criterion(TrainingOptions())

@@ -74,7 +74,8 @@ class Trainer:
         kept: The network that results: the moving average, if the options have one.
 
     Raises:
-        UsageError: The device lacks the precision, or a package that the options need is not installed.
+        UsageError: The device lacks the precision.
+        MissingExtraError: A package that the options need is not installed.
     """
 
     def __init__(

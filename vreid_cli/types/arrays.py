@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+
+from vreid_cli.errors import DataError
 
 Float32Array = NDArray[np.float32]
 Int32Array = NDArray[np.int32]
@@ -13,6 +15,33 @@ Int64Array = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 #: A column of ids or labels: dtype object, each a ``str`` or ``None``.
 TextArray = NDArray[np.object_]
+
+
+def as_matrix(values: ArrayLike, *, name: str) -> NDArray[np.floating]:
+    """A matrix of numbers, whatever it was given as; copied only where it is no array of floats.
+
+    Args:
+        values: An array, or lists of numbers.
+        name: What messages call it.
+
+    Raises:
+        DataError: It is none.
+
+    Examples:
+        >>> as_matrix([[1, 2], [3, 4]], name="features").dtype
+        dtype('float64')
+    """
+    try:
+        matrix = np.asarray(values)
+        numbers = matrix if np.issubdtype(matrix.dtype, np.floating) else matrix.astype(np.float64)
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{name}: these are no numbers in rows of one length: {error}") from None
+    if numbers.ndim != 2:
+        raise DataError(
+            f"{name}: needs rows and columns, not an array of shape {numbers.shape}",
+            hint="of a single row make a matrix with array[None]",
+        )
+    return numbers
 
 
 def text_array(values: Sequence[str | None]) -> TextArray:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from vreid_cli.errors import DataError
-from vreid_cli.types.arrays import Float32Array, Int64Array, TextArray, text_array
+from vreid_cli.types.arrays import Float32Array, Int64Array, TextArray, as_matrix, text_array
 
 #: The name of weights that were never trained: what comes from them means nothing.
 RANDOM_WEIGHTS = "random"
@@ -26,7 +26,8 @@ COLUMNS = ("image_id", "track_id", "vehicle_id", "camera_id")
 #: How queries and gallery come about. ``separate``: they are splits of their own. ``gallery-tracks``: query images lie
 #: in gallery tracks, and those whole tracks are the queries between tracks (VeRi). ``random-gallery``: there is one
 #: split; each trial takes one image of every vehicle at random as the gallery, the others are queries (VehicleID).
-QueryProtocol = Literal["separate", "gallery-tracks", "random-gallery"]
+#: ``every-track``: there is one split, and each of its tracks is a query for the others.
+QueryProtocol = Literal["separate", "gallery-tracks", "random-gallery", "every-track"]
 
 
 class FeatureMatrix(Protocol):
@@ -109,6 +110,8 @@ class FeatureSet:
         frame: (N,) int64 frame number of each image, -1 where unknown; None where all are.
         source: Where the set comes from, for messages.
         identity: What made the features (architecture, weights digest, …); None where unknown.
+        version: Digest over what they were made by and from and how they are labelled; None where unknown. A ranking of
+            another version is older than these features.
         image_root: Folder that the image ids are relative to; None where the images are unknown.
             Two images are the same image only if root and id together name the same file.
         dataset: Name of the layout that the images come from; None where unknown.
@@ -135,6 +138,7 @@ class FeatureSet:
     trial: int | None = None
     trial_seed: int | None = None
     frame: Int64Array | None = None
+    version: str | None = None
 
     def __post_init__(self) -> None:
         rows = self.matrix.shape[0]
@@ -174,7 +178,7 @@ class FeatureSet:
     @classmethod
     def from_arrays(
         cls,
-        features: NDArray[np.floating],
+        features: ArrayLike,
         *,
         track_id: Sequence[str | None],
         image_id: Sequence[str] | None = None,
@@ -187,14 +191,22 @@ class FeatureSet:
 
         Image ids that are left out become ``<track_id>#<position in the track>``.
 
+        Raises:
+            DataError: The features are no matrix of numbers, or a list has another length.
+
         Examples:
             >>> features = FeatureSet.from_arrays(np.eye(3), track_id=["a", "a", "b"], vehicle_id=["1", "1", "2"])
             >>> len(features), features.dimension, features.image_id.tolist()
             (3, 3, ['a#0', 'a#1', 'b#0'])
         """
-        absent: list[None] = [None] * len(features)
+        matrix = as_matrix(features, name="features")
+        absent: list[None] = [None] * len(matrix)
+        columns = {"track_id": track_id, "image_id": image_id, "vehicle_id": vehicle_id, "camera_id": camera_id}
+        for name, column in columns.items():
+            if column is not None and len(column) != len(matrix):
+                raise DataError(f"{name} has {len(column)} entries for {len(matrix)} rows of features")
         return cls(
-            matrix=ArrayMatrix(features),
+            matrix=ArrayMatrix(matrix),
             image_id=text_array(number_images(track_id) if image_id is None else image_id),
             track_id=text_array(track_id),
             vehicle_id=text_array(vehicle_id or absent),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, Self
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
+from vreid_cli.errors import DataError
 from vreid_cli.types.arrays import BoolArray, Float32Array, Int32Array, Int64Array
 from vreid_cli.types.calibrations import Calibration
 from vreid_cli.types.features import RANDOM_WEIGHTS
@@ -80,6 +81,8 @@ class RankingFacts:
         query_source: The split that the query items were taken from.
         query_identity: What made the query's features.
         gallery_identity: What made the gallery's features.
+        query_version: Digest over what the query's features were made from and how they were labelled.
+        gallery_version: The same of the gallery's.
         weights: What the network's weights were called.
         trial: Number of the trial that chose gallery and queries at random, from 0; None where nothing was random.
         trial_seed: The seed of the trials.
@@ -124,6 +127,8 @@ class RankingFacts:
     gallery_identity: Mapping[str, str] | None = fact(
         None, "architecture", about="network", text=lambda facts: facts.architecture
     )
+    query_version: str | None = fact(None, about="query")
+    gallery_version: str | None = fact(None, about="query")
     weights: str | None = fact(None, "weights", about="network")
     trial: int | None = fact(None, "trial", usual="none", about="trial", text=lambda facts: _trial(facts))
     trial_seed: int | None = fact(None)
@@ -312,6 +317,27 @@ def _listed(facts: RankingFacts) -> str:
         within = [f"what has a probability of at least {facts.min_probability:g}"]
     vehicle = " and the query's vehicle" if facts.coverage == "positives" else ""
     return f"only {' of '.join([*nearest, *within]) or 'some items'}{vehicle}"
+
+
+def choose_fitting(calibrations: Sequence[Calibration], rankings: Sequence[RankingFacts]) -> dict[str, Calibration]:
+    """The calibration that fits each ranking, by its metric: the first, where several do.
+
+    Raises:
+        DataError: One fits none of them; the message says why.
+    """
+    found: dict[str, Calibration] = {}
+    for calibration in calibrations:
+        misfits = {str(facts.metric): facts.misfit(calibration) for facts in rankings}
+        if None not in misfits.values():
+            own = misfits.get(str(calibration.metric)) or next(iter(misfits.values()))
+            raise DataError(
+                f"a calibration of {calibration.metric} does not fit: {own}",
+                hint="a calibration holds for the features, task, metric and definition that it was fitted on",
+            )
+        for metric, misfit in misfits.items():
+            if misfit is None:
+                found.setdefault(metric, calibration)
+    return found
 
 
 @dataclass(frozen=True, eq=False)

@@ -49,3 +49,22 @@ class GroundTruth:
             return {query: frozenset(names) for query, names in lifted.items()}
 
         return GroundTruth(self.source, frozenset(track_of.values()), lift(self.good), lift(self.junk))
+
+
+@dataclass(frozen=True)
+class ReviewedPairs:
+    """Pairs of a query and a gallery item that a person looked at.
+
+    Attributes:
+        source: The file that holds them.
+        marks: For each pair whether both show the same vehicle.
+        unsure: How many more pairs were marked as unsure.
+
+    Examples:
+        >>> ReviewedPairs("reviewed.csv", {("q1", "g1"): True, ("q1", "g2"): False}).unsure
+        0
+    """
+
+    source: str
+    marks: Mapping[tuple[str, str], bool]
+    unsure: int = 0

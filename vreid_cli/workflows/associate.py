@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from vreid_cli.association.travel import Traffic, count_traffic
 from vreid_cli.config import Settings
 from vreid_cli.data.clocks import CLOCKS, read_clocks, read_travel_times
 from vreid_cli.data.layouts import LAYOUTS
+from vreid_cli.data.mot import track_name
+from vreid_cli.data.scene import Recording
 from vreid_cli.errors import DataError, StoreError, UsageError
 from vreid_cli.evaluation.thresholds import OperatingPoint
 from vreid_cli.evaluation.track_pairs import track_pair_errors
@@ -28,6 +31,8 @@ from vreid_cli.store.identities import read_identity_facts, write_identities
 from vreid_cli.types.arrays import text_array
 from vreid_cli.types.features import FeatureSet, join_features
 from vreid_cli.types.identities import Clock, Identities
+from vreid_cli.types.tracker import TrackerBoxes
+from vreid_cli.workflows.inputs import data_folders
 from vreid_cli.workflows.session import Report, RunChoice, Session
 
 #: Facts of identities that change them.
@@ -55,10 +60,11 @@ class AssociateReport(Report):
 
 @dataclass(frozen=True, eq=False)
 class _Tracks:
-    """The tracks of a command: their features, the split of each by name, and warnings."""
+    """The tracks of a command: their features, the split of each by name, and the trackers' files where there are."""
 
     features: FeatureSet
     split: Mapping[str, str]
+    recordings: Sequence[Recording] = ()
 
 
 def choose_run(settings: Settings) -> RunChoice:
@@ -82,7 +88,9 @@ def associate(session: Session) -> AssociateReport:
     path = _output(session)
     tracks = _read_tracks(session)
     features = tracks.features
-    clocks, warnings = _read_clocks(session, features)
+    clocks, warnings = _read_clocks(session, tracks)
+    boxes = {one.camera: one.boxes() for one in tracks.recordings}
+    spans = {track_name(camera, track): span for camera, one in boxes.items() for track, span in one.spans().items()}
     windows = read_travel_times(chosen.travel_times) if chosen.travel_times is not None else []
     options = AssociationOptions(**{name: getattr(chosen, name) for name in AssociationOptions.model_fields})
     point = None
@@ -96,6 +104,7 @@ def associate(session: Session) -> AssociateReport:
             options,
             travel_times=windows,
             clocks=clocks,
+            spans=spans,
             runtime=session.settings.runtime,
             advance=bar.update,
         )
@@ -104,6 +113,8 @@ def associate(session: Session) -> AssociateReport:
         _refuse_another(path, found)
     traffic = count_traffic(found)
     outputs = [*write_identities(path, found), *write_traffic(path.with_suffix(""), traffic)]
+    if tracks.recordings:
+        outputs.append(_rewrite(path.with_suffix(""), tracks.recordings, found, boxes))
     if chosen.plot is not None:
         plot_traffic(chosen.plot, traffic)
         outputs.append(chosen.plot)
@@ -171,16 +182,36 @@ def _read_tracks(session: Session) -> _Tracks:
     for split, side in sides.items():
         owner |= dict.fromkeys(joined.track_id[start : start + len(side)], split)
         start += len(side)
-    return _Tracks(joined, owner)
+    return _Tracks(joined, owner, layout.find_recordings(data_folders(session.settings)))
 
 
-def _read_clocks(session: Session, features: FeatureSet) -> tuple[dict[str, Clock], list[str]]:
+def _read_clocks(session: Session, tracks: _Tracks) -> tuple[dict[str, Clock], list[str]]:
+    """The clocks in ``cameras.toml``, else the frame rates that videos and sequences state."""
     chosen, data_dir = session.settings.associate, session.settings.data.data_dir
     path = chosen.clocks
     if path is None and data_dir is not None and not chosen.features and (data_dir / CLOCKS).is_file():
         path = data_dir / CLOCKS
-    cameras = dict.fromkeys(str(camera) for camera in features.camera_id if camera is not None)
-    return ({}, []) if path is None else read_clocks(path, cameras)
+    stated = {one.camera: clock for one in tracks.recordings if (clock := one.clock()) is not None}
+    if path is None:
+        return stated, []
+    cameras = dict.fromkeys(str(camera) for camera in tracks.features.camera_id if camera is not None)
+    return read_clocks(path, cameras, stated=stated)
+
+
+def _rewrite(
+    folder: Path, recordings: Sequence[Recording], found: Identities, boxes: Mapping[str, TrackerBoxes]
+) -> Path:
+    """Write each tracker's file again with the numbers of identities in the place of its own ids.
+
+    Tracks without a usable image get numbers of their own, after all others.
+    """
+    numbers = dict(zip(found.tracks.ids, found.identity.tolist(), strict=True))
+    following = itertools.count(int(found.identity.max(initial=0)) + 1)
+    for one in recordings:
+        names = {track: track_name(one.camera, track) for track in dict.fromkeys(boxes[one.camera].track)}
+        ids = {track: numbers[name] if name in numbers else next(following) for track, name in names.items()}
+        one.format.rewrite(one.tracks, folder / one.camera / one.tracks.name, ids)
+    return folder
 
 
 # -- the threshold -------------------------------------------------------------------------------------------

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from vreid_cli.ranking.rank import choose_fitting
 from vreid_cli.runtime.progress import log
 from vreid_cli.store.calibrations import calibrations_in, read_calibration, shipped_calibrations
 from vreid_cli.store.runs import RunDirectory, calibration_name, owning_run
 from vreid_cli.types.calibrations import Calibration
-from vreid_cli.types.rankings import Ranking, RankingFacts
+from vreid_cli.types.images import Split
+from vreid_cli.types.rankings import Ranking, RankingFacts, choose_fitting
 
 
 class CalibrationFinder:
@@ -66,6 +66,19 @@ class CalibrationFinder:
             self.warnings.append(f"{own} is not used: {misfit}. Fit it again with vreid calibrate")
         shipped = (read_calibration(path) for path in shipped_calibrations(name))
         return next((one for one in shipped if facts.identity and facts.misfit(one) is None), None)
+
+
+def older_than_features(path: Path, facts: RankingFacts) -> str | None:
+    """What to say of a ranking whose run has other features by now than it was made from; None where it has not."""
+    run = owning_run(path)
+    if run is None:
+        return None
+    made_from: dict[Split, str | None] = {"gallery": facts.gallery_version, "query": facts.query_version}
+    for split, version in made_from.items():
+        store = run.features(split)
+        if version is not None and store.is_complete() and store.version() not in (None, version):
+            return f"{path} is older than the {split} features of its run: make it again with vreid rank --force"
+    return None
 
 
 def with_probabilities(path: Path, ranking: Ranking) -> Ranking:

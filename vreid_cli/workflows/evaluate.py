@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vreid_cli.config import EvaluateSettings, Settings
-from vreid_cli.errors import StoreError
+from vreid_cli.errors import StoreError, UsageError
 from vreid_cli.evaluation.comparison import Comparison, TrialScores, compare, over_trials
 from vreid_cli.evaluation.evaluate import Evaluation
 from vreid_cli.evaluation.evaluate import evaluate as evaluate_ranking
@@ -25,8 +25,9 @@ from vreid_cli.runtime.progress import log, progress
 from vreid_cli.store.formats import read_ranking
 from vreid_cli.store.identities import IDENTITY_ENDINGS, is_identities, read_identities
 from vreid_cli.store.query_scores import check_table_path, write_query_scores
+from vreid_cli.store.review import read_review
 from vreid_cli.store.runs import RunDirectory, identities_in, owning_run, rankings_in
-from vreid_cli.workflows.calibrations import with_probabilities
+from vreid_cli.workflows.calibrations import older_than_features, with_probabilities
 from vreid_cli.workflows.ground_truth import ground_truth
 from vreid_cli.workflows.session import Report, RunChoice, Session
 
@@ -72,18 +73,24 @@ def evaluate(session: Session) -> EvaluateReport:
         check_table_path(chosen.per_query)
     if chosen.plot is not None:
         check_plot_path(chosen.plot)
+    if chosen.truth is not None and chosen.split_open is not None:
+        message = "--truth and --split-open exclude each other: marks say nothing of vehicles that are held out"
+        raise UsageError(message, hint="leave one of them out")
     tables, paths = _split_kinds(_named_files(chosen.rankings) if chosen.rankings else _all_of(session.need_run()))
+    review = None if chosen.truth is None else read_review(chosen.truth)
     identities = {
         str(path): evaluate_identities(read_identities(path), chosen, seed=settings.run.seed) for path in tables
     }
     results: dict[str, Evaluation] = {}
+    older: list[str] = []
     with progress(total=len(paths), what="evaluating", unit="rankings") as bar:
         for path in paths:
             ranking = with_probabilities(path, read_ranking(path, label_pattern=settings.data.label_pattern))
-            truth = ground_truth(path, ranking.facts)
+            older += filter(None, [older_than_features(path, ranking.facts)])
+            truth = review or ground_truth(path, ranking.facts)
             results[str(path)] = evaluate_ranking(ranking, chosen, truth=truth, seed=settings.run.seed)
             bar.update(1)
-    warnings = _all_warnings({**results, **identities})
+    warnings = [*older, *_all_warnings({**results, **identities})]
     kept = [_keep(Path(path), one, warnings) for path, one in results.items()]
     kept += [_keep_identities(Path(path), one, warnings) for path, one in identities.items()]
     outputs = [output for output in kept if output]

@@ -46,8 +46,8 @@ def _gather_sides(run: RunDirectory, unit: TrackUnit) -> tuple[dict[str, Feature
     gallery = run.features("gallery").read()
     tracks = group_tracks(gallery, unit)
     sides, warnings = {}, []
-    # Of a random gallery the queries are known only once it is split.
-    if gallery.protocol != "random-gallery":
+    # Of a random gallery the queries are known only once it is split; elsewhere every track is one.
+    if gallery.protocol not in ("random-gallery", "every-track"):
         query = run.features("query").read()
         if gallery.protocol == "gallery-tracks":
             query_tracks, missing = query_tracks_in(gallery, tracks, query)

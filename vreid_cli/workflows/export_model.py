@@ -47,7 +47,8 @@ def export_model(session: Session) -> ModelReport:
     """Write the network of the run, or the one that was asked for, as ONNX or as a folder of the hub.
 
     Raises:
-        UsageError: The extra ``onnx`` is not installed, the output has another ending, or the network is an ONNX file.
+        MissingExtraError: The extra ``onnx`` is not installed.
+        UsageError: The output has another ending, or the network is an ONNX file.
         StoreError: A file is there already, or the run was made with other weights than are there now.
         ExportError: The network cannot be exported, or the file would compute something else than torch.
     """

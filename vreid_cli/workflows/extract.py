@@ -23,7 +23,7 @@ from vreid_cli.runtime.arrow import release_memory
 from vreid_cli.runtime.devices import choose_device
 from vreid_cli.runtime.progress import log
 from vreid_cli.store.features import PartFacts
-from vreid_cli.store.runs import RUNS_FOLDER, RunDirectory
+from vreid_cli.store.runs import INFO_SCHEMA, RUNS_FOLDER, RunDirectory
 from vreid_cli.types.features import MEANINGLESS, RANDOM_WEIGHTS
 from vreid_cli.types.images import Split
 from vreid_cli.workflows.inputs import absolute, check_subset, chosen_subset, data_folders
@@ -51,7 +51,8 @@ class ExtractReport(Report):
 def choose_run(settings: Settings) -> RunChoice:
     """A run of its own. The data of one that is there may have moved, and its identity is checked by itself."""
     folders = ("data.data_dir", "data.query_dir", "data.gallery_dir")
-    free = (*folders, "data.label_pattern", "model.arch", "model.weights", "model.output", "model.input")
+    thinning = tuple(f"data.{name}" for name in ("per_track", "choose", "min_size", "min_confidence"))
+    free = (*folders, *thinning, "data.label_pattern", "model.arch", "model.weights", "model.output", "model.input")
     # Features that are made again may be those of another data set.
     return RunChoice(
         use_latest=False, free=(*free, "data.dataset", "data.subset") if settings.extract.restart else free
@@ -189,13 +190,14 @@ def _earlier_part(run: RunDirectory, restarted: AbstractSet[Split]) -> PartFacts
 def _info(settings: Settings, loaded: AnyNetwork) -> dict[str, Any]:
     folders = data_folders(settings)
     return {
-        "schema": 1,
+        "schema": INFO_SCHEMA,
         "dataset": settings.data.dataset,
         "data_dir": absolute(folders.data_dir),
         "query_dir": absolute(folders.query_dir),
         "gallery_dir": absolute(folders.gallery_dir),
         "subset": chosen_subset(settings),
         "label_pattern": settings.data.label_pattern,
+        **_thinning(settings),
         "weights": weights_to_find_again(str(settings.model.weights)),
         "input": settings.model.input.model_dump(mode="json", exclude_none=True),
         "output": settings.model.output,
@@ -203,3 +205,11 @@ def _info(settings: Settings, loaded: AnyNetwork) -> dict[str, Any]:
         "note": MEANINGLESS if loaded.weights == RANDOM_WEIGHTS else None,
         "versions": {"vreid": __version__, "torch": str(torch.__version__)},
     }
+
+
+def _thinning(settings: Settings) -> dict[str, Any]:
+    """Which of a tracker's boxes are used, of a layout that has them."""
+    if LAYOUTS[settings.data.dataset].protocol != "every-track":
+        return {}
+    names = ("track_file", "per_track", "choose", "min_size", "min_confidence")
+    return {name: getattr(settings.data, name) for name in names}

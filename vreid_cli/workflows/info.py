@@ -19,6 +19,7 @@ from vreid_cli.store.formats import read_ranking_facts
 from vreid_cli.store.metadata import read_metadata
 from vreid_cli.store.runs import RunDirectory, rankings_in
 from vreid_cli.store.state import StoreState, read_state
+from vreid_cli.workflows.calibrations import older_than_features
 from vreid_cli.workflows.session import Report, RunChoice, Session, extract_with_trained
 
 T = TypeVar("T")
@@ -55,8 +56,9 @@ def info(session: Session) -> InfoReport:
         there = "holds nothing that a run is made of" if run.path.is_dir() else "is not there"
         hint = "name one as in vreid info runs/veri-densenet201-veri, or make one with vreid extract"
         raise StoreError(f"{run.path} is no run directory: it {there}", hint=hint, file=run.path)
+    verify = session.settings.info.verify
     made, made_by_error = _try(read_json_object, run.info_path) if run.info_path.is_file() else (None, None)
-    splits = {split: read_state(run.features(split)) for split in run.extracted_splits()}
+    splits = {split: read_state(run.features(split), verify=verify) for split in run.extracted_splits()}
     history, history_error = _try(RunDirectory.read_history, run)
     entries, damaged = history or ([], 0)
     if damaged:
@@ -120,6 +122,8 @@ def _rankings(run: RunDirectory, gallery: StoreState | None) -> Iterator[Ranking
         identities = (facts and facts.gallery_identity, gallery and gallery.identity)
         same_features = None if None in identities else identities[0] == identities[1]
         file = None if path is None else f"rankings/{path.name}"
+        if path is not None and facts is not None and older_than_features(path, facts) is not None:
+            same_features = False
         row = RankingOverview(name, file, *_size_and_time(path), facts, error, same_features)
         yield _with_scores(row, evaluations[name]) if name in evaluations else row
 
@@ -199,6 +203,9 @@ def _next(run: RunDirectory, found: RunOverview) -> str | None:
     rankings = [row for row in found.rankings if row.file]
     if not rankings:
         return f"{layout.rank_command} --run-dir {folder}"
+    older = next((row.facts for row in rankings if row.same_features is False and row.facts), None)
+    if older is not None:
+        return f"vreid rank --run-dir {folder} --task {older.task} --metric {older.metric} --force"
     if any(not row.evaluated or row.outdated for row in rankings):
         return f"vreid evaluate --run-dir {folder}"
     return None

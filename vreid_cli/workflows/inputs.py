@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vreid_cli.config import Settings
 from vreid_cli.data.layouts import LAYOUTS
-from vreid_cli.data.listing import DataFolders
+from vreid_cli.data.listing import DataFolders, Thinning
 from vreid_cli.errors import UsageError
 from vreid_cli.workflows.session import Session
 
@@ -24,7 +24,15 @@ def data_folders(settings: Settings) -> DataFolders:
     if data_dir is None and data.query_dir is None and data.gallery_dir is None:
         default = os.environ.get(DATA_VARIABLE) or LAYOUTS[data.dataset].default_dir
         data_dir = None if default is None else Path(default)
-    return DataFolders(data_dir, data.query_dir, data.gallery_dir, data.label_pattern, chosen_subset(settings))
+    return DataFolders(
+        data_dir,
+        data.query_dir,
+        data.gallery_dir,
+        data.label_pattern,
+        chosen_subset(settings),
+        data.track_file,
+        Thinning(data.per_track, data.choose, data.min_size, data.min_confidence),
+    )
 
 
 def chosen_subset(settings: Settings) -> int | None:

@@ -194,7 +194,8 @@ def _check_options(session: Session) -> None:
 def _sides(session: Session) -> list[tuple[FeatureSet, FeatureSet]]:
     """Query and gallery of each trial; of a single one where the run's protocol has no random galleries."""
     resolved, chosen = session.resolved, session.settings.rank
-    if chosen.query_features is None and chosen.gallery_features is None:
+    elsewhere = chosen.query_features is not None or chosen.gallery_features is not None
+    if not elsewhere:
         # Which data set it is, only a run can say; without one there is nothing to rank either.
         session.need_run()
         dataset = session.settings.data.dataset
@@ -210,6 +211,9 @@ def _sides(session: Session) -> list[tuple[FeatureSet, FeatureSet]]:
             f"{resolved.name('rank.trials')}: only runs of data sets with random galleries have trials",
             hint="leave it out",
         )
+    if not elsewhere and LAYOUTS[session.settings.data.dataset].protocol == "every-track":
+        gallery = _read_side(session, "gallery")
+        return [(gallery, gallery)]
     return [(_read_side(session, "query"), _read_side(session, "gallery"))]
 
 

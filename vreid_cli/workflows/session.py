@@ -17,7 +17,10 @@ from vreid_cli.runtime.progress import log
 from vreid_cli.store.runs import LATEST, RUNS_FOLDER, RunDirectory, latest_run
 from vreid_cli.types.features import RANDOM_WEIGHTS
 
-_DATA_FROM_RUN = ("dataset", "data_dir", "query_dir", "gallery_dir", "subset", "label_pattern")
+_DATA_FROM_RUN = (
+    *("dataset", "data_dir", "query_dir", "gallery_dir", "subset", "label_pattern"),
+    *("track_file", "per_track", "choose", "min_size", "min_confidence"),
+)
 #: What later commands take from run.json: the setting, and the key there.
 _FROM_RUN = {
     **{f"data.{key}": key for key in _DATA_FROM_RUN},

@@ -10,6 +10,7 @@ from vreid_cli.config import Settings
 from vreid_cli.errors import StoreError, UsageError
 from vreid_cli.evaluation.evaluate import evaluate
 from vreid_cli.evaluation.nearest import nearest
+from vreid_cli.models.weights import LoadedNetwork, require_torch_network
 from vreid_cli.reports.images import ImageSource
 from vreid_cli.reports.pages.report import LARGE, is_page, report
 from vreid_cli.reports.pairs import PairView, explain
@@ -22,8 +23,9 @@ from vreid_cli.store.runs import RunDirectory, owning_run, rankings_in
 from vreid_cli.types.features import MEANINGLESS, FeatureSet
 from vreid_cli.types.images import Split
 from vreid_cli.types.rankings import RankedItem, Ranking, RankingFacts
-from vreid_cli.workflows.calibrations import with_probabilities
+from vreid_cli.workflows.calibrations import older_than_features, with_probabilities
 from vreid_cli.workflows.ground_truth import ground_truth
+from vreid_cli.workflows.network import load as load_network_of
 from vreid_cli.workflows.session import Report, RunChoice, Session
 
 _DEFAULT_RANKING = "t2t-meanMCD50.parquet"
@@ -69,6 +71,8 @@ def show(session: Session) -> ShowReport:
         VreidError: The ranking, a query, a match, features or the images are not there.
     """
     chosen = session.settings.show
+    if chosen.attention and chosen.match is None:
+        raise UsageError("--attention is about one match", hint="name it: vreid show QUERY --match TRACK --attention")
     page = chosen.output is not None and chosen.match is None and is_page(chosen.output)
     if chosen.output is not None and not page:
         check_ending(chosen.output)
@@ -76,6 +80,8 @@ def show(session: Session) -> ShowReport:
     ranking = with_probabilities(path, read_ranking(path, label_pattern=session.settings.data.label_pattern))
     make = _match if chosen.match is not None else _table if chosen.output is None else _page if page else _sheet
     report = make(session, path, ranking)
+    if older := older_than_features(path, ranking.facts):
+        report = replace(report, warnings=(older, *report.warnings))
     for warning in report.warnings:
         log.warning("%s", warning)
     if chosen.ranking is None:
@@ -143,12 +149,29 @@ def _match(session: Session, path: Path, ranking: Ranking) -> ShowReport:
             hint = "name the features with --gallery-features and --query-features, or the run with --run-dir"
             raise UsageError(f"--match needs the features that {path} was made from", hint=hint, file=path)
         features[side] = source
-    view = explain(ranking, queries[0], chosen.match, **features, options=chosen, same_camera=same_camera)
+    network = _network(session, path) if chosen.attention else None
+    view = explain(
+        ranking, queries[0], chosen.match, **features, options=chosen, same_camera=same_camera, network=network
+    )
     if chosen.output is not None:
         view.save(chosen.output)
     lists = {queries[0]: [view.match.item] if view.match is not None else []}
     report = _report(session, path, ranking, lists=lists, warnings=view.warnings)
     return replace(report, pair=view, hidden=0)
+
+
+def _network(session: Session, path: Path) -> LoadedNetwork:
+    """The network that the run's features were made with.
+
+    Raises:
+        UsageError: It is no network of torch.
+        WeightsError: It is not there any more.
+    """
+    info = _run_with_images(session, path).read_info()
+    model, settings = session.settings.model, session.settings
+    named = {"arch": info.get("architecture", model.arch), "weights": info.get("weights", model.weights)}
+    settings = settings.model_copy(update={"model": model.model_copy(update=named)})
+    return require_torch_network(load_network_of(settings), needed_by="--attention")
 
 
 def _report(

@@ -8,13 +8,13 @@ from extraction_bench import SMALL, Bench
 from torch.utils.data._utils.pin_memory import pin_memory
 
 from vreid_cli.data.decoding import decode_rgb
-from vreid_cli.extraction.loading import Batch, ImageDataset, load_batches
+from vreid_cli.extraction.loading import Batch, Preparation, load_batches
 
 
 def test_loader_keeps_the_order_and_separates_the_bad(bench: Bench):
     bench.image("0002_c001/1.png").write_bytes(b"no image")
     records = bench.listing().records
-    dataset = ImageDataset(records, SMALL, max_pixels=10**6)
+    dataset = Preparation(records, SMALL, 10**6)
     batches = list(load_batches(dataset, [[0, 1, 2], [3, 4], [5]], workers=0, pin_memory=False))
     assert [batch.indices for batch in batches] == [[0, 1, 2], [4], [5]]
     assert [index for batch in batches for index, _ in batch.bad] == [3]

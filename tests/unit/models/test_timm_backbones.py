@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from timm.data import create_transform, resolve_data_config
 
-from vreid_cli.errors import UsageError, WeightsError
+from vreid_cli.errors import MissingExtraError, UsageError, WeightsError
 from vreid_cli.extraction.options import ExtractionOptions
 from vreid_cli.extraction.resolve import resolve_inference
 from vreid_cli.models.backbones import find_backbone
@@ -82,7 +82,7 @@ def test_without_timm_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch)
     find_timm.cache_clear()
     monkeypatch.setattr("vreid_cli.runtime.extras.find_spec", lambda name: None)
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(UsageError, match="needs timm") as caught:
+    with pytest.raises(MissingExtraError, match="needs timm") as caught:
         find_backbone("timm/resnet10t")
     assert 'pip install "vreid[timm]"' in str(caught.value.hint)
 

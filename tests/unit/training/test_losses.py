@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from vreid_cli.errors import UsageError
+from vreid_cli.errors import MissingExtraError
 from vreid_cli.training.losses import Criterion
 from vreid_cli.training.options import TrainingOptions
 
@@ -62,7 +62,7 @@ def test_without_a_triplet_loss_cross_entropy_is_all():
 def test_without_pytorch_metric_learning_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("vreid_cli.runtime.extras.find_spec", lambda name: None)
     Criterion(TrainingOptions())
-    with pytest.raises(UsageError, match="pytorch_metric_learning") as caught:
+    with pytest.raises(MissingExtraError, match="pytorch_metric_learning") as caught:
         Criterion(TrainingOptions(triplet=1.0))
     assert caught.value.hint is not None
     assert 'pip install "vreid[train]"' in caught.value.hint

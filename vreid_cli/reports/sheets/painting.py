@@ -16,7 +16,8 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageOps
 
 from vreid_cli.data.boxes import Crop
-from vreid_cli.data.decoding import BadImageError, decode_rgb
+from vreid_cli.data.decoding import BadImageError, cut_part, decode_rgb
+from vreid_cli.data.video import read_frame
 from vreid_cli.reports.sheets import layout as at
 from vreid_cli.reports.sheets.layout import Area, Row, SheetLayout, Strip, Verdict, line_height, sample_images
 from vreid_cli.reports.sheets.typography import load_font, shorten, text_width
@@ -65,8 +66,11 @@ def decode(image: Path | Crop) -> Image.Image:
     Raises:
         BadImageError: It cannot be read.
     """
-    path, box = (image.path, image.box) if isinstance(image, Crop) else (image, None)
-    return decode_rgb(path, max_pixels=MAX_PIXELS, box=box)
+    if not isinstance(image, Crop):
+        return decode_rgb(image, max_pixels=MAX_PIXELS)
+    if image.frame is not None:
+        return cut_part(read_frame(image.path, image.frame), image.box, max_pixels=MAX_PIXELS)
+    return decode_rgb(image.path, max_pixels=MAX_PIXELS, box=image.box)
 
 
 def usual_shape(rows: Sequence[Row], max_images: int) -> float:

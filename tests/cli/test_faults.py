@@ -1,0 +1,170 @@
+"""Things that lie where something else is expected: each a named error or a named, counted skip."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny import EXTRACT, TRACKS, Vreid, draw_tracks, save_weights
+
+import vreid_cli as library
+from vreid_cli.errors import DataError, UsageError
+
+COMMON = (*EXTRACT, "--data-dir", "data", "--weights", "tiny.safetensors")
+RUN = Path("runs/tracks-resnet18-tiny")
+
+
+@pytest.fixture
+def vreid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Vreid:
+    draw_tracks(tmp_path / "data", TRACKS)
+    monkeypatch.chdir(tmp_path)
+    save_weights(Path("tiny.safetensors"))
+    return Vreid(capsys)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_among_the_images_is_skipped(vreid: Vreid):
+    os.mkfifo("data/gallery/0009_c001/pipe.jpg")
+    (skipped,) = vreid.json(*COMMON)["skipped"]
+    assert (skipped["image_id"], skipped["reason"]) == ("0009_c001/pipe.jpg", "is no regular file")
+
+
+def manifest(text: str) -> tuple[str, ...]:
+    Path("cars.csv").write_text(text, encoding="utf-8")
+    return (
+        "extract",
+        "--dataset",
+        "csv",
+        "--data-dir",
+        "cars.csv",
+        "--split",
+        "gallery",
+        "--weights",
+        "tiny.safetensors",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ("path\ndata/a\0b.png\n", "line 2: its path holds a NUL byte", "correct the line"),
+        ("path;track\na.png;1\n", "has no column 'path'", "separated by ';': save it with commas"),
+        ("path\ttrack\na.png\t1\n", "has no column 'path'", "save it with commas"),
+    ],
+)
+def test_a_manifest_that_is_none(vreid: Vreid, text: str, message: str, hint: str):
+    error = vreid.error(*manifest(text))
+    assert message in error["message"]
+    assert hint in error["hint"]
+
+
+def test_images_outside_the_manifests_folder_are_told(vreid: Vreid, tmp_path: Path):
+    Path("inner").mkdir()
+    Path("inner/cars.csv").write_text(
+        f"path\n../data/gallery/0009_c001/0.png\n{tmp_path}/data/gallery/0004_c001/0.png\n"
+    )
+    vreid(
+        "extract",
+        "--dataset",
+        "csv",
+        "--data-dir",
+        "inner/cars.csv",
+        "--split",
+        "gallery",
+        "--weights",
+        "tiny.safetensors",
+    )
+    assert "2 images of cars.csv lie outside its folder: ../data/gallery/0009_c001/0.png" in vreid.err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"a": [[1.0]], "b": [[2.0]], "a": [[3.0]]}', 'the key "a" stands there twice'),
+        ('{"\\ud800": [[1.0]]}', "lone surrogate"),
+        ('{"a": [[1.0]', "is not valid JSON"),
+    ],
+)
+def test_json_that_would_be_read_wrongly(vreid: Vreid, text: str, message: str):
+    Path("f.json").write_text(text)
+    error = vreid.error("rank", "--query-features", "f.json", "--gallery-features", "f.json", "--output", "r.parquet")
+    assert message in error["message"]
+    assert error["hint"]
+
+
+def test_files_of_a_run_that_say_nothing_or_come_from_another_version(vreid: Vreid):
+    vreid(*COMMON)
+    complete = RUN / "features" / "gallery" / "complete.json"
+    before = complete.read_text()
+    complete.write_text("{}")
+    error = vreid.error("rank")
+    assert "complete.json is damaged: it does not say what is there" in error["message"]
+    vreid(*COMMON)
+    assert complete.read_text() == before
+    info = json.loads((RUN / "run.json").read_text())
+    (RUN / "run.json").write_text(json.dumps({**info, "schema": 99}))
+    assert "another version of vreid (schema 99)" in vreid.error("rank")["message"]
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(vreid: Vreid):
+    vreid(*COMMON)
+    code = "import os, sys; os.close(1); from vreid_cli.cli.app import run; r, w = os.pipe(); os.close(r); "
+    code += "os.dup2(w, 1); sys.stdout = os.fdopen(1, 'w'); sys.exit(run(['info']))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_interruption_is_told_in_json_too(vreid: Vreid, monkeypatch: pytest.MonkeyPatch):
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vreid_cli.workflows.info.info", interrupt)
+    vreid("info", "--json", code=130)
+    assert json.loads(vreid.out)["error"]["message"] == "interrupted"
+
+
+def test_a_metric_of_tracks_for_single_images_offers_its_distance(vreid: Vreid):
+    vreid(*COMMON)
+    error = vreid.error("rank", "--task", "i2t", "--metric", "meanMCD50", code=2)
+    assert error["hint"].startswith("did you mean 'MCD'?")
+
+
+FEATURES = library.FeatureSet.from_arrays([[1, 0], [0, 1]], track_id=["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "message"),
+    [
+        (lambda: library.FeatureSet.from_arrays(np.zeros(3), track_id=["a"] * 3), DataError, r"shape \(3,\)"),
+        (lambda: library.FeatureSet.from_arrays([["x"]], track_id=["a"]), DataError, "no numbers"),
+        (lambda: library.FeatureSet.from_arrays(np.eye(2), track_id=["a"]), DataError, "track_id has 1 entries for 2"),
+        (lambda: library.rank(np.eye(2), FEATURES), UsageError, "query: needs a FeatureSet, not a ndarray"),
+        (lambda: library.rank(FEATURES, FEATURES, {"metric": "MCD"}), UsageError, "options: needs a RankingOptions"),
+        (lambda: library.evaluate(np.eye(2)), UsageError, "ranking: needs a Ranking, not a ndarray"),
+        (
+            lambda: library.evaluate_distances([0.5, 1], query_vehicles=["a"], gallery_vehicles=["a", "b"]),
+            DataError,
+            r"distances: needs rows and columns, not an array of shape \(2,\)",
+        ),
+        (
+            lambda: library.evaluate_distances([[0.5, 1], [2]], query_vehicles=["a"], gallery_vehicles=["a", "b"]),
+            DataError,
+            "no numbers in rows of one length",
+        ),
+    ],
+)
+def test_arguments_of_the_library_are_looked_at(call, kind: type[Exception], message: str):
+    with pytest.raises(kind, match=message):
+        call()
+
+
+def test_lists_are_matrices_too():
+    labels = {"query_vehicles": ["a"], "gallery_vehicles": ["a", "b"]}
+    assert library.evaluate_distances([[0.5, 1]], **labels).mean_ap == 1
+    assert len(library.rank(FEATURES, FEATURES)["meanMCD50"].queries) == 2
