@@ -206,6 +206,7 @@ class ShowSettings(ShowOptions):
         metavar="FILE",
         shown="a table in the terminal",
     )
+    images: bool = option(False, "Small images in the terminal, as far as it can show them.")
     assets: bool = option(False, "Put a page's small images into a folder beside it.")
 
 
