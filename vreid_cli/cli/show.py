@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING
 from vreid_cli.cli.command import Command
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from PIL import Image
     from rich.console import Console
 
+    from vreid_cli.types.rankings import RankedItem
     from vreid_cli.workflows.show import ShowReport
 
 
@@ -40,6 +44,19 @@ def _results(report: ShowReport) -> dict[str, object]:
     }
 
 
+def _print_strips(
+    query: str, items: Sequence[RankedItem], strips: Sequence[Image.Image | None], console: Console
+) -> None:
+    from rich.text import Text
+
+    from vreid_cli.reports.terminal import terminal_image
+
+    captions = [f"query {query}", *(f"#{item.rank} {item.gallery_id}" for item in items)]
+    for caption, strip in zip(captions, strips, strict=True):
+        console.print(Text(caption))
+        console.print(Text("no images") if strip is None else terminal_image(strip))
+
+
 def _what(report: ShowReport) -> str:
     if report.identities is not None:
         return "sheet"
@@ -63,6 +80,8 @@ def _render(report: ShowReport, console: Console) -> None:
     elif report.pair is None and report.identities is None:
         for query, items in report.nearest.items():
             console.print(nearest_table(query, items))
+            if report.strips:
+                _print_strips(query, items, report.strips[query], console)
         console.print(f"{report.metric or 'unknown metric'}; {report.notes}", soft_wrap=True)
     if report.hidden:
         one, several = ("query", "queries") if report.identities is None else ("vehicle", "vehicles")
@@ -93,7 +112,7 @@ COMMAND = Command(
     settings={
         "show": (
             *("queries", "ranking", "identities", "match", "top", "worst", "best"),
-            *("attention", "output", "assets"),
+            *("attention", "output", "assets", "images"),
         ),
         "evaluate": ("same_camera",),
         "data": ("query_dir", "gallery_dir", "label_pattern"),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+from PIL import Image
 
 from vreid_cli.config import Settings
 from vreid_cli.data.boxes import Crop
@@ -14,12 +16,13 @@ from vreid_cli.evaluation.evaluate import evaluate
 from vreid_cli.evaluation.nearest import nearest
 from vreid_cli.models.weights import LoadedNetwork, require_torch_network
 from vreid_cli.reports.identity_sheet import choose_identities, show_identities
-from vreid_cli.reports.images import ImageSource, open_side
+from vreid_cli.reports.images import ImageSource, open_side, open_sides
 from vreid_cli.reports.pages.report import LARGE, is_page, report
 from vreid_cli.reports.pairs import PairView, explain
 from vreid_cli.reports.queries import choose_queries, explain_ranks
 from vreid_cli.reports.sheets.sheet import check_ending
 from vreid_cli.reports.show import show as make_sheet
+from vreid_cli.reports.terminal import check_terminal_images, strips_of
 from vreid_cli.runtime.progress import log, progress
 from vreid_cli.store.formats import read_features, read_ranking
 from vreid_cli.store.identities import read_identities
@@ -49,6 +52,7 @@ class ShowReport(Report):
         pair: The match that was asked for.
         identities: The identities that were asked for instead; ``ranking`` is their table.
         shown: Numbers of those that are shown.
+        strips: Images for the terminal, by query: its own, then those of its nearest.
     """
 
     ranking: Path
@@ -59,6 +63,7 @@ class ShowReport(Report):
     pair: PairView | None = None
     identities: Identities | None = None
     shown: tuple[int, ...] = ()
+    strips: Mapping[str, Sequence[Image.Image | None]] = field(default_factory=dict)
 
 
 def choose_run(settings: Settings) -> RunChoice:
@@ -68,7 +73,7 @@ def choose_run(settings: Settings) -> RunChoice:
     free = ("data.label_pattern", "data.query_dir", "data.gallery_dir")
     if named is None:
         return RunChoice(free=free[1:])
-    needs_images = settings.show.output is not None or settings.show.match is not None
+    needs_images = settings.show.output is not None or settings.show.match is not None or settings.show.images
     brought = settings.rank.gallery_features or settings.data.gallery_dir or owning_run(named)
     return RunChoice(use_latest=needs_images and not brought, free=free)
 
@@ -82,6 +87,11 @@ def show(session: Session) -> ShowReport:
     chosen = session.settings.show
     if chosen.attention and chosen.match is None:
         raise UsageError("--attention is about one match", hint="name it: vreid show QUERY --match TRACK --attention")
+    if chosen.images:
+        if chosen.output is not None or chosen.match is not None:
+            hint = "leave it out: a sheet, a page and the view of a match show images anyway"
+            raise UsageError("--images is for the table in the terminal", hint=hint)
+        check_terminal_images()
     page = chosen.output is not None and chosen.match is None and is_page(chosen.output)
     if chosen.output is not None and not page:
         check_ending(chosen.output)
@@ -109,7 +119,12 @@ def _table(session: Session, path: Path, ranking: Ranking) -> ShowReport:
     queries = choose_queries(ranking, chosen.queries, most=chosen.max_queries, options=chosen, scores=scores)
     lists = nearest(ranking, queries, top=chosen.top, same_camera=same_camera)
     warnings = (MEANINGLESS,) if ranking.facts.meaningless else ()
-    return _report(session, path, ranking, lists=lists, warnings=warnings)
+    if not chosen.images:
+        return _report(session, path, ranking, lists=lists, warnings=warnings)
+    sources = _sources(session, path, ranking.facts)
+    sides = open_sides(ranking.facts, query=sources.get("query"), gallery=sources["gallery"])
+    strips, missing = strips_of(lists, sides, most=chosen.max_images)
+    return replace(_report(session, path, ranking, lists=lists, warnings=(*warnings, *missing)), strips=strips)
 
 
 def _sheet(session: Session, path: Path, ranking: Ranking) -> ShowReport:
