@@ -192,13 +192,15 @@ class ShowSettings(ShowOptions):
         None, f"The ranking, {_READ}.", metavar="FILE", shown="t2t meanMCD50 of the run, else its only one"
     )
     match: str | None = option(None, "Why this match: one gallery track of one query, image by image.", metavar="TRACK")
+    attention: bool = option(False, "With --match: light the places where the deciding images agree.")
     output: Path | None = option(
         None,
-        "Write a contact sheet instead, .png, or a page with everything in it, .html.",
+        "Write a contact sheet instead, .png or .pdf, or a page with everything in it, .html.",
         flag="--output -o",
         metavar="FILE",
         shown="a table in the terminal",
     )
+    images: bool = option(False, "Small images in the terminal, as far as it can show them.")
     assets: bool = option(False, "Put a page's small images into a folder beside it.")
 
 

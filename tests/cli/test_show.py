@@ -107,7 +107,7 @@ def test_a_sheet_shows_the_images_of_the_rankings_own_run(
 @pytest.mark.usefixtures("ready")
 def test_show_refuses_what_it_cannot_show(vreid: Vreid) -> None:
     vreid("rank")
-    assert "not as 'x.pdf'" in vreid.json("show", "-o", "x.pdf", code=2)["error"]["message"]
+    assert "not as 'x.bmp'" in vreid.json("show", "-o", "x.bmp", code=2)["error"]["message"]
     assert "--top" in vreid.json("show", "--top", "0", code=2)["error"]["message"]
 
 

@@ -75,3 +75,24 @@ def test_what_cannot_be_meant_is_refused(vreid: Vreid, ready: Path) -> None:
     assert (
         "not as 'pair.html'" in vreid.error("show", "0003_c001", "--match", "x", "-o", "pair.html", code=2)["message"]
     )
+
+
+def test_places_are_lit_by_the_runs_own_network(vreid: Vreid, ready: Path) -> None:
+    vreid("rank")
+    arguments = ("show", "0003_c001", "--match", "0003_c002", "--attention", "-o", "pair.png")
+    vreid(*arguments)
+    assert Image.open("pair.png").height > 0
+    assert "about one match" in vreid.error("show", "--attention", "-o", "x.png", code=2)["message"]
+    assert (ready / "rankings").is_dir()
+
+
+def test_the_terminal_shows_images_beside_the_table(vreid: Vreid, ready: Path) -> None:
+    vreid("rank")
+    plain, told = (vreid("show", "0003_c001", "--top", "2", *more) for more in ((), ("--images",)))
+    nearest = vreid.json("show", "0003_c001", "--top", "2", "--images")["queries"][0]["nearest"]
+    for caption in ("query 0003_c001", *(f"#{item['rank']} {item['gallery_id']}" for item in nearest)):
+        assert caption in told
+        assert caption not in plain
+    assert len(told.splitlines()) > len(plain.splitlines()) + 3 * 4
+    assert "for the table" in vreid.error("show", "--images", "-o", "x.png", code=2)["message"]
+    assert (ready / "rankings").is_dir()

@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING
 from vreid_cli.cli.command import Command
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from PIL import Image
     from rich.console import Console
 
+    from vreid_cli.types.rankings import RankedItem
     from vreid_cli.workflows.show import ShowReport
 
 
@@ -35,6 +39,19 @@ def _results(report: ShowReport) -> dict[str, object]:
     }
 
 
+def _print_strips(
+    query: str, items: Sequence[RankedItem], strips: Sequence[Image.Image | None], console: Console
+) -> None:
+    from rich.text import Text
+
+    from vreid_cli.reports.terminal import terminal_image
+
+    captions = [f"query {query}", *(f"#{item.rank} {item.gallery_id}" for item in items)]
+    for caption, strip in zip(captions, strips, strict=True):
+        console.print(Text(caption))
+        console.print(Text("no images") if strip is None else terminal_image(strip))
+
+
 def _what(report: ShowReport) -> str:
     page = report.outputs[0].lower().endswith((".html", ".htm"))
     return "match" if report.pair is not None else "page" if page else "sheet"
@@ -53,6 +70,8 @@ def _render(report: ShowReport, console: Console) -> None:
     elif report.pair is None:
         for query, items in report.nearest.items():
             console.print(nearest_table(query, items))
+            if report.strips:
+                _print_strips(query, items, report.strips[query], console)
         console.print(f"{report.metric or 'unknown metric'}; {report.notes}", soft_wrap=True)
     if report.hidden:
         more = "query" if report.hidden == 1 else "queries"
@@ -72,13 +91,13 @@ COMMAND = Command(
     Examples:
       vreid show
       vreid show 0002_c002_t0175 --top 10 --output sheet.png
-      vreid show 0002_c002_t0175 --match 0002_c003_t0010 --output pair.png
+      vreid show 0002_c002_t0175 --match 0002_c003_t0010 --attention --output pair.png
       vreid show --worst 50 --best 10 --top 20 --output report.html
       vreid show '0002_*' --ranking r.json
       vreid show --ranking r.json --gallery-dir gallery --query-dir query -o sheet.png
     """,
     settings={
-        "show": ("queries", "ranking", "match", "top", "worst", "best", "output", "assets"),
+        "show": ("queries", "ranking", "match", "top", "worst", "best", "attention", "output", "assets", "images"),
         "evaluate": ("same_camera",),
         "data": ("query_dir", "gallery_dir", "label_pattern"),
         "rank": ("query_features", "gallery_features"),

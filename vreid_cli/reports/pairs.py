@@ -8,11 +8,13 @@ from typing import cast
 
 from vreid_cli.errors import DataError, UsageError, VreidError, did_you_mean, nearest_name
 from vreid_cli.evaluation.nearest import JudgedItem, find_match
+from vreid_cli.models.weights import LoadedNetwork
 from vreid_cli.ranking.metrics import Metric, known_metrics, parse_metrics
 from vreid_cli.ranking.pairs import PairDistances, explain_pair, number
+from vreid_cli.reports.attention import LitPair, light_pairs
 from vreid_cli.reports.images import ReportSide, doubts_about, open_sides
 from vreid_cli.reports.options import ShowOptions
-from vreid_cli.reports.sheets.pair import PairDrawing, PairSide, draw_pair
+from vreid_cli.reports.sheets.pair import PairDrawing, PairSide, append_rows, draw_pair
 from vreid_cli.reports.sheets.sheet import DrawnImage
 from vreid_cli.types.arrays import Float32Array
 from vreid_cli.types.features import MEANINGLESS, FeatureSet
@@ -24,6 +26,7 @@ from vreid_cli.types.truth import SameCamera
 #: lose digits, so MCD has an absolute part.
 _RELATIVE, _ABSOLUTE = 1e-3, {"MCD": 2e-5}
 _SIMILAR_NAMES = 20
+_LIT = "Where they agree: the images as the network sees them, dark where a place adds nothing"
 _OTHER_FEATURES = "name the features that it was made from, or make the ranking again with vreid rank"
 
 
@@ -37,6 +40,7 @@ class PairView(DrawnImage):
         distances: The pair, image by image.
         definition: By which definition.
         match: The ranking's own row of the pair; None where it is not listed.
+        lit: The nearest images that decide, with the places lit that they agree at; none without a network.
     """
 
     query_id: str = ""
@@ -44,6 +48,7 @@ class PairView(DrawnImage):
     distances: PairDistances = field(kw_only=True)
     definition: Definition = "paper"
     match: JudgedItem | None = None
+    lit: tuple[LitPair, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,6 +141,7 @@ def explain(
     query: FeatureSet | None = None,
     options: ShowOptions | None = None,
     same_camera: SameCamera = "drop",
+    network: LoadedNetwork | None = None,
 ) -> PairView:
     """Why this match: the distances between the images of one pair, and which of them decide.
 
@@ -148,13 +154,15 @@ def explain(
         query: The same of the queries; None where they lie in the gallery, too.
         options: How many images of each item are drawn at most.
         same_camera: Whether ranks leave out what the query's own camera saw of its vehicle.
+        network: The network that made the features: the places where the deciding images agree are lit then.
 
     Returns:
         The pair, drawn: a notebook displays it, and ``save("pair.png")`` keeps it. ``distances`` has the numbers.
 
     Raises:
         UsageError: The ranking has no such query or gallery item.
-        DataError: The features do not hold the pair, or give another distance than the ranking has.
+        DataError: The features do not hold the pair, or give another distance than the ranking has; or the network
+            did not make them, or an image that it needs is not there.
 
     Examples:
         >>> import numpy as np
@@ -180,7 +188,15 @@ def explain(
     drawn = [PairSide(name, side.images(name)) for side, name in zip(sides, (query_id, gallery_id), strict=True)]
     lines = [rule_of(pair.metric, definition), *_notes(ranking, match), *_where(sides, drawn)]
     image, missing = draw_pair(PairDrawing(pair, drawn[0], drawn[1], tuple(lines)), most=options.max_pair_images)
+    lit: tuple[LitPair, ...] = ()
+    if network is not None:
+        vectors = sides[0].vectors(query_id), sides[1].vectors(gallery_id)
+        lit = tuple(light_pairs(network, pair, (drawn[0].images, drawn[1].images), features=vectors))
+    if lit:
+        image = append_rows(image, _LIT, [(one.caption, one.images) for one in lit])
     warnings = [MEANINGLESS] if ranking.facts.meaningless else []
+    if network is not None and not lit:
+        warnings.append(f"no places are lit: no single images decide {pair.metric.name}")
     warnings += [*doubts_about(sides, ranking.facts, ranking=ranking.source), *missing]
     return PairView(
         image,
@@ -189,6 +205,7 @@ def explain(
         distances=pair,
         definition=definition,
         match=match,
+        lit=lit,
         warnings=tuple(warnings),
     )
 

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 ENDINGS = (".png", ".pdf", ".svg")
 _HISTOGRAM_BINS = 80
+#: Colours that people with any colour vision tell apart, but for the yellow, which is too light for lines. Source:
+#: Okabe, Ito, *Color Universal Design*, 2008. Of more lines than colours the others are dashed.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+_STYLES = ("-", "--")
 #: How far the CMC curve goes.
 _RANKS = 50
 
@@ -91,6 +95,8 @@ def plot_evaluation(path: Path, rankings: Mapping[str, Evaluation]) -> None:
     sure = {name: one.reliability for name, one in rankings.items() if one.reliability}
     figure = Figure(figsize=(12, 13.5 if sure else 9), layout="constrained")
     ((cmc, means), (pairs, errors), *rest) = figure.subplots(3 if sure else 2, 2)
+    for axes in figure.axes:
+        axes.set_prop_cycle(color=COLOURS * len(_STYLES), linestyle=[style for style in _STYLES for _ in COLOURS])
     for reliability, counts in rest:
         _draw_reliability(reliability, sure)
         _draw_counts(counts, sure)
@@ -111,6 +117,7 @@ def _draw_cmc(axes: Axes, rankings: Mapping[str, Evaluation]) -> None:
         if len(first) and one.facts.coverage != "top-k":
             axes.plot(ranks, 100 * (first[:, None] <= ranks).mean(axis=0), label=name)
     axes.set(title="CMC: a positive among the k nearest", xlabel="k", ylabel="queries, %")
+    axes.set_ylim(top=min(axes.get_ylim()[1], 101))
     axes.grid(alpha=0.3)
     _legend(axes)
 
@@ -119,12 +126,13 @@ def _draw_means(axes: Axes, rankings: Mapping[str, Evaluation]) -> None:
     known = [(name, one) for name, one in reversed(list(rankings.items())) if one.mean_ap is not None]
     for place, (_, one) in enumerate(known):
         mean, interval = 100 * (one.mean_ap or 0), one.intervals.mean_ap
-        axes.plot(mean, place, "o", color="tab:blue")
+        axes.plot(mean, place, "o", color=COLOURS[0], linestyle="-")
         if interval is not None:
-            axes.plot([100 * interval.low, 100 * interval.high], [place, place], color="tab:blue")
+            axes.plot([100 * interval.low, 100 * interval.high], [place, place], color=COLOURS[0], linestyle="-")
         axes.annotate(f"{mean:.1f}", (mean, place), textcoords="offset points", xytext=(0, 6), ha="center")
     axes.set_yticks(range(len(known)), [name for name, _ in known])
     axes.set(title="mAP with its 95% interval (vehicles resampled)", xlabel="%", ylim=(-0.6, len(known) - 0.2))
+    axes.set_xlim(right=min(axes.get_xlim()[1], 101))
     axes.grid(alpha=0.3, axis="x")
 
 
@@ -136,8 +144,10 @@ def _draw_pairs(axes: Axes, curves: Mapping[str, ErrorCurve]) -> None:
         return
     name, curve = next(iter(curves.items()))
     edges = np.linspace(curve.thresholds[0], curve.thresholds[-1], _HISTOGRAM_BINS + 1)
-    for label, counts in (("same vehicle", curve.positive_counts), ("different vehicles", curve.negative_counts)):
-        axes.hist(curve.thresholds, edges.tolist(), weights=counts / counts.sum(), alpha=0.6, label=label)
+    sides = {"same vehicle": curve.positive_counts, "different vehicles": curve.negative_counts}
+    for colour, (label, counts) in zip(COLOURS, sides.items(), strict=False):
+        weights = counts / counts.sum()
+        axes.hist(curve.thresholds, edges.tolist(), weights=weights, alpha=0.6, color=colour, label=label)
     threshold = curve.equal_error().threshold
     axes.axvline(threshold, color="black", linestyle="--", label=f"equal errors at {threshold:.3g}")
     axes.set(title=f"Distances of pairs: {name}", xlabel="distance", ylabel="share of pairs")
@@ -178,7 +188,10 @@ def _draw_counts(axes: Axes, reliabilities: Mapping[str, Reliability]) -> None:
     """How many pairs stand behind each point of the diagram."""
     for name, one in reliabilities.items():
         axes.plot(
-            [50 * (part.low + part.high) for part in one.bins], [part.pairs for part in one.bins], "o-", label=name
+            [50 * (part.low + part.high) for part in one.bins],
+            [part.pairs for part in one.bins],
+            marker="o",
+            label=name,
         )
     axes.set(title="Pairs by their probability", xlabel="probability that is said, %", ylabel="pairs", yscale="log")
     axes.set(xlim=(0, 100))

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+from PIL import Image
 
 from vreid_cli.config import Settings
 from vreid_cli.errors import StoreError, UsageError
 from vreid_cli.evaluation.evaluate import evaluate
 from vreid_cli.evaluation.nearest import nearest
-from vreid_cli.reports.images import ImageSource
+from vreid_cli.models.weights import LoadedNetwork, require_torch_network
+from vreid_cli.reports.images import ImageSource, open_sides
 from vreid_cli.reports.pages.report import LARGE, is_page, report
 from vreid_cli.reports.pairs import PairView, explain
 from vreid_cli.reports.queries import choose_queries, explain_ranks
 from vreid_cli.reports.sheets.sheet import check_ending
 from vreid_cli.reports.show import show as make_sheet
+from vreid_cli.reports.terminal import check_terminal_images, strips_of
 from vreid_cli.runtime.progress import log, progress
 from vreid_cli.store.formats import read_features, read_ranking
 from vreid_cli.store.runs import RunDirectory, owning_run, rankings_in
@@ -24,6 +28,7 @@ from vreid_cli.types.images import Split
 from vreid_cli.types.rankings import RankedItem, Ranking, RankingFacts
 from vreid_cli.workflows.calibrations import older_than_features, with_probabilities
 from vreid_cli.workflows.ground_truth import ground_truth
+from vreid_cli.workflows.network import load as load_network_of
 from vreid_cli.workflows.session import Report, RunChoice, Session
 
 _DEFAULT_RANKING = "t2t-meanMCD50.parquet"
@@ -40,6 +45,7 @@ class ShowReport(Report):
         nearest: By query id, in rank order, without self and junk.
         hidden: Queries that were not asked for by name and are not shown.
         pair: The match that was asked for.
+        strips: Images for the terminal, by query: its own, then those of its nearest.
     """
 
     ranking: Path
@@ -48,6 +54,7 @@ class ShowReport(Report):
     nearest: Mapping[str, Sequence[RankedItem]]
     hidden: int = 0
     pair: PairView | None = None
+    strips: Mapping[str, Sequence[Image.Image | None]] = field(default_factory=dict)
 
 
 def choose_run(settings: Settings) -> RunChoice:
@@ -57,7 +64,7 @@ def choose_run(settings: Settings) -> RunChoice:
     free = ("data.label_pattern", "data.query_dir", "data.gallery_dir")
     if named is None:
         return RunChoice(free=free[1:])
-    needs_images = settings.show.output is not None or settings.show.match is not None
+    needs_images = settings.show.output is not None or settings.show.match is not None or settings.show.images
     brought = settings.rank.gallery_features or settings.data.gallery_dir or owning_run(named)
     return RunChoice(use_latest=needs_images and not brought, free=free)
 
@@ -69,6 +76,13 @@ def show(session: Session) -> ShowReport:
         VreidError: The ranking, a query, a match, features or the images are not there.
     """
     chosen = session.settings.show
+    if chosen.attention and chosen.match is None:
+        raise UsageError("--attention is about one match", hint="name it: vreid show QUERY --match TRACK --attention")
+    if chosen.images:
+        if chosen.output is not None or chosen.match is not None:
+            hint = "leave it out: a sheet, a page and the view of a match show images anyway"
+            raise UsageError("--images is for the table in the terminal", hint=hint)
+        check_terminal_images()
     page = chosen.output is not None and chosen.match is None and is_page(chosen.output)
     if chosen.output is not None and not page:
         check_ending(chosen.output)
@@ -94,7 +108,12 @@ def _table(session: Session, path: Path, ranking: Ranking) -> ShowReport:
     queries = choose_queries(ranking, chosen.queries, most=chosen.max_queries, options=chosen, scores=scores)
     lists = nearest(ranking, queries, top=chosen.top, same_camera=same_camera)
     warnings = (MEANINGLESS,) if ranking.facts.meaningless else ()
-    return _report(session, path, ranking, lists=lists, warnings=warnings)
+    if not chosen.images:
+        return _report(session, path, ranking, lists=lists, warnings=warnings)
+    sources = _sources(session, path, ranking.facts)
+    sides = open_sides(ranking.facts, query=sources.get("query"), gallery=sources["gallery"])
+    strips, missing = strips_of(lists, sides, most=chosen.max_images)
+    return replace(_report(session, path, ranking, lists=lists, warnings=(*warnings, *missing)), strips=strips)
 
 
 def _sheet(session: Session, path: Path, ranking: Ranking) -> ShowReport:
@@ -145,12 +164,29 @@ def _match(session: Session, path: Path, ranking: Ranking) -> ShowReport:
             hint = "name the features with --gallery-features and --query-features, or the run with --run-dir"
             raise UsageError(f"--match needs the features that {path} was made from", hint=hint, file=path)
         features[side] = source
-    view = explain(ranking, queries[0], chosen.match, **features, options=chosen, same_camera=same_camera)
+    network = _network(session, path) if chosen.attention else None
+    view = explain(
+        ranking, queries[0], chosen.match, **features, options=chosen, same_camera=same_camera, network=network
+    )
     if chosen.output is not None:
         view.save(chosen.output)
     lists = {queries[0]: [view.match.item] if view.match is not None else []}
     report = _report(session, path, ranking, lists=lists, warnings=view.warnings)
     return replace(report, pair=view, hidden=0)
+
+
+def _network(session: Session, path: Path) -> LoadedNetwork:
+    """The network that the run's features were made with.
+
+    Raises:
+        UsageError: It is no network of torch.
+        WeightsError: It is not there any more.
+    """
+    info = _run_with_images(session, path).read_info()
+    model, settings = session.settings.model, session.settings
+    named = {"arch": info.get("architecture", model.arch), "weights": info.get("weights", model.weights)}
+    settings = settings.model_copy(update={"model": model.model_copy(update=named)})
+    return require_torch_network(load_network_of(settings), needed_by="--attention")
 
 
 def _report(

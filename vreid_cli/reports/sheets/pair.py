@@ -113,6 +113,25 @@ def draw_pair(drawing: PairDrawing, *, most: int) -> tuple[Image.Image, tuple[st
     return canvas.image, tuple(f"{image}: {reason}" for image, reason in canvas.missing.items())
 
 
+def append_rows(image: Image.Image, title: str, rows: Sequence[tuple[str, Sequence[Image.Image]]]) -> Image.Image:
+    """The drawing with rows of images below it, each under its caption."""
+    lines = [(line, at.TEXT) for line in wrap(title, at.TEXT, width=image.width - 2 * at.MARGIN)]
+    heights = [line_height(at.SMALL) + max(one.height for one in images) + at.GAP for _, images in rows]
+    width = max(image.width, *(sum(one.width + at.IMAGE_GAP for one in images) + 2 * at.MARGIN for _, images in rows))
+    canvas = Canvas(width, image.height + _height(lines) + at.GAP + sum(heights) + at.MARGIN)
+    canvas.image.paste(image)
+    canvas.paint_lines(lines, top=image.height)
+    top = image.height + _height(lines) + at.GAP // 2
+    for (caption, images), height in zip(rows, heights, strict=True):
+        canvas.text((at.MARGIN, top), caption, size=at.SMALL, colour=FAINT_INK)
+        left = at.MARGIN
+        for one in images:
+            canvas.image.paste(one, (left, top + line_height(at.SMALL)))
+            left += one.width + at.IMAGE_GAP
+        top += height
+    return canvas.image
+
+
 def _fits(rows: int, columns: int, cell: int) -> bool:
     room = at.MAX_WIDTH - 2 * at.MARGIN - _LABEL - at.GAP - max(cell, _SMALLEST_IMAGE)
     return columns * cell <= room and rows * cell <= _MAX_HEIGHT

@@ -6,17 +6,21 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
 from vreid_cli.errors import UsageError
 from vreid_cli.reports.sheets import layout as at
 from vreid_cli.reports.sheets.layout import Row, SheetLayout, Strip, Verdict, line_height, place_rows, plan_layout
-from vreid_cli.reports.sheets.painting import LEGEND_HEIGHT, Painter, usual_shape
+from vreid_cli.reports.sheets.painting import LEGEND_HEIGHT, PAPER, Painter, usual_shape
 from vreid_cli.reports.sheets.typography import wrap
 from vreid_cli.runtime.files import atomic_path
 from vreid_cli.types.images import MAX_PIXELS
 from vreid_cli.types.rankings import RankedItem
+
+#: The long side of A4, and how much longer it is than the other.
+_PAGE_INCHES, _PAGE_SHAPE = 297 / 25.4, 2**0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,16 +35,31 @@ class DrawnImage:
     image: Image.Image
     warnings: tuple[str, ...] = field(default=(), kw_only=True)
 
+    @property
+    def pages(self) -> list[Image.Image]:
+        """It in pieces, as they go onto the pages of a PDF."""
+        return [self.image]
+
     def save(self, path: str | Path) -> None:
-        """Write it as PNG, whole or not at all.
+        """Write it as PNG, or as PDF with pages as wide as A4 in landscape; whole or not at all.
 
         Raises:
-            UsageError: The file's ending is not ``.png``.
+            UsageError: The file has another ending.
             StoreError: The file cannot be written.
         """
-        check_ending(Path(path))
-        with atomic_path(Path(path)) as temporary:
-            temporary.write_bytes(self._repr_png_())
+        path = Path(path)
+        check_ending(path)
+        if path.suffix.lower() == ".pdf":
+            first, *others = self.pages
+            # Of JPEG, in which PIL stores what a PDF shows, 95 keeps the edges of small letters.
+            more: dict[str, Any] = {"save_all": True, "append_images": others, "quality": 95}
+            buffer = io.BytesIO()
+            first.save(buffer, format="PDF", resolution=first.width / _PAGE_INCHES, title=path.stem, **more)
+            content = buffer.getvalue()
+        else:
+            content = self._repr_png_()
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(content)
 
     def _repr_png_(self) -> bytes:
         buffer = io.BytesIO()
@@ -60,16 +79,43 @@ class Sheet(DrawnImage):
     strips: tuple[Strip, ...] = ()
     nearest: Mapping[str, Sequence[RankedItem]] = field(default_factory=dict)
 
+    @property
+    def pages(self) -> list[Image.Image]:
+        """As many queries on each as A4 in landscape has room for; a query that needs more gets a longer page."""
+        tops = [strip.frame[1] - at.SECTION_GAP // 2 for strip in self.strips if strip.item.rank is None][1:]
+        end = self.image.height
+        if self.strips:
+            # Below the last row comes the legend: it may have a page of its own.
+            tops.append(max(strip.frame[3] for strip in self.strips) + at.SECTION_GAP // 2)
+        room, cuts = round(self.image.width / _PAGE_SHAPE), [0]
+        for place, top in enumerate(tops):
+            following = tops[place + 1] if place + 1 < len(tops) else end
+            if following - cuts[-1] > room:
+                cuts.append(top)
+        return [
+            _padded(self.image.crop((0, top, self.image.width, bottom)), room)
+            for top, bottom in zip(cuts, [*cuts[1:], end], strict=True)
+        ]
+
+
+def _padded(piece: Image.Image, height: int) -> Image.Image:
+    """A piece of a sheet on a page at least this high."""
+    if piece.height >= height:
+        return piece
+    page = Image.new("RGB", (piece.width, height), PAPER)
+    page.paste(piece)
+    return page
+
 
 def check_ending(path: Path) -> None:
-    """Refuse a file that is not named as a PNG.
+    """Refuse a file that is not named as a PNG or a PDF.
 
     Raises:
         UsageError: Its ending is another one.
     """
-    if path.suffix.lower() != ".png":
+    if path.suffix.lower() not in (".png", ".pdf"):
         hint = f"write to {path.with_suffix('.png')}"
-        raise UsageError(f"a contact sheet is written as .png, not as '{path.name}'", hint=hint, file=path)
+        raise UsageError(f"an image is written as .png or .pdf, not as '{path.name}'", hint=hint, file=path)
 
 
 def render_sheet(rows: Sequence[Row], *, title: str, subtitle: str = "", max_images: int = 6) -> Sheet:

@@ -102,7 +102,7 @@ function exportMarks() {
 function matchCard(query, match, first) {
   const item = data.items[match.item];
   const [sign, words] = SAYS[match.kind];
-  const rank = match.kind === "junk" && match.rank === null ? "" : `#${match.rank}`;
+  const rank = match.rank === null ? "junk" : `#${match.rank}`;
   const line = el("span", { className: "line-one" }, el("span", { className: "verdict" }, el("span", { textContent: sign, "aria-hidden": "true" }), el("span", { className: "sr", textContent: `${words}, ` })),
     el("b", { textContent: rank }), name(item.id), el("span", { className: "distance", textContent: number(match.distance) }));
   if (match.probability !== undefined) line.append(el("span", { className: "distance", textContent: `same with ${match.probability}` }));
