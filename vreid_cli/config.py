@@ -74,6 +74,12 @@ class RankSettings(RankingOptions):
     """``[rank]``: how rankings are made, of which features, and where they go."""
 
     trials: Positive = option(10, "How many random galleries are ranked, where the data set's protocol has them.")
+    rankings: tuple[str, ...] = option(
+        (), "With --fuse: the rankings, as files or as metrics that the run was ranked by.", flag="RANKING"
+    )
+    fuse: bool = option(
+        False, "Make one ranking of several, weighed by labelled vehicles, instead of ranking features.", panel=FILES
+    )
     query_features: Path | None = option(
         None,
         f"Features from elsewhere: {known_formats(FEATURE_FORMATS, read=True)}.",
