@@ -240,7 +240,10 @@ def _facts(rankings: Sequence[Ranking], weights: FloatArray) -> RankingFacts:
     every = [ranking.facts for ranking in rankings]
     first = every[0]
     several = len({repr(facts.identity) for facts in every}) > 1
-    named = [f"{facts.architecture} {facts.metric_name}" if several else str(facts.metric_name) for facts in every]
+    named = [
+        f"{facts.architecture} {facts.weights} {facts.metric_name}" if several else str(facts.metric_name)
+        for facts in every
+    ]
     names = [f"{name} × {weight:.2f}" for name, weight in zip(named, weights, strict=True)]
 
     def shared(name: str) -> Any:

@@ -134,10 +134,10 @@ def test_facts_say_what_was_fused_and_only_what_both_share() -> None:
     assert facts.identity == one.facts.identity
     assert facts.text("fusion").startswith("meanMCD50 × ")
     assert len(found.fold_weights) == 10
-    elsewhere = replace(other, facts=replace(other.facts, gallery_identity={"architecture": "vgg16"}))
+    elsewhere = replace(other, facts=replace(other.facts, gallery_identity={"architecture": "vgg16"}, weights="veri"))
     facts = fuse([one, elsewhere], counting=COUNTING).ranking.facts
     assert facts.identity is None
-    assert "vgg16 minMED × " in facts.text("fusion")
+    assert "vgg16 veri minMED × " in facts.text("fusion")
 
 
 @pytest.mark.parametrize(
