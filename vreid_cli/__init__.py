@@ -58,6 +58,7 @@ _HOMES = {
     "evaluate_identities": "vreid_cli.evaluation.identities:evaluate_identities",
     "explain": "vreid_cli.reports.pairs:explain",
     "extract": "vreid_cli.extraction.extract:extract",
+    "fuse": "vreid_cli.evaluation.fusion:fuse",
     "load_network": "vreid_cli.models.weights:load_network",
     "rank": "vreid_cli.ranking.rank:rank",
     "read_features": "vreid_cli.store.formats:read_features",
@@ -81,6 +82,7 @@ if TYPE_CHECKING:
     from vreid_cli.evaluation.comparison import compare as compare
     from vreid_cli.evaluation.evaluate import Evaluation as Evaluation
     from vreid_cli.evaluation.evaluate import evaluate as evaluate
+    from vreid_cli.evaluation.fusion import fuse as fuse
     from vreid_cli.evaluation.identities import evaluate_identities as evaluate_identities
     from vreid_cli.evaluation.matrix import evaluate_distances as evaluate_distances
     from vreid_cli.evaluation.options import CalibrationOptions as CalibrationOptions

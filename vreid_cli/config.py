@@ -74,6 +74,12 @@ class RankSettings(RankingOptions):
     """``[rank]``: how rankings are made, of which features, and where they go."""
 
     trials: Positive = option(10, "How many random galleries are ranked, where the data set's protocol has them.")
+    rankings: tuple[str, ...] = option(
+        (), "With --fuse: the rankings, as files or as metrics that the run was ranked by.", flag="RANKING"
+    )
+    fuse: bool = option(
+        False, "Make one ranking of several, weighed by labelled vehicles, instead of ranking features.", panel=FILES
+    )
     query_features: Path | None = option(
         None,
         f"Features from elsewhere: {known_formats(FEATURE_FORMATS, read=True)}.",
@@ -137,7 +143,7 @@ class AssociateSettings(AssociationOptions):
         shown="those of the run",
     )
     false_match_rate: Annotated[float, Field(gt=0, lt=1)] = option(
-        0.001, "Choose the threshold at which so many pairs of different vehicles are near enough.", metavar="RATE"
+        0.01, "Choose the threshold at which so many pairs of different vehicles are near enough.", metavar="RATE"
     )
     labelled: Path | None = option(
         None, "Labelled features to choose the threshold by.", metavar="PATH", shown="the labelled tracks themselves"
@@ -190,6 +196,9 @@ class ShowSettings(ShowOptions):
     )
     ranking: Path | None = option(
         None, f"The ranking, {_READ}.", metavar="FILE", shown="t2t meanMCD50 of the run, else its only one"
+    )
+    identities: bool = option(
+        False, "Show identities instead, those of QUERY by their number or by a track; --ranking names their table."
     )
     match: str | None = option(None, "Why this match: one gallery track of one query, image by image.", metavar="TRACK")
     attention: bool = option(False, "With --match: light the places where the deciding images agree.")

@@ -158,6 +158,13 @@ def mine_data(mine: Path) -> str:
         (("rank", "--min-probability", "0"), 2, "--min-probability 0.0: needs more than 0"),
         (("rank", "--min-probability", "x"), 2, "--min-probability x: needs a number"),
         (("rank", "--min-probability", "0.5", "--threshold", "1"), 2, "which one?"),
+        (("rank", "meanMCD50"), 2, "rank makes rankings of features"),
+        (("rank", "--fuse"), 2, "--fuse: which rankings?"),
+        (("rank", "--fuse", "meanMCD50"), 2, "--fuse: which rankings?"),
+        (("rank", "--fuse", "meanMCD50", "RSCR"), 1, "the run was not ranked by RSCR"),
+        (("rank", "--fuse", "meanMCD50", "meanMCD51"), 2, "no metric of the task t2t"),
+        (("rank", "--fuse", "meanMCD50", "minMED", "--top-k", "3"), 2, "--top-k: --fuse takes rankings as they are"),
+        (("rank", "--fuse", "RANKING", "nowhere.json"), 1, "nowhere.json"),
         (("evaluate", "--min-probability", "1.5"), 2, "--min-probability 1.5: needs less than 1"),
         (("evaluate", "--min-probability", "0.5"), 1, "have no probabilities"),
         (("evaluate", "--split-open", "0"), 2, "--split-open 0.0: needs more than 0"),
@@ -211,6 +218,26 @@ def test_queries_whose_vehicle_is_not_there_are_scored(vreid: Vreid) -> None:
     assert "≥ 50%" in vreid("evaluate", *split, "--plot", "plot.png")
     report = vreid.json("evaluate", *split, "--min-probability", "0.8", "--seed", "3")
     assert report["results"][0]["open_set"]["decisions"]["probability"] == 0.8
+
+
+def test_metrics_of_a_run_become_one_ranking(vreid: Vreid, mine: Path) -> None:
+    report = vreid.json("rank", "--fuse", "meanMCD50", "minmed")
+    (output,) = report["outputs"]
+    assert output == f"{mine}/rankings/t2t-meanMCD50+minMED.parquet"
+    told = vreid("rank", "--fuse", "meanMCD50", "minMED", "--force")
+    assert "fused: meanMCD50 × " in told
+    command = next(line for line in told.splitlines() if line.startswith("next:"))
+    words = command.removeprefix("next: vreid ").removesuffix(", to see whether it helps").split()
+    few = ("--set", "evaluate.resamples=100")
+    compared = vreid.json(*words, *few)
+    assert [one["against"] for one in compared["comparisons"]] == [output, output]
+    assert all(one["interval"] for one in compared["comparisons"])
+    assert compared["results"][0]["fusion"][0].startswith("meanMCD50 × ")
+    # The result is a ranking as any other: it can be calibrated, shown and written as JSON.
+    vreid("calibrate", output)
+    assert "probability" in vreid("show", "0001_c001", "--ranking", output)
+    vreid("rank", "--fuse", output, str(mine / "rankings" / "t2t-minMED.parquet"), "-o", "again.json")
+    assert vreid.json("evaluate", "again.json", *few)["results"][0]["metric"] == "meanMCD50+minMED+minMED"
 
 
 def test_too_few_vehicles_are_refused_with_how_many_are_needed(vreid: Vreid, ready: Path) -> None:

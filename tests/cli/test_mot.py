@@ -64,7 +64,8 @@ def test_from_videos_to_identities(vreid: Vreid, scene: Path, weights: Path) -> 
         assert [line[0:1] + line[2:] for line in own] == [line[0:1] + line[2:] for line in old]
         red = "1" if camera == "c1" else "2"
         assert {new[1] for new, was in zip(own, old, strict=True) if was[1] == red} == {"1"}
-    assert vreid.json("evaluate", "--run-dir", run)["identities"][0]["IDF1"] == 1.0
+    scores = vreid.json("evaluate", "--run-dir", run)["identities"][0]
+    assert (scores["IDF1"], scores["boxes"]["IDF1"], scores["boxes"]["true"]) == (1.0, 1.0, 4 * 24)
     # Each track is a query among all others.
     vreid("rank", "--run-dir", run, "--cameras", "other")
     assert vreid.json("evaluate", "--run-dir", run)["results"][0]["mAP"] == 1.0
@@ -126,3 +127,26 @@ def test_bad_scenes_are_refused_by_file_and_line(vreid: Vreid, scene: Path, weig
     (scene / "c1/vdo.mp4").unlink()
     assert "neither a video nor frames in img1/" in vreid.error(*told)["message"]
     assert "no query split" in vreid.error(*told, "--split", "query", code=2)["message"]
+
+
+def test_identities_are_shown_as_a_table_and_as_a_sheet(vreid: Vreid, scene: Path, weights: Path) -> None:
+    vreid(*EXTRACT, "--weights", weights, "--run-dir", "run", "--per-track", "3")
+    assert "has no identities yet" in vreid.error("show", "--run-dir", "run", "--identities")["message"]
+    vreid("associate", "--run-dir", "run", "--threshold", "0.001")
+    told = vreid("show", "--run-dir", "run", "--identities")
+    assert all(track in told for track in ("c1_1", "c1_2", "c2_1", "c2_2"))
+    report = vreid.json("show", "2", "--run-dir", "run", "--identities", "--output", "one.png")
+    assert [one["identity"] for one in report["vehicles"]] == [2]
+    assert (report["outputs"], report["warnings"]) == (["one.png"], [])
+    by_track = vreid.json("show", "c2_1", "--ranking", "run/identities/meanMCD50.parquet", "--identities")
+    assert [one["identity"] for one in by_track["vehicles"]] == [2]
+    assert "no identity or track '9'" in vreid.error("show", "9", "--run-dir", "run", "--identities", code=2)["message"]
+    # Blue is vehicle 2: the sheet shows it, and no red.
+    vreid("show", "1", "--run-dir", "run", "--identities", "--output", "other.png")
+    counts = {}
+    for name in ("one.png", "other.png"):
+        pixels = np.asarray(Image.open(name)).astype(int)
+        red, blue = (pixels[..., a] > pixels[..., b] + 100 for a, b in ((0, 2), (2, 0)))
+        counts[name] = (int(red.sum()), int(blue.sum()))
+    assert counts["one.png"][1] > 2000 > counts["one.png"][0]
+    assert counts["other.png"][0] > 2000 > counts["other.png"][1]

@@ -22,12 +22,16 @@ def _render(report: RankReport, console: Console) -> None:
     for one, path in zip(report.facts, report.outputs, strict=True):
         trial = f", trial {one.text('trial')}" if one.trial is not None else ""
         console.print(f"{one.metric_name}{trial}: {path}", soft_wrap=True)
+    if report.facts[0].fusion:
+        console.print(f"fused: {report.facts[0].text('fusion')}; weights cross-validated by vehicle", soft_wrap=True)
     if not report.outputs[0].lower().endswith(".txt"):  # a submission is for others to look at
         console.print(f"next: {_next_commands(report)}", soft_wrap=True)
 
 
 def _next_commands(report: RankReport) -> str:
     """What to type to see the result: where it lies decides what must be said."""
+    if report.fused:
+        return f"vreid evaluate {shlex.join([*report.outputs, *report.fused])}, to see whether it helps"
     if report.run_dir is not None:
         run = f" --run-dir {shlex.quote(str(report.run_dir))}" if report.run_named else ""
         return f"vreid evaluate{run}, vreid show{run}"
@@ -45,12 +49,24 @@ COMMAND = Command(
     Examples:
       vreid rank
       vreid rank --task i2t --metric MCD,MED
+      vreid rank --fuse meanMCD50 RSCR
       vreid rank --query-features q.json --gallery-features g.npz -o r.json
     """,
     settings={
         "rank": (
-            *("task", "metric", "definition", "cameras", "top_k", "threshold", "min_probability", "no_match", "rerank"),
-            *("query_features", "gallery_features", "calibration", "output", "force", "track_unit"),
+            *(
+                "rankings",
+                "task",
+                "metric",
+                "definition",
+                "cameras",
+                "top_k",
+                "threshold",
+                "min_probability",
+                "no_match",
+                "rerank",
+            ),
+            *("query_features", "gallery_features", "fuse", "calibration", "output", "force", "track_unit"),
         ),
         "data": ("label_pattern",),
         "runtime": ("device",),

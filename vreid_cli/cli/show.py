@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 def _results(report: ShowReport) -> dict[str, object]:
     lists = report.nearest.items()
     pair = report.pair
+    if report.identities is not None:
+        from vreid_cli.reports.identities import identities_json
+
+        shown = [one for one in identities_json(report.identities) if one["identity"] in report.shown]
+        return {"identities": str(report.ranking), "vehicles": shown, "hidden_vehicles": report.hidden}
     return {
         "ranking": str(report.ranking),
         "notes": report.notes,
@@ -53,13 +58,18 @@ def _print_strips(
 
 
 def _what(report: ShowReport) -> str:
+    if report.identities is not None:
+        return "sheet"
     page = report.outputs[0].lower().endswith((".html", ".htm"))
     return "match" if report.pair is not None else "page" if page else "sheet"
 
 
 def _render(report: ShowReport, console: Console) -> None:
+    from vreid_cli.reports.identities import identities_table
     from vreid_cli.reports.tables import nearest_table, pair_table
 
+    if report.identities is not None and not report.outputs:
+        console.print(identities_table(report.identities, report.shown))
     if report.pair is not None:
         sides = f"query {report.pair.query_id} (rows), gallery {report.pair.gallery_id} (columns)"
         console.print(sides, soft_wrap=True, markup=False, highlight=False)
@@ -67,14 +77,15 @@ def _render(report: ShowReport, console: Console) -> None:
         console.print(report.pair.distances.spelled, soft_wrap=True, markup=False)
     if report.outputs:
         console.print(f"{_what(report)}: {report.outputs[0]}", soft_wrap=True, markup=False)
-    elif report.pair is None:
+    elif report.pair is None and report.identities is None:
         for query, items in report.nearest.items():
             console.print(nearest_table(query, items))
             if report.strips:
                 _print_strips(query, items, report.strips[query], console)
         console.print(f"{report.metric or 'unknown metric'}; {report.notes}", soft_wrap=True)
     if report.hidden:
-        more = "query" if report.hidden == 1 else "queries"
+        one, several = ("query", "queries") if report.identities is None else ("vehicle", "vehicles")
+        more = one if report.hidden == 1 else several
         console.print(f"{report.hidden:,} more {more}: name them to see them, or --set show.max_queries=N")
 
 
@@ -86,7 +97,8 @@ COMMAND = Command(
     A page, report.html, is one file that needs no network: filter, sort, mark
     matches by keyboard, open one to see why it is a match.
     --match shows why one track is as near as it is: all distances between its
-    images and the query's, and which of them decide.
+    images and the query's, and which of them decide. --identities shows the
+    tracks that vreid associate takes for one vehicle.
 
     Examples:
       vreid show
@@ -94,10 +106,14 @@ COMMAND = Command(
       vreid show 0002_c002_t0175 --match 0002_c003_t0010 --attention --output pair.png
       vreid show --worst 50 --best 10 --top 20 --output report.html
       vreid show '0002_*' --ranking r.json
+      vreid show --identities --output identities.png
       vreid show --ranking r.json --gallery-dir gallery --query-dir query -o sheet.png
     """,
     settings={
-        "show": ("queries", "ranking", "match", "top", "worst", "best", "attention", "output", "assets", "images"),
+        "show": (
+            *("queries", "ranking", "identities", "match", "top", "worst", "best"),
+            *("attention", "output", "assets", "images"),
+        ),
         "evaluate": ("same_camera",),
         "data": ("query_dir", "gallery_dir", "label_pattern"),
         "rank": ("query_features", "gallery_features"),

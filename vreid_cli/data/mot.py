@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,7 @@ from vreid_cli.errors import DataError
 from vreid_cli.runtime.progress import log
 from vreid_cli.types.arrays import BoolArray, Int64Array, shared_codes
 from vreid_cli.types.images import Split
-from vreid_cli.types.tracker import TrackerBoxes
-
-#: Overlap from which a box shows the vehicle of a ground-truth box, as MOTChallenge and AI City count.
-MATCH_IOU = 0.5
+from vreid_cli.types.tracker import MATCH_IOU, TrackerBoxes, boxes_by_frame, iou
 
 
 def read_mot(folders: DataFolders, split: Split) -> Listing:
@@ -234,7 +230,7 @@ def label_by_truth(boxes: TrackerBoxes, truth: TrackerBoxes) -> dict[str, str]:
         {'7': 'car'}
     """
     hits: dict[str, Counter[str]] = {}
-    for own, other in _by_frame(boxes, truth):
+    for own, other in boxes_by_frame(boxes, truth):
         overlap = iou(boxes.box[own], truth.box[other])
         for row, best in zip(own, overlap.argmax(axis=1), strict=True):
             if overlap[row == own, best] >= MATCH_IOU:
@@ -242,30 +238,3 @@ def label_by_truth(boxes: TrackerBoxes, truth: TrackerBoxes) -> dict[str, str]:
     totals = Counter(map(str, boxes.track))
     best_of = {track: counts.most_common(1)[0] for track, counts in hits.items()}
     return {track: name for track, (name, count) in best_of.items() if 2 * count > totals[track]}
-
-
-def _by_frame(one: TrackerBoxes, other: TrackerBoxes) -> list[tuple[Int64Array, Int64Array]]:
-    """Positions of the boxes of both in each frame that both have."""
-
-    def frames(boxes: TrackerBoxes) -> Mapping[int, Int64Array]:
-        order = np.argsort(boxes.frame, kind="stable")
-        numbers, starts = np.unique(boxes.frame[order], return_index=True)
-        return dict(zip(numbers.tolist(), np.split(order, starts[1:]), strict=True)) if len(order) else {}
-
-    first, second = frames(one), frames(other)
-    return [(rows, second[frame]) for frame, rows in first.items() if frame in second]
-
-
-def iou(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(n, m) intersection over union of boxes (n, 4) and (m, 4); 0 where both are empty.
-
-    Examples:
-        >>> iou(np.array([[0.0, 0, 2, 2]]), np.array([[1.0, 0, 2, 2]])).round(3).tolist()
-        [[0.333]]
-    """
-    low = np.maximum(one[:, None, :2], other[None, :, :2])
-    high = np.minimum((one[:, :2] + one[:, 2:])[:, None], (other[:, :2] + other[:, 2:])[None])
-    shared = np.clip(high - low, 0, None).prod(axis=2)
-    union = one[:, 2:].prod(axis=1)[:, None] + other[:, 2:].prod(axis=1)[None] - shared
-    found: NDArray[np.float64] = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
-    return found

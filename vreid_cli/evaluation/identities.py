@@ -25,6 +25,25 @@ class IdentityScore:
 
 
 @dataclass(frozen=True)
+class BoxScores:
+    """IDF1 of boxes, fractions; NaN where there are none.
+
+    Attributes:
+        idf1: Harmonic mean of precision and recall.
+        precision: Share of found boxes that are where the vehicle is that their identity is matched with.
+        recall: Share of true boxes that are found so.
+        found: Boxes that were found.
+        true: Boxes of the ground truth.
+    """
+
+    idf1: float
+    precision: float
+    recall: float
+    found: int
+    true: int
+
+
+@dataclass(frozen=True)
 class IdentityScores:
     """Scores of identities against the vehicles that the tracks show.
 
@@ -38,6 +57,7 @@ class IdentityScores:
         unlabelled: Tracks whose vehicle is not known.
         facts: How the identities were found.
         warnings: What is doubtful about them.
+        boxes: Scores box by box, where the ground truth has boxes.
     """
 
     scores: Mapping[str, IdentityScore]
@@ -48,6 +68,7 @@ class IdentityScores:
     unlabelled: int
     facts: Mapping[str, Any]
     warnings: tuple[str, ...] = ()
+    boxes: BoxScores | None = None
 
 
 def evaluate_identities(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
 from rich.table import Table
@@ -73,6 +73,22 @@ def identities_json(found: Identities) -> list[dict[str, object]]:
     ]
 
 
+def identities_table(found: Identities, shown: Collection[int]) -> Table:
+    """The tracks of some identities, in the order of time."""
+    table = Table(title="Identities", caption=summary(found))
+    for name in ("vehicle", "track", "camera", "frames", "seconds", "confidence", "labelled"):
+        table.add_column(name, justify="right" if name in ("vehicle", "frames", "seconds", "confidence") else "left")
+    times = found.times
+    for number, some in members(found):
+        for k in some.tolist() if number in shown else ():
+            frames = "" if times.first[k] < 0 else f"{times.first[k]}-{times.last[k]}"
+            seconds = "" if math.isnan(times.start[k]) else f"{times.start[k]:.1f}-{times.end[k]:.1f}"
+            sure = "" if math.isnan(found.confidence[k]) else f"{found.confidence[k]:.2f}"
+            labels = (found.tracks.cameras[k] or "", frames, seconds, sure, found.tracks.vehicles[k] or "")
+            table.add_row(str(number) if k == some[0] else "", found.tracks.ids[k], *labels)
+    return table
+
+
 def identity_scores_json(path: str, found: IdentityScores) -> dict[str, object]:
     """Scores of a table of identities, as ``--json`` prints them: fractions, null for what is not a number."""
     intervals = {
@@ -85,6 +101,14 @@ def identity_scores_json(path: str, found: IdentityScores) -> dict[str, object]:
         **facts,
         **{name: _number(np.float64(one.value)) for name, one in found.scores.items()},
         "intervals": intervals,
+        "boxes": found.boxes
+        and {
+            "IDF1": _number(np.float64(found.boxes.idf1)),
+            "IDP": _number(np.float64(found.boxes.precision)),
+            "IDR": _number(np.float64(found.boxes.recall)),
+            "found": found.boxes.found,
+            "true": found.boxes.true,
+        },
         "tracks": found.tracks,
         "images": found.images,
         "vehicles": found.vehicles,
@@ -97,7 +121,9 @@ def identity_scores_table(results: Mapping[str, IdentityScores]) -> Table:
     """Scores of identities in percent, a row for each table of them."""
     table = Table(title="Identities (%)")
     table.add_column("identities", overflow="fold")
-    for name in ("IDF1", "±", "pairs P", "R", "F1", "B³ P", "R", "F1", "found / vehicles", "tracks"):
+    boxes = any(one.boxes is not None for one in results.values())
+    names = ["IDF1", "±", "pairs P", "R", "F1", "B³ P", "R", "F1", "found / vehicles", "tracks"]
+    for name in [*names, *(("boxes IDF1", "IDP", "IDR") if boxes else ())]:
         table.add_column(name, justify="right")
     for path, one in results.items():
         interval = one.scores["IDF1"].interval
@@ -105,7 +131,8 @@ def identity_scores_table(results: Mapping[str, IdentityScores]) -> Table:
         names = [f"{kind}_{what}" for kind in ("pair", "bcubed") for what in ("precision", "recall", "F1")]
         values = [_percent(one.scores[name].value) for name in names]
         counts = (f"{one.identities:,} / {one.vehicles:,}", f"{one.tracks:,}")
-        table.add_row(path, _percent(one.scores["IDF1"].value), half, *values, *counts)
+        by_box = (one.boxes.idf1, one.boxes.precision, one.boxes.recall) if one.boxes is not None else ()
+        table.add_row(path, _percent(one.scores["IDF1"].value), half, *values, *counts, *map(_percent, by_box))
     table.caption = (
         "IDF1: images in the identity that is matched one to one with their vehicle; all tracks are both wanted and "
         "found, so it equals IDP and IDR. P, R: precision and recall."

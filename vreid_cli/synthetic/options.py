@@ -22,7 +22,18 @@ class SyntheticOptions(Options):
     images_per_track: Annotated[int, Field(ge=1, le=100)] = option(3, "Images of a passage; some have one fewer.")
 
 
+class SceneOptions(Options):
+    """How much of a scene is rendered."""
+
+    vehicles: Annotated[int, Field(ge=2, le=999)] = option(18, "Vehicles that drive from camera to camera.")
+
+
 class DemoOptions(SyntheticOptions):
     """``[demo]``: the size of the synthetic set and of the training."""
+
+    scene: bool = option(
+        False, "From videos of several cameras, with what a tracker wrote, to one identity across all of them."
+    )
+    scene_vehicles: Annotated[int, Field(ge=2, le=999)] = option(18, "Vehicles that drive through the scene.")
 
     epochs: Positive = option(10, "How often training sees every image.")

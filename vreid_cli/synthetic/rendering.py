@@ -14,11 +14,11 @@ from vreid_cli.synthetic.geometry import Floats, Patch, Point
 from vreid_cli.synthetic.vehicles import Vehicle
 
 #: Images are painted this many times larger and then averaged down, which smooths the edges.
-_OVERSAMPLING = 3
+OVERSAMPLING = 3
 
 
 @dataclass(frozen=True)
-class _View:
+class View:
     """One glance of a camera at a vehicle.
 
     Attributes:
@@ -37,28 +37,32 @@ class _View:
 
     def pixels(self, points: Floats, *, zoom: int = 1) -> list[Point]:
         """Pixel positions of points (k, 3) in metres, in an image enlarged ``zoom`` times."""
-        plane = _project(points, self.eye, self.axes)
+        plane = project(points, self.eye, self.axes)
         return [(float(x), float(y)) for x, y in (plane * self.scale + self.offset) * zoom]
 
 
-def _project(points: Floats, eye: Floats, axes: Floats) -> Floats:
+def project(points: Floats, eye: Floats, axes: Floats) -> Floats:
     """Points (k, 3) in metres to the image plane (k, 2)."""
     seen = (points - eye) @ axes.T
     flat: Floats = seen[:, :2] / seen[:, 2:]
     return flat
 
 
-def _look(corners: Floats, camera: Camera, *, azimuth: float, rng: np.random.Generator) -> _View:
-    """A crop around all corners (k, 3), as a detector would cut it: a little wide, a little off."""
-    # The eye is on a sphere around the vehicle's middle.
+def place_eye(corners: Floats, camera: Camera, *, azimuth: float, tilt: float) -> tuple[Floats, Floats]:
+    """(3,) where the camera is, on a sphere around the vehicle's middle, and (3, 3) its directions; degrees."""
     length, height = float(np.ptp(corners[:, 0])), float(corners[:, 2].max())
-    side, up, tilt = np.radians([azimuth, camera.elevation, rng.normal(0, 1.5)])
+    side, up, lean = np.radians([azimuth, camera.elevation, tilt])
     direction = np.array([np.cos(up) * np.cos(side), np.cos(up) * np.sin(side), np.sin(up)])
     right = np.array([-np.sin(side), np.cos(side), 0.0])
-    turned = np.cos(tilt) * right + np.sin(tilt) * np.cross(-direction, right)
+    turned = np.cos(lean) * right + np.sin(lean) * np.cross(-direction, right)
     axes = np.stack([turned, np.cross(-direction, turned), -direction])
-    eye = np.array([0.0, 0.0, height / 2]) + direction * camera.distance * length
-    plane = _project(corners, eye, axes)
+    return np.array([0.0, 0.0, height / 2]) + direction * camera.distance * length, axes
+
+
+def _look(corners: Floats, camera: Camera, *, azimuth: float, rng: np.random.Generator) -> View:
+    """A crop around all corners (k, 3), as a detector would cut it: a little wide, a little off."""
+    eye, axes = place_eye(corners, camera, azimuth=azimuth, tilt=rng.normal(0, 1.5))
+    plane = project(corners, eye, axes)
     low, high = plane.min(axis=0), plane.max(axis=0)
     extent = high - low
     # The networks see a square: very long crops would lose both ends of the vehicle.
@@ -68,10 +72,10 @@ def _look(corners: Floats, camera: Camera, *, azimuth: float, rng: np.random.Gen
     scale = long_side / max(wide, tall)
     size = (max(round(wide * scale), 64), max(round(tall * scale), 64))
     shift = rng.uniform(-0.03, 0.03, size=2) * size
-    return _View(eye, axes, size, scale, np.array(size) / 2 + shift - (low + high) / 2 * scale)
+    return View(eye, axes, size, scale, np.array(size) / 2 + shift - (low + high) / 2 * scale)
 
 
-def _background(camera: Camera, size: tuple[int, int], *, rng: np.random.Generator) -> Image.Image:
+def paint_background(camera: Camera, size: tuple[int, int], *, rng: np.random.Generator) -> Image.Image:
     """Road with a coarse texture, the verge in the distance, and sometimes a lane line."""
     width, height = size
     horizon = height * float(np.clip(0.42 - camera.elevation / 75 + rng.uniform(-0.06, 0.06), 0.02, 0.4))
@@ -91,7 +95,7 @@ def _background(camera: Camera, size: tuple[int, int], *, rng: np.random.Generat
     return image
 
 
-def _with_shadow(image: Image.Image, corners: Sequence[Point]) -> Image.Image:
+def with_shadow(image: Image.Image, corners: Sequence[Point]) -> Image.Image:
     """The image darkened softly under the vehicle's outline on the ground."""
     mask = Image.new("L", image.size, 0)
     ImageDraw.Draw(mask).polygon(list(corners), fill=165)
@@ -112,7 +116,7 @@ def _shade(patch: Patch, camera: Camera) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def _paint_vehicle(canvas: Image.Image, vehicle: Vehicle, *, camera: Camera, view: _View) -> None:
+def paint_vehicle(canvas: Image.Image, vehicle: Vehicle, *, camera: Camera, view: View) -> None:
     """Paint the patches that face the eye, solids from low to high and from far to near."""
     pen = ImageDraw.Draw(canvas)
 
@@ -121,7 +125,7 @@ def _paint_vehicle(canvas: Image.Image, vehicle: Vehicle, *, camera: Camera, vie
 
     for patch in sorted(vehicle.patches, key=order):
         if patch.facing @ (view.eye - patch.corners[0]) > 0:
-            pen.polygon(view.pixels(patch.corners, zoom=_OVERSAMPLING), fill=_shade(patch, camera))
+            pen.polygon(view.pixels(patch.corners, zoom=OVERSAMPLING), fill=_shade(patch, camera))
 
 
 def _occlude(canvas: Image.Image, rng: np.random.Generator) -> None:
@@ -145,7 +149,7 @@ def _occlude(canvas: Image.Image, rng: np.random.Generator) -> None:
         pen.rounded_rectangle(box, radius=reach * 0.3, fill=(red, green, blue))
 
 
-def _develop(image: Image.Image, camera: Camera, *, rng: np.random.Generator) -> Image.Image:
+def develop(image: Image.Image, camera: Camera, *, rng: np.random.Generator) -> Image.Image:
     """Blur, light, colour cast, haze and noise of the camera, a little different in every image."""
     soft = image.filter(ImageFilter.GaussianBlur(float(camera.blur * rng.uniform(0.8, 1.2))))
     pixels = np.asarray(soft, dtype=np.float64) / 255
@@ -161,12 +165,12 @@ def render_vehicle(vehicle: Vehicle, camera: Camera, *, azimuth: float, rng: np.
     view = _look(corners, camera, azimuth=azimuth, rng=rng)
     (x0, y0, _), (x1, y1, _) = corners.min(axis=0) - 0.1, corners.max(axis=0) + 0.1
     ground = np.array([[x0, y0, 0], [x1, y0, 0], [x1, y1, 0], [x0, y1, 0]])
-    image = _with_shadow(_background(camera, view.size, rng=rng), view.pixels(ground))
+    image = with_shadow(paint_background(camera, view.size, rng=rng), view.pixels(ground))
     width, height = view.size
-    canvas = image.resize((width * _OVERSAMPLING, height * _OVERSAMPLING), Image.Resampling.BILINEAR)
-    _paint_vehicle(canvas, vehicle, camera=camera, view=view)
+    canvas = image.resize((width * OVERSAMPLING, height * OVERSAMPLING), Image.Resampling.BILINEAR)
+    paint_vehicle(canvas, vehicle, camera=camera, view=view)
     _occlude(canvas, rng)
-    developed = _develop(canvas.reduce(_OVERSAMPLING), camera, rng=rng)
+    developed = develop(canvas.reduce(OVERSAMPLING), camera, rng=rng)
     if rng.random() >= 0.1:
         return developed
     # A vehicle that leaves the view: the image without up to a sixth of one side.

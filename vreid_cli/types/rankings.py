@@ -75,6 +75,7 @@ class RankingFacts:
         definition: ``paper`` or ``released``.
         metric: One of the paper's names, as ``meanMCD50``.
         alpha: RSCR's weight of the codes' absolute values.
+        fusion: The rankings that it was made of with their weights, where it was made of several.
         cameras: ``all``, or ``other`` where items of the query's own camera were never ranked.
         rerank: The numbers of k-reciprocal re-ranking, ``k1``, ``k2`` and ``lambda_value``, where that was done.
         query_source: The split that the query items were taken from.
@@ -114,6 +115,9 @@ class RankingFacts:
     definition: Definition | None = fact(None, "definition")
     metric: str | None = fact(None, "metric", about="metric", text=lambda facts: facts.metric_name)
     alpha: float | None = fact(None, about="metric")
+    fusion: tuple[str, ...] | None = fact(
+        None, "fused", usual="no", about="metric", text=lambda facts: " + ".join(facts.fusion or ("no",))
+    )
     cameras: str = fact("all", "cameras", usual="all")
     rerank: Mapping[str, int | float] | None = fact(
         None, "re-ranking", usual="none", text=lambda facts: _numbers(facts.rerank)

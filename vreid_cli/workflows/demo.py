@@ -24,6 +24,7 @@ from vreid_cli.store.runs import RUNS_FOLDER, RunDirectory
 from vreid_cli.synthetic.veri_set import SyntheticSet, render_veri
 from vreid_cli.training.options import TrainingOptions
 from vreid_cli.training.train import train
+from vreid_cli.workflows.demo_scene import SceneReport, demo_scene
 from vreid_cli.workflows.evaluate import EvaluateReport, evaluate
 from vreid_cli.workflows.extract import extract
 from vreid_cli.workflows.rank import rank
@@ -47,7 +48,19 @@ RECIPE = TrainingOptions(
     erase=0.4,
 )
 _MARKER = "demo.json"
-_FOLDERS = ("data", "checkpoints", "features", "rankings", "evaluations", "calibrations", "reports")
+_FOLDERS = (
+    "data",
+    "checkpoints",
+    "features",
+    "rankings",
+    "evaluations",
+    "calibrations",
+    "reports",
+    "identities",
+    "scene",
+    "labelled",
+    "untrained",
+)
 _FILES = ("run.json", "history.jsonl")
 _SHOWN_QUERIES = 6
 
@@ -76,17 +89,20 @@ def choose_run(_: Settings) -> RunChoice:
     return RunChoice(use_latest=False, take_settings=False)
 
 
-def demo(session: Session) -> DemoReport:
-    """Render, train, extract, rank, evaluate and show.
+def demo(session: Session) -> DemoReport | SceneReport:
+    """Render, train, extract, rank, evaluate and show; with ``--scene`` from videos to identities.
 
     Raises:
         StoreError: The folder holds something that no demo made.
     """
     started = time.monotonic()
     settings = session.settings
-    run = RunDirectory(settings.run.run_dir or RUNS_FOLDER / "demo")
+    default = RUNS_FOLDER / ("demo-scene" if settings.demo.scene else "demo")
+    run = RunDirectory(settings.run.run_dir or default)
     _make_room(run, settings)
     chosen = settings.demo
+    if chosen.scene:
+        return demo_scene(session, run, train=_train)
     log.info("1/5  rendering vehicles seen by %d cameras", chosen.cameras)
     data = render_veri(run.path / "data", chosen, seed=settings.run.seed)
     log.info("2/5  training %s from nothing on %d images", ARCHITECTURE, data.train_images)

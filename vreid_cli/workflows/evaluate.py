@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vreid_cli.config import EvaluateSettings, Settings
+from vreid_cli.data.layouts import LAYOUTS
+from vreid_cli.data.listing import DataFolders
+from vreid_cli.data.mot import track_name
+from vreid_cli.data.trackers import read_mot_text
 from vreid_cli.errors import StoreError, UsageError
+from vreid_cli.evaluation.box_identities import evaluate_boxes
 from vreid_cli.evaluation.comparison import Comparison, TrialScores, compare, over_trials
 from vreid_cli.evaluation.evaluate import Evaluation
 from vreid_cli.evaluation.evaluate import evaluate as evaluate_ranking
@@ -27,6 +32,7 @@ from vreid_cli.store.identities import IDENTITY_ENDINGS, is_identities, read_ide
 from vreid_cli.store.query_scores import check_table_path, write_query_scores
 from vreid_cli.store.review import read_review
 from vreid_cli.store.runs import RunDirectory, identities_in, owning_run, rankings_in
+from vreid_cli.types.arrays import text_array
 from vreid_cli.workflows.calibrations import older_than_features, with_probabilities
 from vreid_cli.workflows.ground_truth import ground_truth
 from vreid_cli.workflows.session import Report, RunChoice, Session
@@ -78,9 +84,7 @@ def evaluate(session: Session) -> EvaluateReport:
         raise UsageError(message, hint="leave one of them out")
     tables, paths = _split_kinds(_named_files(chosen.rankings) if chosen.rankings else _all_of(session.need_run()))
     review = None if chosen.truth is None else read_review(chosen.truth)
-    identities = {
-        str(path): evaluate_identities(read_identities(path), chosen, seed=settings.run.seed) for path in tables
-    }
+    identities = {str(path): _evaluate_identities(path, session) for path in tables}
     results: dict[str, Evaluation] = {}
     older: list[str] = []
     with progress(total=len(paths), what="evaluating", unit="rankings") as bar:
@@ -187,6 +191,29 @@ def _keep(path: Path, one: Evaluation, warnings: list[str]) -> str | None:
         warnings.append(error.message)
         return None
     return str(output)
+
+
+def _evaluate_identities(path: Path, session: Session) -> IdentityScores:
+    """Scores of a table of identities, and of its boxes where the run's data folder has true ones."""
+    found = read_identities(path)
+    scores = evaluate_identities(found, session.settings.evaluate, seed=session.settings.run.seed)
+    run = owning_run(path)
+    info = {} if run is None else run.read_info()
+    layout, data_dir = LAYOUTS.get(info.get("dataset") or ""), info.get("data_dir")
+    if layout is None or layout.recordings is None or not data_dir or not Path(data_dir).is_dir():
+        return scores
+    recordings = layout.find_recordings(DataFolders(Path(data_dir), track_file=info.get("track_file")))
+    truth = {one.camera: read_mot_text(one.truth) for one in recordings if one.truth is not None}
+    if not truth:
+        return scores
+    number = dict(zip(found.tracks.ids, found.identity.tolist(), strict=True))
+    boxes = {}
+    for one in recordings:
+        own = one.boxes()
+        names = [track_name(one.camera, str(track)) for track in own.track]
+        # A track without a usable image is an identity of its own.
+        boxes[one.camera] = replace(own, track=text_array([str(number.get(name, name)) for name in names]))
+    return replace(scores, boxes=evaluate_boxes(boxes, truth))
 
 
 def _keep_identities(path: Path, one: IdentityScores, warnings: list[str]) -> str | None:

@@ -10,18 +10,32 @@ from pathlib import Path
 from vreid_cli.config import RankSettings, Settings
 from vreid_cli.data.layouts import LAYOUTS
 from vreid_cli.errors import DataError, StoreError, UsageError
+from vreid_cli.evaluation.fusion import fuse
 from vreid_cli.ranking.diagnostics import Diagnostics
 from vreid_cli.ranking.metrics import parse_metrics
 from vreid_cli.ranking.rank import RankingJob, plan_ranking, rank_blocks
 from vreid_cli.ranking.trials import split_trial
 from vreid_cli.runtime.progress import log, progress
-from vreid_cli.store.formats import RANKING_FORMATS, endings, read_features, read_ranking_facts, write_ranking
-from vreid_cli.store.runs import ranking_name
+from vreid_cli.store.formats import (
+    RANKING_FORMATS,
+    endings,
+    read_features,
+    read_ranking,
+    read_ranking_facts,
+    write_ranking,
+)
+from vreid_cli.store.runs import owning_run, ranking_name
 from vreid_cli.types.features import FeatureSet
 from vreid_cli.types.images import Split
 from vreid_cli.types.rankings import RankingFacts
 from vreid_cli.workflows.calibrations import CalibrationFinder
 from vreid_cli.workflows.session import Report, RunChoice, Session
+
+#: What is settled once rankings are made.
+_NOT_FUSED = (
+    *("metric", "definition", "cameras", "top_k", "threshold", "min_probability", "no_match", "expected", "rerank"),
+    *("query_features", "gallery_features", "calibration", "track_unit"),
+)
 
 
 @dataclass(frozen=True)
@@ -34,6 +48,7 @@ class RankReport(Report):
         facts: How each ranking was made, in the order of ``outputs``.
         run_dir: The run whose rankings they are; None where they lie elsewhere.
         run_named: Whether a person named that run, so that later commands may not find it by themselves.
+        fused: The rankings that it was made of, where it was made of rankings.
     """
 
     queries: int = 0
@@ -41,6 +56,7 @@ class RankReport(Report):
     facts: tuple[RankingFacts, ...] = ()
     run_dir: Path | None = None
     run_named: bool = False
+    fused: tuple[str, ...] = ()
 
 
 def choose_run(settings: Settings) -> RunChoice:
@@ -59,6 +75,8 @@ def rank(session: Session) -> RankReport:
     """
     settings = session.settings
     chosen = settings.rank
+    if chosen.fuse or chosen.rankings:
+        return _fuse(session)
     _check_options(session)
     finder = CalibrationFinder(chosen.calibration, session.run if _uses_run(chosen) else None)
     jobs = [plan_ranking(*sides, chosen, runtime=settings.runtime, choose=finder) for sides in _sides(session)]
@@ -86,7 +104,61 @@ def rank(session: Session) -> RankReport:
     )
 
 
+def _fuse(session: Session) -> RankReport:
+    """Make one ranking of several.
+
+    Raises:
+        VreidError: Rankings are missing, of different items or without labels, or options would have no effect.
+    """
+    settings, chosen = session.settings, session.settings.rank
+    if not chosen.fuse:
+        raise UsageError(f"{chosen.rankings[0]}: rank makes rankings of features", hint="add --fuse to fuse rankings")
+    if len(chosen.rankings) < 2:
+        raise UsageError("--fuse: which rankings?", hint="name two or more, as in vreid rank --fuse meanMCD50 RSCR")
+    for key in _NOT_FUSED:
+        if session.resolved.typed(f"rank.{key}"):
+            raise UsageError(f"{session.resolved.name(f'rank.{key}')}: --fuse takes rankings as they are made")
+    paths = [path for name in chosen.rankings for path in _named_rankings(session, name)]
+    rankings = [read_ranking(path, label_pattern=settings.data.label_pattern) for path in paths]
+    fused = fuse(rankings, settings.calibrate, counting=settings.evaluate, seed=settings.run.seed).ranking
+    output = chosen.output
+    if output is None:
+        run = owning_run(paths[0])
+        if run is None:
+            raise UsageError(f"{paths[0]} lies in no run: where should the ranking go?", hint="give --output FILE")
+        output = run.rankings / f"{ranking_name(fused.facts)}.parquet"
+    if output.exists() and not chosen.force:
+        _refuse_another(output, fused.facts)
+    with write_ranking(output, fused.facts, queries=fused.queries, gallery=fused.gallery) as write:
+        for block in fused.blocks:
+            write(block)
+    session.record()
+    return RankReport(
+        outputs=(str(output),),
+        queries=len(fused.queries),
+        gallery=len(fused.gallery),
+        facts=(fused.facts,),
+        fused=tuple(map(str, paths)),
+    )
+
+
+def _named_rankings(session: Session, name: str) -> list[Path]:
+    """A file, or the run's ranking by a metric; all of its task's for ``all``."""
+    if Path(name).suffix or Path(name).exists():
+        return [Path(name)]
+    task, found = session.settings.rank.task, []
+    for metric in parse_metrics([name], task):
+        path = session.need_run().rankings / f"{task}-{metric.name}.parquet"
+        if not path.is_file():
+            hint = f"make it with vreid rank --task {task} --metric {metric.name}"
+            raise StoreError(f"the run was not ranked by {metric.name}: there is no {path}", hint=hint, file=path)
+        found.append(path)
+    return found
+
+
 def _uses_run(chosen: RankSettings) -> bool:
+    if chosen.fuse:
+        return any(not Path(name).suffix for name in chosen.rankings)
     return chosen.query_features is None or chosen.gallery_features is None
 
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from PIL import Image
 
 from vreid_cli.config import Settings
+from vreid_cli.data.boxes import Crop
 from vreid_cli.errors import StoreError, UsageError
 from vreid_cli.evaluation.evaluate import evaluate
 from vreid_cli.evaluation.nearest import nearest
 from vreid_cli.models.weights import LoadedNetwork, require_torch_network
-from vreid_cli.reports.images import ImageSource, open_sides
+from vreid_cli.reports.identity_sheet import choose_identities, show_identities
+from vreid_cli.reports.images import ImageSource, open_side, open_sides
 from vreid_cli.reports.pages.report import LARGE, is_page, report
 from vreid_cli.reports.pairs import PairView, explain
 from vreid_cli.reports.queries import choose_queries, explain_ranks
@@ -22,8 +25,10 @@ from vreid_cli.reports.show import show as make_sheet
 from vreid_cli.reports.terminal import check_terminal_images, strips_of
 from vreid_cli.runtime.progress import log, progress
 from vreid_cli.store.formats import read_features, read_ranking
-from vreid_cli.store.runs import RunDirectory, owning_run, rankings_in
+from vreid_cli.store.identities import read_identities
+from vreid_cli.store.runs import RunDirectory, identities_in, owning_run, rankings_in
 from vreid_cli.types.features import MEANINGLESS, FeatureSet
+from vreid_cli.types.identities import Identities
 from vreid_cli.types.images import Split
 from vreid_cli.types.rankings import RankedItem, Ranking, RankingFacts
 from vreid_cli.workflows.calibrations import older_than_features, with_probabilities
@@ -45,6 +50,8 @@ class ShowReport(Report):
         nearest: By query id, in rank order, without self and junk.
         hidden: Queries that were not asked for by name and are not shown.
         pair: The match that was asked for.
+        identities: The identities that were asked for instead; ``ranking`` is their table.
+        shown: Numbers of those that are shown.
         strips: Images for the terminal, by query: its own, then those of its nearest.
     """
 
@@ -54,6 +61,8 @@ class ShowReport(Report):
     nearest: Mapping[str, Sequence[RankedItem]]
     hidden: int = 0
     pair: PairView | None = None
+    identities: Identities | None = None
+    shown: tuple[int, ...] = ()
     strips: Mapping[str, Sequence[Image.Image | None]] = field(default_factory=dict)
 
 
@@ -86,6 +95,8 @@ def show(session: Session) -> ShowReport:
     page = chosen.output is not None and chosen.match is None and is_page(chosen.output)
     if chosen.output is not None and not page:
         check_ending(chosen.output)
+    if chosen.identities:
+        return _identities(session)
     path = chosen.ranking or _find_ranking(session)
     ranking = with_probabilities(path, read_ranking(path, label_pattern=session.settings.data.label_pattern))
     make = _match if chosen.match is not None else _table if chosen.output is None else _page if page else _sheet
@@ -173,6 +184,65 @@ def _match(session: Session, path: Path, ranking: Ranking) -> ShowReport:
     lists = {queries[0]: [view.match.item] if view.match is not None else []}
     report = _report(session, path, ranking, lists=lists, warnings=view.warnings)
     return replace(report, pair=view, hidden=0)
+
+
+def _identities(session: Session) -> ShowReport:
+    chosen = session.settings.show
+    path = chosen.ranking or _find_identities(session)
+    found = read_identities(path)
+    some = choose_identities(found, chosen.queries, most=chosen.max_queries)
+    warnings: tuple[str, ...] = ()
+    if chosen.output is not None:
+        check_ending(chosen.output)
+        wanted = {str(found.tracks.ids[k]) for _, tracks in some for k in tracks}
+        images = _images_of_tracks(owning_run(path) or session.need_run(), found, wanted)
+        sheet = show_identities(found, some, images=images, options=chosen)
+        sheet.save(chosen.output)
+        warnings = sheet.warnings
+    for warning in warnings:
+        log.warning("%s", warning)
+    if chosen.ranking is None:
+        session.record()
+    return ShowReport(
+        outputs=() if chosen.output is None else (str(chosen.output),),
+        warnings=warnings,
+        ranking=path,
+        metric=None,
+        notes="",
+        nearest={},
+        hidden=0 if chosen.queries else found.count - len(some),
+        identities=found,
+        shown=tuple(number for number, _ in some),
+    )
+
+
+def _images_of_tracks(run: RunDirectory, found: Identities, wanted: AbstractSet[str]) -> dict[str, list[Path | Crop]]:
+    """The images of tracks by the names that they have among the identities."""
+    images: dict[str, list[Path | Crop]] = {}
+    for split in dict.fromkeys(name for name in found.split if name is not None):
+        features = run.features(split).read()
+        side = open_side(features, RankingFacts(), single=False)
+        side.check_root()
+        for name in features.track_id:
+            # Where two splits have a track of one name, all names begin with that of their split.
+            for known in {name, f"{split}/{name}"} & wanted:
+                if known not in images:
+                    images[known] = side.images(name)
+    return images
+
+
+def _find_identities(session: Session) -> Path:
+    """The run's only table of identities."""
+    run = session.need_run()
+    tables = identities_in(run.identities)
+    if len(tables) == 1:
+        return tables[0]
+    if not tables:
+        hint = "make them with vreid associate"
+        raise StoreError(f"{run.path} has no identities yet", hint=hint, file=run.identities)
+    names = ", ".join(str(path) for path in tables)
+    hint = f"choose one with --ranking: {names}"
+    raise StoreError(f"{run.path} has several tables of identities", hint=hint, file=run.identities)
 
 
 def _network(session: Session, path: Path) -> LoadedNetwork:

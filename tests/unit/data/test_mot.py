@@ -15,10 +15,10 @@ from videos import draw_scene, make_frames, write_lines, write_video
 import vreid_cli as vreid
 from vreid_cli.data.layouts import LAYOUTS
 from vreid_cli.data.listing import DataFolders, Listing, Thinning
-from vreid_cli.data.mot import clip, iou, label_by_truth, thin
+from vreid_cli.data.mot import clip, label_by_truth, thin
 from vreid_cli.data.scene import find_recordings
 from vreid_cli.errors import DataError, UsageError
-from vreid_cli.types.tracker import TrackerBoxes
+from vreid_cli.types.tracker import TrackerBoxes, iou
 
 
 @pytest.fixture(scope="module")

@@ -94,7 +94,7 @@ def distance_text(distance: float, probability: float | None = None) -> str:
         >>> distance_text(0.35736), distance_text(46.111), distance_text(0.1834, 0.93), distance_text(math.inf)
         ('d 0.3574', 'd 46.11', '93% · d 0.18', '')
     """
-    if math.isinf(distance):
+    if not math.isfinite(distance):
         return ""
     if probability is not None:
         return f"{probability_text(probability)} · d {distance:.2f}"
@@ -167,8 +167,8 @@ class Painter(Canvas):
         super().__init__(layout.content_width + 2 * at.MARGIN, height)
         self._layout = layout
 
-    def paint_row(self, strips: Sequence[Strip], label: str) -> None:
-        """A query, tagged with a label, and its nearest."""
+    def paint_row(self, strips: Sequence[Strip], label: str, *, alone: str) -> None:
+        """A query, tagged with a label, and its nearest; where there are none, a text says so."""
         query, *nearest = strips
         self._query(query, label)
         for strip in nearest:
@@ -176,7 +176,7 @@ class Painter(Canvas):
         if not nearest:
             left, top, right, bottom = query.frame
             corner = (right + at.GAP, top) if self._layout.query_left else (left, bottom + at.GAP)
-            self.text(corner, "no gallery item is listed for this query", size=at.TEXT, colour=FAINT_INK)
+            self.text(corner, alone, size=at.TEXT, colour=FAINT_INK)
 
     def paint_legend(self, verdicts: Sequence[Verdict], *, top: int) -> None:
         """A rule, and a small frame with its mark for each verdict."""

@@ -118,7 +118,16 @@ def check_ending(path: Path) -> None:
         raise UsageError(f"an image is written as .png or .pdf, not as '{path.name}'", hint=hint, file=path)
 
 
-def render_sheet(rows: Sequence[Row], *, title: str, subtitle: str = "", max_images: int = 6) -> Sheet:
+def render_sheet(
+    rows: Sequence[Row],
+    *,
+    title: str,
+    subtitle: str = "",
+    max_images: int = 6,
+    labels: Sequence[str] | None = None,
+    signs: Sequence[str] | None = None,
+    alone: str = "no gallery item is listed for this query",
+) -> Sheet:
     """Render queries one below the other, each with its nearest gallery items.
 
     Args:
@@ -127,6 +136,9 @@ def render_sheet(rows: Sequence[Row], *, title: str, subtitle: str = "", max_ima
         subtitle: How it was ranked and counted; line breaks are kept.
         max_images: Most images to show of one item, evenly spread ones of more; "+N" counts the others. Fewer
             where the sheet would become wider than 1800 pixels.
+        labels: What the first item of each row is called; by default the number of its query.
+        signs: What the signs mean; by default those of a ranking.
+        alone: What is said of a row of one item.
 
     Raises:
         UsageError: ``max_images`` is below 1, or the sheet would be larger than PIL agrees to open.
@@ -142,7 +154,7 @@ def render_sheet(rows: Sequence[Row], *, title: str, subtitle: str = "", max_ima
     head = [(line, at.TITLE) for line in wrap(title, at.TITLE, width=layout.content_width)]
     head += [(line, at.SMALL) for line in wrap(subtitle, at.SMALL, width=layout.content_width)]
     placed, bottom = place_rows(rows, layout, top=at.MARGIN + _height(head) + at.GAP)
-    verdicts, notes = _legend(rows, layout)
+    verdicts, notes = _legend(rows, layout, signs)
     notes_top = bottom + at.GAP + LEGEND_HEIGHT + at.GAP // 2
     height = (notes_top + _height(notes) if verdicts else bottom) + at.MARGIN
     width = layout.content_width + 2 * at.MARGIN
@@ -151,8 +163,9 @@ def render_sheet(rows: Sequence[Row], *, title: str, subtitle: str = "", max_ima
         raise UsageError(f"the sheet would be {width} x {height} pixels, too large to open", hint=hint)
     painter = Painter(layout, height)
     painter.paint_lines(head, top=at.MARGIN)
-    for number, strips in enumerate(placed, start=1):
-        painter.paint_row(strips, f"query {number} of {len(placed)}")
+    labels = labels or [f"query {number} of {len(placed)}" for number in range(1, len(placed) + 1)]
+    for strips, label in zip(placed, labels, strict=True):
+        painter.paint_row(strips, label, alone=alone)
     if verdicts:
         painter.paint_legend(verdicts, top=bottom)
         painter.paint_lines(notes, top=notes_top)
@@ -167,12 +180,16 @@ def _height(lines: Sequence[tuple[str, int]]) -> int:
     return sum(line_height(size) for _, size in lines)
 
 
-def _legend(rows: Sequence[Row], layout: SheetLayout) -> tuple[list[Verdict], list[tuple[str, int]]]:
+def _legend(
+    rows: Sequence[Row], layout: SheetLayout, signs: Sequence[str] | None
+) -> tuple[list[Verdict], list[tuple[str, int]]]:
     """The verdicts that there are, and the lines that explain the signs."""
     found = {item.verdict for row in rows for item in row[1:]}
     more = ["+N: N more images, not shown"] if layout.more else []
     sure = any(item.probability is not None for row in rows for item in row)
     chance = ["%: probability of the same vehicle"] if sure else []
-    notes = "  ·  ".join(["#1: rank", *chance, "d: distance to the query, smaller is nearer", *more])
+    if signs is None:
+        signs = ["#1: rank", *chance, "d: distance to the query, smaller is nearer"]
+    notes = "  ·  ".join([*signs, *more])
     lines = wrap(notes, at.SMALL, width=layout.content_width)
     return [verdict for verdict in Verdict if verdict in found], [(line, at.SMALL) for line in lines]
