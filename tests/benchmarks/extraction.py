@@ -1,6 +1,7 @@
 """``vreid extract`` on a CPU, by torch and by ONNX Runtime, against the bare forward pass and the released code's way.
 
     python tests/benchmarks/extraction.py FOLDER [--images 600] [--rounds 3] [--arch densenet201] [--memory]
+    python tests/benchmarks/extraction.py FOLDER --small    # the network that ships against DenseNet201, by torch
 
 FOLDER holds JPEGs. The command's workflow is called in this process; what is timed goes from the plan to the
 complete store, without loading the network and, for ONNX Runtime, without the export, which is made once before.
@@ -52,6 +53,7 @@ class Bench:
     folder: Path
     arch: str
     cache: Path
+    weights: str = "random"
     runs: int = 0
     opening: list[float] = field(default_factory=list)
 
@@ -69,7 +71,7 @@ class Bench:
         values = {
             "run": {"run_dir": str(run)},
             "data": {"dataset": "csv", "data_dir": str(self.folder / "manifest.csv"), "splits": ["gallery"]},
-            "model": {"arch": self.arch, "weights": "random", "cache_dir": str(self.cache)},
+            "model": {"arch": self.arch, "weights": self.weights, "cache_dir": str(self.cache)},
             "runtime": {"device": "cpu"},
             "extract": {"backend": backend},
         }
@@ -224,6 +226,21 @@ def compare(bench: Bench, rounds: int) -> None:
     print(f"LRs of torch and ONNX Runtime differ by {np.abs(one - two).max() / np.abs(one).max():.1e} (target 1e-5)")
 
 
+def compare_small(images: list[Path], folder: Path, rounds: int) -> None:
+    """Print how much faster than DenseNet201 the network is that ships, decoding included."""
+    rates: dict[str, list[float]] = {"mobilenet_v2": [], "densenet201": []}
+    for _ in range(rounds):
+        for arch, weights in (("mobilenet_v2", "small"), ("densenet201", "random")):
+            place = folder / f"{arch}-{len(rates[arch])}"
+            place.mkdir()
+            bench = Bench(images, place, arch, folder, weights=weights)
+            bench.write_manifest()
+            rates[arch].append(len(images) / bench.extract("torch")[0])
+    small, large = (statistics.median(rates[arch]) for arch in rates)
+    print(f"{len(images)} images, {rounds} rounds: small {small:.1f} img/s, DenseNet201 {large:.1f} img/s")
+    print(f"{small / large:.1f} x DenseNet201 (target 3)")
+
+
 def print_memory(bench: Bench) -> None:
     """Peaks of a whole extraction; apart from the clocks, which the watch would disturb."""
     for name in BACKENDS:
@@ -241,6 +258,7 @@ def main() -> None:
     parser.add_argument("--arch", default="densenet201")
     parser.add_argument("--cache", type=lambda text: Path(text).resolve(), help="keep exports here between runs")
     parser.add_argument("--memory", action="store_true", help="measure memory too")
+    parser.add_argument("--small", action="store_true", help="compare the network that ships with DenseNet201")
     options = parser.parse_args()
     print(f"{machine()}; fastest float32 product {product_rate():.0f} GFLOP/s")
     images = sorted(path for path in options.folder.iterdir() if path.suffix.lower() in (".jpg", ".jpeg"))
@@ -249,6 +267,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         bench = Bench(images[: options.images], Path(name), options.arch, options.cache or Path(name))
         os.chdir(name)  # runs/latest goes there too
+        if options.small:
+            compare_small(bench.images, Path(name), options.rounds)
+            return
         bench.write_manifest()
         compare(bench, options.rounds)
         if options.memory:

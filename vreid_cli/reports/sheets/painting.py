@@ -207,9 +207,14 @@ class Painter(Canvas):
         self.image.paste(badge, (x, y + (line_height(at.TEXT) - at.BADGE) // 2), badge)
         place = "" if math.isinf(item.distance) else f"#{item.rank}"
         after = self.text((x + at.BADGE + 8, y), place, size=at.TEXT, colour=INK) + 12
-        distance = shorten(distance_text(item.distance, item.probability), at.TEXT, width=right - after)
-        right -= text_width(distance, at.TEXT)
-        self.text((right, y), distance, size=at.TEXT, colour=INK)
+        distance, size = distance_text(item.distance, item.probability), at.TEXT
+        if text_width(distance, size) > right - after:
+            size = at.SMALL
+        if item.probability is not None and text_width(distance, size) > right - after:
+            distance = probability_text(item.probability)  # whole, where both do not fit
+        distance = shorten(distance, size, width=right - after)
+        right -= text_width(distance, size)
+        self.text((right, y), distance, size=size, colour=INK, line=line_height(at.TEXT))
         self._names(strip, x=after, right=right - 12)
         self._images(strip)
 
