@@ -58,6 +58,7 @@ _HOMES = {
     "evaluate_identities": "vreid_cli.evaluation.identities:evaluate_identities",
     "explain": "vreid_cli.reports.pairs:explain",
     "extract": "vreid_cli.extraction.extract:extract",
+    "extract_detections": "vreid_cli.extraction.detections:extract_detections",
     "fuse": "vreid_cli.evaluation.fusion:fuse",
     "load_network": "vreid_cli.models.weights:load_network",
     "rank": "vreid_cli.ranking.rank:rank",
@@ -87,6 +88,7 @@ if TYPE_CHECKING:
     from vreid_cli.evaluation.matrix import evaluate_distances as evaluate_distances
     from vreid_cli.evaluation.options import CalibrationOptions as CalibrationOptions
     from vreid_cli.evaluation.options import EvaluationOptions as EvaluationOptions
+    from vreid_cli.extraction.detections import extract_detections as extract_detections
     from vreid_cli.extraction.extract import extract as extract
     from vreid_cli.extraction.options import ExtractionOptions as ExtractionOptions
     from vreid_cli.models.options import DownloadOptions as DownloadOptions
