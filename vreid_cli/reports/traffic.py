@@ -74,9 +74,7 @@ def plot_traffic(path: Path, traffic: Traffic) -> None:
         times.set_yticks(range(len(names)), names)
         times.grid(axis="x", alpha=0.3)
         percent = [f"{100 * quantile:.0f}" for quantile in QUANTILES]
-        times.set_xlabel(
-            f"seconds: median, {percent[1]} to {percent[3]} %, {percent[0]} to {percent[4]} % of the vehicles"
-        )
+        times.set_xlabel(f"seconds (median, {percent[1]}-{percent[3]} %, {percent[0]}-{percent[4]} %)")
     else:
         times.text(0.5, 0.5, "no travel time is known in seconds", ha="center", transform=times.transAxes)
         times.set_axis_off()
