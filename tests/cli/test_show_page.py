@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
-from tiny import QUERIES, Vreid
+from tiny import EXTRACT, QUERIES, Vreid, draw_tracks
 
 import vreid_cli as library
 
@@ -36,6 +36,7 @@ def test_a_page_of_the_run(vreid: Vreid, ready: Path, task: str) -> None:
     assert page.evaluation is not None
     scores = vreid.json("evaluate", path)["results"][0]
     assert f"{100 * scores['mAP']:.1f} %" in page.html
+    assert f"network resnet18; weights tiny.safetensors; ranking {path.name}" in page.html
     assert len(shown("out/report.html")) == len(report["queries"])
     assert "page: out/report.html" in vreid("show", "--ranking", path, "-o", "out/report.html")
 
@@ -93,3 +94,17 @@ def test_marks_are_ground_truth_for_whom_has_none(vreid: Vreid, ready: Path) -> 
     assert "exclude each other" in vreid.error("evaluate", "--truth", "x.csv", "--split-open", "0.5", code=2)["message"]
     assert "there is no file gone.csv" in vreid.error("evaluate", "--truth", "gone.csv")["message"]
     assert (ready / "rankings").is_dir()
+
+
+def test_files_and_tracks_of_any_name_are_shown(vreid: Vreid, weights: Path) -> None:
+    names = ["<script>alert(1)<", '"quoted" & spaced', "שלום", "long" * 50]
+    draw_tracks(Path("data"), {**{f"query/{name}": 1 for name in names}, "gallery/<b>&": 1})
+    vreid(*EXTRACT, "--data-dir", "data", "--weights", weights)
+    vreid("rank")
+    for ending in ("html", "png", "pdf"):
+        output = f"<script> 'q' שלום.{ending}"
+        assert vreid.json("show", "-o", output)["outputs"] == [output]
+        assert output in vreid("show", "-o", output)
+    assert sorted(shown("<script> 'q' שלום.html")) == sorted(names)
+    output = "pair <i>.png"
+    assert vreid.json("show", names[0], "--match", "<b>&", "-o", output)["outputs"] == [output]

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from vreid_cli.data.layouts import LAYOUTS
 from vreid_cli.models.backbones import ArchitectureNames
 from vreid_cli.models.inputs import InputOptions
 from vreid_cli.models.sources import HUB, SOURCES, default_weights
@@ -15,6 +16,8 @@ from vreid_cli.store.formats import FEATURE_FORMATS, endings
 from vreid_cli.types.options import FILES, NETWORK, Choice, Options, option
 
 _DEFAULT = "densenet201"
+#: Layouts of one's own images.
+_SMALL_FIRST = [layout.name for layout in LAYOUTS.values() if layout.weights == "small"]
 _NAMED = ", ".join(f"{source.help} ({name})" for name, source in SOURCES.items())
 
 
@@ -50,7 +53,7 @@ class ModelOptions(DownloadOptions):
         f"Its weights: {_NAMED}, a file (.safetensors, .pth, .pt, .onnx), or {HUB}owner/name.",
         metavar="|".join([*SOURCES, "FILE"]),
         panel=NETWORK,
-        shown=f"{default_weights(_DEFAULT)}; for tracks and csv small",
+        shown=f"{default_weights(_DEFAULT)}; for {', '.join(_SMALL_FIRST)} small",
     )
     output: str | None = option(None, "The output of an ONNX file that has several.", metavar="NAME", panel=NETWORK)
     input: InputOptions = InputOptions()

@@ -37,6 +37,8 @@ _PASSAGE = 3.0
 _BETWEEN = (4.0, 9.0)
 #: Seconds between two vehicles at the first camera.
 _FOLLOWING = (1.2, 2.6)
+#: How often a vehicle passes one camera only and turns off. Else it passes all.
+_LOCAL = 0.35
 #: How often a camera misses a vehicle, a tracker loses one in the middle of a passage, or misses a box.
 _MISSED, _LOST, _GAP = 0.1, 0.12, 0.05
 #: Where the lanes lie, as shares of the height of the frame: the far one is driven by every second vehicle.
@@ -118,14 +120,18 @@ def render_scene(
 
 
 def _plan_ways(vehicles: Sequence[Vehicle], cameras: int, *, rng: np.random.Generator) -> list[list[Passage]]:
-    """The passages before each camera; every vehicle drives from the first to the last, and some cameras miss it."""
+    """The passages before each camera; vehicles drive from the first to the last, but for local ones and misses."""
     ways: list[list[Passage]] = [[] for _ in range(cameras)]
     begin = 1.0
     for number, vehicle in enumerate(vehicles):
         start, lane = begin, number % len(_LANES)
-        missed = [k for k in range(cameras) if rng.random() < _MISSED]
+        seen = [k for k in range(cameras) if rng.random() >= _MISSED]
+        if number and rng.random() < _LOCAL:
+            seen = [int(rng.integers(cameras))]
+        elif len(seen) < 2:
+            seen = list(range(cameras))
         for k in range(cameras):
-            if k not in missed or cameras - len(missed) < 2:
+            if k in seen:
                 ways[k].append(Passage(vehicle, start, lane, side=1 if k % 2 else -1))
             start += _PASSAGE + float(rng.uniform(*_BETWEEN))
         begin += float(rng.uniform(*_FOLLOWING))

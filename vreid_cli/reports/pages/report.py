@@ -203,6 +203,7 @@ def report(
     values = {
         "title": f"{ranking.facts.metric_name or 'Ranking'}: {len(rows):,} {'query' if len(rows) == 1 else 'queries'}",
         "facts": f"{explain_ranks(ranking.facts, same_camera)}.",
+        "network": _network(ranking),
         "labelled": scores is not None,
         "warnings": [MEANINGLESS] if ranking.facts.meaningless else [],
         "notes": [*(doubt for doubt in doubts if doubt != MEANINGLESS), *gone],
@@ -210,6 +211,13 @@ def report(
         "data": {**builder.data(rows), **_identity(ranking, chosen)},
     }
     return ReportPage(judged, (*doubts, *gone), scores, values, made)
+
+
+def _network(ranking: Ranking) -> str:
+    """What made the features, as far as the ranking says it."""
+    facts = ranking.facts
+    said = {"network": facts.architecture, "weights": facts.weights, "ranking": Path(ranking.source).name}
+    return "; ".join(f"{name} {value}" for name, value in said.items() if value)
 
 
 def _labelled(ranking: Ranking) -> bool:
