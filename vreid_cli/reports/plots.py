@@ -175,7 +175,7 @@ def _draw_reliability(axes: Axes, reliabilities: Mapping[str, Reliability]) -> N
         for part in sure:
             assert part.interval is not None
             ends = [100 * part.interval.low, 100 * part.interval.high]
-            axes.plot([100 * part.probability] * 2, ends, color=line.get_color(), alpha=0.5)
+            axes.plot([100 * part.probability] * 2, ends, "-", color=line.get_color(), alpha=0.5)
         for part in set(one.bins) - set(sure):  # too few vehicles to say more
             axes.plot(100 * part.probability, 100 * part.share, "o", color=line.get_color(), fillstyle="none")
     axes.set(title="Reliability (95% intervals; hollow: under five vehicles)", xlim=(0, 100), ylim=(0, 100))
