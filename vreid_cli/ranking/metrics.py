@@ -136,7 +136,8 @@ def parse_metrics(names: Sequence[str], task: Task, *, definition: Definition = 
         metric = by_lower.get(name.lower()) or by_lower.get(digits_last)
         if metric is None:
             # meanMCD50 is about tracks; of single images only the distance in its name is left.
-            alike = next((other for other in known if other.lower() in name.lower()), name)
+            inside = [other for other in known if task != "t2t" and other.lower() in name.lower()]
+            alike = inside[0] if inside else name
             hint = did_you_mean(alike, [*known, "all"])
             raise UsageError(f"--metric {name}: no metric of the task {task}", hint=hint)
         chosen[metric.name] = metric
