@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from tiny import EXTRACT, TRACKS, Vreid, draw_tracks, save_weights
 
-from vreid_cli.workflows import extract as extract_module
+from vreid_cli.workflows import network as loading
 
 pytestmark = pytest.mark.slow
 
@@ -113,7 +113,7 @@ def arguments(vreid: Vreid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     data = draw_tracks(tmp_path / "data", {name: n for name, n in TRACKS.items() if name.startswith("gallery")})
     (data / "gallery/0004_c001/1.png").write_bytes(b"no image")
     weights = save_weights(tmp_path / "tiny.safetensors")
-    monkeypatch.setattr(extract_module, "load_network", functools.cache(extract_module.load_network))
+    monkeypatch.setattr(loading, "load_network", functools.cache(loading.load_network))
     chosen = ("--data-dir", data, "--weights", weights, "--split", "gallery", "--workers", "0", "--device", "cpu")
     return (*EXTRACT, *chosen, "--set", "extract.part_images=8")
 

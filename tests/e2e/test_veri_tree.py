@@ -271,7 +271,7 @@ def test_the_documented_grid_prints_the_papers_table(vreid: Vreid, veri: Path) -
     for number, image in enumerate(all_images()):
         draw(veri / "image_test" / image.name, hue=number % 3, seed=number)  # hard to tell apart
     networks, commands, last = documented_grid()
-    assert set(networks) == set(BACKBONES)
+    assert set(networks) == set(BACKBONES) - {"mobilenet_v2"}  # which is not in the paper
     assert [command[0] for command in commands] == ["train", "extract", "rank", "rank"]
     # Two networks that are quick on small images, with weights where training leaves them.
     sides = {"resnet18": 32, "alexnet": 64}

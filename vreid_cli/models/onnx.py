@@ -72,6 +72,8 @@ def check_parity(
     Raises:
         ExportError: One is above :data:`PARITY_TOLERANCE`, or no number.
     """
+    if exported.batch is not None:
+        raise ExportError(f"{name} takes batches of {exported.batch} images only; it was thrown away", file=name)
     errors = {}
     for batch in batches:
         generator = torch.Generator().manual_seed(batch)

@@ -68,6 +68,7 @@ class OnnxNetwork:
 
     Attributes:
         facts: What the file says about itself.
+        batch: How many images it takes at a time; None for any number.
 
     Raises:
         ExportError: ONNX Runtime cannot load the file.
@@ -102,7 +103,7 @@ class OnnxNetwork:
             )
         self.facts: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
         batch = self._input.shape[0]
-        self._batch = batch if isinstance(batch, int) else None  # how many images it takes, where that is fixed
+        self.batch = batch if isinstance(batch, int) else None
         self._shape: tuple[int, ...] | None = None  # of the output for one image, once it is known
 
     def shape_of(self, images: torch.Tensor) -> tuple[int, ...]:
@@ -112,7 +113,7 @@ class OnnxNetwork:
             ExportError: ONNX Runtime cannot compute it.
         """
         if self._shape is None:
-            one = images[:1].expand(self._batch or 1, -1, -1, -1).to("cpu", torch.float32).numpy()
+            one = images[:1].expand(self.batch or 1, -1, -1, -1).to("cpu", torch.float32).numpy()
             try:
                 (found,) = self._session.run([self._output], {self._input.name: one})
             except Exception as error:  # its own exceptions have no common base
@@ -128,12 +129,12 @@ class OnnxNetwork:
             ExportError: ONNX Runtime cannot compute them.
         """
         images = images.to(self._device, torch.float32)
-        if self._batch is None:
+        if self.batch is None:
             return self._run(images)
         # The last image again and again, where a batch of fixed size is not full.
-        missing = -len(images) % self._batch
+        missing = -len(images) % self.batch
         filled = torch.cat([images, images[-1:].expand(missing, -1, -1, -1)])
-        return torch.cat([self._run(piece) for piece in filled.split(self._batch)])[: len(images)]
+        return torch.cat([self._run(piece) for piece in filled.split(self.batch)])[: len(images)]
 
     def _run(self, images: torch.Tensor) -> torch.Tensor:
         images = images.contiguous()  # what is read through a bare address

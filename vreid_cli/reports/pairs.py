@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from vreid_cli.errors import DataError, UsageError, VreidError, did_you_mean, nearest_name
 from vreid_cli.evaluation.nearest import JudgedItem, find_match
-from vreid_cli.models.weights import LoadedNetwork
 from vreid_cli.ranking.metrics import Metric, known_metrics, parse_metrics
 from vreid_cli.ranking.pairs import PairDistances, explain_pair, number
-from vreid_cli.reports.attention import LitPair, light_pairs
 from vreid_cli.reports.images import ReportSide, doubts_about, open_sides
 from vreid_cli.reports.options import ShowOptions
 from vreid_cli.reports.sheets.pair import PairDrawing, PairSide, append_rows, draw_pair
@@ -20,6 +18,10 @@ from vreid_cli.types.arrays import Float32Array
 from vreid_cli.types.features import MEANINGLESS, FeatureSet
 from vreid_cli.types.rankings import Definition, Ranking, Task
 from vreid_cli.types.truth import SameCamera
+
+if TYPE_CHECKING:  # torch is imported only where a network lights images
+    from vreid_cli.models.weights import LoadedNetwork
+    from vreid_cli.reports.attention import LitPair
 
 #: What a distance in a ranking and the same pair computed again may differ by: more than rounding, so that features
 #: which were extracted again elsewhere still fit, and others do not (docs/definitions.md#why-a-match). Cosines near 1
@@ -190,6 +192,8 @@ def explain(
     image, missing = draw_pair(PairDrawing(pair, drawn[0], drawn[1], tuple(lines)), most=options.max_pair_images)
     lit: tuple[LitPair, ...] = ()
     if network is not None:
+        from vreid_cli.reports.attention import light_pairs
+
         vectors = sides[0].vectors(query_id), sides[1].vectors(gallery_id)
         lit = tuple(light_pairs(network, pair, (drawn[0].images, drawn[1].images), features=vectors))
     if lit:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
@@ -14,7 +15,6 @@ from vreid_cli.data.boxes import Crop
 from vreid_cli.errors import StoreError, UsageError
 from vreid_cli.evaluation.evaluate import evaluate
 from vreid_cli.evaluation.nearest import nearest
-from vreid_cli.models.weights import LoadedNetwork, require_torch_network
 from vreid_cli.reports.identity_sheet import choose_identities, show_identities
 from vreid_cli.reports.images import ImageSource, open_side, open_sides
 from vreid_cli.reports.pages.report import LARGE, is_page, report
@@ -33,8 +33,10 @@ from vreid_cli.types.images import Split
 from vreid_cli.types.rankings import RankedItem, Ranking, RankingFacts
 from vreid_cli.workflows.calibrations import older_than_features, with_probabilities
 from vreid_cli.workflows.ground_truth import ground_truth
-from vreid_cli.workflows.network import load as load_network_of
 from vreid_cli.workflows.session import Report, RunChoice, Session
+
+if TYPE_CHECKING:
+    from vreid_cli.models.weights import LoadedNetwork
 
 _DEFAULT_RANKING = "t2t-meanMCD50.parquet"
 
@@ -256,7 +258,11 @@ def _network(session: Session, path: Path) -> LoadedNetwork:
     model, settings = session.settings.model, session.settings
     named = {"arch": info.get("architecture", model.arch), "weights": info.get("weights", model.weights)}
     settings = settings.model_copy(update={"model": model.model_copy(update=named)})
-    return require_torch_network(load_network_of(settings), needed_by="--attention")
+    # Nothing else that is shown needs torch.
+    from vreid_cli.models.weights import require_torch_network
+    from vreid_cli.workflows.network import load
+
+    return require_torch_network(load(settings), needed_by="--attention")
 
 
 def _report(

@@ -8,10 +8,15 @@ from typing import Any
 import pytest
 
 from vreid_cli.cli.parameters import SettingParameter
-from vreid_cli.config import COMMAND_LINE, Layer, Settings, resolve, section_class
+from vreid_cli.config import COMMAND_LINE, SECTIONS, Layer, Settings, resolve, section_class
 from vreid_cli.errors import UsageError
 
-FIELDS = [(section, key) for section in Settings.model_fields for key in section_class(section).model_fields]
+FIELDS = [
+    (section, key)
+    for section in Settings.model_fields
+    for key in section_class(section).model_fields
+    if f"{section}.{key}" not in SECTIONS
+]
 
 
 def declared(parameter: SettingParameter) -> Any:

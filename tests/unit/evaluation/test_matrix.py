@@ -61,7 +61,7 @@ def test_a_matrix_that_does_not_fit_its_labels_or_has_gaps() -> None:
     made = World(0, queries=3, gallery=4)
     with pytest.raises(DataError, match="3 rows"):
         evaluate_distances(made.distances, query_vehicles=["v"] * 2, gallery_vehicles=["v"] * 4)
-    with pytest.raises(DataError, match="4 rows"):
+    with pytest.raises(DataError, match="4 columns"):
         evaluate_distances(made.distances, query_vehicles=["v"] * 3, gallery_vehicles=["v"] * 3)
     with pytest.raises(DataError, match="NaN"):
         evaluate_distances(made.distances * np.nan, query_vehicles=["v"] * 3, gallery_vehicles=["v"] * 4)

@@ -55,6 +55,10 @@ def unsettle(network: Network) -> Network:
 
 def make(arch: str, *, seed: int = 0, neck: bool = False) -> LoadedNetwork:
     network = unsettle(build_random(BACKBONES[arch], seed=seed, neck=neck))
+    if arch == "mobilenet_v2":  # torchvision's own weights, as they begin, lose the image on the way
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, generator=torch.Generator().manual_seed(seed))
     # Means and deviations of its own: the metadata must carry those of the checkpoint.
     transform = Transform(SIDES[arch] + 5, SIDES[arch], mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3))
     return LoadedNetwork(network, transform, "made.safetensors", weights_digest(network))
@@ -147,6 +151,8 @@ def test_the_file_says_what_it_is_and_nothing_of_where_it_was_made(small: Export
         "crop": 32,
         "mean": [0.5, 0.4, 0.3],
         "std": [0.2, 0.25, 0.3],
+        "interpolation": "bilinear",
+        "channels": "rgb",
     }
     assert facts == {
         "vreid": "1.2.3",
@@ -222,12 +228,14 @@ def test_a_graph_that_computes_something_else_is_refused(
 def test_a_graph_for_one_batch_size_only_is_refused(small: Exported, target: Path, monkeypatch: pytest.MonkeyPatch):
     real = torch.onnx.export
     monkeypatch.setattr(torch.onnx, "export", lambda *args, dynamic_shapes, **options: real(*args, **options))
-    with pytest.raises(ExportError, match=r"ONNX Runtime cannot compute images of shape \(1, 3, 32, 32\)"):
+    with pytest.raises(ExportError, match=r"takes batches of 2 images only"):
         write_onnx(target, small.loaded, facts=FACTS)
 
 
 class _WrongFrom:
     """Runs right below a batch size."""
+
+    batch = None
 
     def __init__(self, exported: Exported, batch: int) -> None:
         self._right, self._batch = OnnxNetwork(exported.path), batch
