@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Protocol
 
@@ -56,7 +57,8 @@ def extract_detections(
         runtime: The device.
 
     Returns:
-        The features in the order in which they came, with their frames.
+        The features in the order in which they came, with their frames. ``warnings`` counts the boxes that cannot be
+        used.
 
     Raises:
         DataError: No box can be used, or ``channels`` is something else.
@@ -78,7 +80,8 @@ def extract_detections(
     check_inference(options, device)
     inference = resolve_inference(network, options, device=device, images=0)
     inference.prepare()
-    crops = _crops(frames, inference.transform, camera=camera, flip=channels == "bgr", options=options)
+    bad: list[str] = []
+    crops = _crops(frames, inference.transform, camera=camera, flip=channels == "bgr", options=options, bad=bad)
     features: list[NDArray[np.float32]] = []
     tracks: list[str] = []
     numbers: list[int] = []
@@ -90,7 +93,7 @@ def extract_detections(
     if not features:
         raise DataError(f"no box of camera {camera} can be used", hint="run a tracker first: boxes need tracker_id")
     images = [f"{camera}/{number}#{track}" for number, track in zip(numbers, tracks, strict=True)]
-    return FeatureSet.from_arrays(
+    found = FeatureSet.from_arrays(
         np.concatenate(features),
         track_id=tracks,
         image_id=images,
@@ -98,18 +101,27 @@ def extract_detections(
         frame=numbers,
         source=camera,
     )
+    doubts = (f"{len(bad)} boxes of camera {camera} cannot be used, left out: {bad[0]}",) if bad else ()
+    return replace(found, identity=inference.identity, weights=network.weights, warnings=(*network.warnings, *doubts))
 
 
 def _crops(
-    frames: Iterable[Frame], transform: Transform, *, camera: str, flip: bool, options: ExtractionOptions
+    frames: Iterable[Frame],
+    transform: Transform,
+    *,
+    camera: str,
+    flip: bool,
+    options: ExtractionOptions,
+    bad: list[str],
 ) -> Iterator[CropPixels]:
-    """What the network sees of each tracked box; boxes outside their frame are left out."""
+    """What the network sees of each tracked box; those that cannot be used are added to ``bad`` in words."""
     for number, pixels, found in frames:
         ids: Sequence[int] = [] if found.tracker_id is None else found.tracker_id.tolist()
         image = Image.fromarray(np.ascontiguousarray(pixels[..., ::-1] if flip else pixels))
         for (left, top, right, bottom), track in zip(found.xyxy.tolist(), ids, strict=False):
             try:
                 part = cut_part(image, (left, top, right - left, bottom - top), max_pixels=options.max_pixels)
-            except BadImageError:
+            except BadImageError as error:
+                bad.append(f"frame {number}, track {track}: {error}")
                 continue
             yield transform.crop_uint8(part), track_name(camera, str(track)), int(number)

@@ -41,12 +41,13 @@ def find_timm(name: str) -> Backbone:
         raise UsageError(f"timm has no model '{model}'", hint=f"{offer}timm.list_models('*net*') lists them in Python")
     try:
         config = timm.get_pretrained_cfg(model, allow_unregistered=False)
-        assert config is not None  # else it is unregistered
-    except (RuntimeError, AssertionError):
+    except RuntimeError:  # what it says of an unknown tag
+        config = None
+    if config is None:
         base = model.partition(".")[0]
         tags = [known for known in timm.list_pretrained() if known.startswith(f"{base}.")]
         hint = f"it has {', '.join(tags)}" if tags else "leave out what follows the dot"
-        raise UsageError(f"timm knows no weights '{model}'", hint=hint) from None
+        raise UsageError(f"timm knows no weights '{model}'", hint=hint)
     transform = timm_transform(vars(config))
     heads = (config.classifier,) if isinstance(config.classifier, str) else tuple(config.classifier or (_NO_HEAD,))
     return Backbone(

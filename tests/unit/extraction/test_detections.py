@@ -35,7 +35,10 @@ def test_features_are_those_of_the_crops(tmp_path: Path) -> None:
     assert features.track_id.tolist() == ["c1_7", "c1_9", "c1_7", "c1_9"]
     assert features.frame is not None
     assert features.frame.tolist() == [4, 4, 5, 5]
+    (warning,) = features.warnings
+    assert warning.startswith("2 boxes of camera c1 cannot be used, left out: frame 4, track 11: ")
     wanted = vreid.extract(paths, network)
+    assert (features.identity, features.weights) == (wanted.identity, wanted.weights)  # so that they are never mixed
     rows = np.arange(4)
     np.testing.assert_allclose(features.matrix.take(rows), wanted.matrix.take(rows), rtol=1e-5, atol=1e-6)
     same = vreid.extract_detections([(n, p[..., ::-1], f) for n, p, f in frames], network, camera="c1", channels="rgb")
