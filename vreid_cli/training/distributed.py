@@ -71,7 +71,7 @@ class Executor:
             distributed.barrier()
 
     def close(self) -> None:
-        """Leave the group of processes."""
+        """Leave the group of processes; let go of prepared modules first, they keep its threads to the end of Python."""
         if self.world > 1:
             distributed.destroy_process_group()
 
