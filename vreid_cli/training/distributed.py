@@ -71,7 +71,7 @@ class Executor:
             distributed.barrier()
 
     def close(self) -> None:
-        """Leave the group of processes; let go of prepared modules first, they keep its threads to the end of Python."""
+        """Leave the group of processes; a prepared module that is still held keeps its threads."""
         if self.world > 1:
             distributed.destroy_process_group()
 
