@@ -63,6 +63,8 @@ class Command:
         resolve: Makes the session of a command that has rules of its own for it, ``"module:function"``.
         default_run: The run without ``--run-dir``, for the help.
         wording: What its help says otherwise than the settings do, ``{"section.key": {"help": …, "shown": …}}``.
+        check: Called with the session before the workflow's libraries are imported, which takes seconds,
+            ``"module:function"``.
         prepare: Called before the workflow and its libraries are imported, ``"module:function"``.
     """
 
@@ -75,6 +77,7 @@ class Command:
     resolve: str | None = None
     default_run: str = LATEST_RUN
     wording: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    check: str | None = None
     prepare: str | None = None
 
     def function(self, *, with_options: bool = True) -> Callable[..., None]:
@@ -126,6 +129,8 @@ class Command:
         if common.show_config:
             print_config(session.resolved, as_json=common.json)
             return
+        if self.check is not None:
+            load(self.check)(session)
         report = load(self.workflow)(session)
         if report is None:
             return

@@ -34,6 +34,7 @@ RANKING_SCHEMA = pa.schema(
 #: One more column, where a calibration gives distances probabilities; reading computes it from the distance.
 _PROBABILITY = pa.field("probability", pa.float32())
 _READ_ROWS = 1 << 20
+_AGAIN = "make it again with vreid rank --force"
 #: What Arrow raises over damaged bytes, depending on where they are.
 _DAMAGE = (pa.ArrowException, OSError, ValueError, IndexError, KeyError)
 #: Names of a gallery of millions still fit one dictionary page, instead of being written out row by row.
@@ -127,11 +128,15 @@ def _open(path: Path) -> tuple[pq.ParquetFile, RankingFacts]:
         facts = RankingFacts.from_metadata(metadata)
         missing = [name for name in RANKING_SCHEMA.names if name not in schema.names]
         if missing:
-            raise StoreError(f"{path} is no ranking: it has no column {', '.join(missing)}", file=path)
+            raise _no_ranking(path, f"it has no column {', '.join(missing)}")
         file = pq.ParquetFile(path, read_dictionary=[*_QUERY, *_GALLERY])
     except _DAMAGE as error:
-        raise StoreError(f"{path} is no ranking: {error}", file=path) from None
+        raise _no_ranking(path, error) from None
     return file, facts
+
+
+def _no_ranking(path: Path, why: object) -> StoreError:
+    return StoreError(f"{path} is damaged or no ranking: {why}", hint=_AGAIN, file=path)
 
 
 def measure_coverage(blocks: Iterable[RankingBlock], queries: int, gallery: int) -> Coverage:
@@ -163,7 +168,7 @@ class _Table:
         for batch in self.batches(columns):
             ids = batch.column(columns[0]).dictionary_encode()
             if ids.null_count:
-                raise StoreError(f"{self.path} is no ranking: some rows have no {columns[0]}", file=self.path)
+                raise _no_ranking(self.path, f"some rows have no {columns[0]}")
             codes = ids.indices.to_numpy()
             first = np.full(len(ids.dictionary), len(codes))
             first[codes[::-1]] = np.arange(len(codes))[::-1]  # the first place of each name is written last
@@ -195,8 +200,8 @@ class _Lists:
             back = np.diff(block.query_index, prepend=seen) < 0
             if back.any():
                 query = self.queries[int(block.query_index[np.argmax(back)])]
-                path, hint = self.table.path, "make it again with vreid rank"
-                raise StoreError(f"{path} lists query {query} in several places", hint=hint, file=path)
+                path = self.table.path
+                raise StoreError(f"{path} lists query {query} in several places", hint=_AGAIN, file=path)
             last = int(np.searchsorted(block.query_index, block.query_index.max(initial=0)))
             rest = block.select(slice(last, None))
             if last:
@@ -232,4 +237,4 @@ def _raising_damage(path: Path) -> Iterator[None]:
     try:
         yield
     except _DAMAGE as error:
-        raise StoreError(f"{path} is damaged: {error}", hint="make it again with vreid rank", file=path) from None
+        raise StoreError(f"{path} is damaged: {error}", hint=_AGAIN, file=path) from None

@@ -179,7 +179,7 @@ def check_contradictions(resolved: Resolved, from_run: Layer, *, run: RunDirecto
 def _same(name: str, given: object, own: object) -> bool:
     if name in _PATHS and given is not None and own is not None:
         return Path(str(given)).resolve() == Path(str(own)).resolve()
-    return given == own
+    return (list(given) if isinstance(given, tuple) else given) == own
 
 
 def extract_with_trained(run: RunDirectory, *, dataset: str | None, data_dir: str | Path | None) -> str:
