@@ -94,7 +94,7 @@ def run(arguments: Sequence[str]) -> int:
         # Not standalone: usage errors then reach us, and an interruption comes back as its exit code.
         result = make_app(arguments)(list(arguments), prog_name="vreid", standalone_mode=False)
     except VreidError as error:
-        hint = error.hint and re.sub("^--help", show_help, error.hint)
+        hint = re.sub("^--help", show_help, error.hint or error.usual_hint or "") or None
         _say(error.message, hint=hint, file=error.file, as_json=as_json)
         return error.exit_code
     except TyperException as error:

@@ -46,7 +46,7 @@ def read_manifest(folders: DataFolders, split: Split) -> Listing:
     path = folders.root / MANIFEST if folders.root.is_dir() else folders.root
     if not path.is_file():
         raise DataError(f"there is no manifest {path}", file=path)
-    listing = ListingBuilder()
+    listing = ListingBuilder(anywhere=True)
     lines = array("q")  # of the images that are listed
     outside: list[str] = []
     below = Path(os.path.abspath(path.parent)).as_posix()  # noqa: PTH100  resolve() would follow links in the names

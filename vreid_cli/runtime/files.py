@@ -92,6 +92,27 @@ def write_csv(path: Path, head: Sequence[str], rows: Iterable[Sequence[object]])
         writer.writerows(rows)
 
 
+def refuse_folder(path: Path) -> None:
+    """Refuse a folder where a file is read and written: nothing could replace it.
+
+    Raises:
+        StoreError: It is one.
+    """
+    if path.is_dir():
+        raise StoreError(f"{path} is a folder, not a file", hint="move it away, then run the same command", file=path)
+
+
+def real_path(path: str | Path) -> Path:
+    """The absolute path without links; of one that links to itself as far as it can be followed.
+
+    Examples:
+        >>> Path("loop").symlink_to("loop")
+        >>> real_path("loop").name
+        'loop'
+    """
+    return Path(os.path.realpath(path))  # Path.resolve raises over a loop
+
+
 def read_json_object(path: Path) -> dict[str, Any]:
     """Read a JSON file that holds one object.
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from vreid_cli.errors import StoreError
-from vreid_cli.runtime.files import read_json_object, write_json, write_text
+from vreid_cli.errors import StoreError, first_line
+from vreid_cli.runtime.files import read_json_object, real_path, write_json, write_text
 from vreid_cli.store.features import FeatureStore
 from vreid_cli.store.formats import RANKING_FORMATS, endings
 from vreid_cli.types.images import SPLITS, Split
@@ -140,9 +140,9 @@ class RunDirectory:
     def mark_latest(self, runs_folder: Path = RUNS_FOLDER) -> None:
         """Let ``runs/latest`` name this run, relative to ``runs`` where that is possible."""
         try:
-            name = os.path.relpath(self.path.resolve(), runs_folder.resolve())
+            name = os.path.relpath(real_path(self.path), real_path(runs_folder))
         except ValueError:  # another drive
-            name = str(self.path.resolve())
+            name = str(real_path(self.path))
         write_text(runs_folder / LATEST, Path(name).as_posix() + "\n")
 
     @contextmanager
@@ -171,17 +171,25 @@ class RunDirectory:
 
 
 def latest_run(runs_folder: Path = RUNS_FOLDER) -> RunDirectory | None:
-    """The run that ``runs/latest`` names; None where there is no such file or no such run."""
+    """The run that ``runs/latest`` names; None where there is no such file or no such run.
+
+    Raises:
+        StoreError: The file is damaged.
+    """
     pointer = runs_folder / LATEST
     if not pointer.is_file():
         return None
-    run = RunDirectory(Path(os.path.normpath(runs_folder / pointer.read_text(encoding="utf-8").strip())))
-    return run if run.info_path.is_file() else None
+    try:
+        run = RunDirectory(Path(os.path.normpath(runs_folder / pointer.read_text(encoding="utf-8").strip())))
+        return run if run.info_path.is_file() else None
+    except (OSError, ValueError) as error:  # no text, or no path
+        hint = "name a run with --run-dir; the next vreid extract writes the file again"
+        raise StoreError(f"{pointer} names no run: {first_line(error)[:100]}", hint=hint, file=pointer) from None
 
 
 def owning_run(path: Path) -> RunDirectory | None:
     """The run in whose folder of rankings or identities a file lies, named as the file was."""
-    folder = path.parent.resolve()
+    folder = real_path(path.parent)
     run = RunDirectory(folder.parent)
     if folder not in (run.rankings, run.identities) or not run.info_path.is_file():
         return None
@@ -230,7 +238,7 @@ def named_rankings(named: Sequence[Path]) -> list[Path]:
     found: dict[Path, Path] = {}
     for path in named:
         for ranking in _rankings_of(path) if path.is_dir() else [path]:
-            found.setdefault(ranking.resolve(), ranking)
+            found.setdefault(real_path(ranking), ranking)
     return list(found.values())
 
 

@@ -25,7 +25,7 @@ from vreid_cli.reports.evaluation_json import evaluation_json
 from vreid_cli.reports.identities import identity_scores_json
 from vreid_cli.reports.names import Evaluations, enumerate_some, names_of
 from vreid_cli.reports.plots import check_plot_path, plot_evaluation
-from vreid_cli.runtime.files import write_json
+from vreid_cli.runtime.files import real_path, write_json
 from vreid_cli.runtime.progress import log, progress
 from vreid_cli.store.formats import read_ranking
 from vreid_cli.store.identities import IDENTITY_ENDINGS, is_identities, read_identities
@@ -145,7 +145,7 @@ def _named_files(named: Sequence[Path]) -> list[Path]:
     found: dict[Path, Path] = {}
     for path in named:
         for file in _files_of(path) if path.is_dir() else [path]:
-            found.setdefault(file.resolve(), file)
+            found.setdefault(real_path(file), file)
     return list(found.values())
 
 

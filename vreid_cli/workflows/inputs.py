@@ -9,6 +9,7 @@ from vreid_cli.config import Settings
 from vreid_cli.data.layouts import LAYOUTS
 from vreid_cli.data.listing import DataFolders, Thinning
 from vreid_cli.errors import UsageError
+from vreid_cli.runtime.files import real_path
 from vreid_cli.types.images import Split
 from vreid_cli.workflows.session import RunChoice, Session
 
@@ -91,4 +92,4 @@ def check_subset(session: Session) -> None:
 
 def absolute(path: Path | None) -> str | None:
     """The path as a run keeps it."""
-    return None if path is None else str(path.resolve())
+    return None if path is None else str(real_path(path))
