@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -70,6 +70,10 @@ class Inference:
         self._loaded = loaded
         self._cache_dir = cache_dir
         self._latent: Callable[[torch.Tensor], torch.Tensor] | None = None
+
+    def __getstate__(self) -> dict[str, object]:
+        """Another process gets ready by itself."""
+        return {**vars(self), "_latent": None, "_loaded": _findable(self._loaded)}
 
     @property
     def identity(self) -> dict[str, str]:
@@ -173,6 +177,11 @@ class Inference:
         if self.config.device.type == "cuda":
             torch.cuda.empty_cache()
         return torch.cat([self._forward(piece) for piece in pixels.split(half)])
+
+
+def _findable(loaded: AnyNetwork) -> AnyNetwork:
+    """The network as processes in other folders find it."""
+    return replace(loaded, path=loaded.path.absolute()) if isinstance(loaded, OnnxFile) else loaded
 
 
 def _torch_network(loaded: LoadedNetwork, config: InferenceConfig) -> Callable[[torch.Tensor], torch.Tensor]:
