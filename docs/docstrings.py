@@ -9,7 +9,7 @@ import griffe
 
 
 class Docstrings(griffe.Extension):
-    """``Example:`` is the section that others call ``Examples:``, and a reference such as ``:func:`rank``` is a name."""
+    """``Example:`` is the section that others call ``Examples:``; a reference such as ``:func:`rank``` is a name."""
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
         """Rewrite the docstring of one module, class or function."""

@@ -100,8 +100,8 @@ def _table(parameters: list[Any]) -> Iterator[str]:
 
 def _settings() -> Iterator[str]:
     yield (
-        "# Settings\n\nAll of them, as `vreid.toml`, `--config FILE.toml` and `--set section.key=value` take them, and as"
-        " `--show-config` prints them. Many are options of commands, too ([commands](commands.md)).\n"
+        "# Settings\n\nAll of them, as `vreid.toml`, `--config FILE.toml` and `--set section.key=value` take them, and"
+        " as `--show-config` prints them. Many are options of commands, too ([commands](commands.md)).\n"
         " What a value may be is checked; an unknown key or a wrong type is an error that names it."
     )
     for section in Settings.model_fields:
