@@ -59,6 +59,16 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
     return re.sub(r"\[(?P<text>[^\]]*)\]\((?P<target>[^)#\s]*)(?P<anchor>#[^)\s]*)?\)", lead, markdown)
 
 
+def on_post_page(output: str, page: Any, config: Any) -> str:
+    """Take the script that lets a file be searched from the site itself: the theme would fetch it from elsewhere."""
+    return output.replace("https://unpkg.com/iframe-worker/shim", "frame_worker.js")
+
+
+def on_post_template(output_content: str, template_name: str, config: Any) -> str:
+    """The same for what is no page, such as 404.html."""
+    return on_post_page(output_content, None, config)
+
+
 def _commands() -> Iterator[str]:
     yield "# Commands\n\nWritten out from the program, as `vreid COMMAND --help` shows it."
     group = typer.main.get_command(make_app([*COMMANDS, *EXPORTS]))
