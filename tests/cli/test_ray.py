@@ -11,7 +11,6 @@ import pytest
 from clusters import add_node, cluster
 from tiny import EXTRACT, TRACKS, Vreid
 
-import vreid_cli
 from vreid_cli.engines.schedule import Schedule
 from vreid_cli.extraction import split
 from vreid_cli.extraction.parts import Part
@@ -99,7 +98,7 @@ def test_a_cluster_with_another_version_is_refused(
 
     command = (*EXTRACT, "--data-dir", made / "data", "--weights", weights, "--engine", "ray")
     with monkeypatch.context() as patch:
-        patch.setattr(vreid_cli, "__version__", "9.9.9")
+        patch.setattr("vreid_cli.engines.ray.installed_version", lambda name: "9.9.9")
         error = vreid.json(*command, code=1)["error"]
         assert "and this machine has 9.9.9" in error["message"]
         assert "the same vreid" in error["hint"]

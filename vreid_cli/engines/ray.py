@@ -18,17 +18,15 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any
 
 import torch
 
-import vreid_cli
 from vreid_cli.engines.engine import P, R
 from vreid_cli.engines.schedule import MOST_DEATHS, Schedule
 from vreid_cli.errors import ClusterError, DeviceError, PartsLostError, UsageError, VreidError, first_line
 from vreid_cli.runtime.devices import choose_device
-from vreid_cli.runtime.extras import require_extra
+from vreid_cli.runtime.extras import installed_version, require_extra
 from vreid_cli.runtime.progress import log
 
 #: Seconds that a machine may take to accept a connection.
@@ -324,7 +322,7 @@ def _logged() -> Iterator[list[logging.LogRecord]]:
 
 def _versions() -> dict[str, str]:
     """What must be the same everywhere, or results may differ and what is sent may not be understood."""
-    return {"vreid": vreid_cli.__version__, "torch": version("torch")}
+    return {name: installed_version(name) for name in ("vreid", "torch")}
 
 
 def _connect(address: str | None) -> bool:

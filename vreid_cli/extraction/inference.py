@@ -13,12 +13,13 @@ import torch
 from vreid_cli.errors import DeviceError, WeightsError
 from vreid_cli.extraction.options import BackendName
 from vreid_cli.models.network import pool_in_float32
-from vreid_cli.models.onnx_cache import cached_network, installed_version, runtime_version
+from vreid_cli.models.onnx_cache import cached_network, runtime_version
 from vreid_cli.models.onnx_file import OnnxFile
 from vreid_cli.models.onnx_session import require_onnx, require_onnx_device
 from vreid_cli.models.weights import AnyNetwork, LoadedNetwork
 from vreid_cli.runtime.cache import cache_folder
 from vreid_cli.runtime.devices import AUTOCAST, arithmetic, one_torch_thread
+from vreid_cli.runtime.extras import installed_version
 from vreid_cli.runtime.options import Precision
 from vreid_cli.runtime.progress import log
 
