@@ -248,6 +248,14 @@ class InfoSettings(Options):
     )
 
 
+class RerunSettings(Options):
+    """``[rerun]``: where a history is run again."""
+
+    output: Path | None = option(
+        None, "The folder to run it into.", flag="--output -o", metavar="DIR", panel=FILES, shown="RUN-rerun"
+    )
+
+
 class Settings(BaseModel):
     """Everything that can be set, in one frozen tree."""
 
@@ -267,6 +275,7 @@ class Settings(BaseModel):
     train: TrainSettings = TrainSettings()
     demo: DemoOptions = DemoOptions()
     info: InfoSettings = InfoSettings()
+    rerun: RerunSettings = RerunSettings()
 
 
 #: The sections by name; one that lies in another is ``outer.inner``, as TOML writes it.

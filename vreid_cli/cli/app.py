@@ -6,14 +6,14 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import typer
 from typer.exceptions import TyperException
 
 from vreid_cli import __version__
-from vreid_cli.cli import associate, calibrate, demo, evaluate, export, extract, info, rank, show, train
+from vreid_cli.cli import associate, calibrate, demo, evaluate, export, extract, info, rank, rerun, show, train
 from vreid_cli.cli.command import Command
 from vreid_cli.cli.output import print_json, say_interrupted
 from vreid_cli.errors import VreidError
@@ -31,6 +31,7 @@ COMMANDS = {
     "calibrate": calibrate.COMMAND,
     "train": train.COMMAND,
     "info": info.COMMAND,
+    "rerun": rerun.COMMAND,
     "demo": demo.COMMAND,
 }
 EXPORTS = {"features": export.FEATURES, "model": export.MODEL}
@@ -39,7 +40,7 @@ _HELP = "Find a vehicle again: rank the tracks of other cameras by distances in 
 _EXPORT_HELP = "Write what a run holds in forms that other programs read."
 
 
-def make_app(words: Collection[str]) -> typer.Typer:
+def make_app(words: Sequence[str]) -> typer.Typer:
     """The program, with the options of those commands that are named among the words of the command line.
 
     Only they can be run. The list of all commands needs no options, and is quicker without. A shell that completes a
@@ -63,9 +64,10 @@ def make_app(words: Collection[str]) -> typer.Typer:
     return app
 
 
-def _add(app: typer.Typer, commands: Mapping[str, Command], words: Collection[str]) -> None:
+def _add(app: typer.Typer, commands: Mapping[str, Command], words: Sequence[str]) -> None:
     for name, command in commands.items():
-        app.command(name=name, help=command.help)(command.function(with_options=name in words))
+        function = command.function(typed=("vreid", *words), with_options=name in words)
+        app.command(name=name, help=command.help)(function)
 
 
 def _print_version(wanted: bool) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from vreid_cli.data.boxes import name_crop, pixels_of
+from vreid_cli.data.boxes import name_crop, pixels_of, share_within
 from vreid_cli.types.images import Box
 
 #: Endings that a folder is searched for; everything else in it is left alone.
@@ -92,7 +92,7 @@ def cut_part(image: Image.Image, box: Box | None, *, max_pixels: int) -> Image.I
     part = image
     if box is not None:
         pixels = pixels_of(box, image.size)
-        if pixels is None or (pixels[2] - pixels[0]) * (pixels[3] - pixels[1]) * 2 < box[2] * box[3]:
+        if pixels is None or share_within(box, image.size) < 0.5:
             frame = f"outside the frame of {width} x {height} pixels"
             lies = "lies" if pixels is None else "lies by more than half"
             raise BadImageError(f"the box {name_crop('', box)} {lies} {frame}")

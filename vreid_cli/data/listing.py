@@ -181,7 +181,8 @@ class ListingBuilder:
         table = self.table() if rows is None else self.table().take(pa.array(rows))
         self._batches, self._count = [], 0
         if not len(table):
-            what = "images that can be used" if self._unnamed or self._outside else "images"
+            what = "image whose name is valid UTF-8" if self._unnamed else "images"
+            what = "image that a list may name" if self._outside else what
             raise DataError(f"{image_root} holds no {what}", file=image_root)
         records = Records(_in_gallery_order(table), folder or image_root, crops=crops)
         return Listing(records, real_path(image_root), tuple(self.warnings))
@@ -206,7 +207,7 @@ def make_listing(records: Iterable[ImageRecord], image_root: Path, warnings: Seq
         >>> listing.records[0].track_id
         't1'
     """
-    builder = ListingBuilder()
+    builder = ListingBuilder(anywhere=True)
     builder.warnings += warnings
     crops = False
     for record in records:

@@ -31,12 +31,28 @@ _PARTS = ("run.json", "features", "rankings", "evaluations", "checkpoints")
 
 @dataclass(frozen=True)
 class HistoryEntry:
-    """A command as it was run: when, by which version, and how it ended; None where the history does not say it."""
+    """A command as it was run; None is what the history does not say.
 
-    time: str | None
-    command: str
-    version: str | None
-    exit_code: int | None
+    Attributes:
+        words: The command line, word by word.
+        time: When.
+        version: Of vreid.
+        exit_code: How it ended.
+        folder: The current folder then.
+        run_dir: Where the run was then.
+    """
+
+    words: tuple[str, ...]
+    time: str | None = None
+    version: str | None = None
+    exit_code: int | None = None
+    folder: str | None = None
+    run_dir: str | None = None
+
+    @property
+    def command(self) -> str:
+        """The command line as a shell takes it."""
+        return shlex.join(self.words)
 
 
 class RunDirectory:
@@ -119,9 +135,10 @@ class RunDirectory:
             write_json(self.info_path, dict(info))
 
     def append_history(self, command: Sequence[str], *, version: str, exit_code: int) -> None:
-        """Add one line to ``history.jsonl``: the command as it was run, when, and how it ended."""
+        """Add one line to ``history.jsonl``: the command as it was run, when, where, and how it ended."""
         when = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-        entry = {"time": when, "command": command, "version": version, "exit_code": exit_code}
+        where = {"folder": str(Path.cwd()), "run_dir": str(real_path(self.path))}
+        entry = {"time": when, "command": command, "version": version, "exit_code": exit_code, **where}
         with self.history_path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry, ensure_ascii=False) + "\n")
 
@@ -263,6 +280,6 @@ def _history_entry(line: str) -> HistoryEntry | None:
         return None
     if not isinstance(entry, dict) or not isinstance(entry.get("command"), list):
         return None
-    kinds = {"time": str, "version": str, "exit_code": int}
+    kinds = {"time": str, "version": str, "exit_code": int, "folder": str, "run_dir": str}
     known = {key: entry[key] if isinstance(entry.get(key), kind) else None for key, kind in kinds.items()}
-    return HistoryEntry(command=shlex.join(map(str, entry["command"])), **known)
+    return HistoryEntry(tuple(map(str, entry["command"])), **known)
