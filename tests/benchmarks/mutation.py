@@ -1,10 +1,10 @@
-"""Mutation check of the maths: changes an operator, a comparison or a number at a time, and looks whether a test notices.
+"""Mutation check: changes one operator, comparison or number of the maths at a time, and sees whether a test notices.
 
     python tests/benchmarks/mutation.py ranking evaluation association --sample 120 --seed 1
     python tests/benchmarks/mutation.py evaluation/scores.py            # every mutant of a module
 
-Each mutant is tested by the unit tests of its package (those of its own module first), in a process forked from one in
-which everything heavy is imported; the source on disk is never touched. A mutant that survives is printed with its line.
+Each mutant is tested by the unit tests of its package (those of its own module first), in a process forked from one
+in which everything heavy is imported; the source on disk is never touched. A mutant that survives is printed.
 """
 
 from __future__ import annotations
