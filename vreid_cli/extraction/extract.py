@@ -23,6 +23,7 @@ from vreid_cli.extraction.resolve import check_inference, resolve_inference
 from vreid_cli.extraction.split import check_any_left, look_at_tracks
 from vreid_cli.models.weights import AnyNetwork
 from vreid_cli.runtime.devices import choose_device
+from vreid_cli.runtime.objects import as_path
 from vreid_cli.runtime.options import RuntimeOptions
 from vreid_cli.store.features import Skipped
 from vreid_cli.types.arrays import text_array
@@ -107,13 +108,13 @@ def extract(
 def _list(images: str | Path | Sequence[str | Path | ImageRecord]) -> Listing:
     """The images of a folder, or those that are named."""
     if isinstance(images, str | Path):
-        folder = require_folder(Path(images))
+        folder = require_folder(as_path(images))
         if any(path.is_dir() for path in folder.iterdir()):
             return read_tracks(DataFolders(gallery_dir=folder), "gallery")
         return _list_records(folder, [_labelled(folder / name) for name in list_images(folder)])
     if not images:
         raise DataError("no images were named")
-    records = [image if isinstance(image, ImageRecord) else _labelled(Path(image)) for image in images]
+    records = [image if isinstance(image, ImageRecord) else _labelled(as_path(image)) for image in images]
     return _list_records(Path(os.path.commonpath([one.path.absolute().parent for one in records])), records)
 
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import shutil
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 
 from vreid_cli.errors import StoreError
 from vreid_cli.runtime.arrow import gallery_order
-from vreid_cli.runtime.files import atomic_path, read_json_object, write_json
+from vreid_cli.runtime.files import atomic_path, local_file, read_json_object, write_json
+from vreid_cli.runtime.objects import ObjectPath
 from vreid_cli.store.plan import Plan
 from vreid_cli.types.arrays import Float32Array, Int64Array, TextArray
 from vreid_cli.types.features import FeatureSet, QueryProtocol
@@ -232,7 +233,7 @@ class FeatureStore:
         """Keep the plan that is about to be replaced; one that is kept already stays: its parts are the older ones."""
         if self.plan_path.is_file() and not self.replaced_plan_path.is_file():
             with atomic_path(self.replaced_plan_path) as temporary:
-                shutil.copyfile(self.plan_path, temporary)
+                temporary.write_bytes(self.plan_path.read_bytes())
 
     def drop_replaced_plan(self) -> None:
         """Remove it, once every part follows the plan."""
@@ -266,7 +267,7 @@ class FeatureStore:
     def read_facts(self, part: int) -> PartFacts | None:
         """What a part says about itself; None if it is not there or is damaged, so that it is made again."""
         try:
-            with pa.memory_map(str(self.part_path(part))) as source:
+            with _open_footer(self.part_path(part)) as source:
                 return PartFacts.from_metadata(pa.ipc.open_file(source).schema.metadata or {})
         except (OSError, pa.ArrowException, KeyError, ValueError, TypeError):
             return None
@@ -280,7 +281,8 @@ class FeatureStore:
         path = self.part_path(part)
         try:
             # The batch keeps the map alive for as long as any array looks into it.
-            batch = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
+            with local_file(path) as local:
+                batch = pa.ipc.open_file(pa.memory_map(str(local))).get_batch(0)
             # Damaged offsets would crash the process. This looks at the labels only, not at the features.
             batch.validate(full=True)
             names = tuple(batch.schema.names)
@@ -434,6 +436,17 @@ class FeatureStore:
                     hint="run the same vreid extract again: it makes what is missing",
                     file=self.path,
                 )
+
+
+@contextmanager
+def _open_footer(path: Path) -> Iterator[pa.NativeFile]:
+    """A part whose schema is to be read, and no more of it."""
+    if isinstance(path, ObjectPath):
+        with path.open_ranges() as file, pa.PythonFile(file, mode="r") as source:
+            yield source
+    else:
+        with pa.memory_map(str(path)) as source:
+            yield source
 
 
 def _version(parts: Iterable[PartFacts]) -> str:
