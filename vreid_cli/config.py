@@ -26,6 +26,7 @@ from vreid_cli.extraction.options import ExtractionOptions
 from vreid_cli.models.options import ExportOptions, ModelOptions
 from vreid_cli.ranking.options import RankingOptions
 from vreid_cli.reports.options import ShowOptions
+from vreid_cli.runtime.objects import as_path
 from vreid_cli.runtime.options import Location, RuntimeOptions
 from vreid_cli.store.formats import FEATURE_FORMATS, RANKING_FORMATS, endings, known_formats
 from vreid_cli.synthetic.options import DemoOptions
@@ -46,7 +47,6 @@ _NEEDED = {
     "float_type": "a number",
     "bool_type": "true or false",
     "string_type": "text in quotes",
-    "path_type": "a path in quotes",
     "finite_number": "a finite number",
     "literal_error": "{expected}",
     "greater_than_equal": "at least {ge}",
@@ -394,7 +394,7 @@ def find_config(name: str) -> Path:
         ConfigError: There is no preset of that name.
     """
     if "/" in name or "\\" in name or name.endswith(".toml"):
-        return Path(name)
+        return as_path(name)
     presets = list_presets()
     if name not in presets:
         # Somebody who means a file and leaves out its ending finds no preset either.

@@ -100,6 +100,17 @@ def refuse_credentials(text: str) -> None:
         raise UsageError("an address holds credentials, or a : or @ before its first /", hint=hint)
 
 
+def require_local(path: Path | None, command: str) -> None:
+    """Refuse a run in an object store, for a command that writes as no store can.
+
+    Raises:
+        UsageError: It lies in one.
+    """
+    if isinstance(path, ObjectPath):
+        hint = "choose a folder; what is made there can be copied, and other commands read and write addresses"
+        raise UsageError(f"{path}: {command} keeps its run on this machine", hint=hint)
+
+
 class ObjectPath(PosixPath):
     """An object of a store, or a folder of them: all whose keys begin with its own key and a slash.
 

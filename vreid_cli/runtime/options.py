@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import PlainSerializer, PlainValidator
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from vreid_cli.runtime.objects import ObjectPath, as_path
 from vreid_cli.types.options import COMPUTING, Auto, Options, Positive, option
@@ -14,7 +14,7 @@ from vreid_cli.types.options import COMPUTING, Auto, Options, Positive, option
 
 def _read_path(value: Any) -> Path:
     if not isinstance(value, (str, Path)):
-        raise PydanticCustomError("path_type", "Input should be a path")
+        raise PydanticKnownError("string_type")
     return as_path(value)
 
 

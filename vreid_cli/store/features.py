@@ -12,6 +12,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +37,8 @@ _PART_COLUMNS = (*_LABEL_COLUMNS, "frame", "feature")
 _RESTART = "use --restart to make the features again, or another --run-dir"
 #: Bytes of features that are read again to verify them whenever a store is opened: a quarter of a second.
 _CHEAP_TO_VERIFY = 256 << 20
+#: Parts that are copied from an object store at a time.
+_TRANSFERS = 8
 #: What a part is where its checksum differs.
 CHANGED = "its rows are not those that were written (the checksum differs)"
 #: Of ``complete.json``: 2 since it says the protocol of the data set.
@@ -292,20 +295,23 @@ class FeatureStore:
         known = pa.types.is_fixed_size_list(feature) and feature.value_type in (pa.float32(), pa.float16())
         if not known or (names, labels) != (_PART_COLUMNS, [*[pa.utf8()] * 4, pa.int64()]):
             raise _damaged(path, f"its columns are {', '.join(names)}, or of other types")
-        facts = self.read_facts(part)
-        if facts is None:
-            raise _damaged(path, "it does not say what made it")
-        return StoredPart(batch, facts)
+        try:
+            return StoredPart(batch, PartFacts.from_metadata(batch.schema.metadata or {}))
+        except (KeyError, ValueError, TypeError):
+            raise _damaged(path, "it does not say what made it") from None
 
     def changed_parts(self, *, only_if_cheap: bool = False) -> list[int]:
         """Numbers of the parts whose rows are not those that were written; damaged ones are left out.
 
         Args:
-            only_if_cheap: Whether to look at none, where that would take longer than a moment.
+            only_if_cheap: Whether to look at none, where that would take longer than a moment, or a transfer.
         """
         numbers = self.part_numbers()
-        if only_if_cheap and sum(self.part_path(number).stat().st_size for number in numbers) > _CHEAP_TO_VERIFY:
-            return []
+        if only_if_cheap:
+            if isinstance(self.path, ObjectPath):
+                return []
+            if sum(self.part_path(number).stat().st_size for number in numbers) > _CHEAP_TO_VERIFY:
+                return []
         changed = []
         for number in numbers:
             try:
@@ -394,14 +400,18 @@ class FeatureStore:
     def read(self) -> FeatureSet:
         """All features of a complete store, memory-mapped, in gallery order.
 
+        Those of an object store are copied first, to files that are gone as soon as nobody maps them any more.
+
         Raises:
-            StoreError: The store is missing, incomplete or damaged.
+            StoreError: The store is missing, incomplete or damaged, or is written to meanwhile.
         """
         facts = self.read_complete()
-        parts = [self.read_part(part) for part in self.part_numbers()]
-        self._check_counts(facts, parts)
-        for number in self.changed_parts(only_if_cheap=True):
-            raise _damaged(self.part_path(number), CHANGED)
+        try:
+            parts = self._read_parts(facts)
+        except StoreError:
+            self._check_still(facts)
+            raise
+        self._check_still(facts)
         dimensions = {part.dimension for part in parts}
         if len(dimensions) != 1:
             raise StoreError(f"the parts in {self.path} differ in dimension: {sorted(dimensions)}", hint=_RESTART)
@@ -425,6 +435,31 @@ class FeatureStore:
             weights=facts.get("weights"),
             protocol=_protocol(facts, self.complete_path),
         )
+
+    def _read_parts(self, facts: Mapping[str, Any]) -> list[StoredPart]:
+        """All parts, as far as a moment allows compared with their checksums.
+
+        Raises:
+            StoreError: One is missing, damaged or changed.
+        """
+        numbers = self.part_numbers()
+        with ThreadPoolExecutor(_TRANSFERS if isinstance(self.path, ObjectPath) else 1) as pool:
+            parts = list(pool.map(self.read_part, numbers))
+        self._check_counts(facts, parts)
+        cheap = sum(part.batch.nbytes for part in parts) <= _CHEAP_TO_VERIFY
+        for number, part in zip(numbers, parts, strict=True):
+            if cheap and not part.is_intact():
+                raise _damaged(self.part_path(number), CHANGED)
+        return parts
+
+    def _check_still(self, facts: Mapping[str, Any]) -> None:
+        """Refuse parts that an extraction has replaced meanwhile, and some of which may be older than others."""
+        if not self._says(facts):
+            raise StoreError(
+                f"the features in {self.path} were written to while they were read",
+                hint="wait until vreid extract has finished there, then run the same command again",
+                file=self.path,
+            )
 
     def _check_counts(self, facts: Mapping[str, Any], parts: Sequence[StoredPart]) -> None:
         """A part that was removed after the end would otherwise be missed by nobody."""
