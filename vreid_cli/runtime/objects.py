@@ -273,11 +273,15 @@ class ObjectPath(PosixPath):
             return content
         return io.TextIOWrapper(content, encoding=encoding or "utf-8", errors=errors, newline=newline)
 
-    @contextmanager
-    def open_ranges(self) -> Iterator[IO[bytes]]:
-        """The object for reading what is asked for and no more."""
-        with self._explained(), self._store().open(str(self), "rb") as file:
-            yield file
+    def open_ranges(self) -> io.RawIOBase:
+        """The object for reading: each read asks the store for its bytes and no more."""
+        return _Ranges(self)
+
+    def read_range(self, start: int, end: int) -> bytes:
+        """The bytes from ``start`` up to ``end``, by one request."""
+        with self._explained():
+            content: bytes = self._store().cat_file(str(self), start=start, end=end)
+            return content
 
     def download(self, target: Path) -> None:
         """Copy it to a file of this machine.
@@ -344,6 +348,33 @@ class ObjectPath(PosixPath):
         scheme, bucket = self.parts[:2]
         hint = "correct the address, or make the bucket with the store's own tools"
         return StoreError(f"there is no bucket {scheme}//{bucket}", hint=hint, file=str(self))
+
+
+class _Ranges(io.RawIOBase):
+    """An object that is read piece by piece, without reading ahead."""
+
+    def __init__(self, path: ObjectPath) -> None:
+        self._path, self._size, self._place = path, path.stat().st_size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._place
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._place = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._size}[whence]
+        return self._place
+
+    def readinto(self, buffer: Any) -> int:
+        end = min(self._size, self._place + len(buffer))
+        content = self._path.read_range(self._place, end) if self._place < end else b""
+        buffer[: len(content)] = content
+        self._place += len(content)
+        return len(content)
 
 
 def join(folder: Path, name: str) -> Path:
