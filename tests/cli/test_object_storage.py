@@ -232,9 +232,20 @@ def test_a_missing_package_is_named_with_its_extra(
     assert f'pip install "vreid[{extra}]"' in error["hint"]
 
 
-@pytest.mark.parametrize("command", ["train", "demo"])
-def test_commands_that_keep_their_run_here_say_so(vreid: Vreid, command: str) -> None:
-    assert "on this machine" in vreid.error(command, "--run-dir", RUN, code=2)["message"]
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["train", "--run-dir", RUN],
+        ["train", "--resume", RUN],
+        ["demo", "--run-dir", RUN],
+        ["extract", "--weights", f"{RUN}/best.safetensors"],
+        ["extract", "--set", f"model.cache_dir={RUN}"],
+    ],
+)
+def test_what_has_to_lie_here_is_said(vreid: Vreid, command: list[str]) -> None:
+    error = vreid.error(*command, code=2)
+    assert RUN in error["message"]
+    assert "this machine" in error["message"]
 
 
 def test_every_setting_that_takes_a_path_says_what_it_makes_of_an_address() -> None:

@@ -100,15 +100,19 @@ def refuse_credentials(text: str) -> None:
         raise UsageError("an address holds credentials, or a : or @ before its first /", hint=hint)
 
 
-def require_local(path: Path | None, command: str) -> None:
-    """Refuse a run in an object store, for a command that writes as no store can.
+def require_local(path: Path | None, what: str) -> None:
+    """Refuse a place in an object store, for what needs one on this machine.
+
+    Args:
+        path: The place.
+        what: The beginning of a sentence: what is done on this machine only.
 
     Raises:
-        UsageError: It lies in one.
+        UsageError: It lies in a store.
     """
     if isinstance(path, ObjectPath):
-        hint = "choose a folder; what is made there can be copied, and other commands read and write addresses"
-        raise UsageError(f"{path}: {command} keeps its run on this machine", hint=hint)
+        hint = "name a path, and copy from or to the store with its own tools"
+        raise UsageError(f"{path}: {what} on this machine", hint=hint)
 
 
 class ObjectPath(PosixPath):

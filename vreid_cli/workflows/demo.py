@@ -169,7 +169,7 @@ def _train(data_dir: Path, checkpoint: Path, settings: Settings) -> None:
 
 def _make_room(run: RunDirectory, settings: Settings) -> None:
     """Remove what an earlier demo left, and nothing else."""
-    require_local(run.path, "vreid demo")
+    require_local(run.path, "vreid demo keeps its run")
     if run.path.exists() and any(run.path.iterdir()):
         if not (run.path / _MARKER).is_file():
             raise StoreError(

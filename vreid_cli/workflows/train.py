@@ -68,7 +68,7 @@ def resolve_training(layers: Sequence[Layer], *, command: Sequence[str]) -> Sess
     """
     first = resolve(layers).settings
     for path in (first.run.run_dir, first.train.resume):
-        require_local(path, "vreid train")
+        require_local(path, "vreid train keeps its run")
     if first.train.resume is None:
         recipe = read_layer(find_config(f"recipe-{first.train.recipe}"))
         session = resolve_network(Session(resolve([_START, recipe, *layers]), command=tuple(command)))
