@@ -57,6 +57,16 @@ _NEEDED = {
 }
 
 
+def _calibrations() -> Any:
+    return option(
+        (),
+        "What gives distances probabilities: files of vreid calibrate, or folders of them.",
+        metavar="FILE",
+        panel=FILES,
+        shown="that of the run, or of the network",
+    )
+
+
 class RunOptions(Options):
     """``[run]``: the run directory and the seed."""
 
@@ -101,13 +111,7 @@ class RankSettings(RankingOptions):
         shown="rankings/ of the run",
     )
     force: bool = option(False, "Replace a file that is there and was made otherwise.", panel=FILES)
-    calibration: tuple[Path, ...] = option(
-        (),
-        "What gives distances probabilities: files of vreid calibrate, or folders of them.",
-        metavar="FILE",
-        panel=FILES,
-        shown="that of the run, or of the network",
-    )
+    calibration: tuple[Path, ...] = _calibrations()
 
 
 class CalibrateSettings(CalibrationOptions):
@@ -161,6 +165,7 @@ class AssociateSettings(AssociationOptions):
         panel=DATA,
         shown="cameras.toml of the data folder",
     )
+    calibration: tuple[Path, ...] = _calibrations()
     output: Path | None = option(
         None,
         "Where the identities go; all else is written beside them.",
