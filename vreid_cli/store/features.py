@@ -28,7 +28,7 @@ from vreid_cli.runtime.arrow import gallery_order
 from vreid_cli.runtime.files import atomic_path, local_file, read_json_object, write_json
 from vreid_cli.runtime.objects import ObjectPath
 from vreid_cli.store.plan import Plan
-from vreid_cli.types.arrays import Float32Array, Int64Array, TextArray
+from vreid_cli.types.arrays import Float32Array, Int64Array, Labels, TextArray
 from vreid_cli.types.features import FeatureSet, QueryProtocol
 from vreid_cli.types.images import ImageRecord
 
@@ -419,17 +419,14 @@ class FeatureStore:
         dimensions = {part.dimension for part in parts}
         if len(dimensions) != 1:
             raise StoreError(f"the parts in {self.path} differ in dimension: {sorted(dimensions)}", hint=_RESTART)
-        labels = pa.Table.from_batches(
-            [part.batch.drop_columns(["feature"]).replace_schema_metadata() for part in parts]
-        )
+        labels = _encode([part.batch.drop_columns(["feature"]).replace_schema_metadata() for part in parts])
         order = gallery_order(labels)
-        ids = {name: _texts(labels.column(name).take(pa.array(order))) for name in _LABEL_COLUMNS}
         return FeatureSet(
             matrix=PartedMatrix([part.features for part in parts], order=order, dimension=dimensions.pop()),
-            image_id=ids["image_id"],
-            track_id=ids["track_id"],
-            vehicle_id=ids["vehicle_id"],
-            camera_id=ids["camera_id"],
+            image_id=Labels(order, labels.column("image_id").combine_chunks()),
+            track_id=_labels(labels.column("track_id"), order),
+            vehicle_id=_labels(labels.column("vehicle_id"), order),
+            camera_id=_labels(labels.column("camera_id"), order),
             frame=pc.fill_null(labels.column("frame"), -1).to_numpy()[order],
             source=str(self.path),
             version=_version(part.facts for part in parts),
@@ -508,10 +505,18 @@ def _damaged(path: Path, reason: object) -> StoreError:
     return StoreError(f"{path} is damaged: {reason}", hint="remove it and run vreid extract again", file=path)
 
 
-def _texts(column: pa.ChunkedArray) -> TextArray:
-    """Its values; None where absent."""
-    # Through a dictionary, equal labels share one str: a million rows then cost 8 bytes a label.
-    encoded = column.combine_chunks().dictionary_encode()
-    values = np.array([*encoded.dictionary.to_pylist(), None], dtype=object)
-    texts: TextArray = values[encoded.indices.fill_null(len(values) - 1).to_numpy(zero_copy_only=False)]
-    return texts
+def _encode(batches: Sequence[pa.RecordBatch]) -> pa.Table:
+    """The rows of all parts in one piece, labels dictionary-encoded."""
+    table = pa.Table.from_batches(batches).combine_chunks()
+    names = ("track_id", "vehicle_id", "camera_id")
+    return pa.table(
+        {
+            name: column.dictionary_encode() if name in names else column
+            for name, column in zip(table.column_names, table.columns, strict=True)
+        }
+    )
+
+
+def _labels(column: pa.ChunkedArray, order: Int64Array) -> Labels:
+    encoded = column.combine_chunks()
+    return Labels(encoded.indices.fill_null(-1).to_numpy()[order], encoded.dictionary)

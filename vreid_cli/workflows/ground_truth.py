@@ -28,5 +28,5 @@ def ground_truth(path: Path, facts: RankingFacts) -> GroundTruth | None:
     gallery = run.features("gallery").read()
     tracks = group_tracks(gallery, facts.track_unit or "passage")
     names = np.repeat(tracks.items.ids, tracks.lengths)
-    track_of = {str(gallery.image_id[row]): str(name) for row, name in zip(tracks.rows, names, strict=True)}
+    track_of = dict(zip(gallery.image_id[tracks.rows], names, strict=True))
     return truth.of_tracks(track_of, query_tracks=facts.task == "t2t")
