@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from vreid_cli.errors import StoreError
-from vreid_cli.runtime.files import atomic_path
+from vreid_cli.runtime.files import atomic_path, local_file
 from vreid_cli.types.arrays import TextArray, text_array
 from vreid_cli.types.rankings import NO_MATCH, BlockWriter, Coverage, Ranking, RankingBlock, RankingFacts
 from vreid_cli.types.tracks import Items
@@ -127,15 +127,16 @@ def _open(path: Path) -> tuple[pq.ParquetFile, RankingFacts]:
     if not path.is_file():
         raise StoreError(f"there is no ranking {path}", hint="make one with vreid rank", file=path)
     try:
-        schema = pq.read_schema(path)
-        metadata = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
-        if metadata.pop(_CHECKSUM, None) not in (None, _checksum(metadata)):
-            raise ValueError("what it says about itself is not what was written (the checksum differs)")
-        facts = RankingFacts.from_metadata(metadata)
-        missing = [name for name in RANKING_SCHEMA.names if name not in schema.names]
-        if missing:
-            raise _no_ranking(path, f"it has no column {', '.join(missing)}")
-        file = pq.ParquetFile(path, read_dictionary=[*_QUERY, *_GALLERY], page_checksum_verification=True)
+        with local_file(path) as local:
+            schema = pq.read_schema(local)
+            metadata = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
+            if metadata.pop(_CHECKSUM, None) not in (None, _checksum(metadata)):
+                raise ValueError("what it says about itself is not what was written (the checksum differs)")
+            facts = RankingFacts.from_metadata(metadata)
+            missing = [name for name in RANKING_SCHEMA.names if name not in schema.names]
+            if missing:
+                raise _no_ranking(path, f"it has no column {', '.join(missing)}")
+            file = pq.ParquetFile(local, read_dictionary=[*_QUERY, *_GALLERY], page_checksum_verification=True)
     except _DAMAGE as error:
         raise _no_ranking(path, error) from None
     return file, facts

@@ -12,6 +12,7 @@ from pathlib import Path
 from vreid_cli.config import Settings
 from vreid_cli.errors import StoreError
 from vreid_cli.runtime.files import real_path, write_text
+from vreid_cli.runtime.objects import join
 from vreid_cli.runtime.progress import log
 from vreid_cli.store.differences import difference
 from vreid_cli.store.runs import LATEST, RUNS_FOLDER, HistoryEntry, RunDirectory
@@ -132,7 +133,7 @@ def redirect(words: Sequence[str], *, folder: Path, places: Sequence[Path], to: 
             option = word
             continue
         head, equals, text = word.partition("=") if word.startswith("-") else (option, "", word)
-        path = real_path(folder / text)
+        path = real_path(join(folder, text))
         inside = [path.relative_to(place) for place in places if path.is_relative_to(place)]
         if head in _RUN:
             text = str(to)

@@ -95,9 +95,9 @@ class Session:
             return
         try:
             self.run.append_history(self.command, version=__version__, exit_code=0)
-        except OSError as error:
+        except (OSError, StoreError) as error:
             # Somebody else's run may be read without being written to.
-            log.debug("%s: the history cannot be written: %s", self.run.path, error.strerror)
+            log.debug("%s: the history cannot be written: %s", self.run.path, error)
 
 
 @dataclass(frozen=True)
