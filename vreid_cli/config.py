@@ -27,7 +27,7 @@ from vreid_cli.models.options import ExportOptions, ModelOptions
 from vreid_cli.ranking.options import RankingOptions
 from vreid_cli.reports.options import ShowOptions
 from vreid_cli.runtime.objects import as_path
-from vreid_cli.runtime.options import Location, RuntimeOptions
+from vreid_cli.runtime.options import LocalPath, Location, RuntimeOptions
 from vreid_cli.store.formats import FEATURE_FORMATS, RANKING_FORMATS, endings, known_formats
 from vreid_cli.synthetic.options import DemoOptions
 from vreid_cli.training.options import RECIPE, TrainingOptions
@@ -253,7 +253,7 @@ class InfoSettings(Options):
 class RerunSettings(Options):
     """``[rerun]``: where a history is run again."""
 
-    output: Path | None = option(
+    output: LocalPath | None = option(
         None, "The folder to run it into.", flag="--output -o", metavar="DIR", panel=FILES, shown="RUN-rerun"
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -59,7 +58,7 @@ class CalibrationFinder:
         """
         name = calibration_name(facts)
         own = None if self._run is None else self._run.calibrations / f"{name}.json"
-        if own is not None and os.path.lexists(own):  # one that cannot be read is not none
+        if own is not None and (own.exists() or own.is_symlink()):  # one that cannot be read is not none
             calibration = read_calibration(own)
             misfit = facts.misfit(calibration)
             if misfit is None:

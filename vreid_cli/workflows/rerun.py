@@ -12,7 +12,7 @@ from pathlib import Path
 from vreid_cli.config import Settings
 from vreid_cli.errors import StoreError
 from vreid_cli.runtime.files import real_path, write_text
-from vreid_cli.runtime.objects import join
+from vreid_cli.runtime.objects import join, require_local
 from vreid_cli.runtime.progress import log
 from vreid_cli.store.differences import difference
 from vreid_cli.store.runs import LATEST, RUNS_FOLDER, HistoryEntry, RunDirectory
@@ -60,6 +60,7 @@ def rerun(session: Session) -> RerunReport:
         StoreError: There is no history, the folder is taken, a command fails, or a file is not as it was.
     """
     run = session.need_run()
+    require_local(run.path, "vreid rerun compares files")
     entries, damaged = run.read_history()
     if not entries:
         raise StoreError(f"{run.path} has no history that can be run again", file=run.history_path)
