@@ -58,6 +58,16 @@ _NEEDED = {
 }
 
 
+def _calibrations() -> Any:
+    return option(
+        (),
+        "What gives distances probabilities: files of vreid calibrate, or folders of them.",
+        metavar="FILE",
+        panel=FILES,
+        shown="that of the run, or of the network",
+    )
+
+
 class RunOptions(Options):
     """``[run]``: the run directory and the seed."""
 
@@ -105,13 +115,7 @@ class RankSettings(RankingOptions):
     check_recall: Positive | None = option(
         None, "With --candidates: rank M queries exactly too, and say what the index misses.", metavar="M", shown=""
     )
-    calibration: tuple[Path, ...] = option(
-        (),
-        "What gives distances probabilities: files of vreid calibrate, or folders of them.",
-        metavar="FILE",
-        panel=FILES,
-        shown="that of the run, or of the network",
-    )
+    calibration: tuple[Path, ...] = _calibrations()
 
 
 class IndexSettings(IndexOptions):
@@ -171,6 +175,7 @@ class AssociateSettings(AssociationOptions):
         panel=DATA,
         shown="cameras.toml of the data folder",
     )
+    calibration: tuple[Path, ...] = _calibrations()
     output: Path | None = option(
         None,
         "Where the identities go; all else is written beside them.",

@@ -89,7 +89,7 @@ COMMAND = Command(
             *("query_features", "gallery_features", "fuse", "calibration", "output", "force", "track_unit"),
         ),
         "data": ("label_pattern",),
-        "runtime": ("device",),
+        "runtime": ("device", "engine"),
     },
     workflow="vreid_cli.workflows.rank:rank",
     choose_run="vreid_cli.workflows.rank:choose_run",

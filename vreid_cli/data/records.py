@@ -51,6 +51,12 @@ class Records(Sequence[ImageRecord]):
         self._crops = crops
         self._rows = rows
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Another process gets these records alone, wherever it works."""
+        rows = np.arange(len(self)) if self._rows is None else self._rows
+        columns = [_compact(column) for column in self._columns.take(pa.array(rows)).columns]
+        return _remake, (columns, str(self._folder.absolute()), self._crops)
+
     def __len__(self) -> int:
         return int(self._columns.num_rows) if self._rows is None else len(self._rows)
 
@@ -75,6 +81,11 @@ class Records(Sequence[ImageRecord]):
         return len(self) == len(other) and all(one == two for one, two in zip(self, other, strict=True))
 
     __hash__ = None  # type: ignore[assignment]  # compared by value, as other sequences that are no tuples
+
+    @property
+    def folder(self) -> Path:
+        """The folder that the image files are relative to."""
+        return self._folder
 
     def place(self, index: int) -> tuple[Path, Box | None]:
         """Where the file of an image lies, and its box: what decoding needs, in a fraction of a record's time."""
@@ -177,3 +188,12 @@ class Records(Sequence[ImageRecord]):
     def _row(self, index: int) -> int:
         row = range(len(self))[index]
         return row if self._rows is None else int(self._rows[row])
+
+
+def _compact(column: pa.Array) -> pa.Array:
+    """The column without the labels that none of its rows has."""
+    return column.dictionary_decode().dictionary_encode() if pa.types.is_dictionary(column.type) else column
+
+
+def _remake(columns: list[pa.Array], folder: str, crops: bool) -> Records:
+    return Records(pa.record_batch(columns, names=SCHEMA.names), Path(folder), crops=crops)

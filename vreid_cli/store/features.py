@@ -189,6 +189,10 @@ class FeatureStore:
         self.replaced_plan_path = path / "plan-replaced.parquet"
         self.skipped_path = path / "skipped.csv"
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Another process, in whatever folder it works, gets the same store."""
+        return FeatureStore, (self.path.absolute(),)
+
     def part_path(self, part: int) -> Path:
         """The file of a part."""
         return self.path / f"part-{part:05d}.arrow"

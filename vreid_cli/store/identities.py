@@ -34,6 +34,7 @@ SCHEMA = pa.schema(
         ("end_s", _SECONDS),
         ("images", pa.int64()),
         ("confidence", pa.float64()),
+        ("probability", pa.float64()),
         ("vehicle", _TEXT),
         ("split", _TEXT),
     ]
@@ -128,6 +129,7 @@ def _to_table(found: Identities) -> pa.Table:
         "end_s": pa.array(times.end, from_pandas=True),
         "images": found.images,
         "confidence": pa.array(found.confidence, from_pandas=True),
+        "probability": pa.array(found.probability, from_pandas=True),
         "vehicle": found.tracks.vehicles,
         "split": found.split,
     }
@@ -152,6 +154,7 @@ def _from_columns(known: Mapping[str, Any], *, rows: int, facts: Mapping[str, An
         images=numbers("images", 1, np.int64),
         times=times,
         confidence=numbers("confidence", np.nan, np.float64),
+        probability=numbers("probability", np.nan, np.float64),
         split=texts("split"),
         facts=facts,
         source=source,
