@@ -49,7 +49,13 @@ class SettingParameter:
             declared = typer.Argument(metavar=self.flag, help=self._help(), show_default=False)
         else:
             names, panel = self._shown.names, self._shown.panel
-            declared = typer.Option(*names, metavar=self._metavar(), help=self._help(), rich_help_panel=panel)
+            declared = typer.Option(
+                *names,
+                metavar=self._metavar(),
+                help=self._help(),
+                rich_help_panel=panel,
+                autocompletion=self._complete if any(isinstance(value, str) for value in self._values) else None,
+            )
         annotation = Annotated[kind | None, declared]
         return inspect.Parameter(self.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
@@ -78,6 +84,10 @@ class SettingParameter:
             return float(text) if float in self._values else text
         except ValueError:
             return text
+
+    def _complete(self, incomplete: str) -> list[str]:
+        """The values that a shell offers for what was typed so far."""
+        return [value for value in self._values if isinstance(value, str) and value.startswith(incomplete)]
 
     def _metavar(self) -> str:
         if bool in self._values:
