@@ -112,14 +112,10 @@ class RankSettings(RankingOptions):
         shown="rankings/ of the run",
     )
     force: bool = option(False, "Replace a file that is there and was made otherwise.", panel=FILES)
-<<<<<<< HEAD
     check_recall: Positive | None = option(
         None, "With --candidates: rank M queries exactly too, and say what the index misses.", metavar="M", shown=""
     )
-    calibration: tuple[Path, ...] = _calibrations()
-=======
     calibration: tuple[Location, ...] = _calibrations()
->>>>>>> main
 
 
 class IndexSettings(IndexOptions):

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import shlex
-<<<<<<< HEAD
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-=======
-from typing import TYPE_CHECKING
->>>>>>> main
 
 from vreid_cli.cli.command import Command
 from vreid_cli.runtime.objects import as_path

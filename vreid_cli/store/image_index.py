@@ -16,7 +16,7 @@ import numpy as np
 
 from vreid_cli.errors import DataError, StoreError, first_line
 from vreid_cli.runtime.extras import require_extra
-from vreid_cli.runtime.files import atomic_path, read_json_object, write_json
+from vreid_cli.runtime.files import atomic_path, local_file, read_json_object, write_json
 from vreid_cli.store.options import IndexOptions
 from vreid_cli.types.arrays import Float32Array, Int64Array
 from vreid_cli.types.features import FeatureSet
@@ -288,7 +288,8 @@ class IndexFolder:
         try:
             if file.stat().st_size != size:
                 raise _damaged(file, f"it has {file.stat().st_size:,} bytes, not {size:,}")
-            index = faiss.read_index(str(file), 0 if add else faiss.IO_FLAG_MMAP_IFC)
+            with local_file(file) as near:
+                index = faiss.read_index(str(near), 0 if add else faiss.IO_FLAG_MMAP_IFC)
         except FileNotFoundError:
             raise _damaged(file, "it is not there") from None
         except (OSError, RuntimeError) as error:
