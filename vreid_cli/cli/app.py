@@ -13,7 +13,7 @@ import typer
 from typer.exceptions import TyperException
 
 from vreid_cli import __version__
-from vreid_cli.cli import associate, calibrate, demo, evaluate, export, extract, info, rank, rerun, show, train
+from vreid_cli.cli import associate, calibrate, demo, evaluate, export, extract, index, info, rank, rerun, show, train
 from vreid_cli.cli.command import Command
 from vreid_cli.cli.output import print_json, say_interrupted
 from vreid_cli.errors import VreidError
@@ -25,6 +25,7 @@ _COMPLETION = "_VREID_COMPLETE"
 
 COMMANDS = {
     "extract": extract.COMMAND,
+    "index": index.COMMAND,
     "rank": rank.COMMAND,
     "associate": associate.COMMAND,
     "evaluate": evaluate.COMMAND,
