@@ -1,6 +1,6 @@
 # The everyday commands, in an activated environment. `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help install quick test examples lint format docs all
+.PHONY: help install quick test examples lint format docs versions all
 WORKERS ?= 2
 PYTEST = OMP_NUM_THREADS=1 pytest --numprocesses=$(WORKERS) --dist=loadfile
 
@@ -29,8 +29,11 @@ format: ## let ruff fix and format what it can
 	ruff check --fix .
 	ruff format .
 
-docs: ## links, cited definitions and the map of the house
-	pytest tests/unit/test_repository.py
+docs: ## all pages as a site in build/site; warnings are errors
+	NO_MKDOCS_2_WARNING=1 mkdocs build --quiet
+
+versions: ## the oldest and newest releases of all dependencies, with each Python (takes an hour, needs uv)
+	.ci/versions
 
 all: ## everything that must hold, from fresh environments (takes minutes and gigabytes)
 	.ci/run

@@ -64,6 +64,14 @@ class DeviceError(VreidError):
     """The requested device does not exist."""
 
 
+class ClusterError(VreidError):
+    """A cluster cannot be reached, or does not fit this installation."""
+
+
+class PartsLostError(VreidError):
+    """Some parts of a work could not be done; all others are."""
+
+
 def nearest_name(name: str, known: Iterable[str]) -> str | None:
     """The known name closest to a mistyped one, ignoring case; None if none is close.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,13 @@ def test_from_a_run_to_scores(vreid: Vreid, ready: Path) -> None:
     assert vreid.json("info")["warnings"] == []
 
 
+def test_one_side_alone_will_do(vreid: Vreid, ready: Path) -> None:
+    shutil.rmtree(ready / "features/query")
+    report = vreid.json("associate", "--threshold", "0.3")
+    assert sorted(track["track"] for one in report["vehicles"] for track in one["tracks"]) == GALLERY
+    assert "the tracks of gallery alone: the run holds no others" in vreid.err
+
+
 def test_feature_files_and_where_the_result_goes(vreid: Vreid) -> None:
     save_features("a.npz", CARS[::2])
     save_features("b.npz", CARS[1::2])
@@ -102,6 +110,27 @@ def test_the_threshold_is_chosen_by_labels(vreid: Vreid) -> None:
     report = vreid.json("associate", "strangers.npz", "-o", "y.parquet", *labelled)
     assert (report["identities"], report["warnings"]) == (3, [])
     assert "vehicle of no track is known" in vreid.error("evaluate", "y.parquet")["message"]
+
+
+def test_with_a_calibration_no_threshold_is_needed_and_identities_have_a_probability(vreid: Vreid) -> None:
+    # Of twelve vehicles all but the last are seen by two cameras.
+    shades = np.eye(12)
+    for name, seen in (("query", range(11)), ("gallery", range(12))):
+        save_features(f"{name}.npz", [(f"{name}{k}", str(k), name, shades[k] + shades[k - 1] / 9) for k in seen])
+    vreid("rank", "--query-features", "query.npz", "--gallery-features", "gallery.npz", "-o", "ranking.parquet")
+    vreid("calibrate", "ranking.parquet", "-o", "fit.json")
+    told = ("associate", "query.npz", "gallery.npz", "-o", "cars.parquet", "--calibration", "fit.json")
+    report = vreid.json(*told)
+    assert (report["identities"], report["threshold"], report["min_probability"]) == (12, None, 0.5)
+    assert [one["probability"] is None for one in report["vehicles"]] == [False] * 11 + [True]
+    rows = pq.read_table("cars.parquet").to_pylist()
+    assert all((row["probability"] is None) == (row["vehicle"] == "11") for row in rows)
+    assert "by probability, at least 0.5" in vreid(*told)
+    assert "min probability 0.5, now 0.6" in vreid.error(*told, "--min-probability", "0.6")["message"]
+    # A distance is still understood, and so is a rate of false matches.
+    assert vreid.json(*told, "--threshold", "0.3", "--force")["threshold"] == 0.3
+    assert vreid.json(*told, "--false-match-rate", "0.2", "--force")["min_probability"] is None
+    assert "probability" in vreid("show", "--identities", "--ranking", "cars.parquet")
 
 
 def test_other_cameras_and_travel_times(vreid: Vreid) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -10,12 +11,16 @@ from vreid_cli.association.confidence import silhouettes
 from vreid_cli.association.constraints import make_constraints
 from vreid_cli.association.distances import TrackDistances, pairs_within
 from vreid_cli.association.linkage import agglomerate
+from vreid_cli.association.links import DEFAULT_PROBABILITY, Links, make_links
 from vreid_cli.association.options import AssociationOptions
-from vreid_cli.errors import DataError, UsageError
+from vreid_cli.errors import DataError
+from vreid_cli.ranking.metrics import DISTANCES, parse_metrics
 from vreid_cli.runtime.options import RuntimeOptions
 from vreid_cli.types.arrays import text_array
+from vreid_cli.types.calibrations import Calibration
 from vreid_cli.types.features import FeatureSet
 from vreid_cli.types.identities import Clock, Identities, TrackTimes, TravelWindow
+from vreid_cli.types.rankings import RankingFacts, choose_fitting
 from vreid_cli.types.tracks import Tracks
 
 #: First and last frame of a track.
@@ -26,6 +31,7 @@ def associate(
     features: FeatureSet,
     options: AssociationOptions | None = None,
     *,
+    calibration: Calibration | None = None,
     travel_times: Sequence[TravelWindow] = (),
     clocks: Mapping[str, Clock] | None = None,
     spans: Mapping[str, Span] | None = None,
@@ -34,13 +40,16 @@ def associate(
 ) -> Identities:
     """Which tracks of all cameras are one vehicle.
 
-    Tracks are as far apart as the metric says on average of both directions. The nearest are merged first, by average
-    linkage, to the threshold. Two tracks of one camera that overlap in time are never one vehicle, nor are tracks that
-    ``options.cameras`` or ``travel_times`` exclude.
+    Tracks are as far apart as the metric says on average of both directions. With a calibration they are as far apart
+    as this distance lacks evidence for one vehicle, and identities have a probability. The nearest are merged first, by
+    average linkage, to the threshold. Two tracks of one camera that overlap in time are never one vehicle, nor are
+    tracks that ``options.cameras`` or ``travel_times`` exclude.
 
     Args:
         features: (N, D) features whose images name their track and, where known, camera and frame.
-        options: The metric, the threshold (which must be given), and which cameras may see a vehicle again.
+        options: The metric, the threshold (which must be given without a calibration), and which cameras may see a
+            vehicle again.
+        calibration: From :func:`vreid_cli.calibrate`, for rankings between tracks by this metric.
         travel_times: How long vehicles take between cameras; other pairs of cameras are free.
         clocks: Frame rate and start of each camera; without them times are compared within a camera only.
         spans: First and last frame of tracks by name, where the images do not show them all.
@@ -51,9 +60,10 @@ def associate(
         An identity for every track.
 
     Raises:
-        UsageError: There is no threshold, or no camera is known where cameras are to differ.
-        DataError: An image names no track, the labels of a track or the travel times contradict each other, or times
-            that they need are unknown.
+        UsageError: There is no threshold, no distance is near enough for the probability that is wanted, or no camera
+            is known where cameras are to differ.
+        DataError: The calibration is for other features or another metric, an image names no track, the labels of a
+            track or the travel times contradict each other, or times that they need are unknown.
 
     Examples:
         >>> import vreid_cli as vreid
@@ -63,28 +73,29 @@ def associate(
         [1, 1, 2]
     """
     options = options or AssociationOptions()
-    if options.threshold is None:
-        hint = "give the distance that vreid.evaluate of a labelled part advises"
-        raise UsageError("association needs a threshold", hint=hint)
+    facts = ranking_facts(features, options)
+    if calibration is not None:
+        choose_fitting([calibration], [facts])
     distances = TrackDistances(features, options, runtime=runtime)
     tracks = distances.tracks
+    links = make_links(options, tracks=len(tracks), calibration=calibration)
     times = track_times(features, tracks, clocks=clocks or {}, spans=spans or {})
     constraints = make_constraints(tracks.items.cameras, times, which=options.cameras, windows=travel_times)
-    # Above the threshold whatever that is: else pairs that are not known would count as near enough.
-    reach = max(options.threshold * options.reach, float(np.finfo(np.float32).tiny))
-    pairs = pairs_within(distances, constraints, reach=reach, advance=advance)
-    labels = agglomerate(pairs, threshold=options.threshold, possible=constraints.possible)
+    near = pairs_within(distances, constraints, reach=links.farthest, advance=advance)
+    pairs = replace(near, value=links.cost(near.value), reach=links.reach)
+    labels = agglomerate(pairs, threshold=links.threshold, possible=constraints.possible)
     return Identities(
         tracks=tracks.items,
         identity=(labels + 1).astype(np.int32),
         images=tracks.lengths,
         times=times,
         confidence=silhouettes(pairs, labels),
+        probability=links.probabilities(pairs, labels),
         split=text_array([None] * len(tracks)),
         facts={
             "dataset": features.dataset,
             "metric": options.metric,
-            "threshold": options.threshold,
+            **_limit_facts(options, links),
             "reach": options.reach,
             "cameras": options.cameras,
             "travel_times": [[w.camera_a, w.camera_b, w.min_s, w.max_s] for w in travel_times],
@@ -94,6 +105,37 @@ def associate(
         warnings=(*features.warnings, *distances.warnings()),
         source=features.source,
     )
+
+
+def ranking_facts(features: FeatureSet, options: AssociationOptions) -> RankingFacts:
+    """What a calibration must be made for: rankings between tracks of these features by the metric."""
+    (metric,) = parse_metrics([options.metric], "t2t")
+    own = {name: getattr(options, name) for name in DISTANCES[metric.distance].options}
+    return RankingFacts(
+        dataset=features.dataset,
+        task="t2t",
+        track_unit="passage",
+        definition="paper",
+        metric=metric.name,
+        gallery_identity=features.identity,
+        **own,
+    )
+
+
+def _limit_facts(options: AssociationOptions, links: Links) -> dict[str, object]:
+    """How near the tracks of one identity are."""
+    if links.calibration is None:
+        return {"threshold": options.threshold}
+    wanted = options.min_probability
+    if options.threshold is None and wanted is None:
+        wanted = DEFAULT_PROBABILITY
+    fitted = links.calibration.fitted_on
+    return {
+        "threshold": options.threshold,
+        "min_probability": wanted,
+        "prior": links.prior,
+        "calibration": {"dataset": fitted.dataset, "vehicles": fitted.vehicles, "digest": fitted.digest},
+    }
 
 
 def track_times(

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from vreid_cli.ranking.metrics import DEFAULT_METRIC, known_metrics
-from vreid_cli.types.options import Choice, NotNegative, Options, option
+from vreid_cli.types.options import Choice, NotNegative, Options, Probability, option
 
 _WHAT = "What is compared"
 TrackMetric = Annotated[str, Choice(known_metrics("t2t"))]
@@ -32,7 +32,20 @@ class AssociationOptions(Options):
         "Largest mean distance between the tracks of one vehicle.",
         metavar="D",
         panel=_WHAT,
-        shown="by --false-match-rate",
+        shown="by --min-probability or --false-match-rate",
+    )
+    min_probability: Probability | None = option(
+        None,
+        "Smallest probability that the tracks of one identity are one vehicle, on average; needs a calibration.",
+        metavar="P",
+        panel=_WHAT,
+        shown="0.5 where a calibration fits",
+    )
+    expected: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = option(
+        None,
+        "How many other tracks show a track's vehicle, on average: what probabilities start from.",
+        panel=_WHAT,
+        shown="as many as where the calibration was fitted",
     )
     cameras: Literal["all", "other"] = option(
         "all", "Whether one camera may see a vehicle twice, or only other cameras see it again.", panel=_WHAT

@@ -48,7 +48,8 @@ def count_traffic(found: Identities) -> Traffic:
         >>> times = TrackTimes(np.arange(3), np.arange(3), start, start + 5)
         >>> names = text_array(["t1", "t2", "t3"])
         >>> tracks = Items(names, text_array([None] * 3), text_array(["a", "b", "a"]))
-        >>> traffic = count_traffic(Identities(tracks, np.array([1, 1, 2]), np.ones(3, np.int64), times, start, names))
+        >>> ones = np.ones(3, np.int64)
+        >>> traffic = count_traffic(Identities(tracks, np.array([1, 1, 2]), ones, times, start, start, names))
         >>> traffic.trips.tolist(), traffic.seconds["a", "b"].tolist(), traffic.once
         ([[0, 1], [0, 0]], [55.0], 1)
     """

@@ -20,6 +20,7 @@ def _results(report: AssociateReport) -> dict[str, object]:
         "identities": report.identities.count,
         "tracks": len(report.identities),
         "threshold": report.identities.facts["threshold"],
+        "min_probability": report.identities.facts.get("min_probability"),
         "miss_rate": None if report.chosen is None else report.chosen.miss_rate,
         "seen_once": report.traffic.once,
         "vehicles": identities_json(report.identities),
@@ -43,11 +44,16 @@ COMMAND = Command(
     help="""Find which tracks are one vehicle, across all cameras.
 
     Tracks are merged by average linkage of their distances, up to a threshold:
-    given, or chosen by labelled tracks. Two tracks of one camera that overlap
-    in time are never one vehicle; --travel-times excludes further pairs.
+    given, or chosen by labelled tracks. Where a calibration fits the features
+    (vreid calibrate; the network small brings one), distances count by the
+    evidence that they are, tracks are merged while it is at least as probable
+    as --min-probability that they are one vehicle, and each identity has a
+    probability. Two tracks of one camera that overlap in time are never one
+    vehicle; --travel-times excludes further pairs.
     Also written: where vehicles go from camera to camera, and how long it takes.
 
     Examples:
+      vreid associate
       vreid associate --threshold 0.15
       vreid associate --labelled runs/mine/features/train --cameras other
       vreid associate --threshold 0.15 --travel-times ways.csv --plot ways.png
@@ -55,8 +61,8 @@ COMMAND = Command(
     """,
     settings={
         "associate": (
-            *("features", "metric", "threshold", "false_match_rate", "labelled", "cameras"),
-            *("travel_times", "clocks", "output", "plot", "force"),
+            *("features", "metric", "threshold", "min_probability", "false_match_rate", "labelled", "cameras"),
+            *("travel_times", "clocks", "calibration", "output", "plot", "force"),
         ),
         "data": ("label_pattern",),
         "runtime": ("device",),

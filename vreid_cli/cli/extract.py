@@ -84,7 +84,7 @@ COMMAND = Command(
             *("track_file", "per_track", "min_size", "min_confidence"),
         ),
         "model": ("arch", "weights"),
-        "runtime": ("device",),
+        "runtime": ("device", "engine"),
         "extract": ("precision", "backend", "batch_size", "workers", "save_crops", "restart", "strict"),
     },
     workflow="vreid_cli.workflows.extract:extract",

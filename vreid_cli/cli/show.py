@@ -90,7 +90,7 @@ def _render(report: ShowReport, console: Console) -> None:
 
 
 COMMAND = Command(
-    help="""Show the nearest tracks (or images) of some queries, as a table as a sheet of images, or as a page.
+    help="""Show the nearest tracks (or images) of some queries, as a table, as a sheet of images, or as a page.
 
     In a sheet each query stands before its nearest, in the order of their ranks;
     where labels are known, frames and marks say which show its vehicle.

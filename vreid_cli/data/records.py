@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import overload
 
@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from vreid_cli.data.boxes import parse_crop, parse_place
 from vreid_cli.data.video import is_video
+from vreid_cli.runtime.objects import ObjectPath, as_path, join
 from vreid_cli.types.arrays import Int32Array, Int64Array
 from vreid_cli.types.images import Box, ImageRecord
 
@@ -51,6 +52,12 @@ class Records(Sequence[ImageRecord]):
         self._crops = crops
         self._rows = rows
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Another process gets these records alone, wherever it works."""
+        rows = np.arange(len(self)) if self._rows is None else self._rows
+        columns = [_compact(column) for column in self._columns.take(pa.array(rows)).columns]
+        return _remake, (columns, str(self._folder.absolute()), self._crops)
+
     def __len__(self) -> int:
         return int(self._columns.num_rows) if self._rows is None else len(self._rows)
 
@@ -76,6 +83,11 @@ class Records(Sequence[ImageRecord]):
 
     __hash__ = None  # type: ignore[assignment]  # compared by value, as other sequences that are no tuples
 
+    @property
+    def folder(self) -> Path:
+        """The folder that the image files are relative to."""
+        return self._folder
+
     def place(self, index: int) -> tuple[Path, Box | None]:
         """Where the file of an image lies, and its box: what decoding needs, in a fraction of a record's time."""
         return self._place(self._arrays[0][self._row(index)].as_py())
@@ -99,6 +111,10 @@ class Records(Sequence[ImageRecord]):
             np.int64
         )
         return order
+
+    def stats_below(self) -> Mapping[str, tuple[int, int]]:
+        """Bytes and stamp of all files by name, where an object store tells them at once; else empty."""
+        return self._folder.files_below() if isinstance(self._folder, ObjectPath) else {}
 
     def label_rows(self) -> Iterator[LabelRow]:
         """Image id, track, vehicle, camera and frame of each."""
@@ -153,7 +169,7 @@ class Records(Sequence[ImageRecord]):
 
         Not as a Path: Python keeps a table of the parts of all paths, which a million short-lived ones make grow.
         """
-        return os.path.join(self._folder, name)  # noqa: PTH118
+        return name if "://" in name else os.path.join(str(self._folder), name)  # noqa: PTH118
 
     def _take(self, name: str) -> pa.Array:
         column = self._columns.column(name)
@@ -172,8 +188,17 @@ class Records(Sequence[ImageRecord]):
 
     def _place(self, image_id: str) -> tuple[Path, Box | None]:
         name, box = parse_crop(image_id) if self._crops else (image_id, None)
-        return self._folder / name, box
+        return join(self._folder, name), box
 
     def _row(self, index: int) -> int:
         row = range(len(self))[index]
         return row if self._rows is None else int(self._rows[row])
+
+
+def _compact(column: pa.Array) -> pa.Array:
+    """The column without the labels that none of its rows has."""
+    return column.dictionary_decode().dictionary_encode() if pa.types.is_dictionary(column.type) else column
+
+
+def _remake(columns: list[pa.Array], folder: str, crops: bool) -> Records:
+    return Records(pa.record_batch(columns, names=SCHEMA.names), as_path(folder), crops=crops)

@@ -1,22 +1,46 @@
-"""What extraction asks of whoever runs it: work mapped over parts."""
+"""What the stages ask of whoever runs them: work mapped over parts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    import torch
 
 P = TypeVar("P")
 R = TypeVar("R")
 
 
 class Engine(Protocol):
-    """Maps work over parts, on this machine or on many."""
+    """Maps work over parts, on this machine or on many.
 
-    def map(self, work: Callable[[Sequence[P]], Iterator[R]], parts: Sequence[P]) -> Iterator[R]:
+    Attributes:
+        here: Whether the work is done in this process, so that it shows its own progress.
+    """
+
+    here: bool
+
+    def device(self, name: str) -> torch.device:
+        """Where work computes that was asked for by ``--device``.
+
+        Raises:
+            UsageError: The name is unknown, or means nothing to this engine.
+            DeviceError: The device is not there.
+        """
+
+    def map(
+        self,
+        work: Callable[[Sequence[P]], Iterator[R]],
+        parts: Sequence[P],
+        *,
+        home: Callable[[P], Hashable] | None = None,
+    ) -> Iterator[R]:
         """Results of the parts, in any order, each as soon as it is there.
 
         Args:
             work: Takes some of the parts and gives one result for each. An engine may call it several times,
-                each time with parts of its own.
-            parts: All of them.
+                each time with parts of its own, and copies of it in several places.
+            parts: All of them; ``str(part)`` names one in messages.
+            home: What of the work's state a part needs: parts of one home go to the same copy, as far as possible.
         """

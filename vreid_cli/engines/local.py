@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+
+import torch
 
 from vreid_cli.engines.engine import P, R
+from vreid_cli.runtime.devices import choose_device
 
 
 class LocalEngine:
@@ -15,6 +18,18 @@ class LocalEngine:
         [2, 3, 4]
     """
 
-    def map(self, work: Callable[[Sequence[P]], Iterator[R]], parts: Sequence[P]) -> Iterator[R]:
+    here = True
+
+    def device(self, name: str) -> torch.device:
+        """See :class:`vreid_cli.engines.engine.Engine`."""
+        return choose_device(name)
+
+    def map(
+        self,
+        work: Callable[[Sequence[P]], Iterator[R]],
+        parts: Sequence[P],
+        *,
+        home: Callable[[P], Hashable] | None = None,
+    ) -> Iterator[R]:
         """See :class:`vreid_cli.engines.engine.Engine`."""
         return work(parts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -13,12 +13,13 @@ import torch
 from vreid_cli.errors import DeviceError, WeightsError
 from vreid_cli.extraction.options import BackendName
 from vreid_cli.models.network import pool_in_float32
-from vreid_cli.models.onnx_cache import cached_network, installed_version, runtime_version
+from vreid_cli.models.onnx_cache import cached_network, runtime_version
 from vreid_cli.models.onnx_file import OnnxFile
 from vreid_cli.models.onnx_session import require_onnx, require_onnx_device
 from vreid_cli.models.weights import AnyNetwork, LoadedNetwork
 from vreid_cli.runtime.cache import cache_folder
 from vreid_cli.runtime.devices import AUTOCAST, arithmetic, one_torch_thread
+from vreid_cli.runtime.extras import installed_version
 from vreid_cli.runtime.options import Precision
 from vreid_cli.runtime.progress import log
 
@@ -70,6 +71,10 @@ class Inference:
         self._loaded = loaded
         self._cache_dir = cache_dir
         self._latent: Callable[[torch.Tensor], torch.Tensor] | None = None
+
+    def __getstate__(self) -> dict[str, object]:
+        """Another process gets ready by itself."""
+        return {**vars(self), "_latent": None, "_loaded": _findable(self._loaded)}
 
     @property
     def identity(self) -> dict[str, str]:
@@ -173,6 +178,11 @@ class Inference:
         if self.config.device.type == "cuda":
             torch.cuda.empty_cache()
         return torch.cat([self._forward(piece) for piece in pixels.split(half)])
+
+
+def _findable(loaded: AnyNetwork) -> AnyNetwork:
+    """The network as processes in other folders find it."""
+    return replace(loaded, path=loaded.path.absolute()) if isinstance(loaded, OnnxFile) else loaded
 
 
 def _torch_network(loaded: LoadedNetwork, config: InferenceConfig) -> Callable[[torch.Tensor], torch.Tensor]:

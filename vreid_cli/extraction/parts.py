@@ -32,6 +32,10 @@ class Part:
     contents: str = ""
     labels: str = ""
 
+    def __str__(self) -> str:
+        first, last = self.records[0].path, self.records[len(self.records) - 1].path
+        return f"part {self.number} ({len(self.records)} images, {first} to {last})"
+
 
 @dataclass(frozen=True, eq=False)
 class PartResult:

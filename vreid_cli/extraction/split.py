@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import platform
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,6 +23,7 @@ from vreid_cli.extraction.planning import make_plan
 from vreid_cli.extraction.timings import Timings
 from vreid_cli.extraction.work import WorkPlan, plan_work, rewrite_parts
 from vreid_cli.runtime.arrow import release_memory
+from vreid_cli.runtime.progress import progress
 from vreid_cli.store.features import FeatureStore, Skipped
 
 
@@ -43,6 +46,21 @@ class SplitSummary:
     skipped: tuple[Skipped, ...]
     warnings: tuple[str, ...]
     timings: Timings = field(default_factory=Timings, compare=False)
+
+
+@dataclass(frozen=True)
+class Committed:
+    """A part that was computed and is in the store.
+
+    Attributes:
+        images: Images of the part.
+        computed: Of these, how many have features.
+        timings: Where the time went.
+    """
+
+    images: int
+    computed: int
+    timings: Timings
 
 
 def extract_split(
@@ -69,7 +87,9 @@ def extract_split(
 
     Raises:
         DataError: With ``strict``, a bad image; or no image of the split can be used.
+        PartsLostError: The engine could not do all parts; the others are in the store.
     """
+    engine = engine or LocalEngine()
     store.remove_leftovers()
     parts, work = _begin(store, listing, options=options)
     # Decoding processes begin as copies of this one: what the plans took should not be in them.
@@ -77,11 +97,15 @@ def extract_split(
     timings, computed = Timings(), 0
     for result in rewrite_parts(store, work):
         _write(store, result, inference, timings)
-    compute = functools.partial(compute_parts, inference=inference, options=options)
-    for result in (engine or LocalEngine()).map(compute, work.compute):
-        _write(store, result, inference, timings)
-        timings += result.timings
-        computed += len(result.kept)
+    commit = functools.partial(commit_parts, store=store, inference=inference, options=options)
+    images = sum(len(part.records) for part in work.compute)
+    with nullcontext() if engine.here else progress(total=images, what="extracting", unit="img") as bar:
+        for done in engine.map(commit, work.compute):
+            timings += done.timings
+            computed += done.computed
+            if bar is not None:
+                bar.update(done.images)
+    store.remove_leftovers()
     for number in work.remove:
         store.part_path(number).unlink()
     skipped = tuple(entry for part in parts for entry in _stored_skipped(store, part.number))
@@ -92,6 +116,29 @@ def extract_split(
     counts = {"images": images, "tracks": tracks, "parts": len(parts), "skipped": len(skipped)}
     store.write_complete(skipped, facts={**counts, "image_root": str(listing.image_root), **facts})
     return SplitSummary(images, computed, tracks, skipped, warnings, timings)
+
+
+def commit_parts(
+    parts: Sequence[Part], *, store: FeatureStore, inference: Inference, options: ExtractionOptions
+) -> Iterator[Committed]:
+    """Compute parts and write each into the store; what an engine maps, wherever the store can be seen.
+
+    Raises:
+        StoreError: The store's folder is not there.
+        DataError: That of the images is not; or with ``strict``, a bad image.
+    """
+    if not parts:
+        return
+    hint = "every machine must see the run directory and the images under the same paths"
+    if not store.plan_path.is_file():
+        raise StoreError(f"{platform.node()} does not see {store.path}", hint=hint, file=store.path)
+    folder = parts[0].records.folder
+    if not folder.is_dir():
+        raise DataError(f"{platform.node()} does not see {folder}", hint=hint, file=folder)
+    for result in compute_parts(parts, inference=inference, options=options):
+        timings = Timings()
+        _write(store, result, inference, timings)
+        yield Committed(len(result.part.records), len(result.kept), result.timings + timings)
 
 
 def check_any_left(listing: Listing, skipped: Sequence[Skipped]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
@@ -12,13 +11,13 @@ from vreid_cli.errors import ExportError
 from vreid_cli.models.onnx import check_parity, write_onnx
 from vreid_cli.models.onnx_session import OnnxNetwork
 from vreid_cli.models.weights import LoadedNetwork
+from vreid_cli.runtime.extras import NOT_INSTALLED, installed_version
 from vreid_cli.runtime.progress import log
 
 _FOLDER = "onnx"
 #: Of the graph that we ask for: raised when the same network and exporter are to give another one.
 _FORM = 1
 _DIGITS = 16
-_NONE = "none"
 
 
 def cached_path(loaded: LoadedNetwork, folder: Path) -> Path:
@@ -72,12 +71,4 @@ def _reopen(path: Path, loaded: LoadedNetwork) -> OnnxNetwork | None:
 def runtime_version() -> str:
     """The version of ONNX Runtime, whichever of its builds is installed; ``none`` where there is none."""
     found = (installed_version(package) for package in ("onnxruntime", "onnxruntime-gpu"))
-    return next((number for number in found if number != _NONE), _NONE)
-
-
-def installed_version(package: str) -> str:
-    """The version of a package; ``none`` where it is not installed."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return _NONE
+    return next((number for number in found if number != NOT_INSTALLED), NOT_INSTALLED)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from rich.table import Table
@@ -28,7 +29,7 @@ def summary(found: Identities) -> str:
         >>> times, tracks = TrackTimes.unknown(3), Items(names, names, names)
         >>> facts = {"metric": "MCD", "threshold": 0.2, "cameras": "all"}
         >>> ones = np.ones(3, np.int64)
-        >>> print(summary(Identities(tracks, np.array([1, 1, 2]), ones, times, np.zeros(3), names, facts)))
+        >>> print(summary(Identities(tracks, np.array([1, 1, 2]), ones, times, *np.zeros((2, 3)), names, facts)))
         3 tracks are 2 vehicles: 1 seen more than once, 1 seen once. MCD up to 0.2, cameras all.
     """
     sizes = np.bincount(found.identity)
@@ -38,8 +39,14 @@ def summary(found: Identities) -> str:
     return (
         f"{len(found):,} tracks are {found.count:,} vehicles: {several:,} seen more than once, "
         f"{found.count - several:,} seen once. "
-        f"{facts.get('metric')} up to {facts.get('threshold'):.4g}, cameras {facts.get('cameras')}{limits}."
+        f"{facts.get('metric')} {_limit(facts)}, cameras {facts.get('cameras')}{limits}."
     )
+
+
+def _limit(facts: Mapping[str, Any]) -> str:
+    if facts.get("threshold") is not None:
+        return f"up to {facts['threshold']:.4g}"
+    return f"by probability, at least {facts.get('min_probability')}"
 
 
 def members(found: Identities) -> Iterator[tuple[int, Int64Array]]:
@@ -57,6 +64,7 @@ def identities_json(found: Identities) -> list[dict[str, object]]:
     return [
         {
             "identity": number,
+            "probability": _number(found.probability[some[0]]),
             "tracks": [
                 {
                     "track": found.tracks.ids[k],
@@ -76,8 +84,10 @@ def identities_json(found: Identities) -> list[dict[str, object]]:
 def identities_table(found: Identities, shown: Collection[int]) -> Table:
     """The tracks of some identities, in the order of time."""
     table = Table(title="Identities", caption=summary(found))
-    for name in ("vehicle", "track", "camera", "frames", "seconds", "confidence", "labelled"):
-        table.add_column(name, justify="right" if name in ("vehicle", "frames", "seconds", "confidence") else "left")
+    probable = not np.isnan(found.probability).all()
+    numbers = ("vehicle", *(("probability",) if probable else ()), "frames", "seconds", "confidence")
+    for name in (*numbers[:-3], "track", "camera", *numbers[-3:], "labelled"):
+        table.add_column(name, justify="right" if name in numbers else "left")
     times = found.times
     for number, some in members(found):
         for k in some.tolist() if number in shown else ():
@@ -85,8 +95,15 @@ def identities_table(found: Identities, shown: Collection[int]) -> Table:
             seconds = "" if math.isnan(times.start[k]) else f"{times.start[k]:.1f}-{times.end[k]:.1f}"
             sure = "" if math.isnan(found.confidence[k]) else f"{found.confidence[k]:.2f}"
             labels = (found.tracks.cameras[k] or "", frames, seconds, sure, found.tracks.vehicles[k] or "")
-            table.add_row(str(number) if k == some[0] else "", found.tracks.ids[k], *labels)
+            own = (str(number), probability_text(found, k)) if k == some[0] else ("", "")
+            table.add_row(*own[: 1 + probable], found.tracks.ids[k], *labels)
     return table
+
+
+def probability_text(found: Identities, position: int) -> str:
+    """The probability of the identity of a track, by its position; empty where it is unknown."""
+    value = found.probability[position]
+    return "" if math.isnan(value) else f"{value:.3f}"
 
 
 def identity_scores_json(path: str, found: IdentityScores) -> dict[str, object]:
@@ -95,7 +112,7 @@ def identity_scores_json(path: str, found: IdentityScores) -> dict[str, object]:
         name: None if one.interval is None else [one.interval.low, one.interval.high]
         for name, one in found.scores.items()
     }
-    facts = {name: found.facts.get(name) for name in ("dataset", "metric", "threshold", "cameras")}
+    facts = {name: found.facts.get(name) for name in ("dataset", "metric", "threshold", "min_probability", "cameras")}
     return {
         "identities": path,
         **facts,

@@ -12,7 +12,7 @@ import numpy as np
 
 from vreid_cli.data.boxes import Crop
 from vreid_cli.errors import UsageError
-from vreid_cli.reports.identities import members, summary
+from vreid_cli.reports.identities import members, probability_text, summary
 from vreid_cli.reports.options import ShowOptions
 from vreid_cli.reports.sheets.layout import SheetItem, Verdict
 from vreid_cli.reports.sheets.sheet import Sheet, render_sheet
@@ -90,10 +90,15 @@ def show_identities(
         title="Identities - tracks of one vehicle",
         subtitle=f"{summary(found)}\nEach row is one vehicle; its tracks stand in the order of time.",
         max_images=options.max_images,
-        labels=[f"vehicle {number}" for number, _ in chosen],
+        labels=[_label(found, number, tracks) for number, tracks in chosen],
         signs=("#2: the second track of this vehicle",),
         alone="seen once",
     )
+
+
+def _label(found: Identities, number: int, tracks: Int64Array) -> str:
+    probability = probability_text(found, int(tracks[0]))
+    return f"vehicle {number}" + (f" · p {probability}" if probability else "")
 
 
 def _item(

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
 from vreid_cli.errors import MissingExtraError
+
+#: The version of a package that is not installed.
+NOT_INSTALLED = "none"
 
 
 def require_extra(extra: str, packages: Sequence[str], *, needed_by: str) -> None:
@@ -30,3 +34,11 @@ def require_extra(extra: str, packages: Sequence[str], *, needed_by: str) -> Non
 def missing_packages(packages: Sequence[str]) -> list[str]:
     """Those of the packages that are not installed."""
     return [name for name in packages if find_spec(name) is None]
+
+
+def installed_version(package: str) -> str:
+    """The version of a package; ``none`` where it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return NOT_INSTALLED

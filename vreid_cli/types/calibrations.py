@@ -167,7 +167,7 @@ class Calibration:
         return None
 
 
-def sigmoid(log_odds: FloatArray) -> FloatArray:
+def sigmoid(log_odds: FloatArray | float) -> FloatArray:
     """From the logarithm of odds to a probability, without overflow.
 
     Examples:

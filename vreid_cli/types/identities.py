@@ -125,6 +125,8 @@ class Identities:
         times: When they were seen.
         confidence: (n,) float64 between -1 and 1, how much nearer a track is to the rest of its identity than to the
             nearest other one; NaN for an identity of one track.
+        probability: (n,) float64 probability that two tracks of the identity are one vehicle, on average over its
+            pairs; NaN for an identity of one track, and where no calibration was used.
         split: (n,) object, the split of the run that holds each track, or None.
         facts: How they were found, by name.
         warnings: What is doubtful about them.
@@ -134,9 +136,8 @@ class Identities:
         >>> from vreid_cli.types.arrays import text_array
         >>> column = text_array(["a", "b", "c"])
         >>> times = TrackTimes.unknown(3)
-        >>> found = Identities(
-        ...     Items(column, column, column), np.array([1, 2, 1]), np.ones(3, np.int64), times, np.zeros(3), column
-        ... )
+        >>> tracks, ones = Items(column, column, column), np.ones(3, np.int64)
+        >>> found = Identities(tracks, np.array([1, 2, 1]), ones, times, *np.zeros((2, 3)), column)
         >>> len(found), found.count
         (3, 2)
     """
@@ -146,6 +147,7 @@ class Identities:
     images: Int64Array
     times: TrackTimes
     confidence: FloatArray
+    probability: FloatArray
     split: Any
     facts: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()

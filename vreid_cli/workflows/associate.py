@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from vreid_cli.association.associate import associate as associate_tracks
-from vreid_cli.association.associate import track_times
+from vreid_cli.association.associate import ranking_facts, track_times
 from vreid_cli.association.constraints import make_constraints
 from vreid_cli.association.distances import TrackDistances
+from vreid_cli.association.links import DEFAULT_PROBABILITY
 from vreid_cli.association.options import AssociationOptions
 from vreid_cli.association.travel import Traffic, count_traffic
 from vreid_cli.config import Settings
@@ -32,11 +33,15 @@ from vreid_cli.types.arrays import text_array
 from vreid_cli.types.features import FeatureSet, join_features
 from vreid_cli.types.identities import Clock, Identities
 from vreid_cli.types.tracker import TrackerBoxes
+from vreid_cli.workflows.calibrations import CalibrationFinder
 from vreid_cli.workflows.inputs import data_folders
 from vreid_cli.workflows.session import Report, RunChoice, Session
 
 #: Facts of identities that change them.
-_RECIPE = ("dataset", "metric", "threshold", "reach", "cameras", "travel_times", "identity_of_features")
+_RECIPE = (
+    *("dataset", "metric", "threshold", "min_probability", "calibration", "reach", "cameras", "travel_times"),
+    "identity_of_features",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,8 +98,11 @@ def associate(session: Session) -> AssociateReport:
     spans = {track_name(camera, track): span for camera, one in boxes.items() for track, span in one.spans().items()}
     windows = read_travel_times(chosen.travel_times) if chosen.travel_times is not None else []
     options = AssociationOptions(**{name: getattr(chosen, name) for name in AssociationOptions.model_fields})
+    finder = CalibrationFinder(chosen.calibration, None if chosen.features else session.run)
+    calibration = finder([ranking_facts(features, options)]).get(options.metric)
+    warnings += finder.warnings
     point = None
-    if options.threshold is None:
+    if _needs_labels(session, calibrated=calibration is not None):
         point, doubts = _choose_threshold(session, features, options)
         options = options.model_copy(update={"threshold": point.threshold})
         warnings += doubts
@@ -102,6 +110,7 @@ def associate(session: Session) -> AssociateReport:
         found = associate_tracks(
             features,
             options,
+            calibration=calibration,
             travel_times=windows,
             clocks=clocks,
             spans=spans,
@@ -132,6 +141,20 @@ def associate(session: Session) -> AssociateReport:
         chosen=point,
         in_run=chosen.output is None,
     )
+
+
+def _needs_labels(session: Session, *, calibrated: bool) -> bool:
+    """Whether the threshold is to be chosen by labels: asked for, or nothing else says how near is near enough."""
+    chosen = session.settings.associate
+    if chosen.threshold is not None or chosen.min_probability is not None:
+        return False
+    asked = chosen.labelled is not None or session.resolved.given("associate.false_match_rate")
+    if not asked and calibrated:
+        log.info(
+            "tracks are merged while they are one vehicle with a probability of at least %g (--min-probability)",
+            DEFAULT_PROBABILITY,
+        )
+    return asked or not calibrated
 
 
 def _output(session: Session) -> Path:
@@ -173,8 +196,11 @@ def _read_tracks(session: Session) -> _Tracks:
     layout = LAYOUTS[session.settings.data.dataset]
     if layout.protocol == "random-gallery":
         raise UsageError(f"{layout.name} has single images and no tracks", hint="use a data set with tracks")
-    # The queries of some data sets are images of gallery tracks.
-    splits = ("gallery",) if layout.protocol == "gallery-tracks" else layout.splits
+    # The queries of some data sets are images of gallery tracks; others may be extracted on one side alone.
+    extracted = tuple(split for split in run.extracted_splits() if split in layout.splits)
+    splits = ("gallery",) if layout.protocol == "gallery-tracks" else extracted or layout.splits
+    if len(layout.splits) > len(splits) and layout.protocol == "separate":
+        log.info("the tracks of %s alone: the run holds no others", " and ".join(splits))
     sides = {split: run.features(split).read() for split in splits}
     joined = join_features(sides)
     owner: dict[str, str] = {}
@@ -226,7 +252,7 @@ def _choose_threshold(
     labelled = _read_labelled(session, elsewhere) if elsewhere is not None else features
     distances = TrackDistances(labelled, options, runtime=session.settings.runtime)
     items = distances.tracks.items
-    hint = "give --threshold, or labelled tracks with --labelled"
+    hint = "give --threshold, labelled tracks with --labelled, or a calibration"
     if all(vehicle is None for vehicle in items.vehicles):
         raise UsageError(f"no threshold: the vehicles of {labelled.source} are not known", hint=hint)
     times = track_times(labelled, group_tracks(labelled, "passage"), clocks={}, spans={})

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,13 @@ from vreid_cli import __version__
 from vreid_cli.config import Settings
 from vreid_cli.data.layouts import LAYOUTS, Layout
 from vreid_cli.data.listing import Listing
+from vreid_cli.engines.choose import open_engine
+from vreid_cli.engines.engine import Engine
+from vreid_cli.errors import PartsLostError
 from vreid_cli.extraction.resolve import check_inference, check_network, resolve_inference
 from vreid_cli.extraction.split import SplitSummary, extract_split
 from vreid_cli.models.weights import AnyNetwork
 from vreid_cli.runtime.arrow import release_memory
-from vreid_cli.runtime.devices import choose_device
 from vreid_cli.runtime.progress import log
 from vreid_cli.store.features import PartFacts
 from vreid_cli.store.runs import INFO_SCHEMA, RUNS_FOLDER, RunDirectory
@@ -67,8 +70,13 @@ def extract(session: Session) -> ExtractReport:
     """
     check_subset(session)
     session = resolve_network(session)
+    with open_engine(session.settings.runtime) as engine:
+        return _extract(session, engine)
+
+
+def _extract(session: Session, engine: Engine) -> ExtractReport:
     settings = session.settings
-    device = choose_device(settings.runtime.device)
+    device = engine.device(settings.runtime.device)
     check_inference(settings.extract, device, name=lambda field: session.resolved.name(f"extract.{field}"))
     folders = data_folders(settings)
     layout = LAYOUTS[settings.data.dataset]
@@ -82,7 +90,7 @@ def extract(session: Session) -> ExtractReport:
     run = session.run or RunDirectory(default_run_dir(settings))
     started = time.monotonic()
     with run.locked():
-        summaries = _extract_all(run, listings, settings, loaded=loaded, device=device)
+        summaries = _extract_all(run, listings, settings, loaded=loaded, device=device, engine=engine)
     Session(session.resolved, run, session.command).record()
     return ExtractReport(
         outputs=tuple(str(run.features(split).path) for split in summaries),
@@ -131,6 +139,7 @@ def _extract_all(
     *,
     loaded: AnyNetwork,
     device: torch.device,
+    engine: Engine,
 ) -> dict[Split, SplitSummary]:
     restarted = set(listings) if settings.extract.restart else set()
     inference = resolve_inference(
@@ -150,17 +159,25 @@ def _extract_all(
     for split in restarted:
         run.features(split).clear()
     _begin(run, {**_info(settings, loaded), **inference.identity})
-    layout = LAYOUTS[settings.data.dataset]
+    layout, options = LAYOUTS[settings.data.dataset], settings.extract
+    if options.save_crops is not None and not engine.here:
+        options = options.model_copy(update={"save_crops": options.save_crops.absolute()})
     facts = {"dataset": layout.name, "protocol": layout.protocol, "weights": loaded.weights}
-    summaries = {}
+    into_store = partial(extract_split, inference=inference, options=options, facts=facts, engine=engine)
+    summaries, lost = {}, []
     for split, listing in listings.items():
-        summary = extract_split(
-            run.features(split), listing, inference=inference, options=settings.extract, facts=facts
-        )
+        try:
+            summary = into_store(run.features(split), listing)
+        except PartsLostError as error:
+            lost.append((split, error))  # the other splits do not wait for it
+            continue
         for warning in summary.warnings[len(listing.warnings) :]:  # the listing's are said already
             log.warning("%s", warning)
         log.debug("%s: %s", split, _describe(summary))
         summaries[split] = summary
+    if lost:
+        message = "; ".join(f"{split}: {error.message}" for split, error in lost)
+        raise PartsLostError(message, hint=lost[0][1].hint)
     return summaries
 
 

@@ -14,6 +14,7 @@ from partitions import link_by_brute_force
 import vreid_cli as vreid
 from vreid_cli.association.distances import TrackDistances
 from vreid_cli.errors import DataError, UsageError
+from vreid_cli.types.calibrations import Calibration, FittedOn
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -78,6 +79,70 @@ def test_identities_are_those_of_brute_force(seed: int, tracks: int, other: bool
     assert (found.identity - 1).tolist() == wanted
     assert found.tracks.ids.tolist() == [f"t{k:02d}" for k in range(tracks)]
     assert found.images.tolist() == [len(rows) for rows in images]
+
+
+def evidence(farthest: float = 1.6, *, metric: str = "meanMCD50", flat: float = 0.1) -> Calibration:
+    """A ratio of e³ that stays, falls to 1/e³ and stays again."""
+    return Calibration(
+        task="t2t",
+        metric=metric,
+        definition="paper",
+        track_unit="passage",
+        distances=(0.0, flat, farthest / 2, farthest),
+        log_ratios=(3.0, 3.0, 1.0, -3.0),
+        expected=2.0,
+        fitted_on=FittedOn(dataset=None, vehicles=10, digest="", queries=10, same=10, different=90),
+    )
+
+
+@settings(max_examples=40)
+@given(seed=SEEDS, tracks=st.integers(2, 12), wanted=st.floats(0.02, 0.8), by_distance=st.booleans())
+def test_with_a_calibration_evidence_is_linked_as_brute_force_does(
+    seed: int, tracks: int, wanted: float, by_distance: bool
+) -> None:
+    features, images = draw(seed, tracks=tracks)
+    calibration, expected = evidence(), 0.7
+    prior = expected / (tracks - 1)
+    log_ratio = np.interp(full_matrix(images, "meanMCD50"), calibration.distances, calibration.log_ratios)
+    odds = log_ratio + np.log(prior / (1 - prior))
+    options: dict[str, float] = {"threshold": wanted} if by_distance else {"min_probability": wanted}
+    least = np.log(wanted / (1 - wanted)) - np.log(prior / (1 - prior))
+    if by_distance:
+        least = float(np.interp(wanted, calibration.distances, calibration.log_ratios))
+    chosen = vreid.AssociationOptions(expected=expected, cameras="other", **options)
+    if least > 3:
+        with pytest.raises(UsageError, match="no distance makes one vehicle"):
+            vreid.associate(features, chosen, calibration=calibration)
+        return
+    found = vreid.associate(features, chosen, calibration=calibration)
+    cost, threshold = (3 - log_ratio).astype(np.float32), 3 - least
+    reach = min(2 * threshold, 6.0)
+    labels = link_by_brute_force(cost, threshold=threshold, reach=reach or 1e-30, possible=lambda a, b: a % 3 != b % 3)
+    assert (found.identity - 1).tolist() == labels
+    pairs = 1 / (1 + np.exp(-np.maximum(odds, 3 - reach + np.log(prior / (1 - prior)))))
+    for k, own in enumerate(labels):
+        members = [m for m in range(tracks) if labels[m] == own]
+        mean = np.mean([pairs[a, b] for a in members for b in members if a < b]) if len(members) > 1 else np.nan
+        assert found.probability[k] == pytest.approx(mean, rel=1e-4, nan_ok=True)
+        if not by_distance and len(members) == 2:
+            assert found.probability[k] >= wanted - 1e-6
+
+
+def test_a_calibration_must_fit_and_gives_a_threshold() -> None:
+    features = two_tracks()
+    found = vreid.associate(features, calibration=evidence())
+    assert found.identity.tolist() == [1, 1]
+    assert found.facts["min_probability"] == 0.5
+    assert found.facts["prior"] == 0.5
+    with pytest.raises(DataError, match="a calibration of minMED does not fit: its metric is minMED, not meanMCD50"):
+        vreid.associate(features, calibration=evidence(metric="minMED"))
+    with pytest.raises(UsageError, match="two ways to say one thing"):
+        vreid.associate(features, vreid.AssociationOptions(threshold=0.9, min_probability=0.9))
+    with pytest.raises(UsageError, match="no calibration gives meanMCD50 probabilities"):
+        vreid.associate(features, vreid.AssociationOptions(min_probability=0.9))
+    with pytest.raises(UsageError, match=r"associate\.expected 3: there are 2 tracks"):
+        vreid.associate(features, vreid.AssociationOptions(expected=3), calibration=evidence())
+    assert np.isnan(vreid.associate(features, vreid.AssociationOptions(threshold=1.0)).probability).all()
 
 
 @settings(max_examples=25)

@@ -34,9 +34,8 @@ def made(rows: list[Row]) -> Identities:
     last = start + np.array(length, dtype=np.int64)
     times = TrackTimes.on_clocks(start, last, cameras=text_array(cameras), clocks=clocks)
     tracks = Items(names, text_array([None] * len(rows)), text_array(cameras))
-    return Identities(
-        tracks, np.array(identity, dtype=np.int32), np.ones(len(rows), np.int64), times, np.zeros(len(rows)), names
-    )
+    ones, unknown = np.ones(len(rows), np.int64), np.full(len(rows), np.nan)
+    return Identities(tracks, np.array(identity, dtype=np.int32), ones, times, unknown, unknown, names)
 
 
 @given(ROWS)

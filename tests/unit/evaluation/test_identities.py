@@ -29,7 +29,7 @@ def made(rows: list[tuple[int, str | None, int]]) -> Identities:
         np.array(identity, dtype=np.int32),
         np.array(images, dtype=np.int64),
         TrackTimes.unknown(len(rows)),
-        np.zeros(len(rows)),
+        *np.zeros((2, len(rows))),
         names,
     )
 

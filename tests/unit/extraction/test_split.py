@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,11 @@ import pytest
 from extraction_bench import BATCH_TOLERANCE, IMAGES, TRACKS, Bench, draw, lr_of
 from kills import Killed, die_at
 
-from vreid_cli.errors import StoreError
+from vreid_cli.data.records import Records
+from vreid_cli.errors import DataError, StoreError
+from vreid_cli.extraction.options import ExtractionOptions
+from vreid_cli.extraction.parts import first_parts
+from vreid_cli.extraction.split import commit_parts
 
 
 def test_features_are_those_of_each_image_alone(bench: Bench):
@@ -153,3 +158,28 @@ def test_removed_tracks_take_their_part_with_them(bench: Bench):
     del before["part-00001.arrow"]
     assert bench.parts() == before
     assert len(bench.features()) == IMAGES - 5
+
+
+def test_a_machine_that_does_not_see_the_folders_says_so(bench: Bench, tmp_path: Path):
+    parts = first_parts(bench.listing().records, part_images=4)
+    how = {"inference": bench.inference, "options": ExtractionOptions(workers=0)}
+    with pytest.raises(StoreError, match=f"does not see {bench.store.path}") as caught:
+        next(commit_parts(parts, store=bench.store, **how))
+    assert "under the same paths" in str(caught.value.hint)
+    bench.run()
+    shutil.move(bench.data / "gallery", tmp_path / "elsewhere")
+    with pytest.raises(DataError, match=f"does not see {bench.data / 'gallery'}"):
+        next(commit_parts(parts, store=bench.store, **how))
+
+
+def test_a_part_that_is_sent_away_takes_its_own_rows_along_and_is_found_from_any_folder(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    records = bench.listing().records
+    monkeypatch.chdir(bench.data.parent)
+    near = Records(records._columns, Path(bench.data.name, "gallery"))
+    sent = pickle.dumps(near.select(np.array([3, 5])))
+    monkeypatch.chdir(tmp_path)
+    found = pickle.loads(sent)
+    assert list(found) == [records[3], records[5]]
+    assert len(found.labels("track_id").dictionary) == 2

@@ -38,6 +38,7 @@ def made(rows: list[tuple[int, str, str | None, str | None, int, float]]) -> Ide
         np.arange(len(rows), dtype=np.int64),
         TrackTimes(frames, frames, times, times),
         times,
+        times / 2,
         text_array(camera),
         {"metric": "MCD", "threshold": 0.5},
     )
