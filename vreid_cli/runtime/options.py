@@ -7,6 +7,8 @@ from typing import Literal
 from vreid_cli.types.options import COMPUTING, Auto, Options, Positive, option
 
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
+#: Of a forward pass that nothing is learned by.
+InferencePrecision = Literal["fp32", "tf32", "bf16", "fp16", "int8"]
 
 
 class RuntimeOptions(Options):
