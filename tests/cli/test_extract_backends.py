@@ -238,12 +238,12 @@ def test_precision_is_part_of_what_features_are(vreid: Vreid, made: Path, extrac
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--precision", "fp8"), "--precision fp8: needs 'fp32', 'tf32', 'bf16' or 'fp16'"),
+        (("--precision", "fp8"), "--precision fp8: needs 'fp32', 'tf32', 'bf16', 'fp16' or 'int8'"),
         (("--backend", "tflite"), "--backend tflite: needs 'auto', 'torch' or 'onnx'"),
         (("--precision", "tf32", "--device", "cpu"), "--precision tf32: cpu has no such arithmetic"),
         (
             ("--backend", "onnx", "--precision", "bf16", "--device", "cpu"),
-            "--backend onnx: ONNX Runtime computes in fp32 only, not in bf16",
+            "--backend onnx: ONNX Runtime computes in fp32 or int8, not in bf16",
         ),
     ],
 )
