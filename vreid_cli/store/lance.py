@@ -100,15 +100,14 @@ def read_features_lance(path: Path, label_pattern: str | None = None) -> Feature
         raise DataError(
             f"there are no features at {path}", hint="export them: vreid export features --to lancedb", file=path
         )
-    try:
-        database = lancedb.connect(str(path))
-        names = list(database.list_tables().tables)
-        table = database.open_table(TABLE).to_arrow() if TABLE in names else None
-    except (RuntimeError, ValueError, OSError) as error:
-        raise StoreError(f"{path} is damaged: {first_line(error)}", hint="export it again", file=path) from None
-    if table is None:
+    names = sorted(folder.stem for folder in path.glob("*.lance"))
+    if TABLE not in names:
         hint = "vreid export features --to lancedb makes one"
         raise DataError(f"{path} has no table '{TABLE}'; it has {', '.join(names) or 'none'}", hint=hint, file=path)
+    try:
+        table = lancedb.connect(str(path)).open_table(TABLE).to_arrow()
+    except (RuntimeError, ValueError, OSError) as error:
+        raise StoreError(f"{path} is damaged: {first_line(error)}", hint="export it again", file=path) from None
     return _from_table(table, path)
 
 
