@@ -20,8 +20,10 @@ from vreid_cli.data.listing import Listing
 from vreid_cli.engines.choose import open_engine
 from vreid_cli.engines.engine import Engine
 from vreid_cli.errors import PartsLostError
+from vreid_cli.extraction.loading import Preparation, sample_pixels
 from vreid_cli.extraction.resolve import check_inference, check_network, resolve_inference
 from vreid_cli.extraction.split import SplitSummary, extract_split
+from vreid_cli.models.onnx_cache import INT8_IMAGES
 from vreid_cli.models.weights import AnyNetwork
 from vreid_cli.runtime.arrow import release_memory
 from vreid_cli.runtime.progress import log
@@ -123,23 +125,28 @@ def _extract_all(
     engine: Engine,
 ) -> dict[Split, SplitSummary]:
     restarted = set(listings) if settings.extract.restart else set()
+    earlier = _earlier_part(run, restarted)
+    if earlier is not None:  # before a network is exported or quantised in vain
+        _check_kept(run, restarted, {**earlier.identity, "precision": settings.extract.precision})
+    largest = max(listings.values(), key=lambda listing: len(listing.records))
+    preparation = Preparation(largest.records, loaded.transform, settings.extract.max_pixels)
     inference = resolve_inference(
         loaded,
         settings.extract,
         device=device,
         images=sum(len(listing.records) for listing in listings.values()),
-        earlier=_earlier_part(run, restarted),
+        earlier=earlier,
         cache_dir=settings.model.cache_dir,
+        sample=partial(sample_pixels, preparation, count=INT8_IMAGES, seed=settings.run.seed),
     )
     arch, how = settings.model.arch, inference.config.describe()
     log.info("extracting with %s, weights %s, on %s, %s", arch, loaded.weights, device, how)
     # Looked at before anything is cleared: a refusal must not cost features.
-    for split in run.extracted_splits():
-        if split not in restarted:
-            run.features(split).check_identity(inference.identity)
+    _check_kept(run, restarted, inference.identity)
     for split in restarted:
         run.features(split).clear()
-    _begin(run, {**_info(settings, loaded), **inference.identity})
+    changed = {"int8_error": inference.quantised.error.describe()} if inference.quantised else {}
+    _begin(run, {**_info(settings, loaded), **inference.identity, **changed})
     layout, options = LAYOUTS[settings.data.dataset], settings.extract
     if options.save_crops is not None and not engine.here:
         options = options.model_copy(update={"save_crops": options.save_crops.absolute()})
@@ -160,6 +167,13 @@ def _extract_all(
         message = "; ".join(f"{split}: {error.message}" for split, error in lost)
         raise PartsLostError(message, hint=lost[0][1].hint)
     return summaries
+
+
+def _check_kept(run: RunDirectory, restarted: AbstractSet[Split], identity: Mapping[str, str]) -> None:
+    """Refuse to add features of another identity to those that are kept."""
+    for split in run.extracted_splits():
+        if split not in restarted:
+            run.features(split).check_identity(identity)
 
 
 def _begin(run: RunDirectory, info: dict[str, Any]) -> None:
