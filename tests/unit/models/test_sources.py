@@ -143,7 +143,7 @@ def test_settings_lead_to_a_mirror(tmp_path: Path, server: Server, checkpoint: b
         },
         "runtime": {"device": "cpu"},
     }
-    report = extract(resolve_session([Layer("test", values)], extraction_run=extraction_run))
+    report = extract(resolve_session([Layer("test", values)], choose_run=extraction_run))
     assert server.requests == ["/VeRI_densenet_ft50.pth"]
     found = torch.from_numpy(FeatureStore(Path(report.outputs[0])).read().matrix.take(np.array([0])))[0]
     expected = lr_step_by_step(build_published(), tmp_path / "data" / "gallery" / "0001_c001" / "a.jpg")
