@@ -30,6 +30,7 @@ class LocalEngine:
         parts: Sequence[P],
         *,
         home: Callable[[P], Hashable] | None = None,
+        is_done: Callable[[P], bool] | None = None,
     ) -> Iterator[R]:
         """See :class:`vreid_cli.engines.engine.Engine`."""
         return work(parts)

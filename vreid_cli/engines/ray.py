@@ -155,6 +155,7 @@ class RayEngine:
         parts: Sequence[P],
         *,
         home: Callable[[P], Hashable] | None = None,
+        is_done: Callable[[P], bool] | None = None,
     ) -> Iterator[R]:
         """See :class:`vreid_cli.engines.engine.Engine`.
 

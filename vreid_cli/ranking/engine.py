@@ -17,13 +17,13 @@ import torch
 from vreid_cli.errors import DataError
 from vreid_cli.ranking.aggregation import SlotLayout, aggregate_tracks, nearest_image, slot_layout
 from vreid_cli.ranking.diagnostics import Diagnostics
-from vreid_cli.ranking.distances import ProductDistances, Side, choose_origin
+from vreid_cli.ranking.distances import Origin, ProductDistances, Side, choose_origin
 from vreid_cli.ranking.duplicates import Duplicates, checksums, find_duplicates
 from vreid_cli.ranking.metrics import DISTANCES, Metric
 from vreid_cli.ranking.options import RankingOptions
 from vreid_cli.runtime.devices import exact_float32
 from vreid_cli.runtime.products import choose_product
-from vreid_cli.types.arrays import Int64Array
+from vreid_cli.types.arrays import Int32Array, Int64Array
 from vreid_cli.types.features import FeatureSet
 from vreid_cli.types.lazy import load
 from vreid_cli.types.tracks import Tracks
@@ -146,6 +146,7 @@ class DistanceEngine:
         options: How.
         products: Computes MED and MCD, as far as they are wanted.
         rows: Images in a block of queries and in a block of the gallery.
+        blocks: Positions of the gallery's blocks; those of a shard of it where others compare the rest.
         duplicates: Gallery items that are equal.
         kept: The gallery's blocks, if they fit on the device; else empty, and they are read each time.
         zero_vectors: Images of the gallery that are zero.
@@ -157,6 +158,7 @@ class DistanceEngine:
     options: RankingOptions
     products: ProductDistances
     rows: tuple[int, int]
+    blocks: tuple[range, ...]
     duplicates: Duplicates
     kept: tuple[Block, ...] = ()
     zero_vectors: int = 0
@@ -164,7 +166,8 @@ class DistanceEngine:
     def restricted(self, positions: Int64Array) -> DistanceEngine:
         """An engine for the gallery items at these positions alone."""
         gallery = replace(self.gallery, items=self.gallery.items.select(positions))
-        return replace(self, gallery=gallery, duplicates=self.duplicates.select(positions), kept=())
+        blocks = tuple(gallery.cut(rows=self.rows[1]))
+        return replace(self, gallery=gallery, blocks=blocks, duplicates=self.duplicates.select(positions), kept=())
 
     def query_blocks(self, *, most: int) -> Iterator[Block]:
         """The queries in blocks of at most this many.
@@ -181,12 +184,12 @@ class DistanceEngine:
             return Block(positions, layout, self.products.prepare(images), zero_vectors)
 
     def against(self, query: Block) -> Iterator[BlockDistances]:
-        """Distances of these queries to all gallery items, part by part.
+        """Distances of these queries to the gallery items of all blocks, and to those that equal one of them.
 
         Raises:
             DataError: A distance is too large for float32.
         """
-        read = (self.block(some, *self.gallery.read(some)) for some in self.gallery.cut(rows=self.rows[1]))
+        read = (self.block(some, *self.gallery.read(some)) for some in self.blocks)
         for gallery in self.kept or read:
             by_metric, diagnostics = self._between(query, gallery)
             for name, values in by_metric.items():
@@ -258,7 +261,29 @@ def prepare(
     budget: int,
     product: str,
 ) -> DistanceEngine:
-    """Look at the whole gallery once, and keep it on the device if it fits.
+    """Look at the whole gallery once, and keep it on the device if it fits; arguments are those of :func:`outline`.
+
+    Raises:
+        DataError: A feature of the gallery, or of a sample of the queries, is not finite.
+    """
+    origin = choose_origin(gallery.sample(), query.sample())
+    engine = outline(query, gallery, metrics=metrics, options=options, budget=budget, product=product, origin=origin)
+    seen = look(engine, budget=budget)
+    duplicates = find_duplicates(gallery.features.matrix, gallery.items, checksums=seen.checksums)
+    return replace(engine, duplicates=duplicates, kept=seen.kept, zero_vectors=seen.zero_vectors)
+
+
+def outline(
+    query: ItemImages,
+    gallery: ItemImages,
+    *,
+    metrics: tuple[Metric, ...],
+    options: RankingOptions,
+    budget: int,
+    product: str,
+    origin: Origin,
+) -> DistanceEngine:
+    """An engine that has not looked at the gallery yet, and knows of no duplicates.
 
     Args:
         query: The queries.
@@ -267,9 +292,7 @@ def prepare(
         options: How.
         budget: Bytes for working arrays.
         product: Path of the matrix products, a key of :data:`vreid_cli.runtime.products.PATHS`, or ``auto``.
-
-    Raises:
-        DataError: A feature of the gallery, or of a sample of the queries, is not finite.
+        origin: Amid samples of both sides.
     """
     distances = {metric.distance for metric in metrics}
     wanted = [name for name in distances if DISTANCES[name].between == "images" and not DISTANCES[name].function]
@@ -278,21 +301,48 @@ def prepare(
     products = ProductDistances(
         wanted,
         product=choose_product(query.device, multiplications=size if wanted else 0, name=product),
-        origin=choose_origin(gallery.sample(), query.sample()),
+        origin=origin,
     )
     image_bytes = 4 * products.arrays * gallery.features.dimension
     rows = _block_rows(len(query.items.rows), image_bytes, budget=budget)
     none_yet = Duplicates(np.arange(len(gallery)))
-    engine = DistanceEngine(query, gallery, metrics, options, products, rows, none_yet)
-    kept, zero_vectors, sums = [], 0, np.empty(count, dtype=np.int32)
-    for positions in gallery.cut(rows=rows[1]):
+    return DistanceEngine(query, gallery, metrics, options, products, rows, tuple(gallery.cut(rows=rows[1])), none_yet)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a first look at an engine's blocks found.
+
+    Attributes:
+        checksums: (n,) int32 of their images, in the order of the items' rows.
+        zero_vectors: How many of the images are zero.
+        kept: The blocks, if they fit on the device.
+    """
+
+    checksums: Int32Array
+    zero_vectors: int
+    kept: tuple[Block, ...]
+
+
+def look(engine: DistanceEngine, *, budget: int) -> Look:
+    """Read all blocks of an engine once.
+
+    Raises:
+        DataError: A feature is not finite.
+    """
+    gallery, blocks = engine.gallery, engine.blocks
+    offsets = gallery.items.offsets
+    first, last = offsets[blocks[0].start], offsets[blocks[-1].stop]
+    image_bytes = 4 * engine.products.arrays * gallery.features.dimension
+    keeps = image_bytes * (last - first) <= budget * _KEPT
+    kept, zero_vectors, sums = [], 0, np.empty(last - first, dtype=np.int32)
+    for positions in blocks:
         layout, images, zeros = gallery.read(positions)
-        sums[gallery.items.offsets[positions.start] + layout.order] = checksums(images).cpu().numpy()
+        sums[offsets[positions.start] - first + layout.order] = checksums(images).cpu().numpy()
         zero_vectors += zeros
-        if image_bytes * count <= budget * _KEPT:
+        if keeps:
             kept.append(engine.block(positions, layout, images, zeros))
-    duplicates = find_duplicates(gallery.features.matrix, gallery.items, checksums=sums)
-    return replace(engine, duplicates=duplicates, kept=tuple(kept), zero_vectors=zero_vectors)
+    return Look(sums, zero_vectors, tuple(kept))
 
 
 def _block_rows(queries: int, image_bytes: int, *, budget: int) -> tuple[int, int]:

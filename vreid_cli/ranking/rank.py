@@ -20,7 +20,7 @@ from vreid_cli.ranking.engine import Block, BlockDistances, DistanceEngine, Item
 from vreid_cli.ranking.metrics import DISTANCES, Metric, parse_metrics
 from vreid_cli.ranking.options import RankingOptions
 from vreid_cli.ranking.reranking import encode_pool, join_sides, rerank
-from vreid_cli.ranking.selection import ListRules, RankedBlock, columns_of, merge_nearest, sort_whole
+from vreid_cli.ranking.selection import ListRules, RankedBlock, columns_of, keep_nearest, merge_nearest, sort_whole
 from vreid_cli.ranking.tracks import find_selves, group_tracks, image_items, query_tracks_in
 from vreid_cli.runtime.devices import choose_device
 from vreid_cli.runtime.memory import memory_budget
@@ -308,7 +308,8 @@ def _merged(engine: DistanceEngine, rules: ListRules, block: Block, *, parts: It
             query, column, which = columns_of(pairs, positions)
             for name, values in part.by_metric.items():
                 known[name][which] = values[query, column]
-    return merge_nearest(rules, block.positions, parts, pairs=pairs, known=known)
+    kept = keep_nearest(rules, block.positions, parts, pairs=pairs, known=known)
+    return merge_nearest(rules, block.positions, [kept], pairs=pairs, known=known)
 
 
 def _query_side(query: FeatureSet, gallery: ItemImages, options: RankingOptions) -> tuple[ItemImages, list[str]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import platform
 import shutil
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,7 +28,7 @@ from vreid_cli.runtime.arrow import gallery_order
 from vreid_cli.runtime.files import atomic_path, read_json_object, write_json
 from vreid_cli.store.plan import Plan
 from vreid_cli.types.arrays import Float32Array, Int64Array, TextArray
-from vreid_cli.types.features import FeatureSet, QueryProtocol
+from vreid_cli.types.features import FeatureMatrix, FeatureSet, QueryProtocol
 from vreid_cli.types.images import ImageRecord
 
 _LABEL_COLUMNS = ("image_id", "track_id", "vehicle_id", "camera_id")
@@ -141,13 +142,30 @@ def checksum_rows(batch: pa.RecordBatch) -> str:
 
 
 class PartedMatrix:
-    """Features in memory-mapped parts; ``order`` maps gallery order to rows as the parts hold them."""
+    """Features in memory-mapped parts; ``order`` maps gallery order to rows as the parts hold them.
 
-    def __init__(self, parts: Sequence[NDArray[np.floating]], *, order: Int64Array, dimension: int) -> None:
+    Another process does not get them but opens the store by itself: ``store`` and its ``version`` say which.
+    """
+
+    def __init__(
+        self,
+        parts: Sequence[NDArray[np.floating]],
+        *,
+        order: Int64Array,
+        dimension: int,
+        store: FeatureStore,
+        version: str,
+    ) -> None:
         self._parts = list(parts)
+        self._store = store
+        self._version = version
         self._starts = np.cumsum([0, *(len(part) for part in parts)])
         self._order = order
         self._dimension = dimension
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """The same features, if they are there."""
+        return _open_again, (self._store, self._version)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -192,6 +210,14 @@ class FeatureStore:
     def part_path(self, part: int) -> Path:
         """The file of a part."""
         return self.path / f"part-{part:05d}.arrow"
+
+    def stamp(self, part: int) -> tuple[int, int] | None:
+        """What changes whenever the part is written; None where it is not there."""
+        try:
+            stat = self.part_path(part).stat()
+        except OSError:
+            return None
+        return stat.st_ino, stat.st_mtime_ns
 
     def part_numbers(self) -> list[int]:
         """Numbers of the parts that are on disk, rising."""
@@ -410,17 +436,19 @@ class FeatureStore:
         labels = pa.Table.from_batches(
             [part.batch.drop_columns(["feature"]).replace_schema_metadata() for part in parts]
         )
-        order = gallery_order(labels)
+        order, version = gallery_order(labels), _version(part.facts for part in parts)
         ids = {name: _texts(labels.column(name).take(pa.array(order))) for name in _LABEL_COLUMNS}
         return FeatureSet(
-            matrix=PartedMatrix([part.features for part in parts], order=order, dimension=dimensions.pop()),
+            matrix=PartedMatrix(
+                [part.features for part in parts], order=order, dimension=dimensions.pop(), store=self, version=version
+            ),
             image_id=ids["image_id"],
             track_id=ids["track_id"],
             vehicle_id=ids["vehicle_id"],
             camera_id=ids["camera_id"],
             frame=pc.fill_null(labels.column("frame"), -1).to_numpy()[order],
             source=str(self.path),
-            version=_version(part.facts for part in parts),
+            version=version,
             identity=parts[0].facts.identity,
             image_root=facts.get("image_root"),
             dataset=facts.get("dataset"),
@@ -438,6 +466,22 @@ class FeatureStore:
                     hint="run the same vreid extract again: it makes what is missing",
                     file=self.path,
                 )
+
+
+def _open_again(store: FeatureStore, version: str) -> FeatureMatrix:
+    """The features of a store, for a worker that ranks them.
+
+    Raises:
+        StoreError: They are not there, or not those that the ranking began with.
+    """
+    if not store.path.is_dir():
+        hint = "every machine must see the run directory under the same path"
+        raise StoreError(f"{platform.node()} does not see {store.path}", hint=hint, file=store.path)
+    found = store.read()
+    if found.version != version:
+        hint = "rank again, once nobody writes to them"
+        raise StoreError(f"the features in {store.path} changed while they were ranked", hint=hint, file=store.path)
+    return found.matrix
 
 
 def _version(parts: Iterable[PartFacts]) -> str:
