@@ -21,6 +21,10 @@ class Engine(Protocol):
 
     here: bool
 
+    @property
+    def width(self) -> int:
+        """How many parts are worked on at a time."""
+
     def device(self, name: str) -> torch.device:
         """Where work computes that was asked for by ``--device``.
 

@@ -20,6 +20,11 @@ class LocalEngine:
 
     here = True
 
+    @property
+    def width(self) -> int:
+        """See :class:`vreid_cli.engines.engine.Engine`."""
+        return 1
+
     def device(self, name: str) -> torch.device:
         """See :class:`vreid_cli.engines.engine.Engine`."""
         return choose_device(name)

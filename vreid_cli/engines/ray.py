@@ -137,6 +137,11 @@ class RayEngine:
             if self._connected:
                 ray.shutdown()
 
+    @property
+    def width(self) -> int:
+        """See :class:`vreid_cli.engines.engine.Engine`."""
+        return max(1, sum(room for room, _ in self._rooms().values()))
+
     def device(self, name: str) -> torch.device:
         """See :class:`vreid_cli.engines.engine.Engine`; GPUs are those of the cluster."""
         import ray
@@ -203,6 +208,18 @@ class RayEngine:
             return 1
         return max(1, min(_AT_ONCE, schedule.left // (4 * len(self._members))))
 
+    def _rooms(self) -> dict[str, tuple[int, int]]:
+        """For how many workers each machine has room, and the cores of each."""
+        import ray
+
+        rooms = {}
+        for node in ray.nodes():
+            gpus, cores = (int(node["Resources"].get(name, 0)) for name in ("GPU", "CPU"))
+            own = max(1, min(self._cores, cores))
+            if node["Alive"] and self._failures[node["NodeID"]] < MOST_DEATHS:
+                rooms[node["NodeID"]] = gpus if self._gpus else cores // own, own
+        return rooms
+
     def _hire(self, parts: int) -> None:
         """Start workers on machines that have room, as far as there are parts for them.
 
@@ -212,12 +229,7 @@ class RayEngine:
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        for node in ray.nodes():
-            name, resources = node["NodeID"], node["Resources"]
-            cores = min(self._cores, int(resources.get("CPU", 0)))
-            room = int(resources.get("GPU", 0)) if self._gpus else int(resources.get("CPU", 0)) // max(1, cores)
-            if not node["Alive"] or self._failures[name] >= MOST_DEATHS:
-                continue
+        for name, (room, cores) in self._rooms().items():
             here = sum(member.node == name for member in self._members)
             for _ in range(min(room - here, parts - len(self._members))):
                 actor = ray.remote(RayWorker).options(
@@ -225,7 +237,7 @@ class RayEngine:
                     num_gpus=int(self._gpus),
                     scheduling_strategy=NodeAffinitySchedulingStrategy(name, soft=False),
                 )
-                handle = actor.remote(max(1, cores))
+                handle = actor.remote(cores)
                 self._members.append(_Member(handle, name, due=handle.hello.remote()))
         self._looks = 0 if self._members else self._looks + 1
         if self._looks > (_MOST_LOOKS if not self._failures else 0):

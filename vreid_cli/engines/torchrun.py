@@ -166,6 +166,11 @@ class LeaderEngine:
         self.group = group
         self.announcement: Announcement | None = None
 
+    @property
+    def width(self) -> int:
+        """See :class:`vreid_cli.engines.engine.Engine`."""
+        return self.group.world
+
     def device(self, name: str) -> torch.device:
         """See :class:`vreid_cli.engines.engine.Engine`."""
         return choose_own_device(name, self.group.world)

@@ -211,7 +211,7 @@ def merge_nearest(
     assert rules.top_k is not None
     lists, diagnostics = {}, Diagnostics()
     for name, distances in known.items():
-        keys = torch.cat([some.keys[name] for some in kept], dim=1)
+        keys = torch.cat([some.keys[name] for some in kept if name in some.keys], dim=1)
         before = torch.stack([some.before[name] for some in kept]).sum(dim=0)
         wanted = _key_table(rules, queries, pairs, distances=distances)[:, :-1]
         lists[name] = _merge(rules, queries, least(keys, None, rules.top_k), wanted=wanted, before=before[:, :-1])
