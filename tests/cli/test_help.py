@@ -101,8 +101,10 @@ def test_no_markup_is_left_over_or_swallowed(wide: Vreid, command: list[str]) ->
                 assert default in line
 
 
-@pytest.mark.parametrize(("words", "offered"), [("vreid ra", "rank"), ("vreid rank --top", "--top-k")])
-def test_a_shell_completes_commands_and_options(words: str, offered: str) -> None:
+@pytest.mark.parametrize(
+    ("words", "offered"), [("vreid ra", "rank"), ("vreid rank --top", "--top-k"), ("vreid rank --task t", "t2t")]
+)
+def test_a_shell_completes_commands_options_and_values(words: str, offered: str) -> None:
     asking = {"_VREID_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
     command = [sys.executable, "-c", "from vreid_cli.cli.app import main; main()"]
     done = subprocess.run(command, env={**os.environ, **asking}, capture_output=True, text=True, check=True)

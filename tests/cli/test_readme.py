@@ -55,7 +55,7 @@ def test_what_a_page_says_to_type_runs(
 
 def _type(line: str, block: Block, capsys: pytest.CaptureFixture[str]) -> None:
     """Do what a shell would do with a line, as far as a test may."""
-    if installed := re.search(r'pip install -e "?\.(?:\[([\w,]+)\])?', line):
+    if installed := re.search(r'pip install (?:-e )?"?(?:\.|vreid)(?:\[([\w,]+)\])?', line):
         asked = set((installed[1] or "").split(",")) - {""}
         assert asked <= EXTRAS, line
         return

@@ -15,6 +15,7 @@ from vreid_cli.cli import associate, calibrate, demo, evaluate, export, extract,
 from vreid_cli.cli.command import Command
 from vreid_cli.cli.output import print_json
 from vreid_cli.errors import VreidError
+from vreid_cli.runtime.objects import refuse_credentials
 
 _INTERRUPTED = 130
 #: Set by a shell that asks how a line can be completed.
@@ -88,6 +89,9 @@ def run(arguments: Sequence[str]) -> int:
     """
     as_json = "--json" in arguments
     try:
+        # What is typed is repeated in messages and kept in the run's history.
+        for argument in arguments:
+            refuse_credentials(argument)
         # Not standalone: usage errors then reach us, and an interruption comes back as its exit code.
         result = make_app(arguments)(list(arguments), prog_name="vreid", standalone_mode=False)
     except VreidError as error:

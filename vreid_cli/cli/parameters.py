@@ -43,13 +43,19 @@ class SettingParameter:
 
     def declare(self) -> inspect.Parameter:
         """The parameter as Typer reads it; its default is always None, for "not given"."""
-        kind: Any = list[str] if self._is_list else next((one for one in (bool, Path) if one in self._values), str)
+        kind: Any = list[str] if self._is_list else bool if bool in self._values else str
         declared: Any
         if self._is_argument:
             declared = typer.Argument(metavar=self.flag, help=self._help(), show_default=False)
         else:
             names, panel = self._shown.names, self._shown.panel
-            declared = typer.Option(*names, metavar=self._metavar(), help=self._help(), rich_help_panel=panel)
+            declared = typer.Option(
+                *names,
+                metavar=self._metavar(),
+                help=self._help(),
+                rich_help_panel=panel,
+                autocompletion=self._complete if any(isinstance(value, str) for value in self._values) else None,
+            )
         annotation = Annotated[kind | None, declared]
         return inspect.Parameter(self.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
@@ -59,8 +65,6 @@ class SettingParameter:
         Raises:
             UsageError: A list was given that names nothing.
         """
-        if isinstance(given, Path):
-            return str(given)
         if isinstance(given, str):
             return self._number(given)
         if not isinstance(given, Sequence) or self._is_argument:
@@ -78,6 +82,10 @@ class SettingParameter:
             return float(text) if float in self._values else text
         except ValueError:
             return text
+
+    def _complete(self, incomplete: str) -> list[str]:
+        """The values that a shell offers for what was typed so far."""
+        return [value for value in self._values if isinstance(value, str) and value.startswith(incomplete)]
 
     def _metavar(self) -> str:
         if bool in self._values:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vreid_cli.cli.command import Command
+from vreid_cli.runtime.objects import as_path
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,7 +35,7 @@ def _next_commands(report: RankReport) -> str:
     if report.run_dir is not None:
         run = f" --run-dir {shlex.quote(str(report.run_dir))}" if report.run_named else ""
         return f"vreid evaluate{run}, vreid show{run}"
-    folder = shlex.quote(str(Path(report.outputs[0]).parent if len(report.outputs) > 1 else report.outputs[0]))
+    folder = shlex.quote(str(as_path(report.outputs[0]).parent if len(report.outputs) > 1 else report.outputs[0]))
     return f"vreid evaluate {folder}, vreid show --ranking {shlex.quote(report.outputs[0])}"
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
+from vreid_cli.runtime.objects import join
 from vreid_cli.types.images import Box
 
 _NUMBER = r"-?\d+(?:\.\d+)?"
@@ -91,7 +92,8 @@ def locate_image(root: Path, image_id: str) -> Path | Crop:
         (0.0, 0.0, 5.0, 5.0)
     """
     path, frame, box = parse_place(image_id)
-    return root / path if box is None else Crop(root / path, box, frame)
+    place = join(root, path)
+    return place if box is None else Crop(place, box, frame)
 
 
 def pixels_of(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int] | None:

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from vreid_cli.data.boxes import name_crop, pixels_of
+from vreid_cli.runtime.objects import ObjectPath
 from vreid_cli.types.images import Box
 
 #: Endings that a folder is searched for; everything else in it is left alone.
@@ -62,10 +63,19 @@ def decode_rgb(path: Path, *, max_pixels: int, box: Box | None = None) -> Image.
         >>> image.mode, image.size
         ('RGB', (20, 15))
     """
-    if path.exists() and not path.is_file():
+    if not isinstance(path, ObjectPath) and path.exists() and not path.is_file():
         raise BadImageError("is no regular file")  # to open a pipe would wait for whoever writes to it
-    with _in_words(path), Image.open(path) as image:
+    with _in_words(path), open_image(path) as image:
         return _to_rgb(cut_part(image, box, max_pixels=max_pixels))
+
+
+def open_image(path: Path) -> Image.Image:
+    """An image as PIL opens it: its size is known, its pixels are read later.
+
+    Raises:
+        OSError: It is not there, or no image.
+    """
+    return Image.open(path.open("rb") if isinstance(path, ObjectPath) else path)
 
 
 def cut_part(image: Image.Image, box: Box | None, *, max_pixels: int) -> Image.Image:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from vreid_cli.errors import DataError, UsageError, did_you_mean
+from vreid_cli.runtime.objects import as_path
 from vreid_cli.types.lazy import load
 
 if TYPE_CHECKING:
@@ -236,11 +237,9 @@ def read_images(
         >>> listing.records[0].track_id, listing.protocol
         ('0002_c001', 'separate')
     """
-    from pathlib import Path
-
     from vreid_cli.data.listing import DataFolders
 
     if dataset not in LAYOUTS:
         raise UsageError(f"there is no layout '{dataset}'", hint=did_you_mean(dataset, LAYOUTS))
-    folders = DataFolders(Path(data_dir), label_pattern=label_pattern, subset=subset)
+    folders = DataFolders(as_path(data_dir), label_pattern=label_pattern, subset=subset)
     return LAYOUTS[dataset].read(folders, split)

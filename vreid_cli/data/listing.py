@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +14,7 @@ from vreid_cli.data.decoding import is_image
 from vreid_cli.data.records import BLOCK, SCHEMA, LabelRow, Records
 from vreid_cli.errors import DataError, UsageError
 from vreid_cli.runtime.arrow import gallery_order
+from vreid_cli.runtime.objects import ObjectPath
 from vreid_cli.types.arrays import Int64Array
 from vreid_cli.types.features import QueryProtocol
 from vreid_cli.types.images import ImageRecord
@@ -231,10 +232,32 @@ def list_images(folder: Path) -> list[str]:
         DataError: The folder cannot be read.
     """
     try:
+        if isinstance(folder, ObjectPath):
+            return sorted(name for name in folder.file_names() if is_image(name))
         with os.scandir(folder) as entries:
             return sorted(entry.name for entry in entries if is_image(entry.name) and entry.is_file())
     except OSError as error:
         raise unreadable(folder, error) from None
+
+
+def walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """Each folder from the top, with the names of its folders and files; links are followed.
+
+    Folders that are taken out of the first list are left out, as with :func:`os.walk`.
+
+    Raises:
+        DataError: A folder cannot be read.
+    """
+    if isinstance(root, ObjectPath):
+        yield from root.walk_below()
+        return
+
+    # Left to itself, os.walk would pass over a folder without permission as if it were empty.
+    def refuse(error: OSError) -> None:
+        raise unreadable(error.filename, error)
+
+    for folder, below, files in os.walk(root, followlinks=True, onerror=refuse):
+        yield Path(folder), below, files
 
 
 def unreadable(path: Path | str, error: OSError) -> DataError:

@@ -22,7 +22,7 @@ from vreid_cli.runtime.files import read_json_object, write_json
 from vreid_cli.runtime.progress import progress
 
 #: Seconds between two looks at what another process may have written.
-_LOOK = 0.1
+_LOOK = 0.25
 #: What makes a launch of torchrun another one than the last.
 _LAUNCH = ("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT", "MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE")
 

@@ -23,9 +23,10 @@ from vreid_cli.extraction.resolve import check_inference, resolve_inference
 from vreid_cli.extraction.split import check_any_left, look_at_tracks
 from vreid_cli.models.weights import AnyNetwork
 from vreid_cli.runtime.devices import choose_device
+from vreid_cli.runtime.objects import as_path
 from vreid_cli.runtime.options import RuntimeOptions
 from vreid_cli.store.features import Skipped
-from vreid_cli.types.arrays import text_array
+from vreid_cli.types.arrays import Labels
 from vreid_cli.types.features import ArrayMatrix, FeatureSet
 from vreid_cli.types.images import ImageRecord
 from vreid_cli.types.labels import LabelPattern
@@ -87,13 +88,16 @@ def extract(
         skipped += result.skipped
     check_any_left(listing, skipped)
     _, warnings = look_at_tracks(listing, skipped)
-    labels = [text_array(records.labels(name).to_pylist())[kept] for name in ("track_id", "vehicle_id", "camera_id")]
+    track, vehicle, camera = (
+        Labels(records.codes(name), records.labels(name).dictionary)[kept]
+        for name in ("track_id", "vehicle_id", "camera_id")
+    )
     return FeatureSet(
         ArrayMatrix(matrix if kept.all() else matrix[kept]),
-        image_id=text_array(records.image_ids().to_pylist())[kept],
-        track_id=labels[0],
-        vehicle_id=labels[1],
-        camera_id=labels[2],
+        image_id=Labels(np.flatnonzero(kept), records.image_ids()),
+        track_id=track,
+        vehicle_id=vehicle,
+        camera_id=camera,
         source=str(listing.image_root),
         identity=inference.identity,
         dataset=listing.dataset,
@@ -107,13 +111,13 @@ def extract(
 def _list(images: str | Path | Sequence[str | Path | ImageRecord]) -> Listing:
     """The images of a folder, or those that are named."""
     if isinstance(images, str | Path):
-        folder = require_folder(Path(images))
+        folder = require_folder(as_path(images))
         if any(path.is_dir() for path in folder.iterdir()):
             return read_tracks(DataFolders(gallery_dir=folder), "gallery")
         return _list_records(folder, [_labelled(folder / name) for name in list_images(folder)])
     if not images:
         raise DataError("no images were named")
-    records = [image if isinstance(image, ImageRecord) else _labelled(Path(image)) for image in images]
+    records = [image if isinstance(image, ImageRecord) else _labelled(as_path(image)) for image in images]
     return _list_records(Path(os.path.commonpath([one.path.absolute().parent for one in records])), records)
 
 

@@ -23,7 +23,7 @@ from vreid_cli.ranking.aggregation import runs
 from vreid_cli.ranking.engine import BlockDistances, DistanceEngine, ItemImages
 from vreid_cli.ranking.options import RankingOptions
 from vreid_cli.ranking.selection import Pairs, columns_of, least, pack, unpack_items
-from vreid_cli.types.arrays import Float32Array, Int64Array, text_array
+from vreid_cli.types.arrays import Float32Array, Int64Array, Labels, text_array
 from vreid_cli.types.features import FeatureMatrix, FeatureSet
 from vreid_cli.types.tracks import Items, Tracks
 
@@ -309,8 +309,9 @@ def join_sides(query: ItemImages, gallery: ItemImages) -> ItemImages:
     """Queries and gallery as one set of items, the queries first; labels play no part."""
     one, other = query.features, gallery.features
     matrix, source = _StackedMatrix(one.matrix, other.matrix), f"{one.source} and {other.source}"
-    absent = text_array([None] * (len(one) + len(other)))
-    features = FeatureSet(matrix, np.concatenate([one.image_id, other.image_id]), absent, absent, absent, source=source)
+    names = Labels.of(np.concatenate([one.image_id, other.image_id]))
+    absent = Labels.of([None] * len(names))
+    features = FeatureSet(matrix, names, absent, absent, absent, source=source)
     first, second = query.items, gallery.items
     rows = np.concatenate([first.rows, second.rows + len(one)])
     offsets = np.concatenate([first.offsets, second.offsets[1:] + first.offsets[-1]])

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 
 import numpy as np
 
 from vreid_cli.errors import DataError
-from vreid_cli.types.arrays import Int64Array, TextArray, shared_codes, text_array
+from vreid_cli.types.arrays import Int64Array, Labels
 from vreid_cli.types.features import FeatureSet
 from vreid_cli.types.tracks import Items, Tracks, TrackUnit
 
@@ -32,7 +31,7 @@ def image_items(features: FeatureSet) -> Tracks:
             file=features.source,
         )
     rows = np.arange(len(features), dtype=np.int64)
-    items = Items(features.image_id, features.vehicle_id, features.camera_id)
+    items = Items(features.image_id.texts, features.vehicle_id.texts, features.camera_id.texts)
     return Tracks(items, rows, np.arange(len(features) + 1, dtype=np.int64))
 
 
@@ -50,45 +49,48 @@ def group_tracks(features: FeatureSet, unit: TrackUnit) -> Tracks:
         (['b', 'a'], [2, 1])
     """
     keys = features.track_id if unit == "passage" else _camera_keys(features)
-    codes, _ = shared_codes(keys, keys[:0])
-    if (codes < 0).any():
+    if (keys.codes < 0).any():
         raise DataError(
-            f"{features.source}: image {features.image_id[int(np.argmax(codes < 0))]} has no track",
+            f"{features.source}: image {features.image_id[int(np.argmax(keys.codes < 0))]} has no track",
             hint="every image must name its track for the tasks t2t and i2t",
             file=features.source,
         )
-    rows = np.argsort(codes, kind="stable").astype(np.int64)
-    offsets = np.concatenate([[0], np.cumsum(np.bincount(codes))]).astype(np.int64)
-    first_rows = rows[offsets[:-1]]
-    items = Items(keys[first_rows], features.vehicle_id[first_rows], features.camera_id[first_rows])
-    _check_labels(features, items, codes)
-    return Tracks(items, rows, offsets)
+    # By their codes first, then by their first rows.
+    rows = np.argsort(keys.codes, kind="stable").astype(np.int64)
+    starts = np.flatnonzero(np.diff(keys.codes[rows], prepend=-1))
+    first_rows = rows[starts]
+    items = Items(*(column[first_rows].texts for column in (keys, features.vehicle_id, features.camera_id)))
+    tracks = Tracks(items, rows, np.append(starts, len(rows))).select(np.argsort(first_rows))
+    _check_labels(features, tracks)
+    return tracks
 
 
-def _camera_keys(features: FeatureSet) -> TextArray:
-    keys = []
-    for name, *labels in zip(features.image_id, features.vehicle_id, features.camera_id, strict=True):
-        if None in labels:
-            raise DataError(
-                f"{features.source}: image {name} has no vehicle or no camera, so the track unit 'camera' is undefined",
-                hint="use --track-unit passage, or name the labels with --label-pattern",
-                file=features.source,
-            )
-        keys.append("_".join(labels))
-    return text_array(keys)
+def _camera_keys(features: FeatureSet) -> Labels:
+    vehicles, cameras = features.vehicle_id, features.camera_id
+    absent = (vehicles.codes < 0) | (cameras.codes < 0)
+    if absent.any():
+        name = features.image_id[int(np.argmax(absent))]
+        raise DataError(
+            f"{features.source}: image {name} has no vehicle or no camera, so the track unit 'camera' is undefined",
+            hint="use --track-unit passage, or name the labels with --label-pattern",
+            file=features.source,
+        )
+    pairs = vehicles.codes.astype(np.int64) * len(cameras.names) + cameras.codes
+    _, first, pair = np.unique(pairs, return_index=True, return_inverse=True)
+    names = [f"{vehicle}_{camera}" for vehicle, camera in zip(vehicles[first], cameras[first], strict=True)]
+    keys: Labels = Labels.of(names)[pair]
+    return keys
 
 
-def _check_labels(features: FeatureSet, items: Items, codes: Int64Array) -> None:
-    for name, column, own in (
-        ("vehicles", features.vehicle_id, items.vehicles),
-        ("cameras", features.camera_id, items.cameras),
-    ):
-        differs = np.flatnonzero(own[codes] != column)
+def _check_labels(features: FeatureSet, tracks: Tracks) -> None:
+    first_rows = np.repeat(tracks.rows[tracks.offsets[:-1]], tracks.lengths)
+    for name, column in (("vehicles", features.vehicle_id), ("cameras", features.camera_id)):
+        differs = np.flatnonzero(column.codes[first_rows] != column.codes[tracks.rows])
         if len(differs):
-            row, track = differs[0], codes[differs[0]]
+            first, row = first_rows[differs[0]], tracks.rows[differs[0]]
+            track = tracks.items.ids[np.searchsorted(tracks.offsets, differs[0], side="right") - 1]
             raise DataError(
-                f"{features.source}: track {items.ids[track]} holds images of several {name}: "
-                f"{own[track]} and {column[row]}",
+                f"{features.source}: track {track} holds images of several {name}: {column[first]} and {column[row]}",
                 hint="a track is one vehicle before one camera: check the labels",
                 file=features.source,
             )
@@ -112,11 +114,9 @@ def query_tracks_in(gallery: FeatureSet, tracks: Tracks, query: FeatureSet) -> t
         >>> found.items.ids.tolist(), lost
         (['a'], ['9'])
     """
-    owner = _owner_of_images(gallery, tracks)
-    images = _images(query)
-    found = {owner[image] for image in images if image in owner}
-    lost = [image_id for image, image_id in zip(images, query.image_id, strict=True) if image not in owner]
-    return tracks.select(np.array(sorted(found), dtype=np.int64)), lost
+    owner = _owners(query, gallery, tracks)
+    lost = query.image_id[owner < 0].tolist()
+    return tracks.select(np.unique(owner[owner >= 0])), lost
 
 
 def find_selves(
@@ -137,22 +137,23 @@ def find_selves(
     """
     if query.image_root is None or gallery.image_root is None:
         return {}
-    owner, images = _owner_of_images(gallery, items), _images(query)
+    owner = _owners(query, gallery, items)[queries.rows]
+    pairs = np.stack([np.repeat(np.arange(len(queries)), queries.lengths), owner], axis=1)[owner >= 0]
     selves: dict[str, tuple[str, ...]] = {}
-    for index, query_id in enumerate(queries.items.ids):
-        rows = queries.rows[queries.offsets[index] : queries.offsets[index + 1]]
-        held = sorted({owner[images[row]] for row in rows if images[row] in owner})
-        if held:
-            selves[query_id] = tuple(items.items.ids[held])
+    for index, held in np.unique(pairs, axis=0):
+        name = queries.items.ids[index]
+        selves[name] = (*selves.get(name, ()), items.items.ids[held])
     return selves
 
 
-def _images(features: FeatureSet) -> list[str]:
-    """The file of each image: root and id together."""
-    return [f"{features.image_root}/{image_id}" for image_id in features.image_id]
-
-
-def _owner_of_images(features: FeatureSet, tracks: Tracks) -> Mapping[str, int]:
-    images = _images(features)
-    owners = np.repeat(np.arange(len(tracks)), tracks.lengths)
-    return {images[row]: int(owner) for row, owner in zip(tracks.rows, owners, strict=True)}
+def _owners(query: FeatureSet, gallery: FeatureSet, tracks: Tracks) -> Int64Array:
+    """(len(query),) int64 gallery track that holds the file of each query image; -1 for none."""
+    folder = f"{gallery.image_root}/"
+    files = (f"{query.image_root}/{name}" for name in query.image_id)
+    wanted = Labels.of([file.removeprefix(folder) if file.startswith(folder) else None for file in files])
+    which = gallery.image_id.find(wanted.names)[tracks.rows]
+    owner = np.full(len(wanted.names) + 1, -1, dtype=np.int64)  # the last stands for files that lie elsewhere
+    held = which >= 0
+    owner[which[held]] = np.repeat(np.arange(len(tracks)), tracks.lengths)[held]
+    found: Int64Array = owner[wanted.codes]
+    return found

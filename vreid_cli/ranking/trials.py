@@ -38,7 +38,7 @@ def split_trial(features: FeatureSet, *, seed: int = 0, trial: int = 0) -> tuple
         >>> len(query), len(gallery), sorted(gallery.vehicle_id)
         (3, 2, ['1', '2'])
     """
-    codes, _ = shared_codes(features.vehicle_id, features.vehicle_id)
+    codes, _ = shared_codes(features.vehicle_id.texts, features.vehicle_id.texts)
     if (codes < 0).any():
         name = features.image_id[int(np.argmax(codes < 0))]
         raise DataError(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from vreid_cli.types.arrays import Int64Array
+import numpy as np
+
+from vreid_cli.types.arrays import Int32Array, Int64Array
 
 _POOL = "ARROW_DEFAULT_MEMORY_POOL"
 
@@ -32,15 +34,28 @@ def gallery_order(table: Any) -> Int64Array:
     Bytes of UTF-8 sort as their characters do.
 
     Args:
-        table: An Arrow table with these columns, labels as plain text.
+        table: An Arrow table with these columns; labels as plain text, or dictionary-encoded with each text once.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    absent: dict[str, str | int] = {"frame": -1}
-    names = ("vehicle_id", "camera_id", "track_id", "frame", "image_id")
-    keys = pa.table({name: pc.fill_null(table.column(name), absent.get(name, "")) for name in names})
-    order: Int64Array = (
-        pc.sort_indices(keys, sort_keys=[(name, "ascending") for name in names]).to_numpy().astype("int64")
-    )
-    return order
+    # Few texts are compared, and many numbers.
+    keys = {name: _ranks(table.column(name)) for name in ("vehicle_id", "camera_id", "track_id")}
+    keys["frame"] = pc.fill_null(table.column("frame"), -1).combine_chunks()
+    keys["image_id"] = table.column("image_id").combine_chunks()
+    order = pc.sort_indices(pa.record_batch(keys), sort_keys=[(name, "ascending") for name in keys])
+    found: Int64Array = order.to_numpy().astype("int64")
+    return found
+
+
+def _ranks(column: Any) -> Int32Array:
+    """(N,) int32 that sort as a column's texts do; an absent one as an empty one."""
+    import pyarrow.compute as pc
+
+    encoded = column.combine_chunks().dictionary_encode()
+    texts = encoded.dictionary
+    ranks = np.zeros(len(texts) + 1, dtype=np.int32)  # the last stands for what is absent
+    ranks[pc.sort_indices(texts).to_numpy()] = np.arange(1, len(ranks))
+    ranks[:-1][pc.equal(texts, "").to_numpy(zero_copy_only=False)] = 0
+    own: Int32Array = ranks[encoded.indices.fill_null(-1).to_numpy()]
+    return own

@@ -70,3 +70,6 @@ def explain_dead_workers(*, kept: str) -> Iterator[None]:
             f"a process that decodes images died: {str(error).splitlines()[0]}",
             hint=f"use --workers 0 to decode in the main process; {kept}",
         ) from None
+    except VreidError as error:
+        # torch puts the worker's traceback before what the error says.
+        raise type(error)(error.message.splitlines()[-1].partition(": ")[2] or error.message, hint=kept) from None

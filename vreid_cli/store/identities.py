@@ -17,7 +17,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from vreid_cli.errors import DataError
-from vreid_cli.runtime.files import atomic_path
+from vreid_cli.runtime.files import atomic_path, local_file
 from vreid_cli.types.arrays import text_array
 from vreid_cli.types.identities import Identities, TrackTimes
 from vreid_cli.types.tracks import Items
@@ -88,7 +88,8 @@ def read_identity_facts(path: Path) -> Mapping[str, Any]:
         DataError: The file is no readable Parquet.
     """
     try:
-        metadata = pq.read_schema(path).metadata or {}
+        with local_file(path) as local:
+            metadata = pq.read_schema(local).metadata or {}
         facts: dict[str, Any] = json.loads(metadata.get(_FACTS, b"{}"))
     except (OSError, ValueError, pa.ArrowException) as error:
         raise DataError(f"{path} cannot be read: {error}", file=path) from None
@@ -104,7 +105,8 @@ def read_identities(path: Path) -> Identities:
     if not path.is_file():
         raise DataError(f"there are no identities {path}", hint="make them with vreid associate", file=path)
     try:
-        table = _read_csv(path) if path.suffix.lower() == ".csv" else pq.read_table(path)
+        with local_file(path) as local:
+            table = _read_csv(local) if path.suffix.lower() == ".csv" else pq.read_table(local)
         lacking = [name for name in _REQUIRED if name not in table.column_names]
         if lacking:
             raise DataError(f"{path} has no column '{lacking[0]}'", hint="it is no table of identities", file=path)
@@ -167,7 +169,8 @@ def _columns_of(table: pa.Table) -> list[str]:
 
 def _read_names(path: Path) -> list[str]:
     if path.suffix.lower() != ".csv":
-        names: list[str] = pq.read_schema(path).names
+        with local_file(path) as local:
+            names: list[str] = pq.read_schema(local).names
         return names
     with path.open(encoding="utf-8", newline="") as file:
         return next(csv.reader(file), [])

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from vreid_cli.errors import DataError
-from vreid_cli.runtime.files import atomic_path
+from vreid_cli.runtime.files import atomic_path, local_file
 from vreid_cli.types.features import COLUMNS, FeatureSet, number_images
 from vreid_cli.types.labels import LabelPattern
 
@@ -37,7 +37,7 @@ def read_features_npz(path: Path, label_pattern: str | None = None) -> FeatureSe
         )
     # Beyond float32's range counts as infinite: that is how it would be computed with.
     with np.errstate(over="ignore"):
-        features = features.astype(np.float32)
+        features = features.astype(np.float32, copy=False)
     finite = np.isfinite(features).all(axis=1)
     if not finite.all():
         raise DataError(f"{path}: row {int(np.argmin(finite))} of 'features' is not finite", file=path)
@@ -48,20 +48,23 @@ def read_features_npz(path: Path, label_pattern: str | None = None) -> FeatureSe
         raise DataError(f"{path}: an entry of 'image_id' is empty", hint="name every image, or leave it out", file=path)
     tracks = columns.get("track_id") or [None] * len(features)
     images = columns.get("image_id") or number_images(tracks)
-    read = [pattern.read(str(image if track is None else track)) for track, image in zip(tracks, images, strict=True)]
+    named = [image if track is None else track for track, image in zip(tracks, images, strict=True)]
+    for name in {"vehicle_id", "camera_id"} - columns.keys():
+        said = {text: getattr(pattern.read(text), name) for text in dict.fromkeys(named)}
+        columns[name] = [said[text] for text in named]
     return FeatureSet.from_arrays(
         features,
         track_id=tracks,
         image_id=images,
-        vehicle_id=columns.get("vehicle_id") or [labels.vehicle_id for labels in read],
-        camera_id=columns.get("camera_id") or [labels.camera_id for labels in read],
+        vehicle_id=columns["vehicle_id"],
+        camera_id=columns["camera_id"],
         source=str(path),
     )
 
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with local_file(path) as local, np.load(local, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except FileNotFoundError:
         raise DataError(f"there is no file {path}", file=path) from None
@@ -76,7 +79,8 @@ def _load(path: Path) -> dict[str, Any]:
 def _column(array: Any, name: str, *, path: Path, rows: int) -> list[str | None]:
     if array.shape != (rows,):
         raise DataError(f"{path}: '{name}' has shape {array.shape}, 'features' has {rows} rows", file=path)
-    return [_text(value, name, path) or None for value in array.tolist()]
+    texts = array.tolist() if array.dtype.kind == "U" else [_text(value, name, path) for value in array.tolist()]
+    return [text or None for text in texts]
 
 
 def _text(value: object, name: str, path: Path) -> str:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from vreid_cli.errors import StoreError
 from vreid_cli.runtime.arrow import release_memory
-from vreid_cli.runtime.files import atomic_path
+from vreid_cli.runtime.files import atomic_path, local_file
 from vreid_cli.types.arrays import BoolArray, Int32Array, Int64Array
 
 #: ``size`` (bytes) and ``mtime`` (nanoseconds) are -1 where there is no file, ``sha256`` is empty where it cannot be
@@ -53,7 +53,8 @@ class Plan:
             return None
         try:
             # read_table would import pyarrow.dataset, and that pandas where it is installed.
-            table = pq.ParquetFile(path).read().cast(PLAN_SCHEMA)
+            with local_file(path) as local:
+                table = pq.ParquetFile(local).read().cast(PLAN_SCHEMA)
             # Damaged text would be found only when it is used.
             table.validate(full=True)
             gaps = [name for name in table.column_names if name != _MAY_BE_ABSENT and table.column(name).null_count]

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from vreid_cli.errors import StoreError
-from vreid_cli.runtime.files import atomic_path
+from vreid_cli.runtime.files import atomic_path, local_file
 from vreid_cli.types.arrays import TextArray, text_array
 from vreid_cli.types.rankings import BlockWriter, Coverage, Ranking, RankingBlock, RankingFacts
 from vreid_cli.types.tracks import Items
@@ -122,13 +122,14 @@ def _open(path: Path) -> tuple[pq.ParquetFile, RankingFacts]:
     if not path.is_file():
         raise StoreError(f"there is no ranking {path}", hint="make one with vreid rank", file=path)
     try:
-        schema = pq.read_schema(path)
-        metadata = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
-        facts = RankingFacts.from_metadata(metadata)
-        missing = [name for name in RANKING_SCHEMA.names if name not in schema.names]
-        if missing:
-            raise StoreError(f"{path} is no ranking: it has no column {', '.join(missing)}", file=path)
-        file = pq.ParquetFile(path, read_dictionary=[*_QUERY, *_GALLERY])
+        with local_file(path) as local:
+            schema = pq.read_schema(local)
+            metadata = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
+            facts = RankingFacts.from_metadata(metadata)
+            missing = [name for name in RANKING_SCHEMA.names if name not in schema.names]
+            if missing:
+                raise StoreError(f"{path} is no ranking: it has no column {', '.join(missing)}", file=path)
+            file = pq.ParquetFile(local, read_dictionary=[*_QUERY, *_GALLERY])
     except _DAMAGE as error:
         raise StoreError(f"{path} is no ranking: {error}", file=path) from None
     return file, facts

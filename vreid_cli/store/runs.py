@@ -16,6 +16,8 @@ from filelock import FileLock, Timeout
 
 from vreid_cli.errors import StoreError
 from vreid_cli.runtime.files import read_json_object, write_json, write_text
+from vreid_cli.runtime.objects import ObjectPath, as_path
+from vreid_cli.runtime.progress import log
 from vreid_cli.store.features import FeatureStore
 from vreid_cli.store.formats import RANKING_FORMATS, endings
 from vreid_cli.types.images import SPLITS, Split
@@ -122,8 +124,13 @@ class RunDirectory:
         """Add one line to ``history.jsonl``: the command as it was run, when, and how it ended."""
         when = time.strftime("%Y-%m-%dT%H:%M:%S%z")
         entry = {"time": when, "command": command, "version": version, "exit_code": exit_code}
+        line = json.dumps(entry, ensure_ascii=False) + "\n"
+        if isinstance(self.history_path, ObjectPath):  # to which nothing can be appended
+            earlier = self.history_path.read_text() if self.history_path.is_file() else ""
+            write_text(self.history_path, earlier + line)
+            return
         with self.history_path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+            file.write(line)
 
     def read_history(self) -> tuple[list[HistoryEntry], int]:
         """The commands as they were run, oldest first, and the number of lines that cannot be read.
@@ -139,6 +146,9 @@ class RunDirectory:
 
     def mark_latest(self, runs_folder: Path = RUNS_FOLDER) -> None:
         """Let ``runs/latest`` name this run, relative to ``runs`` where that is possible."""
+        if isinstance(self.path, ObjectPath):
+            write_text(runs_folder / LATEST, f"{self.path}\n")
+            return
         try:
             name = os.path.relpath(self.path.resolve(), runs_folder.resolve())
         except ValueError:  # another drive
@@ -147,11 +157,16 @@ class RunDirectory:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep others from writing to the run meanwhile.
+        """Keep others from writing to the run meanwhile; in an object store, which has no locks, only warn.
 
         Raises:
             StoreError: Another process is writing to it, or nobody can.
         """
+        if isinstance(self.path, ObjectPath):
+            self.path.mkdir()
+            log.warning("%s: an object store has no locks; let one vreid at a time write to this run", self.path)
+            yield
+            return
         lock = FileLock(self.path / ".lock")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -175,7 +190,8 @@ def latest_run(runs_folder: Path = RUNS_FOLDER) -> RunDirectory | None:
     pointer = runs_folder / LATEST
     if not pointer.is_file():
         return None
-    run = RunDirectory(Path(os.path.normpath(runs_folder / pointer.read_text(encoding="utf-8").strip())))
+    named = pointer.read_text(encoding="utf-8").strip()
+    run = RunDirectory(as_path(named) if "://" in named else Path(os.path.normpath(runs_folder / named)))
     return run if run.info_path.is_file() else None
 
 

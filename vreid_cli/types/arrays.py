@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -54,6 +57,83 @@ def text_array(values: Sequence[str | None]) -> TextArray:
     column = np.empty(len(values), dtype=object)
     column[:] = list(values)
     return column
+
+
+@dataclass(frozen=True, eq=False)
+class Labels(Sequence[str | None]):
+    """A column of ids or labels that is used as a :data:`TextArray` is, and keeps numbers until texts are asked for.
+
+    A million of Python's texts take longer to make than a store takes to open, and few are ever looked at.
+
+    Attributes:
+        codes: (N,) whole numbers: where each entry's text stands in ``names``; -1 where it is absent.
+        names: The texts, in a NumPy or an Arrow array: each once, so that equal labels have equal codes. Image ids,
+            which are distinct by themselves, may stand here as they come.
+
+    Examples:
+        >>> labels = Labels.of(["c001", None, "c001"])
+        >>> labels.codes.tolist(), labels[2], labels[1:].tolist(), (labels == "c001").tolist()
+        ([0, -1, 0], 'c001', [None, 'c001'], [True, False, True])
+    """
+
+    codes: Int32Array | Int64Array
+    names: Any
+
+    @classmethod
+    def of(cls, texts: Sequence[str | None] | TextArray) -> Labels:
+        """The column of these texts."""
+        codes: dict[str | None, int] = {None: -1}
+        numbers = np.fromiter((codes.setdefault(text, len(codes) - 1) for text in texts), np.int64, len(texts))
+        del codes[None]
+        return cls(numbers, text_array(list(codes)))
+
+    @cached_property
+    def texts(self) -> TextArray:
+        """(N,) the texts as Python's own; None where absent. Equal labels share one."""
+        used = np.zeros(len(self.names) + 1, dtype=np.bool_)
+        used[self.codes] = True
+        where = np.flatnonzero(used[:-1])
+        table = np.full(len(used), None, dtype=object)
+        table[where] = self.names.take(where).tolist()
+        texts: TextArray = table[self.codes]
+        return texts
+
+    def find(self, texts: TextArray) -> Int64Array:
+        """(N,) int64: where each entry stands among these texts, of which none occurs twice; -1 for none of them."""
+        import pyarrow as pa  # not for the help's sake, which reads this module
+        import pyarrow.compute as pc
+
+        names = pa.array(self.names)
+        found = pc.index_in(names, value_set=pa.array(texts, names.type)).fill_null(-1).to_numpy()
+        places: Int64Array = np.append(found, -1)[self.codes].astype(np.int64)
+        return places
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def __getitem__(self, rows: Any) -> Any:
+        codes = self.codes[rows]
+        if np.ndim(codes):
+            return Labels(codes, self.names)
+        return None if codes < 0 else str(self.names[int(codes)])
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.texts)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.array(self.texts, dtype=dtype, copy=copy)
+
+    def __eq__(self, other: object) -> Any:
+        return self.texts == np.asarray(other, dtype=object)
+
+    def __ne__(self, other: object) -> Any:
+        return self.texts != np.asarray(other, dtype=object)
+
+    def __getattr__(self, name: str) -> Any:
+        # Whatever else an array of texts has.
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self.texts, name)
 
 
 def shared_codes(one: TextArray, other: TextArray) -> tuple[Int64Array, Int64Array]:

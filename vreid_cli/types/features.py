@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vreid_cli.errors import DataError
-from vreid_cli.types.arrays import Float32Array, Int64Array, TextArray, as_matrix, text_array
+from vreid_cli.types.arrays import Float32Array, Int64Array, Labels, as_matrix
 
 #: The name of weights that were never trained: what comes from them means nothing.
 RANDOM_WEIGHTS = "random"
@@ -103,7 +103,8 @@ class FeatureSet:
 
     Attributes:
         matrix: (N, D) latent representations.
-        image_id: (N,) ids of the images.
+        image_id: (N,) ids of the images. These columns may be given as any sequence of texts, and are used as an array
+            of them.
         track_id: (N,) passage of each image, or None.
         vehicle_id: (N,) identity of each image, or None.
         camera_id: (N,) camera of each image, or None.
@@ -124,10 +125,10 @@ class FeatureSet:
     """
 
     matrix: FeatureMatrix
-    image_id: TextArray
-    track_id: TextArray
-    vehicle_id: TextArray
-    camera_id: TextArray
+    image_id: Labels
+    track_id: Labels
+    vehicle_id: Labels
+    camera_id: Labels
     source: str = "memory"
     identity: Mapping[str, str] | None = None
     image_root: str | None = None
@@ -143,8 +144,11 @@ class FeatureSet:
     def __post_init__(self) -> None:
         rows = self.matrix.shape[0]
         for name in COLUMNS:
-            if len(getattr(self, name)) != rows:
-                raise ValueError(f"{name} has {len(getattr(self, name))} entries for {rows} rows")
+            column = getattr(self, name)
+            if len(column) != rows:
+                raise ValueError(f"{name} has {len(column)} entries for {rows} rows")
+            if not isinstance(column, Labels):
+                object.__setattr__(self, name, Labels.of(column))
         if self.frame is not None and len(self.frame) != rows:
             raise ValueError(f"frame has {len(self.frame)} entries for {rows} rows")
 
@@ -207,10 +211,10 @@ class FeatureSet:
                 raise DataError(f"{name} has {len(column)} entries for {len(matrix)} rows of features")
         return cls(
             matrix=ArrayMatrix(matrix),
-            image_id=text_array(number_images(track_id) if image_id is None else image_id),
-            track_id=text_array(track_id),
-            vehicle_id=text_array(vehicle_id or absent),
-            camera_id=text_array(camera_id or absent),
+            image_id=Labels.of(number_images(track_id) if image_id is None else image_id),
+            track_id=Labels.of(track_id),
+            vehicle_id=Labels.of(vehicle_id or absent),
+            camera_id=Labels.of(camera_id or absent),
             frame=None if frame is None else np.asarray(frame, dtype=np.int64),
             source=source,
         )
@@ -253,10 +257,10 @@ def join_features(sides: Mapping[str, FeatureSet]) -> FeatureSet:
     return replace(
         first,
         matrix=JoinedMatrix(tuple(side.matrix for side in sides.values())),
-        image_id=np.concatenate([side.image_id for side in sides.values()]),
-        track_id=text_array(names),
-        vehicle_id=np.concatenate([side.vehicle_id for side in sides.values()]),
-        camera_id=np.concatenate([side.camera_id for side in sides.values()]),
+        image_id=Labels.of(np.concatenate([side.image_id for side in sides.values()])),
+        track_id=Labels.of(names),
+        vehicle_id=Labels.of(np.concatenate([side.vehicle_id for side in sides.values()])),
+        camera_id=Labels.of(np.concatenate([side.camera_id for side in sides.values()])),
         frame=np.concatenate(frames),
         source=", ".join(side.source for side in sides.values()),
         image_root=first.image_root if len({side.image_root for side in sides.values()}) == 1 else None,

@@ -26,6 +26,7 @@ from vreid_cli.reports.identities import identity_scores_json
 from vreid_cli.reports.names import Evaluations, enumerate_some, names_of
 from vreid_cli.reports.plots import check_plot_path, plot_evaluation
 from vreid_cli.runtime.files import write_json
+from vreid_cli.runtime.objects import as_path
 from vreid_cli.runtime.progress import log, progress
 from vreid_cli.store.formats import read_ranking
 from vreid_cli.store.identities import IDENTITY_ENDINGS, is_identities, read_identities
@@ -95,8 +96,8 @@ def evaluate(session: Session) -> EvaluateReport:
             results[str(path)] = evaluate_ranking(ranking, chosen, truth=truth, seed=settings.run.seed)
             bar.update(1)
     warnings = [*older, *_all_warnings({**results, **identities})]
-    kept = [_keep(Path(path), one, warnings) for path, one in results.items()]
-    kept += [_keep_identities(Path(path), one, warnings) for path, one in identities.items()]
+    kept = [_keep(as_path(path), one, warnings) for path, one in results.items()]
+    kept += [_keep_identities(as_path(path), one, warnings) for path, one in identities.items()]
     outputs = [output for output in kept if output]
     extras = _write_extras(chosen, results, warnings)
     for warning in warnings:
@@ -200,9 +201,9 @@ def _evaluate_identities(path: Path, session: Session) -> IdentityScores:
     run = owning_run(path)
     info = {} if run is None else run.read_info()
     layout, data_dir = LAYOUTS.get(info.get("dataset") or ""), info.get("data_dir")
-    if layout is None or layout.recordings is None or not data_dir or not Path(data_dir).is_dir():
+    if layout is None or layout.recordings is None or not data_dir or not as_path(data_dir).is_dir():
         return scores
-    recordings = layout.find_recordings(DataFolders(Path(data_dir), track_file=info.get("track_file")))
+    recordings = layout.find_recordings(DataFolders(as_path(data_dir), track_file=info.get("track_file")))
     truth = {one.camera: read_mot_text(one.truth) for one in recordings if one.truth is not None}
     if not truth:
         return scores
@@ -269,7 +270,7 @@ def _all_warnings(results: Mapping[str, Evaluation | IdentityScores]) -> list[st
     about: dict[str, list[Path]] = {}
     for path, one in results.items():
         for warning in one.warnings:
-            about.setdefault(warning, []).append(Path(path))
+            about.setdefault(warning, []).append(as_path(path))
     names = [Path(path).name for path in results]
     return [
         text

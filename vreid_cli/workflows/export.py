@@ -11,6 +11,7 @@ from vreid_cli.ranking.tracks import group_tracks, query_tracks_in
 from vreid_cli.runtime.progress import log
 from vreid_cli.store.formats import write_features
 from vreid_cli.store.runs import RunDirectory
+from vreid_cli.types.arrays import Labels
 from vreid_cli.types.features import MEANINGLESS, FeatureSet
 from vreid_cli.types.tracks import Tracks, TrackUnit
 from vreid_cli.workflows.session import Report, Session
@@ -64,4 +65,4 @@ def _gather_sides(run: RunDirectory, unit: TrackUnit) -> tuple[dict[str, Feature
 def _by_track(features: FeatureSet, tracks: Tracks) -> FeatureSet:
     """The tracks' images in order, each naming its track by the unit that was grouped by."""
     owners = np.repeat(np.arange(len(tracks)), tracks.lengths)
-    return replace(features.select(tracks.rows), track_id=tracks.items.ids[owners])
+    return replace(features.select(tracks.rows), track_id=Labels(owners, tracks.items.ids))

@@ -9,6 +9,7 @@ from vreid_cli.config import Settings
 from vreid_cli.data.layouts import LAYOUTS
 from vreid_cli.data.listing import DataFolders, Thinning
 from vreid_cli.errors import UsageError
+from vreid_cli.runtime.objects import as_path
 from vreid_cli.workflows.session import Session
 
 DATA_VARIABLE = "VREID_DATA_DIR"
@@ -23,7 +24,7 @@ def data_folders(settings: Settings) -> DataFolders:
     data_dir = data.data_dir
     if data_dir is None and data.query_dir is None and data.gallery_dir is None:
         default = os.environ.get(DATA_VARIABLE) or LAYOUTS[data.dataset].default_dir
-        data_dir = None if default is None else Path(default)
+        data_dir = None if default is None else as_path(default)
     return DataFolders(
         data_dir,
         data.query_dir,

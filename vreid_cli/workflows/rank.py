@@ -19,6 +19,7 @@ from vreid_cli.ranking.diagnostics import Diagnostics
 from vreid_cli.ranking.metrics import parse_metrics
 from vreid_cli.ranking.rank import RankingJob, plan_ranking, rank_blocks
 from vreid_cli.ranking.trials import split_trial
+from vreid_cli.runtime.objects import as_path
 from vreid_cli.runtime.progress import log, progress
 from vreid_cli.store.formats import (
     RANKING_FORMATS,
@@ -160,8 +161,8 @@ def _fuse(session: Session) -> RankReport:
 
 def _named_rankings(session: Session, name: str) -> list[Path]:
     """A file, or the run's ranking by a metric; all of its task's for ``all``."""
-    if Path(name).suffix or Path(name).exists():
-        return [Path(name)]
+    if as_path(name).suffix or as_path(name).exists():
+        return [as_path(name)]
     task, found = session.settings.rank.task, []
     for metric in parse_metrics([name], task):
         path = session.need_run().rankings / f"{task}-{metric.name}.parquet"

@@ -412,3 +412,12 @@ def test_disk_that_fills_up_under_a_part_and_a_plan(
         rows = [(f"{n}{n * 7919}", "a", n, n, str(n * 31), 0) for n in range(5000)]
         refusal(lambda: store.write_plan(make_plan(rows)))
     assert {path.name: path.read_bytes() for path in store.path.iterdir()} == before
+
+
+def test_opening_a_store_makes_no_texts(store: FeatureStore):
+    fill(store, [[record("b", 0), record("b", 1)], [record("a", 0, vehicle=None)]])
+    found = store.read()
+    columns = (found.image_id, found.track_id, found.vehicle_id, found.camera_id)
+    assert not any("texts" in vars(column) for column in columns)
+    assert [column.tolist()[0] for column in columns] == ["a/0.jpg", "a", None, "c001"]
+    assert found.track_id.codes.tolist() == [found.track_id.names.index(name).as_py() for name in ("a", "b", "b")]
