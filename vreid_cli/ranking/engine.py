@@ -310,7 +310,7 @@ def outline(
 
 
 @dataclass(frozen=True)
-class Look:
+class GalleryLook:
     """What a first look at an engine's blocks found.
 
     Attributes:
@@ -324,7 +324,7 @@ class Look:
     kept: tuple[Block, ...]
 
 
-def look(engine: DistanceEngine, *, budget: int) -> Look:
+def look(engine: DistanceEngine, *, budget: int) -> GalleryLook:
     """Read all blocks of an engine once.
 
     Raises:
@@ -342,7 +342,7 @@ def look(engine: DistanceEngine, *, budget: int) -> Look:
         zero_vectors += zeros
         if keeps:
             kept.append(engine.block(positions, layout, images, zeros))
-    return Look(sums, zero_vectors, tuple(kept))
+    return GalleryLook(sums, zero_vectors, tuple(kept))
 
 
 def _block_rows(queries: int, image_bytes: int, *, budget: int) -> tuple[int, int]:

@@ -19,7 +19,7 @@ import torch
 from vreid_cli.ranking.diagnostics import Diagnostics
 from vreid_cli.ranking.distances import Origin, choose_origin
 from vreid_cli.ranking.duplicates import Duplicates, find_duplicates
-from vreid_cli.ranking.engine import Block, BlockDistances, DistanceEngine, ItemImages, Look, look, outline
+from vreid_cli.ranking.engine import Block, BlockDistances, DistanceEngine, GalleryLook, ItemImages, look, outline
 from vreid_cli.ranking.metrics import Metric
 from vreid_cli.ranking.options import RankingOptions
 from vreid_cli.ranking.selection import (
@@ -104,7 +104,7 @@ class ShardTask:
     def __str__(self) -> str:
         return f"shard {self.shard} of the gallery"
 
-    def run(self, shard: DistanceEngine, seen: Look, rules: ListRules) -> object:
+    def run(self, shard: DistanceEngine, seen: GalleryLook, rules: ListRules) -> object:
         """What a worker does with the shard."""
         return seen.checksums, seen.zero_vectors
 
@@ -122,7 +122,7 @@ class Compare(ShardTask):
     def __str__(self) -> str:
         return f"queries {self.queries.start} to {self.queries.stop - 1} against shard {self.shard} of the gallery"
 
-    def run(self, shard: DistanceEngine, seen: Look, rules: ListRules) -> object:
+    def run(self, shard: DistanceEngine, seen: GalleryLook, rules: ListRules) -> object:
         """The distances to all items."""
         shard = self._with_duplicates(shard)
         block = shard.block(self.queries, *shard.query.read(self.queries))
@@ -144,7 +144,7 @@ class LookUp(Compare):
 
     items: Int64Array = field(kw_only=True)
 
-    def run(self, shard: DistanceEngine, seen: Look, rules: ListRules) -> object:
+    def run(self, shard: DistanceEngine, seen: GalleryLook, rules: ListRules) -> object:
         """The distances to these items."""
         shard = self._with_duplicates(shard)
         block = shard.block(self.queries, *shard.query.read(self.queries))
@@ -162,7 +162,7 @@ class FindNearest(Compare):
 
     known: Mapping[str, torch.Tensor] = field(kw_only=True)
 
-    def run(self, shard: DistanceEngine, seen: Look, rules: ListRules) -> object:
+    def run(self, shard: DistanceEngine, seen: GalleryLook, rules: ListRules) -> object:
         """The nearest items, and how many lie before each pair."""
         shard = self._with_duplicates(shard)
         block = shard.block(self.queries, *shard.query.read(self.queries))
@@ -190,7 +190,7 @@ class ShardWork:
         self._origin = origin
         self._shards = shards
         self._device = device
-        self._known: dict[int, tuple[DistanceEngine, Look]] = {}
+        self._known: dict[int, tuple[DistanceEngine, GalleryLook]] = {}
 
     def __call__(self, tasks: Sequence[ShardTask]) -> Iterator[tuple[tuple[int, range], Any]]:
         """Each task's shard and queries, with what was found."""
@@ -198,7 +198,7 @@ class ShardWork:
             engine, seen = self._shard(task.shard)
             yield (task.shard, task.queries), task.run(engine, seen, self._sides.rules)
 
-    def _shard(self, number: int) -> tuple[DistanceEngine, Look]:
+    def _shard(self, number: int) -> tuple[DistanceEngine, GalleryLook]:
         if number not in self._known:
             origin, device = self._origin, self._device
             origin = replace(origin, centre=origin.centre.to(device), direction=origin.direction.to(device))
