@@ -29,6 +29,7 @@ from vreid_cli.reports.options import ShowOptions
 from vreid_cli.runtime.objects import as_path
 from vreid_cli.runtime.options import Location, RuntimeOptions
 from vreid_cli.store.formats import FEATURE_FORMATS, RANKING_FORMATS, endings, known_formats
+from vreid_cli.store.options import IndexOptions
 from vreid_cli.synthetic.options import DemoOptions
 from vreid_cli.training.options import RECIPE, TrainingOptions
 from vreid_cli.types.options import COMMON, COMPUTING, DATA, FILES, Options, Positive, option
@@ -111,7 +112,16 @@ class RankSettings(RankingOptions):
         shown="rankings/ of the run",
     )
     force: bool = option(False, "Replace a file that is there and was made otherwise.", panel=FILES)
+    check_recall: Positive | None = option(
+        None, "With --candidates: rank M queries exactly too, and say what the index misses.", metavar="M", shown=""
+    )
     calibration: tuple[Location, ...] = _calibrations()
+
+
+class IndexSettings(IndexOptions):
+    """``[index]``: how the gallery is indexed, and whether that starts over."""
+
+    restart: bool = option(False, "Throw away the index that is there and make it again.", panel=COMPUTING)
 
 
 class CalibrateSettings(CalibrationOptions):
@@ -260,6 +270,7 @@ class Settings(BaseModel):
     model: ModelOptions = ModelOptions()
     runtime: RuntimeOptions = RuntimeOptions()
     extract: ExtractSettings = ExtractSettings()
+    index: IndexSettings = IndexSettings()
     rank: RankSettings = RankSettings()
     associate: AssociateSettings = AssociateSettings()
     evaluate: EvaluateSettings = EvaluateSettings()

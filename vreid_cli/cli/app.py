@@ -11,7 +11,7 @@ import typer
 from typer.exceptions import TyperException
 
 from vreid_cli import __version__
-from vreid_cli.cli import associate, calibrate, demo, evaluate, export, extract, info, rank, show, train
+from vreid_cli.cli import associate, calibrate, demo, evaluate, export, extract, index, info, rank, show, train
 from vreid_cli.cli.command import Command
 from vreid_cli.cli.output import print_json
 from vreid_cli.errors import VreidError
@@ -23,6 +23,7 @@ _COMPLETION = "_VREID_COMPLETE"
 
 COMMANDS = {
     "extract": extract.COMMAND,
+    "index": index.COMMAND,
     "rank": rank.COMMAND,
     "associate": associate.COMMAND,
     "evaluate": evaluate.COMMAND,

@@ -114,7 +114,8 @@ class Layout:
             listing: Listing = load(self.reader)(folders, split)
         except (DataError, UsageError) as error:
             # Readers say what is wrong; what would be right is the same for all that is missing.
-            hint = error.hint or f"check --data-dir: expected {self.shape}"
+            own = "" if self.own_folders else "; for folders of your own add --dataset tracks"
+            hint = error.hint or f"check --data-dir: expected {self.shape}{own}"
             raise type(error)(error.message, hint=hint, file=error.file) from None
         return replace(listing, dataset=self.name, protocol=self.protocol)
 

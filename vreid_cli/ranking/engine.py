@@ -136,6 +136,21 @@ class ItemImages:
 
 
 @dataclass(frozen=True)
+class GalleryLook:
+    """What a first look at an engine's blocks found.
+
+    Attributes:
+        checksums: (n,) int32 of their images, in the order of the items' rows.
+        zero_vectors: How many of the images are zero.
+        kept: The blocks, if they fit on the device.
+    """
+
+    checksums: Int32Array
+    zero_vectors: int
+    kept: tuple[Block, ...]
+
+
+@dataclass(frozen=True)
 class DistanceEngine:
     """Queries and a gallery that are ready to be compared; made by :func:`prepare`.
 
@@ -146,10 +161,11 @@ class DistanceEngine:
         options: How.
         products: Computes MED and MCD, as far as they are wanted.
         rows: Images in a block of queries and in a block of the gallery.
-        blocks: Positions of the gallery's blocks; those of a shard of it where others compare the rest.
+        room: Bytes that the gallery's blocks may take, if they are kept.
         duplicates: Gallery items that are equal.
         kept: The gallery's blocks, if they fit on the device; else empty, and they are read each time.
         zero_vectors: Images of the gallery that are zero.
+        shard: Positions of the gallery's blocks that are compared, where others compare the rest; None for all.
     """
 
     query: ItemImages
@@ -158,16 +174,50 @@ class DistanceEngine:
     options: RankingOptions
     products: ProductDistances
     rows: tuple[int, int]
-    blocks: tuple[range, ...]
+    room: int
     duplicates: Duplicates
     kept: tuple[Block, ...] = ()
     zero_vectors: int = 0
+    shard: tuple[range, ...] | None = None
+
+    @property
+    def blocks(self) -> tuple[range, ...]:
+        """Positions of the gallery's blocks."""
+        return tuple(self.gallery.cut(rows=self.rows[1])) if self.shard is None else self.shard
 
     def restricted(self, positions: Int64Array) -> DistanceEngine:
         """An engine for the gallery items at these positions alone."""
         gallery = replace(self.gallery, items=self.gallery.items.select(positions))
-        blocks = tuple(gallery.cut(rows=self.rows[1]))
-        return replace(self, gallery=gallery, blocks=blocks, duplicates=self.duplicates.select(positions), kept=())
+        return replace(self, gallery=gallery, duplicates=self.duplicates.select(positions), kept=(), shard=None)
+
+    def looked_over(self) -> DistanceEngine:
+        """The engine once it has looked at the whole gallery, and kept it on the device if it fits.
+
+        Raises:
+            DataError: A feature of the gallery is not finite.
+        """
+        seen = self.look()
+        duplicates = find_duplicates(self.gallery.features.matrix, self.gallery.items, checksums=seen.checksums)
+        return replace(self, duplicates=duplicates, kept=seen.kept, zero_vectors=seen.zero_vectors)
+
+    def look(self) -> GalleryLook:
+        """Read all blocks once.
+
+        Raises:
+            DataError: A feature is not finite.
+        """
+        gallery, blocks, offsets = self.gallery, self.blocks, self.gallery.items.offsets
+        first = offsets[blocks[0].start]
+        count = offsets[blocks[-1].stop] - first
+        fits = self.products.arrays * 4 * gallery.features.dimension * count <= self.room
+        kept, zero_vectors, sums = [], 0, np.empty(count, dtype=np.int32)
+        for positions in blocks:
+            layout, images, zeros = gallery.read(positions)
+            sums[offsets[positions.start] - first + layout.order] = checksums(images).cpu().numpy()
+            zero_vectors += zeros
+            if fits:
+                kept.append(self.block(positions, layout, images, zeros))
+        return GalleryLook(sums, zero_vectors, tuple(kept))
 
     def query_blocks(self, *, most: int) -> Iterator[Block]:
         """The queries in blocks of at most this many.
@@ -184,7 +234,7 @@ class DistanceEngine:
             return Block(positions, layout, self.products.prepare(images), zero_vectors)
 
     def against(self, query: Block) -> Iterator[BlockDistances]:
-        """Distances of these queries to the gallery items of all blocks, and to those that equal one of them.
+        """Distances of these queries to the gallery items of all blocks and to those equal to one, part by part.
 
         Raises:
             DataError: A distance is too large for float32.
@@ -261,19 +311,16 @@ def prepare(
     budget: int,
     product: str,
 ) -> DistanceEngine:
-    """Look at the whole gallery once, and keep it on the device if it fits; arguments are those of :func:`outline`.
+    """Look at the whole gallery once, and keep it on the device if it fits: :func:`plan_engine`, and the look.
 
     Raises:
         DataError: A feature of the gallery, or of a sample of the queries, is not finite.
     """
-    origin = choose_origin(gallery.sample(), query.sample())
-    engine = outline(query, gallery, metrics=metrics, options=options, budget=budget, product=product, origin=origin)
-    seen = look(engine, budget=budget)
-    duplicates = find_duplicates(gallery.features.matrix, gallery.items, checksums=seen.checksums)
-    return replace(engine, duplicates=duplicates, kept=seen.kept, zero_vectors=seen.zero_vectors)
+    planned = plan_engine(query, gallery, metrics=metrics, options=options, budget=budget, product=product)
+    return planned.looked_over()
 
 
-def outline(
+def plan_engine(
     query: ItemImages,
     gallery: ItemImages,
     *,
@@ -281,9 +328,9 @@ def outline(
     options: RankingOptions,
     budget: int,
     product: str,
-    origin: Origin,
+    origin: Origin | None = None,
 ) -> DistanceEngine:
-    """An engine that has not looked at the gallery yet, and knows of no duplicates.
+    """An engine that knows a sample of both sides, but not yet which gallery items are equal.
 
     Args:
         query: The queries.
@@ -292,57 +339,23 @@ def outline(
         options: How.
         budget: Bytes for working arrays.
         product: Path of the matrix products, a key of :data:`vreid_cli.runtime.products.PATHS`, or ``auto``.
-        origin: Amid samples of both sides.
+        origin: Amid samples of both sides, where they were looked at before.
+
+    Raises:
+        DataError: A feature of the samples is not finite.
     """
     distances = {metric.distance for metric in metrics}
     wanted = [name for name in distances if DISTANCES[name].between == "images" and not DISTANCES[name].function]
-    count = len(gallery.items.rows)
-    size = float(len(query.items.rows)) * count * gallery.features.dimension
+    size = float(len(query.items.rows)) * len(gallery.items.rows) * gallery.features.dimension
     products = ProductDistances(
         wanted,
         product=choose_product(query.device, multiplications=size if wanted else 0, name=product),
-        origin=origin,
+        origin=origin or choose_origin(gallery.sample(), query.sample()),
     )
     image_bytes = 4 * products.arrays * gallery.features.dimension
     rows = _block_rows(len(query.items.rows), image_bytes, budget=budget)
     none_yet = Duplicates(np.arange(len(gallery)))
-    return DistanceEngine(query, gallery, metrics, options, products, rows, tuple(gallery.cut(rows=rows[1])), none_yet)
-
-
-@dataclass(frozen=True)
-class GalleryLook:
-    """What a first look at an engine's blocks found.
-
-    Attributes:
-        checksums: (n,) int32 of their images, in the order of the items' rows.
-        zero_vectors: How many of the images are zero.
-        kept: The blocks, if they fit on the device.
-    """
-
-    checksums: Int32Array
-    zero_vectors: int
-    kept: tuple[Block, ...]
-
-
-def look(engine: DistanceEngine, *, budget: int) -> GalleryLook:
-    """Read all blocks of an engine once.
-
-    Raises:
-        DataError: A feature is not finite.
-    """
-    gallery, blocks = engine.gallery, engine.blocks
-    offsets = gallery.items.offsets
-    first, last = offsets[blocks[0].start], offsets[blocks[-1].stop]
-    image_bytes = 4 * engine.products.arrays * gallery.features.dimension
-    keeps = image_bytes * (last - first) <= budget * _KEPT
-    kept, zero_vectors, sums = [], 0, np.empty(last - first, dtype=np.int32)
-    for positions in blocks:
-        layout, images, zeros = gallery.read(positions)
-        sums[offsets[positions.start] - first + layout.order] = checksums(images).cpu().numpy()
-        zero_vectors += zeros
-        if keeps:
-            kept.append(engine.block(positions, layout, images, zeros))
-    return GalleryLook(sums, zero_vectors, tuple(kept))
+    return DistanceEngine(query, gallery, metrics, options, products, rows, int(budget * _KEPT), none_yet)
 
 
 def _block_rows(queries: int, image_bytes: int, *, budget: int) -> tuple[int, int]:

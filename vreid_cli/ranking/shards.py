@@ -19,7 +19,7 @@ import torch
 from vreid_cli.ranking.diagnostics import Diagnostics
 from vreid_cli.ranking.distances import Origin, choose_origin
 from vreid_cli.ranking.duplicates import Duplicates, find_duplicates
-from vreid_cli.ranking.engine import Block, BlockDistances, DistanceEngine, GalleryLook, ItemImages, look, outline
+from vreid_cli.ranking.engine import Block, BlockDistances, DistanceEngine, GalleryLook, ItemImages, plan_engine
 from vreid_cli.ranking.metrics import Metric
 from vreid_cli.ranking.options import RankingOptions
 from vreid_cli.ranking.selection import (
@@ -77,7 +77,7 @@ class Sides:
     def outline(self, origin: Origin, *, product: str) -> DistanceEngine:
         """An engine that has not looked at the gallery yet."""
         how = {"metrics": self.metrics, "options": self.options, "budget": self.budget}
-        return outline(self.query, self.gallery, product=product, origin=origin, **how)  # type: ignore[arg-type]
+        return plan_engine(self.query, self.gallery, product=product, origin=origin, **how)  # type: ignore[arg-type]
 
     def on(self, device: torch.device) -> Sides:
         """The same, to be compared on another device."""
@@ -203,8 +203,8 @@ class ShardWork:
             origin, device = self._origin, self._device
             origin = replace(origin, centre=origin.centre.to(device), direction=origin.direction.to(device))
             engine = self._sides.on(device).outline(origin, product=self._sides.product)
-            engine = replace(engine, blocks=self._shards[number])
-            seen = look(engine, budget=self._sides.budget)
+            engine = replace(engine, shard=self._shards[number])
+            seen = engine.look()
             self._known[number] = replace(engine, kept=seen.kept), seen
         return self._known[number]
 

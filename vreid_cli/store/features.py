@@ -146,9 +146,12 @@ def checksum_rows(batch: pa.RecordBatch) -> str:
 
 
 class PartedMatrix:
-    """Features in memory-mapped parts; ``order`` maps gallery order to rows as the parts hold them.
+    """Features in memory-mapped parts.
 
     Another process does not get them but opens the store by itself: ``store`` and its ``version`` say which.
+
+    Attributes:
+        order: (N,) int64, from gallery order to rows as the parts hold them, one part after the other.
     """
 
     def __init__(
@@ -164,7 +167,7 @@ class PartedMatrix:
         self._store = store
         self._version = version
         self._starts = np.cumsum([0, *(len(part) for part in parts)])
-        self._order = order
+        self.order = order
         self._dimension = dimension
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -174,11 +177,11 @@ class PartedMatrix:
     @property
     def shape(self) -> tuple[int, int]:
         """Number of rows N and dimension D."""
-        return len(self._order), self._dimension
+        return len(self.order), self._dimension
 
     def take(self, rows: Int64Array) -> Float32Array:
         """Copy the rows at these positions of gallery order, in this order, as float32."""
-        stored = self._order[rows]
+        stored = self.order[rows]
         part_index = np.searchsorted(self._starts, stored, side="right") - 1
         taken = np.empty((len(rows), self._dimension), dtype=np.float32)
         for index in np.unique(part_index):
@@ -351,6 +354,11 @@ class FeatureStore:
             if not intact:
                 changed.append(number)
         return changed
+
+    def digests(self) -> tuple[tuple[str, str], ...]:
+        """What each part says of the contents and the labels of its rows, in the order of the parts."""
+        facts = [self.read_facts(part) for part in self.part_numbers()]
+        return tuple((one.contents, one.labels) for one in facts if one is not None)
 
     def version(self) -> str | None:
         """What :attr:`FeatureSet.version` of these features is, read without them; None where a part is damaged."""

@@ -53,6 +53,7 @@ class RunDirectory:
         calibrations: Folder of what gives distances probabilities.
         identities: Folder of the identities.
         reports: Folder of the sheets.
+        index: Folder of the indexes of the gallery's images.
         exports: Folder of what other programs read.
         checkpoints: Folder of what was trained.
         training_state: All that a training needs to go on.
@@ -75,6 +76,7 @@ class RunDirectory:
         self.calibrations = path / "calibrations"
         self.identities = path / "identities"
         self.reports = path / "reports"
+        self.index = path / "index"
         self.exports = path / "exports"
         self.checkpoints = path / "checkpoints"
         self.training_state = self.checkpoints / "resume.safetensors"
@@ -212,8 +214,8 @@ def ranking_name(facts: RankingFacts) -> str:
         >>> ranking_name(RankingFacts(task="t2t", metric="meanMCD50", definition="released", track_unit="camera"))
         't2t-meanMCD50-released-camera'
     """
-    trial = {f"trial{facts.trial or 0:02d}": facts.trial is not None}
-    return "-".join([calibration_name(facts), *(part for part, named in trial.items() if named)])
+    parts = {"candidates": facts.candidates is not None, f"trial{facts.trial or 0:02d}": facts.trial is not None}
+    return "-".join([calibration_name(facts), *(part for part, named in parts.items() if named)])
 
 
 def calibration_name(facts: RankingFacts) -> str:
