@@ -73,7 +73,7 @@ def assert_same_lists(query: FeatureSet, gallery: FeatureSet, chosen: RankingOpt
 @pytest.mark.parametrize(("task", "definition"), TASKS)
 def test_lists_are_those_of_one_machine(kind: str, task: Task, definition: str) -> None:
     metrics = ("medMED", "meanMCD50") if task == "t2t" else ("MED", "MCD")
-    sides = two_sides(kind, 5, 16, queries=40 if task == "t2t" else 8)
+    sides = two_sides(kind, 5, 16, queries=8 if task == "i2i" else 40)
     workers = assert_same_lists(*sides, options(task, *metrics, definition=definition), budget=SMALL)
     assert len({task.shard for task in workers.tasks}) >= 2
     assert len({task.queries for task in workers.tasks if task.queries}) >= 2
