@@ -151,12 +151,17 @@ def test_a_cluster_with_another_version_is_refused(
         assert error["hint"] == "use the Python and the Ray of the cluster here too"
 
 
-def test_a_wrong_address_is_refused_at_once(vreid: Vreid, made: Path, weights: Path) -> None:
+def test_a_wrong_address_is_refused_at_once(
+    vreid: Vreid, made: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     command = (*EXTRACT, "--data-dir", made / "data", "--weights", weights, "--engine", "ray")
     for address in ("127.0.0.1:1", "127.0.0.1:ray", "ray://127.0.0.1:1"):
-        error = vreid.json(*command, "--set", f"runtime.ray_address={address}", code=1)["error"]
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        error = vreid.json(*command, code=1)["error"]
         assert f"no Ray cluster answers at {address}" in error["message"]
         assert "HOST:PORT" in error["hint"]
+    named = (*command, "--set", "runtime.ray_address=127.0.0.1:2")
+    assert "no Ray cluster answers at 127.0.0.1:2" in vreid.error(*named)["message"]
     assert not Path("runs").exists()
 
 

@@ -100,8 +100,7 @@ class RayEngine:
     """Maps work over the workers of a cluster; to be used in a ``with`` block, which stops them at its end.
 
     Args:
-        address: ``HOST:PORT`` of the cluster, ``ray://HOST:PORT`` of its server for clients, or ``auto`` for one that
-            runs on this machine. None for what ``RAY_ADDRESS`` names; without that Ray is started on this machine.
+        address: ``HOST:PORT`` of the cluster, or ``auto`` for one that runs on this machine. None for what ``RAY_ADDRESS`` names; without that Ray is started on this machine.
         cores: Cores of a worker where the work does not run on GPUs.
 
     Raises:
@@ -371,7 +370,7 @@ def _connect(address: str | None) -> bool:
 
 def _knock(address: str) -> None:
     """Ray tries for minutes to reach a machine where nobody answers."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
+    host, _, port = address.rpartition(":")
     hint = "name it as HOST:PORT with --set runtime.ray_address=…, or in RAY_ADDRESS; ray status shows it"
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE).close()
