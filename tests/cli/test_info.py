@@ -146,7 +146,7 @@ DAMAGE = {
     "features/gallery/plan.parquet": "plan.parquet is damaged",
     "features/gallery/part-00000.arrow": "part-00000.arrow is damaged",
     "features/gallery/complete.json": "not valid JSON",
-    "rankings/t2t-meanMCD50.parquet": "is no ranking",
+    "rankings/t2t-meanMCD50.parquet": "is damaged or no ranking",
     "evaluations/t2t-meanMCD50.json": "not valid JSON",
     "history.jsonl": "1 line of",
     "checkpoints/last.safetensors": "damaged or is no safetensors",

@@ -31,9 +31,9 @@ from vreid_cli.store.features import PartFacts
 from vreid_cli.store.runs import INFO_SCHEMA, RUNS_FOLDER, RunDirectory
 from vreid_cli.types.features import MEANINGLESS, RANDOM_WEIGHTS
 from vreid_cli.types.images import Split
-from vreid_cli.workflows.inputs import absolute, check_subset, chosen_subset, data_folders
+from vreid_cli.workflows.inputs import absolute, check_subset, chosen_splits, chosen_subset, data_folders
 from vreid_cli.workflows.network import load, network_label, resolve_network, weights_to_find_again
-from vreid_cli.workflows.session import Report, RunChoice, Session
+from vreid_cli.workflows.session import Report, Session
 
 
 @dataclass(frozen=True)
@@ -51,17 +51,6 @@ class ExtractReport(Report):
     splits: Mapping[Split, SplitSummary]
     seconds: float
     next_command: str
-
-
-def choose_run(settings: Settings) -> RunChoice:
-    """A run of its own. The data of one that is there may have moved, and its identity is checked by itself."""
-    folders = ("data.data_dir", "data.query_dir", "data.gallery_dir")
-    thinning = tuple(f"data.{name}" for name in ("per_track", "choose", "min_size", "min_confidence"))
-    free = (*folders, *thinning, "data.label_pattern", "model.arch", "model.weights", "model.output", "model.input")
-    # Features that are made again may be those of another data set.
-    return RunChoice(
-        use_latest=False, free=(*free, "data.dataset", "data.subset") if settings.extract.restart else free
-    )
 
 
 def extract(session: Session) -> ExtractReport | None:
@@ -111,7 +100,7 @@ def _extract(session: Session, engine: Engine) -> ExtractReport:
     folders = data_folders(settings)
     layout = LAYOUTS[settings.data.dataset]
     # All folders are looked at before the network is loaded: a wrong path should show at once.
-    listings = {split: layout.read(folders, split) for split in _splits(session)}
+    listings = {split: layout.read(folders, split) for split in chosen_splits(session)}
     for warning in dict.fromkeys(warning for listing in listings.values() for warning in listing.warnings):
         log.warning("%s", warning)
     release_memory()  # what the readers took is more than what they keep, and the network needs room
@@ -152,14 +141,6 @@ def default_run_dir(settings: Settings) -> Path:
     subset = chosen_subset(settings)
     dataset = settings.data.dataset if subset is None else f"{settings.data.dataset}-{subset}"
     return RUNS_FOLDER / f"{dataset}-{network_label(settings)}"
-
-
-def _splits(session: Session) -> tuple[Split, ...]:
-    """The splits to extract, each once: those of the layout, where none are given."""
-    data = session.settings.data
-    if not session.resolved.given("data.splits"):
-        return LAYOUTS[data.dataset].splits
-    return tuple(dict.fromkeys(data.splits))
 
 
 def _extract_all(
