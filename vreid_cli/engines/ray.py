@@ -100,8 +100,8 @@ class RayEngine:
     """Maps work over the workers of a cluster; to be used in a ``with`` block, which stops them at its end.
 
     Args:
-        address: ``HOST:PORT`` of the cluster, or ``auto`` for one that runs on this machine. None for what ``RAY_ADDRESS``
-            names; without that Ray is started on this machine.
+        address: ``HOST:PORT`` of the cluster, or ``auto`` for one that runs on this machine. None for what
+            ``RAY_ADDRESS`` names; without that Ray is started on this machine.
         cores: Cores of a worker where the work does not run on GPUs.
 
     Raises:

@@ -85,7 +85,7 @@ def _follow(session: Session, group: Group) -> None:
     if inference.identity != decided["identity"]:
         raise StoreError("the processes of torchrun loaded different weights", hint="run the same command again")
     layout = LAYOUTS[settings.data.dataset]
-    for index, split in enumerate(_splits(session)):
+    for index, split in enumerate(chosen_splits(session)):
         listing = layout.read(data_folders(settings), split)
         numbers = group.share(announcement.wait_for(index))
         for _ in commit_share(run.features(split), listing, numbers, inference=inference, options=chosen):
