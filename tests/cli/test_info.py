@@ -24,7 +24,17 @@ KEYS = {
     *("schema", "outputs", "skipped", "warnings", "run_dir", "complete", "next", "splits", "rankings", "training"),
     *("reports", "history", "history_error", "dataset", "subset", "label_pattern", "data_dir", "query_dir"),
     *("gallery_dir", "data_dir_exists", "query_dir_exists", "gallery_dir_exists", "architecture", "weights"),
-    *("weights_exists", "weights_digest", "transform", "precision", "backend", "seed", "note", "versions"),
+    *(
+        "weights_exists",
+        "weights_digest",
+        "transform",
+        "precision",
+        "backend",
+        "int8_error",
+        "seed",
+        "note",
+        "versions",
+    ),
 }
 
 

@@ -169,6 +169,7 @@ def test_devices_are_those_of_the_cluster(vreid: Vreid, nodes: Any, made: Path, 
     command = (*EXTRACT, "--data-dir", made / "data", "--weights", weights, "--engine", "ray")
     assert "no machine of the cluster has a GPU" in vreid.error(*command, "--device", "cuda")["message"]
     assert "chooses a GPU for each worker" in vreid.error(*command, "--device", "cuda:1", code=2)["message"]
+    assert "quantises the network for itself alone" in vreid.error(*command, "--precision", "int8", code=2)["message"]
 
 
 def test_without_ray_the_option_says_what_to_install(

@@ -20,10 +20,13 @@ from vreid_cli.data.layouts import LAYOUTS, Layout
 from vreid_cli.data.listing import Listing
 from vreid_cli.engines.choose import open_engine
 from vreid_cli.engines.engine import Engine
+from vreid_cli.engines.local import LocalEngine
 from vreid_cli.engines.torchrun import Announcement, Group, LeaderEngine, choose_own_device, find_group
-from vreid_cli.errors import PartsLostError, StoreError
+from vreid_cli.errors import PartsLostError, StoreError, UsageError
+from vreid_cli.extraction.loading import Preparation, sample_pixels
 from vreid_cli.extraction.resolve import check_inference, check_network, resolve_inference
 from vreid_cli.extraction.split import SplitSummary, commit_share, extract_split
+from vreid_cli.models.onnx_cache import INT8_IMAGES
 from vreid_cli.models.weights import AnyNetwork
 from vreid_cli.runtime.arrow import release_memory
 from vreid_cli.runtime.progress import log
@@ -97,6 +100,9 @@ def _extract(session: Session, engine: Engine) -> ExtractReport:
     settings = session.settings
     device = engine.device(settings.runtime.device)
     check_inference(settings.extract, device, name=lambda field: session.resolved.name(f"extract.{field}"))
+    if settings.extract.precision == "int8" and not isinstance(engine, LocalEngine):
+        hint = "leave out --engine and torchrun, or use another precision"
+        raise UsageError("--precision int8: one process quantises the network for itself alone", hint=hint)
     folders = data_folders(settings)
     layout = LAYOUTS[settings.data.dataset]
     # All folders are looked at before the network is loaded: a wrong path should show at once.
@@ -153,23 +159,28 @@ def _extract_all(
     engine: Engine,
 ) -> dict[Split, SplitSummary]:
     restarted = set(listings) if settings.extract.restart else set()
+    earlier = _earlier_part(run, restarted)
+    if earlier is not None:  # before a network is exported or quantised in vain
+        _check_kept(run, restarted, {**earlier.identity, "precision": settings.extract.precision})
+    largest = max(listings.values(), key=lambda listing: len(listing.records))
+    preparation = Preparation(largest.records, loaded.transform, settings.extract.max_pixels)
     inference = resolve_inference(
         loaded,
         settings.extract,
         device=device,
         images=sum(len(listing.records) for listing in listings.values()),
-        earlier=_earlier_part(run, restarted),
+        earlier=earlier,
         cache_dir=settings.model.cache_dir,
+        sample=partial(sample_pixels, preparation, count=INT8_IMAGES, seed=settings.run.seed),
     )
     arch, how = settings.model.arch, inference.config.describe()
     log.info("extracting with %s, weights %s, on %s, %s", arch, loaded.weights, device, how)
     # Looked at before anything is cleared: a refusal must not cost features.
-    for split in run.extracted_splits():
-        if split not in restarted:
-            run.features(split).check_identity(inference.identity)
+    _check_kept(run, restarted, inference.identity)
     for split in restarted:
         run.features(split).clear()
-    _begin(run, {**_info(settings, loaded), **inference.identity})
+    changed = {"int8_error": inference.quantised.error.describe()} if inference.quantised else {}
+    _begin(run, {**_info(settings, loaded), **inference.identity, **changed})
     layout, options = LAYOUTS[settings.data.dataset], settings.extract
     if isinstance(engine, LeaderEngine):
         engine.announcement = Announcement(run.path, engine.group)
@@ -196,6 +207,13 @@ def _extract_all(
     if isinstance(engine, LeaderEngine) and engine.announcement is not None:
         engine.announcement.end()
     return summaries
+
+
+def _check_kept(run: RunDirectory, restarted: AbstractSet[Split], identity: Mapping[str, str]) -> None:
+    """Refuse to add features of another identity to those that are kept."""
+    for split in run.extracted_splits():
+        if split not in restarted:
+            run.features(split).check_identity(identity)
 
 
 def _begin(run: RunDirectory, info: dict[str, Any]) -> None:

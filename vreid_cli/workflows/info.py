@@ -30,7 +30,7 @@ A = TypeVar("A")
 _PATHS = ("data_dir", "query_dir", "gallery_dir", "weights")
 _TEXTS = (
     *("dataset", "subset", "label_pattern", "data_dir", "query_dir", "gallery_dir", "architecture", "weights"),
-    *("weights_digest", "transform", "precision", "backend", "note"),
+    *("weights_digest", "transform", "precision", "backend", "int8_error", "note"),
 )
 
 
