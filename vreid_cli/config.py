@@ -27,7 +27,7 @@ from vreid_cli.models.options import ExportOptions, ModelOptions
 from vreid_cli.ranking.options import RankingOptions
 from vreid_cli.reports.options import ShowOptions
 from vreid_cli.runtime.objects import as_path
-from vreid_cli.runtime.options import Location, RuntimeOptions
+from vreid_cli.runtime.options import LocalPath, Location, RuntimeOptions
 from vreid_cli.store.formats import FEATURE_FORMATS, RANKING_FORMATS, endings, known_formats
 from vreid_cli.store.options import IndexOptions
 from vreid_cli.synthetic.options import DemoOptions
@@ -260,6 +260,14 @@ class InfoSettings(Options):
     )
 
 
+class RerunSettings(Options):
+    """``[rerun]``: where a history is run again."""
+
+    output: LocalPath | None = option(
+        None, "The folder to run it into.", flag="--output -o", metavar="DIR", panel=FILES, shown="RUN-rerun"
+    )
+
+
 class Settings(BaseModel):
     """Everything that can be set, in one frozen tree."""
 
@@ -280,6 +288,7 @@ class Settings(BaseModel):
     train: TrainSettings = TrainSettings()
     demo: DemoOptions = DemoOptions()
     info: InfoSettings = InfoSettings()
+    rerun: RerunSettings = RerunSettings()
 
 
 #: The sections by name; one that lies in another is ``outer.inner``, as TOML writes it.

@@ -6,11 +6,14 @@ import os
 import platform
 import re
 import statistics
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -80,6 +83,16 @@ def write_store(path: Path, features: FeatureSet, *, dtype: type = np.float32, p
         store.write_part(parts, records, features=rows.astype(dtype), facts=NO_FACTS)
         first, parts = end, parts + 1
     store.write_complete([], facts={"parts": parts, "images": len(features)})
+
+
+def module_before(commit: str, path: str) -> ModuleType:
+    """A module of the package as it was at a commit, the other side of a comparison; its imports are today's."""
+    here = Path(__file__).parent
+    source = subprocess.run(["git", "show", f"{commit}:{path}"], cwd=here, capture_output=True, text=True, check=True)
+    module = ModuleType(f"before_{Path(path).stem}")
+    sys.modules[module.__name__] = module
+    exec(compile(source.stdout, f"{commit}:{path}", "exec"), module.__dict__)
+    return module
 
 
 def median_seconds(work: Callable[[], object], *, runs: int = 3) -> float:

@@ -238,8 +238,8 @@ def test_a_missing_package_is_named_with_its_extra(
         ["train", "--run-dir", RUN],
         ["train", "--resume", RUN],
         ["demo", "--run-dir", RUN],
-        ["extract", "--weights", f"{RUN}/best.safetensors"],
-        ["extract", "--set", f"model.cache_dir={RUN}"],
+        ["extract", "--data-dir", ".", "--weights", f"{RUN}/best.safetensors"],
+        ["extract", "--data-dir", ".", "--set", f"model.cache_dir={RUN}"],
     ],
 )
 def test_what_has_to_lie_here_is_said(vreid: Vreid, command: list[str]) -> None:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from vreid_cli.cli.command import Command
+from vreid_cli.cli.output import print_note
 from vreid_cli.runtime.objects import as_path
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def _render(report: RankReport, console: Console) -> None:
     if report.facts[0].fusion:
         console.print(f"fused: {report.facts[0].text('fusion')}; weights cross-validated by vehicle", soft_wrap=True)
     if not report.outputs[0].lower().endswith(".txt"):  # a submission is for others to look at
-        console.print(f"next: {_next_commands(report)}", soft_wrap=True)
+        print_note(f"next: {_next_commands(report)}", console)
 
 
 def _recall_in_words(metric: str, found: Recall) -> str:

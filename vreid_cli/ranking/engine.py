@@ -211,7 +211,7 @@ class DistanceEngine:
             by_metric, diagnostics = self._between(query, gallery)
             for name, values in by_metric.items():
                 if not bool(torch.isfinite(values).all()):
-                    source = self.gallery.features.source
+                    source = self._larger_side().features.source
                     raise DataError(
                         f"{source}: distances by {name} are beyond float32's range",
                         hint="the features are too large: scale both sides down",
@@ -223,6 +223,10 @@ class DistanceEngine:
                     some = {name: values.index_select(1, column) for name, values in by_metric.items()}
                 yield BlockDistances(items, some, diagnostics)
                 diagnostics = Diagnostics()
+
+    def _larger_side(self) -> ItemImages:
+        """The side with the largest number, as far as a sample tells."""
+        return max((self.query, self.gallery), key=lambda side: float(side.sample().abs().max()))
 
     def _columns(self, block: Block) -> Iterator[tuple[torch.Tensor, torch.Tensor | None]]:
         """Gallery items that take the block's distances, and the column of each; None for all as they come."""

@@ -444,6 +444,12 @@ def _check_fit(query: FeatureSet, gallery: FeatureSet) -> None:
         )
 
 
+def _other_precision(identity: Mapping[str, str]) -> str | None:
+    """What the network computed in; None for fp32."""
+    precision = identity.get("precision")
+    return None if precision == "fp32" else precision
+
+
 def _describe(query: FeatureSet, left: ItemImages, right: ItemImages, *, options: RankingOptions) -> RankingFacts:
     gallery = right.features
     from_gallery = _whole_tracks(query, options) or query.trial is not None or query.protocol == "every-track"
@@ -460,6 +466,7 @@ def _describe(query: FeatureSet, left: ItemImages, right: ItemImages, *, options
         query_version=query.version,
         gallery_version=gallery.version,
         weights=gallery.weights or query.weights,
+        precision=_other_precision(gallery.identity or query.identity or {}),
         coverage=_coverage(left.items.items, right.items.items, options),
         gallery_size=len(right),
         query_count=len(left),

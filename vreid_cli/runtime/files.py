@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from vreid_cli.errors import StoreError
-from vreid_cli.runtime.objects import ObjectPath
+from vreid_cli.runtime.objects import ObjectPath, as_path
 
 
 @contextmanager
@@ -116,6 +116,29 @@ def write_csv(path: Path, head: Sequence[str], rows: Iterable[Sequence[object]])
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(head)
         writer.writerows(rows)
+
+
+def refuse_folder(path: Path) -> None:
+    """Refuse a folder where a file is read and written: nothing could replace it.
+
+    Raises:
+        StoreError: It is one.
+    """
+    if path.is_dir():
+        raise StoreError(f"{path} is a folder, not a file", hint="move it away, then run the same command", file=path)
+
+
+def real_path(path: str | Path) -> Path:
+    """The absolute path without links; of one that links to itself as far as it can be followed.
+
+    Examples:
+        >>> Path("loop").symlink_to("loop")
+        >>> real_path("loop").name
+        'loop'
+    """
+    path = as_path(path)
+    # Path.resolve raises over a loop.
+    return path.resolve() if isinstance(path, ObjectPath) else Path(os.path.realpath(path))
 
 
 def read_json_object(path: Path) -> dict[str, Any]:

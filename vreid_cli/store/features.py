@@ -315,11 +315,11 @@ class FeatureStore:
             only_if_cheap: Whether to look at none, where that would take longer than a moment, or a transfer.
         """
         numbers = self.part_numbers()
-        if only_if_cheap:
-            if isinstance(self.path, ObjectPath):
-                return []
-            if sum(self.part_path(number).stat().st_size for number in numbers) > _CHEAP_TO_VERIFY:
-                return []
+        if only_if_cheap and isinstance(self.path, ObjectPath):
+            return []
+        files = [path for number in numbers if (path := self.part_path(number)).is_file()]
+        if only_if_cheap and sum(path.stat().st_size for path in files) > _CHEAP_TO_VERIFY:
+            return []
         changed = []
         for number in numbers:
             try:

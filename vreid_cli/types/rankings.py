@@ -84,6 +84,7 @@ class RankingFacts:
         query_version: Digest over what the query's features were made from and how they were labelled.
         gallery_version: The same of the gallery's.
         weights: What the network's weights were called.
+        precision: What the network computed in, if not in fp32.
         trial: Number of the trial that chose gallery and queries at random, from 0; None where nothing was random.
         trial_seed: The seed of the trials.
         coverage: ``full``: every gallery item is listed; ``positives``: at least every same-vehicle item,
@@ -131,6 +132,7 @@ class RankingFacts:
     query_version: str | None = fact(None, about="query")
     gallery_version: str | None = fact(None, about="query")
     weights: str | None = fact(None, "weights", about="network")
+    precision: str | None = fact(None, "precision", usual="fp32", text=lambda facts: facts.precision or "fp32")
     trial: int | None = fact(None, "trial", usual="none", about="trial", text=lambda facts: _trial(facts))
     trial_seed: int | None = fact(None)
     coverage: Coverage = fact("full", "lists", usual="every item", text=lambda facts: _listed(facts))
