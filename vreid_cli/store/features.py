@@ -7,7 +7,6 @@ and, last of all, ``complete.json``.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import platform
@@ -26,7 +25,7 @@ from numpy.typing import NDArray
 
 from vreid_cli.errors import StoreError
 from vreid_cli.runtime.arrow import gallery_order
-from vreid_cli.runtime.files import atomic_path, local_file, read_json_object, write_json
+from vreid_cli.runtime.files import atomic_path, local_file, read_json_object, write_csv, write_json
 from vreid_cli.runtime.objects import ObjectPath
 from vreid_cli.store.plan import Plan
 from vreid_cli.types.arrays import Float32Array, Int64Array, Labels, TextArray
@@ -391,10 +390,8 @@ class FeatureStore:
         content = {"schema": _SCHEMA, **facts}
         if self._says(content):
             return
-        with atomic_path(self.skipped_path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["image_id", "track_id", "reason"])
-            writer.writerows([s.image_id, s.track_id, s.reason] for s in skipped)
+        rows = [(one.image_id, one.track_id, one.reason) for one in skipped]
+        write_csv(self.skipped_path, ["image_id", "track_id", "reason"], rows)
         write_json(self.complete_path, content)
 
     def _says(self, content: Mapping[str, Any]) -> bool:
