@@ -15,7 +15,7 @@ import torch
 
 from vreid_cli.errors import DataError, DeviceError, UsageError, require_type
 from vreid_cli.ranking.answers import AnswerRules, with_no_match
-from vreid_cli.ranking.candidates import CandidateFinder, ImageSearch, candidate_blocks, group_by_space
+from vreid_cli.ranking.candidates import CandidateFinder, ImageSearch, candidate_blocks, choose_indexes, group_by_space
 from vreid_cli.ranking.diagnostics import Diagnostics, warnings_of
 from vreid_cli.ranking.engine import Block, BlockDistances, DistanceEngine, ItemImages, plan_engine, prepare
 from vreid_cli.ranking.metrics import DISTANCES, Metric, parse_metrics
@@ -361,28 +361,13 @@ def _check_answers(
 def _choose_indexes(
     indexes: Sequence[ImageSearch], metrics: Sequence[Metric], options: RankingOptions, *, gallery: FeatureSet
 ) -> dict[Geometry, ImageSearch]:
-    """The index of each space that candidates are looked for in.
-
-    Raises:
-        UsageError: One is missing, or candidates cannot be had.
-        DataError: One is of another gallery.
-    """
+    """The index of each space that candidates are looked for in; errors of :func:`choose_indexes`."""
     if options.candidates is None:
         return {}
     if options.rerank:
         hint = "re-ranking compares queries with the whole gallery: leave one of them out"
         raise UsageError("--candidates and --rerank: which one?", hint=hint)
-    known = {index.distance: index for index in indexes}
-    chosen = {}
-    for space in group_by_space(metrics):
-        if space not in known:
-            hint = f"vreid index --distance {space}; in Python, rank(…, indexes=[build_index(gallery, options)])"
-            raise UsageError(f"--candidates: there is no index for the {space} distance", hint=hint)
-        if len(known[space]) != len(gallery):
-            message = f"the index holds {len(known[space]):,} images, the gallery {len(gallery):,}"
-            raise DataError(message, hint="index this gallery: vreid index", file=gallery.source)
-        chosen[space] = known[space]
-    return chosen
+    return choose_indexes(indexes, metrics, images=len(gallery))
 
 
 def _answers(
