@@ -27,8 +27,9 @@ from vreid_cli.models.options import ExportOptions, ModelOptions
 from vreid_cli.ranking.options import RankingOptions
 from vreid_cli.reports.options import ShowOptions
 from vreid_cli.runtime.objects import as_path
-from vreid_cli.runtime.options import Location, RuntimeOptions
+from vreid_cli.runtime.options import LocalPath, Location, RuntimeOptions
 from vreid_cli.store.formats import FEATURE_FORMATS, RANKING_FORMATS, endings, known_formats
+from vreid_cli.store.options import IndexOptions
 from vreid_cli.synthetic.options import DemoOptions
 from vreid_cli.training.options import RECIPE, TrainingOptions
 from vreid_cli.types.options import COMMON, COMPUTING, DATA, FILES, Options, Positive, option
@@ -111,7 +112,16 @@ class RankSettings(RankingOptions):
         shown="rankings/ of the run",
     )
     force: bool = option(False, "Replace a file that is there and was made otherwise.", panel=FILES)
+    check_recall: Positive | None = option(
+        None, "With --candidates: rank M queries exactly too, and say what the index misses.", metavar="M", shown=""
+    )
     calibration: tuple[Location, ...] = _calibrations()
+
+
+class IndexSettings(IndexOptions):
+    """``[index]``: how the gallery is indexed, and whether that starts over."""
+
+    restart: bool = option(False, "Throw away the index that is there and make it again.", panel=COMPUTING)
 
 
 class CalibrateSettings(CalibrationOptions):
@@ -250,6 +260,14 @@ class InfoSettings(Options):
     )
 
 
+class RerunSettings(Options):
+    """``[rerun]``: where a history is run again."""
+
+    output: LocalPath | None = option(
+        None, "The folder to run it into.", flag="--output -o", metavar="DIR", panel=FILES, shown="RUN-rerun"
+    )
+
+
 class Settings(BaseModel):
     """Everything that can be set, in one frozen tree."""
 
@@ -260,6 +278,7 @@ class Settings(BaseModel):
     model: ModelOptions = ModelOptions()
     runtime: RuntimeOptions = RuntimeOptions()
     extract: ExtractSettings = ExtractSettings()
+    index: IndexSettings = IndexSettings()
     rank: RankSettings = RankSettings()
     associate: AssociateSettings = AssociateSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
@@ -269,6 +288,7 @@ class Settings(BaseModel):
     train: TrainSettings = TrainSettings()
     demo: DemoOptions = DemoOptions()
     info: InfoSettings = InfoSettings()
+    rerun: RerunSettings = RerunSettings()
 
 
 #: The sections by name; one that lies in another is ``outer.inner``, as TOML writes it.

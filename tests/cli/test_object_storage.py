@@ -6,8 +6,10 @@ import csv
 import io
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
@@ -150,6 +152,25 @@ def test_a_manifest_may_lie_in_a_store_or_name_images_there(
         assert "cannot be read" not in vreid.err
 
 
+def test_each_image_is_read_twice_in_the_first_run_and_not_in_the_next(
+    vreid: Vreid, data: str, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: Counter[str] = Counter()
+    for name in ("cat_file", "info"):
+        own = getattr(MemoryFileSystem, name)
+
+        def count(store: MemoryFileSystem, path: str, *args: Any, own: Any = own, name: str = name, **more: Any) -> Any:
+            asked[name] += path.endswith(".png")
+            return own(store, path, *args, **more)
+
+        monkeypatch.setattr(MemoryFileSystem, name, count)
+    for reads in (2 * 25, 0):
+        vreid(*EXTRACT, "--data-dir", data, "--weights", weights, "--run-dir", RUN)
+        assert asked == {"cat_file": reads, "info": 0}
+        asked.clear()
+        asked.update({"cat_file": 0, "info": 0})
+
+
 def test_bad_images_are_named_and_skipped(vreid: Vreid, data: str, weights: Path, tmp_path: Path) -> None:
     whole = as_path(f"{data}/query/0001_c001/0.png").read_bytes()
     for name, content in (("0", whole[: len(whole) // 2]), ("1", b""), ("2", b"no image")):
@@ -238,8 +259,8 @@ def test_a_missing_package_is_named_with_its_extra(
         ["train", "--run-dir", RUN],
         ["train", "--resume", RUN],
         ["demo", "--run-dir", RUN],
-        ["extract", "--weights", f"{RUN}/best.safetensors"],
-        ["extract", "--set", f"model.cache_dir={RUN}"],
+        ["extract", "--data-dir", ".", "--weights", f"{RUN}/best.safetensors"],
+        ["extract", "--data-dir", ".", "--set", f"model.cache_dir={RUN}"],
     ],
 )
 def test_what_has_to_lie_here_is_said(vreid: Vreid, command: list[str]) -> None:

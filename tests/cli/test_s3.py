@@ -64,7 +64,6 @@ def server(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         AWS_CONFIG_FILE="nowhere",
         AWS_SHARED_CREDENTIALS_FILE="nowhere",
         AWS_EC2_METADATA_DISABLED="true",
-        AWS_MAX_ATTEMPTS="1",
         AWS_PROFILE=None,
         AWS_SESSION_TOKEN=None,
     )
@@ -160,7 +159,7 @@ def test_a_wrong_address_is_named(
 def test_what_keeps_a_store_from_answering_is_told_in_words(vreid: Vreid, server: Server, command: list[str]) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # nobody listens
-        server.say(AWS_ENDPOINT_URL=f"http://127.0.0.1:{taken.getsockname()[1]}")
+        server.say(AWS_ENDPOINT_URL=f"http://127.0.0.1:{taken.getsockname()[1]}", AWS_MAX_ATTEMPTS="1")
         assert "cannot be reached" in _trouble(vreid, command)
     server.say(AWS_ENDPOINT_URL=server.endpoint, AWS_ACCESS_KEY_ID=None, AWS_SECRET_ACCESS_KEY=None)
     assert "no credentials" in _trouble(vreid, command)

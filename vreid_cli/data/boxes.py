@@ -111,6 +111,19 @@ def pixels_of(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int] | No
     return (left, top, right, bottom) if left < right and top < bottom else None
 
 
+def share_within(box: Box, size: tuple[int, int]) -> float:
+    """The share of a box's area that lies in a frame of this width and height.
+
+    Examples:
+        >>> share_within((-5, 2.5, 10, 4), (100, 80))
+        0.5
+    """
+    x, y, width, height = box
+    wide = max(0.0, min(size[0], x + width) - max(0.0, x))
+    high = max(0.0, min(size[1], y + height) - max(0.0, y))
+    return wide * high / (width * height)
+
+
 def _plain(number: float) -> str:
     # Decimal knows the shortest digits that read back as the same float, and writes them without an exponent.
     return str(int(number)) if float(number).is_integer() else format(Decimal(repr(float(number))), "f")

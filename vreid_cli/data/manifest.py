@@ -47,7 +47,7 @@ def read_manifest(folders: DataFolders, split: Split) -> Listing:
     path = folders.root / MANIFEST if folders.root.is_dir() else folders.root
     if not path.is_file():
         raise DataError(f"there is no manifest {path}", file=path)
-    listing = ListingBuilder()
+    listing = ListingBuilder(anywhere=True)
     lines = array("q")  # of the images that are listed
     outside: list[str] = []
     below = _absolute(path.parent)

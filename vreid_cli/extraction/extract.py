@@ -17,10 +17,12 @@ from vreid_cli.engines.engine import Engine
 from vreid_cli.engines.local import LocalEngine
 from vreid_cli.errors import DataError
 from vreid_cli.extraction.compute import compute_parts
+from vreid_cli.extraction.loading import Preparation, sample_pixels
 from vreid_cli.extraction.options import ExtractionOptions
 from vreid_cli.extraction.parts import first_parts
 from vreid_cli.extraction.resolve import check_inference, resolve_inference
 from vreid_cli.extraction.split import check_any_left, look_at_tracks
+from vreid_cli.models.onnx_cache import INT8_IMAGES
 from vreid_cli.models.weights import AnyNetwork
 from vreid_cli.runtime.devices import choose_device
 from vreid_cli.runtime.objects import as_path
@@ -76,7 +78,12 @@ def extract(
     check_inference(options, device)
     listing = images if isinstance(images, Listing) else _list(images)
     records = listing.records
-    inference = resolve_inference(network, options, device=device, images=len(records), cache_dir=cache_dir)
+    sample = functools.partial(
+        sample_pixels, Preparation(records, network.transform, options.max_pixels), count=INT8_IMAGES, seed=0
+    )
+    inference = resolve_inference(
+        network, options, device=device, images=len(records), cache_dir=cache_dir, sample=sample
+    )
     matrix = np.empty((len(records), inference.dimension), dtype=np.float32)
     kept = np.zeros(len(records), dtype=np.bool_)
     skipped: list[Skipped] = []

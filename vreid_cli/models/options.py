@@ -11,7 +11,7 @@ from vreid_cli.data.layouts import LAYOUTS
 from vreid_cli.models.backbones import ArchitectureNames
 from vreid_cli.models.inputs import InputOptions
 from vreid_cli.models.sources import HUB, SOURCES, default_weights
-from vreid_cli.runtime.options import LocalPath
+from vreid_cli.runtime.options import LocalPath, Location
 from vreid_cli.store.formats import FEATURE_FORMATS, endings
 from vreid_cli.types.options import FILES, NETWORK, Choice, Options, option
 
@@ -78,7 +78,7 @@ class _WrittenForms(Collection[str]):
 class ExportOptions(Options):
     """``[export]``: where features or the model go, and in which form."""
 
-    output: LocalPath | None = option(
+    output: Location | None = option(
         None, "Where to write.", flag="--output -o", metavar="PATH", panel=FILES, shown="exports/ of the run"
     )
     format: Annotated[str, Choice(_WrittenForms())] = option("json", "The JSON of the paper's code, or NumPy arrays.")

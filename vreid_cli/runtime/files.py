@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from vreid_cli.errors import StoreError
-from vreid_cli.runtime.objects import ObjectPath
+from vreid_cli.runtime.objects import ObjectPath, as_path
 
 
 @contextmanager
@@ -118,6 +118,29 @@ def write_csv(path: Path, head: Sequence[str], rows: Iterable[Sequence[object]])
         writer.writerows(rows)
 
 
+def refuse_folder(path: Path) -> None:
+    """Refuse a folder where a file is read and written: nothing could replace it.
+
+    Raises:
+        StoreError: It is one.
+    """
+    if path.is_dir():
+        raise StoreError(f"{path} is a folder, not a file", hint="move it away, then run the same command", file=path)
+
+
+def real_path(path: str | Path) -> Path:
+    """The absolute path without links; of one that links to itself as far as it can be followed.
+
+    Examples:
+        >>> Path("loop").symlink_to("loop")
+        >>> real_path("loop").name
+        'loop'
+    """
+    path = as_path(path)
+    # Path.resolve raises over a loop.
+    return path.resolve() if isinstance(path, ObjectPath) else Path(os.path.realpath(path))
+
+
 def read_json_object(path: Path) -> dict[str, Any]:
     """Read a JSON file that holds one object.
 
@@ -159,9 +182,10 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _flush(path: Path) -> None:
     """Force a file or a folder's entries to the disk; folders cannot be opened so on Windows."""
-    if os.name == "nt" and path.is_dir():
+    folder = path.is_dir()
+    if os.name == "nt" and folder:
         return
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY if folder else os.O_RDWR)  # Windows flushes only what may be written
     try:
         os.fsync(descriptor)
     finally:

@@ -29,6 +29,8 @@ def _read_local_path(value: Any) -> Path:
 Location = Annotated[Path, PlainValidator(_read_path), PlainSerializer(str, when_used="json")]
 LocalPath = Annotated[Path, PlainValidator(_read_local_path), PlainSerializer(str, when_used="json")]
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
+#: Of a forward pass that nothing is learned by.
+InferencePrecision = Literal["fp32", "tf32", "bf16", "fp16", "int8"]
 
 
 class RuntimeOptions(Options):

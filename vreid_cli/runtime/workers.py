@@ -71,5 +71,8 @@ def explain_dead_workers(*, kept: str) -> Iterator[None]:
             hint=f"use --workers 0 to decode in the main process; {kept}",
         ) from None
     except VreidError as error:
-        # torch puts the worker's traceback before what the error says.
-        raise type(error)(error.message.splitlines()[-1].partition(": ")[2] or error.message, hint=kept) from None
+        if "DataLoader worker process" not in error.message:
+            raise
+        # torch puts the worker's traceback before what the error says there.
+        message = error.message.splitlines()[-1].partition(": ")[2]
+        raise type(error)(message, hint=f"run the same command again; {kept}") from None

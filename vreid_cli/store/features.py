@@ -145,22 +145,26 @@ def checksum_rows(batch: pa.RecordBatch) -> str:
 
 
 class PartedMatrix:
-    """Features in memory-mapped parts; ``order`` maps gallery order to rows as the parts hold them."""
+    """Features in memory-mapped parts.
+
+    Attributes:
+        order: (N,) int64, from gallery order to rows as the parts hold them, one part after the other.
+    """
 
     def __init__(self, parts: Sequence[NDArray[np.floating]], *, order: Int64Array, dimension: int) -> None:
         self._parts = list(parts)
         self._starts = np.cumsum([0, *(len(part) for part in parts)])
-        self._order = order
+        self.order = order
         self._dimension = dimension
 
     @property
     def shape(self) -> tuple[int, int]:
         """Number of rows N and dimension D."""
-        return len(self._order), self._dimension
+        return len(self.order), self._dimension
 
     def take(self, rows: Int64Array) -> Float32Array:
         """Copy the rows at these positions of gallery order, in this order, as float32."""
-        stored = self._order[rows]
+        stored = self.order[rows]
         part_index = np.searchsorted(self._starts, stored, side="right") - 1
         taken = np.empty((len(rows), self._dimension), dtype=np.float32)
         for index in np.unique(part_index):
@@ -311,11 +315,11 @@ class FeatureStore:
             only_if_cheap: Whether to look at none, where that would take longer than a moment, or a transfer.
         """
         numbers = self.part_numbers()
-        if only_if_cheap:
-            if isinstance(self.path, ObjectPath):
-                return []
-            if sum(self.part_path(number).stat().st_size for number in numbers) > _CHEAP_TO_VERIFY:
-                return []
+        if only_if_cheap and isinstance(self.path, ObjectPath):
+            return []
+        files = [path for number in numbers if (path := self.part_path(number)).is_file()]
+        if only_if_cheap and sum(path.stat().st_size for path in files) > _CHEAP_TO_VERIFY:
+            return []
         changed = []
         for number in numbers:
             try:
@@ -325,6 +329,11 @@ class FeatureStore:
             if not intact:
                 changed.append(number)
         return changed
+
+    def digests(self) -> tuple[tuple[str, str], ...]:
+        """What each part says of the contents and the labels of its rows, in the order of the parts."""
+        facts = [self.read_facts(part) for part in self.part_numbers()]
+        return tuple((one.contents, one.labels) for one in facts if one is not None)
 
     def version(self) -> str | None:
         """What :attr:`FeatureSet.version` of these features is, read without them; None where a part is damaged."""

@@ -30,7 +30,7 @@ A = TypeVar("A")
 _PATHS = ("data_dir", "query_dir", "gallery_dir", "weights")
 _TEXTS = (
     *("dataset", "subset", "label_pattern", "data_dir", "query_dir", "gallery_dir", "architecture", "weights"),
-    *("weights_digest", "transform", "precision", "backend", "note"),
+    *("weights_digest", "transform", "precision", "backend", "int8_error", "note"),
 )
 
 
@@ -59,6 +59,8 @@ def info(session: Session) -> InfoReport:
         raise StoreError(f"{run.path} is no run directory: it {there}", hint=hint, file=run.path)
     verify = session.settings.info.verify
     made, made_by_error = _try(read_json_object, run.info_path) if run.info_path.is_file() else (None, None)
+    if made is not None and not _get(made, "dataset", str):
+        made_by_error = f"{run.info_path} does not say what made the run"
     splits = {split: read_state(run.features(split), verify=verify) for split in run.extracted_splits()}
     history, history_error = _try(RunDirectory.read_history, run)
     entries, damaged = history or ([], 0)

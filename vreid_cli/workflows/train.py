@@ -82,7 +82,10 @@ def resolve_training(layers: Sequence[Layer], *, command: Sequence[str]) -> Sess
     if first.train.restart:
         raise UsageError("--resume and --restart exclude each other", hint="choose one")
     run = RunDirectory(first.train.resume)
-    saved = Layer(str(run.training_state), read_state(run.training_state).facts["settings"])
+    settings = read_state(run.training_state).facts["settings"]
+    # A section of its own, so that each of its keys is compared.
+    settings["model.input"] = settings["model"].pop("input", {})
+    saved = Layer(str(run.training_state), settings)
     resolved = resolve([saved, *layers])
     check_contradictions(resolved, saved, run=run, free=_FREE)
     return Session(resolved, run, tuple(command))
