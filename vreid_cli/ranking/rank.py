@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+import numpy as np
+
 from vreid_cli.errors import DataError, DeviceError, UsageError, require_type
 from vreid_cli.ranking.answers import AnswerRules, with_no_match
 from vreid_cli.ranking.candidates import CandidateFinder, ImageSearch, candidate_blocks, group_by_space
