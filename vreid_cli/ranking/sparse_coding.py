@@ -189,7 +189,7 @@ def _judge(problems: _Problems, *, alpha: float) -> tuple[torch.Tensor, torch.Te
 
 
 def _pivot(problems: _Problems, *, alpha: float) -> None:
-    """Guess the signs again, from the codes that follow from the last guess; where it holds, lower the proximal term."""
+    """Guess the signs again, from the codes of the last guess; where it holds, lower the proximal term."""
     codes, signs, weight = problems.codes, problems.signs, problems.weight
     absent = signs == 0
     slope = torch.where(absent, problems.slope + weight * problems.centre, 0.0)
