@@ -76,3 +76,7 @@ def main() -> None:
         apart = np.abs(tables["re-ranked"] - tables["re-ranked before"]).max()
         ratio = cpu["re-ranked before"] / cpu["re-ranked"]
         print(f"{task} {metric}: {ratio:.2f} x less CPU time than before; distances differ by {apart:.1e} at most")
+
+
+if __name__ == "__main__":
+    main()
