@@ -73,7 +73,8 @@ class Options(BaseModel):
         pydantic.ValidationError: A value is not allowed; the message names the field and what is.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    # Most commands make few of these classes: the validators of the others are never built.
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
     @field_validator("*", mode="before")
     @classmethod
