@@ -284,7 +284,7 @@ def prepare(
     rows = _block_rows(len(query.items.rows), image_bytes, budget=budget)
     none_yet = Duplicates(np.arange(len(gallery)))
     engine = DistanceEngine(query, gallery, metrics, options, products, rows, none_yet)
-    kept, zero_vectors, sums = [], 0, np.empty(count, dtype=np.int32)
+    kept, zero_vectors, sums = [], 0, np.empty(count, dtype=np.int64)
     for positions in gallery.cut(rows=rows[1]):
         layout, images, zeros = gallery.read(positions)
         sums[gallery.items.offsets[positions.start] + layout.order] = checksums(images).cpu().numpy()
