@@ -14,7 +14,7 @@ In a notebook, with a folder of images per track below ``tracks/query`` and ``tr
     sheet  # a notebook displays it; sheet.save("nearest.png") keeps it
 
 Data sets, features and rankings from files, and comparisons: ``read_images``, ``read_features``, ``read_ranking``,
-``compare``.
+``compare``. Galleries that do not fit: ``build_index``.
 Each step gives what the command of the same name gives.
 """
 
@@ -36,6 +36,8 @@ _HOMES = {
     "ExtractionOptions": "vreid_cli.extraction.options:ExtractionOptions",
     "FeatureSet": "vreid_cli.types.features:FeatureSet",
     "GroundTruth": "vreid_cli.types.truth:GroundTruth",
+    "ImageIndex": "vreid_cli.store.image_index:ImageIndex",
+    "IndexOptions": "vreid_cli.store.options:IndexOptions",
     "Identities": "vreid_cli.types.identities:Identities",
     "LoadedNetwork": "vreid_cli.models.weights:LoadedNetwork",
     "PairView": "vreid_cli.reports.pairs:PairView",
@@ -51,6 +53,7 @@ _HOMES = {
     "TravelWindow": "vreid_cli.types.identities:TravelWindow",
     "Validation": "vreid_cli.workflows.validation:Validation",
     "associate": "vreid_cli.association.associate:associate",
+    "build_index": "vreid_cli.store.image_index:build_index",
     "calibrate": "vreid_cli.evaluation.calibrate:calibrate",
     "compare": "vreid_cli.evaluation.comparison:compare",
     "evaluate": "vreid_cli.evaluation.evaluate:evaluate",
@@ -108,6 +111,9 @@ if TYPE_CHECKING:
     from vreid_cli.store.formats import read_features as read_features
     from vreid_cli.store.formats import read_ranking as read_ranking
     from vreid_cli.store.identities import read_identities as read_identities
+    from vreid_cli.store.image_index import ImageIndex as ImageIndex
+    from vreid_cli.store.image_index import build_index as build_index
+    from vreid_cli.store.options import IndexOptions as IndexOptions
     from vreid_cli.store.review import read_review as read_review
     from vreid_cli.training.options import TrainingOptions as TrainingOptions
     from vreid_cli.training.train import TrainingResult as TrainingResult

@@ -1,6 +1,23 @@
-"""``python -m vreid_cli``: the same program as the console script ``vreid``."""
+"""The program: ``python -m vreid_cli``, and the console script ``vreid``."""
 
-from vreid_cli.cli.app import main
+from __future__ import annotations
+
+import sys
+from typing import NoReturn
+
+from vreid_cli.cli.output import say_interrupted
+
+
+def main() -> NoReturn:
+    """Run the command line. What it needs is imported here, so that Ctrl-C is met with words from the beginning."""
+    try:
+        from vreid_cli.cli.app import run
+
+        code = run(sys.argv[1:])
+    except KeyboardInterrupt:
+        code = say_interrupted(as_json="--json" in sys.argv)
+    sys.exit(code)
+
 
 if __name__ == "__main__":
     main()

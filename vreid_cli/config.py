@@ -26,8 +26,10 @@ from vreid_cli.extraction.options import ExtractionOptions
 from vreid_cli.models.options import ExportOptions, ModelOptions
 from vreid_cli.ranking.options import RankingOptions
 from vreid_cli.reports.options import ShowOptions
-from vreid_cli.runtime.options import RuntimeOptions
+from vreid_cli.runtime.objects import as_path
+from vreid_cli.runtime.options import LocalPath, Location, RuntimeOptions
 from vreid_cli.store.formats import FEATURE_FORMATS, RANKING_FORMATS, endings, known_formats
+from vreid_cli.store.options import IndexOptions
 from vreid_cli.synthetic.options import DemoOptions
 from vreid_cli.training.options import RECIPE, TrainingOptions
 from vreid_cli.types.options import COMMON, COMPUTING, DATA, FILES, Options, Positive, option
@@ -46,7 +48,6 @@ _NEEDED = {
     "float_type": "a number",
     "bool_type": "true or false",
     "string_type": "text in quotes",
-    "path_type": "a path in quotes",
     "finite_number": "a finite number",
     "literal_error": "{expected}",
     "greater_than_equal": "at least {ge}",
@@ -70,7 +71,7 @@ def _calibrations() -> Any:
 class RunOptions(Options):
     """``[run]``: the run directory and the seed."""
 
-    run_dir: Path | None = option(None, "The run directory.", metavar="DIR", panel=COMMON)
+    run_dir: Location | None = option(None, "The run directory.", metavar="DIR", panel=COMMON)
     seed: Annotated[int, Field(ge=0, lt=2**63)] = option(0, "Seed of everything random.", panel=COMMON)
 
 
@@ -90,20 +91,20 @@ class RankSettings(RankingOptions):
     fuse: bool = option(
         False, "Make one ranking of several, weighed by labelled vehicles, instead of ranking features.", panel=FILES
     )
-    query_features: Path | None = option(
+    query_features: Location | None = option(
         None,
         f"Features from elsewhere: {known_formats(FEATURE_FORMATS, read=True)}.",
         panel=FILES,
         shown="those of the run",
     )
-    gallery_features: Path | None = option(
+    gallery_features: Location | None = option(
         None,
         "The same for the gallery.",
         flag="--gallery-features --test-features",
         panel=FILES,
         shown="those of the run",
     )
-    output: Path | None = option(
+    output: Location | None = option(
         None,
         f"Where the ranking goes: {known_formats(RANKING_FORMATS, read=False)}; or a folder for several metrics.",
         flag="--output -o",
@@ -111,13 +112,22 @@ class RankSettings(RankingOptions):
         shown="rankings/ of the run",
     )
     force: bool = option(False, "Replace a file that is there and was made otherwise.", panel=FILES)
-    calibration: tuple[Path, ...] = _calibrations()
+    check_recall: Positive | None = option(
+        None, "With --candidates: rank M queries exactly too, and say what the index misses.", metavar="M", shown=""
+    )
+    calibration: tuple[Location, ...] = _calibrations()
+
+
+class IndexSettings(IndexOptions):
+    """``[index]``: how the gallery is indexed, and whether that starts over."""
+
+    restart: bool = option(False, "Throw away the index that is there and make it again.", panel=COMPUTING)
 
 
 class CalibrateSettings(CalibrationOptions):
     """``[calibrate]``: which rankings the probability of the same vehicle is fitted to, and where it goes."""
 
-    rankings: tuple[Path, ...] = option(
+    rankings: tuple[Location, ...] = option(
         (), f"Rankings, {_READ}, whose pairs are pooled.", flag="RANKING", shown="each of the run, by itself"
     )
     network: str | None = option(
@@ -127,7 +137,7 @@ class CalibrateSettings(CalibrationOptions):
         metavar="NAME|FILE",
         shown="the one that made the rankings",
     )
-    output: Path | None = option(
+    output: Location | None = option(
         None,
         "Where the calibration goes.",
         flag="--output -o",
@@ -140,7 +150,7 @@ class CalibrateSettings(CalibrationOptions):
 class AssociateSettings(AssociationOptions):
     """``[associate]``: how tracks become identities, of which features, and where the result goes."""
 
-    features: tuple[Path, ...] = option(
+    features: tuple[Location, ...] = option(
         (),
         f"Features from elsewhere: {known_formats(FEATURE_FORMATS, read=True)}.",
         flag="FEATURES",
@@ -149,24 +159,24 @@ class AssociateSettings(AssociationOptions):
     false_match_rate: Annotated[float, Field(gt=0, lt=1)] = option(
         0.01, "Choose the threshold at which so many pairs of different vehicles are near enough.", metavar="RATE"
     )
-    labelled: Path | None = option(
+    labelled: Location | None = option(
         None, "Labelled features to choose the threshold by.", metavar="PATH", shown="the labelled tracks themselves"
     )
-    travel_times: Path | None = option(
+    travel_times: Location | None = option(
         None,
         "Shortest and longest time between cameras, a CSV with the columns camera_a, camera_b, min_s, max_s.",
         metavar="FILE.csv",
         panel=DATA,
     )
-    clocks: Path | None = option(
+    clocks: Location | None = option(
         None,
         "Frame rate and start of each camera, in TOML.",
         metavar="FILE.toml",
         panel=DATA,
         shown="cameras.toml of the data folder",
     )
-    calibration: tuple[Path, ...] = _calibrations()
-    output: Path | None = option(
+    calibration: tuple[Location, ...] = _calibrations()
+    output: Location | None = option(
         None,
         "Where the identities go; all else is written beside them.",
         flag="--output -o",
@@ -174,7 +184,7 @@ class AssociateSettings(AssociationOptions):
         panel=FILES,
         shown="identities/ of the run",
     )
-    plot: Path | None = option(
+    plot: Location | None = option(
         None, "Plot where vehicles go and how long they take, .png, .pdf or .svg.", metavar="FILE", panel=FILES
     )
     force: bool = option(False, "Replace identities that are there and were made otherwise.", panel=FILES)
@@ -183,14 +193,16 @@ class AssociateSettings(AssociationOptions):
 class EvaluateSettings(EvaluationOptions):
     """``[evaluate]``: how rankings are counted, which ones, and what is written besides."""
 
-    rankings: tuple[Path, ...] = option(
+    rankings: tuple[Location, ...] = option(
         (), f"Rankings, {_READ}, identities, or folders of them.", flag="RANKING", shown="all of the run"
     )
-    truth: Path | None = option(
+    truth: Location | None = option(
         None, "Score by the marks that a report page exported, .csv, and by nothing else.", metavar="FILE"
     )
-    per_query: Path | None = option(None, "Write each query's scores as a table, .csv or .parquet.", metavar="FILE")
-    plot: Path | None = option(None, "Plot CMC, intervals, distances and errors, .png, .pdf or .svg.", metavar="FILE")
+    per_query: Location | None = option(None, "Write each query's scores as a table, .csv or .parquet.", metavar="FILE")
+    plot: Location | None = option(
+        None, "Plot CMC, intervals, distances and errors, .png, .pdf or .svg.", metavar="FILE"
+    )
 
 
 class ShowSettings(ShowOptions):
@@ -199,7 +211,7 @@ class ShowSettings(ShowOptions):
     queries: tuple[str, ...] = option(
         (), "Queries by name; * and ? stand for anything.", flag="QUERY", shown="the first eight"
     )
-    ranking: Path | None = option(
+    ranking: Location | None = option(
         None, f"The ranking, {_READ}.", metavar="FILE", shown="t2t meanMCD50 of the run, else its only one"
     )
     identities: bool = option(
@@ -207,7 +219,7 @@ class ShowSettings(ShowOptions):
     )
     match: str | None = option(None, "Why this match: one gallery track of one query, image by image.", metavar="TRACK")
     attention: bool = option(False, "With --match: light the places where the deciding images agree.")
-    output: Path | None = option(
+    output: Location | None = option(
         None,
         "Write a contact sheet instead, .png or .pdf, or a page with everything in it, .html.",
         flag="--output -o",
@@ -231,7 +243,7 @@ class TrainSettings(TrainingOptions):
         panel=RECIPE,
     )
     tensorboard: bool = option(False, "Write TensorBoard's files too.", panel=COMPUTING)
-    resume: Path | None = option(
+    resume: Location | None = option(
         None,
         "Go on with the training of this run, after its last finished epoch; all settings are its own.",
         metavar="RUN",
@@ -248,6 +260,14 @@ class InfoSettings(Options):
     )
 
 
+class RerunSettings(Options):
+    """``[rerun]``: where a history is run again."""
+
+    output: LocalPath | None = option(
+        None, "The folder to run it into.", flag="--output -o", metavar="DIR", panel=FILES, shown="RUN-rerun"
+    )
+
+
 class Settings(BaseModel):
     """Everything that can be set, in one frozen tree."""
 
@@ -258,6 +278,7 @@ class Settings(BaseModel):
     model: ModelOptions = ModelOptions()
     runtime: RuntimeOptions = RuntimeOptions()
     extract: ExtractSettings = ExtractSettings()
+    index: IndexSettings = IndexSettings()
     rank: RankSettings = RankSettings()
     associate: AssociateSettings = AssociateSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
@@ -267,6 +288,7 @@ class Settings(BaseModel):
     train: TrainSettings = TrainSettings()
     demo: DemoOptions = DemoOptions()
     info: InfoSettings = InfoSettings()
+    rerun: RerunSettings = RerunSettings()
 
 
 #: The sections by name; one that lies in another is ``outer.inner``, as TOML writes it.
@@ -397,7 +419,7 @@ def find_config(name: str) -> Path:
         ConfigError: There is no preset of that name.
     """
     if "/" in name or "\\" in name or name.endswith(".toml"):
-        return Path(name)
+        return as_path(name)
     presets = list_presets()
     if name not in presets:
         # Somebody who means a file and leaves out its ending finds no preset either.

@@ -22,6 +22,8 @@ class VreidError(Exception):
     """
 
     exit_code = 1
+    #: What to do where the message says all that is known.
+    usual_hint: str | None = None
 
     def __init__(self, message: str, *, hint: str | None = None, file: str | Path | None = None) -> None:
         super().__init__(message)
@@ -39,17 +41,25 @@ class UsageError(VreidError):
 class ConfigError(VreidError):
     """A configuration file holds an unknown key, a wrong type or a value that is not allowed."""
 
+    usual_hint = "check that this is the file that is meant; --show-config prints one that can be used"
+
 
 class DataError(VreidError):
     """A data set, folder, image or feature file is missing or is not what it should be."""
+
+    usual_hint = "check that this is the file that is meant, and that it is whole"
 
 
 class StoreError(VreidError):
     """A run directory, feature store or ranking is missing, incomplete, in use or made otherwise."""
 
+    usual_hint = "check the path; what is damaged can be made again by the command that wrote it"
+
 
 class WeightsError(VreidError):
     """Weights are not available, or do not fit the architecture."""
+
+    usual_hint = "check the path, and copy or download the file again"
 
 
 class ExportError(VreidError):

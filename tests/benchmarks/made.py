@@ -6,11 +6,14 @@ import os
 import platform
 import re
 import statistics
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -34,18 +37,20 @@ def lengths_of(counts: dict[int, int], *, seed: int = 0) -> NDArray[np.int64]:
     return np.random.default_rng(seed).permutation(lengths)
 
 
-def made_tracks(lengths: NDArray[np.int64], *, prefix: str = "", vehicles: int = 200, seed: int = 1) -> FeatureSet:
+def made_tracks(
+    lengths: NDArray[np.int64], *, prefix: str = "", vehicles: int = 200, seed: int = 1, width: int = WIDTH
+) -> FeatureSet:
     """Tracks of made features: vehicles around a common mean, tracks around their vehicle, images around those.
 
     The spreads are such that distances within a track, within a vehicle and between vehicles stand to each
     other about as in the authors' released sample.
     """
     rng = np.random.default_rng(seed)
-    common = 0.35 * np.random.default_rng(0).normal(size=WIDTH)
-    centres = common + 0.5 * np.random.default_rng(1).normal(size=(vehicles, WIDTH))
+    common = 0.35 * np.random.default_rng(0).normal(size=width)
+    centres = common + 0.5 * np.random.default_rng(1).normal(size=(vehicles, width))
     vehicle = np.sort(rng.integers(0, vehicles, size=len(lengths)))
     owner = np.repeat(np.arange(len(lengths)), lengths)
-    rows = (centres[vehicle] + 0.3 * rng.normal(size=(len(lengths), WIDTH))).astype(np.float32)[owner]
+    rows = (centres[vehicle] + 0.3 * rng.normal(size=(len(lengths), width))).astype(np.float32)[owner]
     rows += 0.3 * rng.standard_normal(size=rows.shape, dtype=np.float32)
     tracks = [f"{prefix}{v:04d}_c{i % 20:03d}_{i:07d}" for i, v in enumerate(vehicle)]
     names = [tracks[i] for i in owner]
@@ -82,6 +87,16 @@ def write_store(path: Path, features: FeatureSet, *, dtype: type = np.float32, p
     store.write_complete([], facts={"parts": parts, "images": len(features)})
 
 
+def module_before(commit: str, path: str) -> ModuleType:
+    """A module of the package as it was at a commit, the other side of a comparison; its imports are today's."""
+    here = Path(__file__).parent
+    source = subprocess.run(["git", "show", f"{commit}:{path}"], cwd=here, capture_output=True, text=True, check=True)
+    module = ModuleType(f"before_{Path(path).stem}")
+    sys.modules[module.__name__] = module
+    exec(compile(source.stdout, f"{commit}:{path}", "exec"), module.__dict__)
+    return module
+
+
 def median_seconds(work: Callable[[], object], *, runs: int = 3) -> float:
     """Median of some runs, after one that does not count."""
     work()
@@ -91,6 +106,12 @@ def median_seconds(work: Callable[[], object], *, runs: int = 3) -> float:
         work()
         seconds.append(time.perf_counter() - start)
     return statistics.median(seconds)
+
+
+def copied_bytes(size: int = 256 << 20) -> float:
+    """Bytes that one core copies from memory to memory in a second."""
+    source, target = np.ones(size, np.uint8), np.ones(size, np.uint8)
+    return size / median_seconds(lambda: np.copyto(target, source), runs=5)
 
 
 def _status(name: str) -> float:

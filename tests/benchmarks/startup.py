@@ -21,14 +21,14 @@ from made import machine
 from PIL import Image
 
 ROUNDS = 7
-VREID = "import sys; from vreid_cli.cli.app import main; sys.exit(main())"
+VREID = ["-m", "vreid_cli"]
 COMMANDS = {
-    "vreid --help": [VREID, "--help"],
-    "vreid info": [VREID, "info", "run"],
-    "vreid evaluate": [VREID, "evaluate", "--run-dir", "run"],
-    "vreid show": [VREID, "show", "--run-dir", "run"],
-    "vreid rank": [VREID, "rank", "--run-dir", "run", "--force"],
-    "import torch": ["import torch"],
+    "vreid --help": [*VREID, "--help"],
+    "vreid info": [*VREID, "info", "run"],
+    "vreid evaluate": [*VREID, "evaluate", "--run-dir", "run"],
+    "vreid show": [*VREID, "show", "--run-dir", "run"],
+    "vreid rank": [*VREID, "rank", "--run-dir", "run", "--force"],
+    "import torch": ["-c", "import torch"],
 }
 
 
@@ -36,7 +36,7 @@ def seconds(command: list[str], folder: Path, environment: dict[str, str]) -> tu
     """CPU seconds and seconds of the clock."""
     start = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, "-c", *command], cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        [sys.executable, *command], cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
@@ -55,7 +55,7 @@ def make_run(folder: Path, environment: dict[str, str]) -> None:
                 Image.new("RGB", (60, 40), colour).save(folder / "data" / side / name / f"{name}_{image:08d}_0.jpg")
     network = ["--weights", "random", "--arch", "resnet18"]
     for words in (["extract", "--dataset", "tracks", "--data-dir", "data", *network], ["rank"]):
-        seconds([VREID, *words, "--run-dir", "run"], folder, environment)
+        seconds([*VREID, *words, "--run-dir", "run"], folder, environment)
 
 
 def main() -> None:

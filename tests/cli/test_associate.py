@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,13 @@ def test_from_a_run_to_scores(vreid: Vreid, ready: Path) -> None:
     report = vreid.json("evaluate")
     assert (len(report["results"]), len(report["identities"])) == (1, 1)
     assert vreid.json("info")["warnings"] == []
+
+
+def test_one_side_alone_will_do(vreid: Vreid, ready: Path) -> None:
+    shutil.rmtree(ready / "features/query")
+    report = vreid.json("associate", "--threshold", "0.3")
+    assert sorted(track["track"] for one in report["vehicles"] for track in one["tracks"]) == GALLERY
+    assert "the tracks of gallery alone: the run holds no others" in vreid.err
 
 
 def test_feature_files_and_where_the_result_goes(vreid: Vreid) -> None:

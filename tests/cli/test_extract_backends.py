@@ -238,12 +238,12 @@ def test_precision_is_part_of_what_features_are(vreid: Vreid, made: Path, extrac
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--precision", "fp8"), "--precision fp8: needs 'fp32', 'tf32', 'bf16' or 'fp16'"),
+        (("--precision", "fp8"), "--precision fp8: needs 'fp32', 'tf32', 'bf16', 'fp16' or 'int8'"),
         (("--backend", "tflite"), "--backend tflite: needs 'auto', 'torch' or 'onnx'"),
         (("--precision", "tf32", "--device", "cpu"), "--precision tf32: cpu has no such arithmetic"),
         (
             ("--backend", "onnx", "--precision", "bf16", "--device", "cpu"),
-            "--backend onnx: ONNX Runtime computes in fp32 only, not in bf16",
+            "--backend onnx: ONNX Runtime computes in fp32 or int8, not in bf16",
         ),
     ],
 )
@@ -272,3 +272,41 @@ def test_without_the_extra_the_error_names_what_to_install(
     worth_exporting(1)
     vreid(*extract)
     assert "by torch (ONNX Runtime may be faster, but the extra onnx is not installed)" in vreid.err
+
+
+# -- int8 ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_int8_from_the_first_images_to_the_table(vreid: Vreid, extract: tuple[str, ...], made: Path) -> None:
+    command = (*extract, "--precision", "int8", "--run-dir", "run")
+    vreid(*command)
+    assert "int8 against fp32 on 3 other images: LRs moved by" in vreid.err
+    assert "on this chip" in vreid.err
+    assert "by ONNX Runtime (only it computes in int8), int8" in vreid.err
+    assert 1e-5 < deviation(Path("run"), made / RUN) < 0.2
+    assert len({part["quantised_by"] for split in ("query", "gallery") for part in how(Path("run"), split)}) == 1
+    # New images would quantise it otherwise: what made the features that are there goes on.
+    before = features(Path("run"), "query").tobytes()
+    draw_tracks(Path("data"), {"gallery/0005_c001": 2})
+    assert "gallery: 17 images in 8 tracks, 2 computed now" in vreid(*command)
+    assert features(Path("run"), "query").tobytes() == before
+    assert "int8 by onnx" in (told := vreid("info", "run"))
+    assert "LRs moved by" in told
+    assert "precision int8" in vreid("rank", "--run-dir", "run", "--task", "i2i", "--metric", "MCD")
+    assert "precision int8" in vreid("evaluate", "--run-dir", "run").replace("\n", " ")
+
+
+@pytest.mark.usefixtures("ready")
+def test_int8_is_never_mixed_with_fp32(vreid: Vreid, extract: tuple[str, ...]) -> None:
+    error = vreid.error(*extract, "--precision", "int8")
+    assert "holds features of another precision: 'fp32', not 'int8'" in error["message"]
+    # Nothing was quantised in vain.
+    assert not Path("cache").exists()
+
+
+def test_int8_needs_the_extra(vreid: Vreid, extract: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vreid_cli.runtime.extras.find_spec", lambda name: None)
+    error = vreid.error(*extract, "--precision", "int8")
+    assert "--precision int8 needs onnx" in error["message"]
+    assert 'pip install "vreid[onnx]"' in error["hint"]

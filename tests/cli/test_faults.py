@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -168,3 +169,84 @@ def test_lists_are_matrices_too():
     labels = {"query_vehicles": ["a"], "gallery_vehicles": ["a", "b"]}
     assert library.evaluate_distances([[0.5, 1]], **labels).mean_ap == 1
     assert len(library.rank(FEATURES, FEATURES)["meanMCD50"].queries) == 2
+
+
+def test_one_damaged_ranking_of_several_is_skipped_and_the_others_are_scored(vreid: Vreid):
+    vreid(*COMMON)
+    vreid("rank", "--metric", "minMED,minMCD,meanMCD")
+    damaged = RUN / "rankings" / "t2t-minMCD.parquet"
+    damaged.write_bytes(damaged.read_bytes()[:300])
+    report = vreid.json("evaluate")
+    assert [Path(one["ranking"]).stem for one in report["results"]] == ["t2t-meanMCD", "t2t-minMED"]
+    assert [one["ranking"] for one in report["skipped"]] == [str(damaged)]
+    assert f"skipped: {damaged} is damaged" in vreid.err
+    assert vreid.error("evaluate", damaged)["hint"] == "make it again with vreid rank --force"
+
+
+def test_names_cannot_act_in_a_terminal(vreid: Vreid):
+    Path("data/gallery/0009_c001").rename("data/gallery/0009_c001_\x1b[31mred\x9b2J\u202e")
+    Path("data/gallery/0009_c001_\x1b[31mred\x9b2J\u202e/bad.png").touch()
+    vreid(*COMMON)
+    assert "0009_c001_\\x1b[31mred\\x9b2J\\u202e" in vreid.err
+    told = vreid.err
+    vreid("rank")
+    told += vreid("show", "0001_c001", "--top", "9")
+    assert "0009_c001_\\x1b[31mred" in told
+    told += vreid("show", "0001_c001", "--top", "9", "--json")
+    assert not {"\x1b", "\x9b"} & set(told)
+    assert json.loads(vreid.out)["queries"][0]["nearest"][-1]["gallery_id"]
+
+
+def test_quiet_leaves_out_what_is_no_result(vreid: Vreid):
+    told = vreid(*COMMON, "--quiet") + vreid("rank", "--quiet")
+    assert "next:" not in told
+    assert "images per second" not in told
+    assert "run: runs/" in told
+
+
+def test_a_missing_folder_is_told_before_torch_is_imported(tmp_path: Path):
+    code = "import sys; from vreid_cli.cli.app import run; run(['extract', '--data-dir', 'none']); print(sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert "there is no folder none" in done.stderr
+    assert "'torch'" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("box", "used"), [("0,0,1000000000,1000000000", False), ("20,20,30,30", False), ("-4,-4,20,20", True)]
+)
+def test_a_box_that_lies_by_more_than_half_outside_its_frame_is_skipped(vreid: Vreid, box: str, used: bool):
+    rows = f"data/gallery/0001_c002/0.png,a,{box}\ndata/gallery/0001_c002/1.png,a,0,0,9,9\n"
+    report = vreid.json(*manifest(f"path,track,x,y,w,h\n{rows}"))
+    assert (report["skipped"] == []) is used
+    assert used or "outside the frame of 36 x 30 pixels" in report["skipped"][0]["reason"]
+
+
+def test_what_is_too_large_is_named_on_the_side_that_holds_it(vreid: Vreid):
+    Path("large.json").write_text(json.dumps({"a": [[1e38] * 40]}))
+    Path("small.json").write_text(json.dumps({"a": [[1.0] * 40]}))
+    for query, gallery in (("large.json", "small.json"), ("small.json", "large.json")):
+        command = ("rank", "--metric", "meanMED", "-o", "r.json", "--query-features", query)
+        assert vreid.error(*command, "--gallery-features", gallery)["file"] == "large.json"
+
+
+def test_hints_name_the_command_whose_help_they_mean(vreid: Vreid):
+    assert vreid.json("rank", "--foo", code=2)["error"]["hint"] == "see vreid rank --help"
+    assert vreid.error("rank", "--top-k", "0", code=2)["hint"].startswith("vreid rank --help tells")
+    assert vreid.json("export", "features", "--foo", code=2)["error"]["hint"] == "see vreid export features --help"
+
+
+def test_an_interruption_while_the_program_starts_is_told(monkeypatch: pytest.MonkeyPatch, capsys):
+    import vreid_cli.__main__ as program
+
+    monkeypatch.setattr(sys, "argv", ["vreid", "info", "--json"])
+    monkeypatch.setitem(sys.modules, "vreid_cli.cli.app", _Interrupting("vreid_cli.cli.app"))
+    with pytest.raises(SystemExit) as ended:
+        program.main()
+    told = capsys.readouterr()
+    assert (ended.value.code, "Traceback" in told.err) == (130, False)
+    assert json.loads(told.out)["error"]["message"] == "interrupted"
+
+
+class _Interrupting(types.ModuleType):
+    def __getattr__(self, name: str) -> object:
+        raise KeyboardInterrupt

@@ -106,6 +106,6 @@ def test_no_markup_is_left_over_or_swallowed(wide: Vreid, command: list[str]) ->
 )
 def test_a_shell_completes_commands_options_and_values(words: str, offered: str) -> None:
     asking = {"_VREID_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
-    command = [sys.executable, "-c", "from vreid_cli.cli.app import main; main()"]
+    command = [sys.executable, "-c", "from vreid_cli.__main__ import main; main()"]
     done = subprocess.run(command, env={**os.environ, **asking}, capture_output=True, text=True, check=True)
     assert done.stdout.split() == [offered]

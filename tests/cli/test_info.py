@@ -24,7 +24,17 @@ KEYS = {
     *("schema", "outputs", "skipped", "warnings", "run_dir", "complete", "next", "splits", "rankings", "training"),
     *("reports", "history", "history_error", "dataset", "subset", "label_pattern", "data_dir", "query_dir"),
     *("gallery_dir", "data_dir_exists", "query_dir_exists", "gallery_dir_exists", "architecture", "weights"),
-    *("weights_exists", "weights_digest", "transform", "precision", "backend", "seed", "note", "versions"),
+    *(
+        "weights_exists",
+        "weights_digest",
+        "transform",
+        "precision",
+        "backend",
+        "int8_error",
+        "seed",
+        "note",
+        "versions",
+    ),
 }
 
 
@@ -146,7 +156,7 @@ DAMAGE = {
     "features/gallery/plan.parquet": "plan.parquet is damaged",
     "features/gallery/part-00000.arrow": "part-00000.arrow is damaged",
     "features/gallery/complete.json": "not valid JSON",
-    "rankings/t2t-meanMCD50.parquet": "is no ranking",
+    "rankings/t2t-meanMCD50.parquet": "is damaged or no ranking",
     "evaluations/t2t-meanMCD50.json": "not valid JSON",
     "history.jsonl": "1 line of",
     "checkpoints/last.safetensors": "damaged or is no safetensors",

@@ -53,6 +53,12 @@ def test_what_a_page_says_to_type_runs(
     assert "Traceback" not in capsys.readouterr().err
 
 
+def test_the_quick_start_lists_every_extra() -> None:
+    table = (ROOT / "docs/quick-start.md").read_text(encoding="utf-8").partition("## Extras")[2]
+    rows = re.findall(r"^\| (`.+?) \|", table, flags=re.MULTILINE)
+    assert sorted(name for row in rows for name in re.findall(r"`(\w+)`", row)) == sorted(EXTRAS)
+
+
 def _type(line: str, block: Block, capsys: pytest.CaptureFixture[str]) -> None:
     """Do what a shell would do with a line, as far as a test may."""
     if installed := re.search(r'pip install (?:-e )?"?(?:\.|vreid)(?:\[([\w,]+)\])?', line):

@@ -21,7 +21,7 @@ def test_without_a_run_the_hint_says_how_to_make_one(vreid: Vreid, command: list
 def test_a_run_that_is_gone_is_said_to_be_gone(vreid: Vreid, ready: Path) -> None:
     shutil.rmtree(ready)
     error = vreid.error("rank")
-    assert error["message"] == "there is no run to work on: the run that runs/latest names is gone"
+    assert error["message"] == "there is no run to work on: the run that runs/latest names is gone, or its run.json"
     assert error["file"] == "runs/latest"
 
 

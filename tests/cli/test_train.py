@@ -305,6 +305,8 @@ def test_what_contradicts_the_training_that_goes_on(vreid: Vreid, cars: tuple[st
     assert "--epochs '9'" in error["message"]
     assert "made with '2'" in error["message"]
     assert "--arch 'alexnet'" in vreid.error("train", "--resume", "mine", "--arch", "alexnet")["message"]
+    other_input = ("--set", "model.input.mean=[0.1, 0.2, 0.3]")
+    assert "model.input.mean" in vreid.error("train", "--resume", "mine", *other_input)["message"]
     assert "no training to continue" in vreid.error("train", "--resume", "nowhere")["message"]
     other = draw_manifest(Path("other"), learned=9)
     message = vreid.error("train", "--resume", "mine", "--data-dir", other)["message"]

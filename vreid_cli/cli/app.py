@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import sys
-from collections.abc import Collection, Mapping, Sequence
-from typing import Annotated, NoReturn
+from collections.abc import Mapping, Sequence
+from typing import Annotated
 
 import typer
 from typer.exceptions import TyperException
 
 from vreid_cli import __version__
-from vreid_cli.cli import associate, calibrate, demo, evaluate, export, extract, info, rank, show, train
+from vreid_cli.cli import associate, calibrate, demo, evaluate, export, extract, index, info, rank, rerun, show, train
 from vreid_cli.cli.command import Command
-from vreid_cli.cli.output import print_json
+from vreid_cli.cli.output import print_json, say_interrupted
 from vreid_cli.errors import VreidError
+from vreid_cli.runtime.objects import refuse_credentials
+from vreid_cli.types.escaping import for_terminal
 
-_INTERRUPTED = 130
 #: Set by a shell that asks how a line can be completed.
 _COMPLETION = "_VREID_COMPLETE"
 
 COMMANDS = {
     "extract": extract.COMMAND,
+    "index": index.COMMAND,
     "rank": rank.COMMAND,
     "associate": associate.COMMAND,
     "evaluate": evaluate.COMMAND,
@@ -29,6 +33,7 @@ COMMANDS = {
     "calibrate": calibrate.COMMAND,
     "train": train.COMMAND,
     "info": info.COMMAND,
+    "rerun": rerun.COMMAND,
     "demo": demo.COMMAND,
 }
 EXPORTS = {"features": export.FEATURES, "model": export.MODEL}
@@ -37,7 +42,7 @@ _HELP = "Find a vehicle again: rank the tracks of other cameras by distances in 
 _EXPORT_HELP = "Write what a run holds in forms that other programs read."
 
 
-def make_app(words: Collection[str]) -> typer.Typer:
+def make_app(words: Sequence[str]) -> typer.Typer:
     """The program, with the options of those commands that are named among the words of the command line.
 
     Only they can be run. The list of all commands needs no options, and is quicker without. A shell that completes a
@@ -61,9 +66,10 @@ def make_app(words: Collection[str]) -> typer.Typer:
     return app
 
 
-def _add(app: typer.Typer, commands: Mapping[str, Command], words: Collection[str]) -> None:
+def _add(app: typer.Typer, commands: Mapping[str, Command], words: Sequence[str]) -> None:
     for name, command in commands.items():
-        app.command(name=name, help=command.help)(command.function(with_options=name in words))
+        function = command.function(typed=("vreid", *words), with_options=name in words)
+        app.command(name=name, help=command.help)(function)
 
 
 def _print_version(wanted: bool) -> None:
@@ -87,42 +93,47 @@ def run(arguments: Sequence[str]) -> int:
         The exit code: 0 done, 1 an error that the user can fix, 2 wrong usage, 130 interrupted.
     """
     as_json = "--json" in arguments
+    show_help = f"{shlex.join(['vreid', *_command_words(arguments)])} --help"
     try:
+        # What is typed is repeated in messages and kept in the run's history.
+        for argument in arguments:
+            refuse_credentials(argument)
         # Not standalone: usage errors then reach us, and an interruption comes back as its exit code.
         result = make_app(arguments)(list(arguments), prog_name="vreid", standalone_mode=False)
     except VreidError as error:
-        _say(error.message, hint=error.hint, file=error.file, as_json=as_json)
+        hint = re.sub("^--help", show_help, error.hint or error.usual_hint or "") or None
+        _say(error.message, hint=hint, file=error.file, as_json=as_json)
         return error.exit_code
     except TyperException as error:
         if as_json:
-            _say(error.format_message(), hint="see --help", file=None, as_json=True)
+            _say(error.format_message(), hint=f"see {show_help}", file=None, as_json=True)
         else:
             from typer import rich_utils
 
             rich_utils.rich_format_error(error)  # type: ignore[arg-type]
         return error.exit_code
     except KeyboardInterrupt:
-        result = _INTERRUPTED
+        return say_interrupted(as_json=as_json)
     except BrokenPipeError:
         # The reader has seen enough, as head does; nothing more may be written, not even when Python ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         result = 0
-    if result == _INTERRUPTED:
-        kept = "what was finished is kept, the same command goes on from there"
-        if as_json:
-            print_json({"error": {"message": "interrupted", "hint": kept, "file": None}})
-        print(f"interrupted; {kept}", file=sys.stderr)
+    if result == 130:  # Typer turns an interruption into this
+        return say_interrupted(as_json=as_json)
     return result if isinstance(result, int) else 0
+
+
+def _command_words(arguments: Sequence[str]) -> list[str]:
+    """The words that name the command: ``rank``, ``export features``; none where there is no such command."""
+    first, second = [*arguments[:2], "", ""][:2]
+    if first == "export":
+        return [first, second] if second in EXPORTS else [first]
+    return [first] if first in COMMANDS else []
 
 
 def _say(message: str, *, hint: str | None, file: str | None, as_json: bool) -> None:
     if as_json:
         print_json({"error": {"message": message, "hint": hint, "file": file}})
-    print(f"error: {message}", file=sys.stderr)
+    print(for_terminal(f"error: {message}"), file=sys.stderr)
     if hint:
-        print(f"hint:  {hint}", file=sys.stderr)
-
-
-def main() -> NoReturn:
-    """Entry point of the console script."""
-    sys.exit(run(sys.argv[1:]))
+        print(for_terminal(f"hint:  {hint}"), file=sys.stderr)

@@ -6,6 +6,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from vreid_cli.cli.command import Command
+from vreid_cli.cli.output import print_note
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,7 +38,7 @@ def _render(report: AssociateReport, console: Console) -> None:
         console.print(f"written: {path}", soft_wrap=True)
     file = "" if report.in_run else f" {shlex.quote(str(report.path))}"
     show = " --identities" if report.in_run else f" --ranking {shlex.quote(str(report.path))}"
-    console.print(f"next: vreid evaluate{file} (where vehicles are known), vreid show{show}", soft_wrap=True)
+    print_note(f"next: vreid evaluate{file} (where vehicles are known), vreid show{show}", console)
 
 
 COMMAND = Command(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vreid_cli.cli.command import Command
+from vreid_cli.cli.output import print_note
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,7 +28,7 @@ def _render(report: CalibrateReport, console: Console) -> None:
         console.print(reliability_table(str(one.calibration.metric), one.reliability))
     for path in report.outputs:
         console.print(f"written: {path}", soft_wrap=True)
-    console.print("next: vreid rank --force --min-probability 0.9, vreid show, vreid evaluate", soft_wrap=True)
+    print_note("next: vreid rank --force --min-probability 0.9, vreid show, vreid evaluate", console)
 
 
 COMMAND = Command(

@@ -63,6 +63,8 @@ class Command:
         resolve: Makes the session of a command that has rules of its own for it, ``"module:function"``.
         default_run: The run without ``--run-dir``, for the help.
         wording: What its help says otherwise than the settings do, ``{"section.key": {"help": …, "shown": …}}``.
+        check: Called with the session before the workflow's libraries are imported, which takes seconds,
+            ``"module:function"``.
         prepare: Called before the workflow and its libraries are imported, ``"module:function"``.
     """
 
@@ -75,12 +77,14 @@ class Command:
     resolve: str | None = None
     default_run: str = LATEST_RUN
     wording: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    check: str | None = None
     prepare: str | None = None
 
-    def function(self, *, with_options: bool = True) -> Callable[..., None]:
+    def function(self, *, typed: Sequence[str] = (), with_options: bool = True) -> Callable[..., None]:
         """The command as Typer takes it.
 
         Args:
+            typed: The whole command line, for the run's history.
             with_options: Whether its options are declared; the list of commands needs none of them, and is quicker
                 without.
         """
@@ -88,7 +92,7 @@ class Command:
 
         def run(**given: Any) -> None:
             common = Common(**{name: given.pop(name) for name in Common.__dataclass_fields__})
-            self._run(common, _by_section(parameters, given))
+            self._run(common, _by_section(parameters, given), tuple(typed))
 
         declared = [parameter.declare() for parameter in parameters]
         declared += inspect.signature(Common, eval_str=True).parameters.values()
@@ -104,7 +108,7 @@ class Command:
         run_dir = SettingParameter("run", "run_dir", {"shown": self.default_run})
         return [*own, run_dir, SettingParameter("run", "seed")]
 
-    def _run(self, common: Common, given: Mapping[str, Mapping[str, Any]]) -> None:
+    def _run(self, common: Common, given: Mapping[str, Mapping[str, Any]], typed: tuple[str, ...]) -> None:
         """Resolve the settings, run the workflow, print its report."""
         if self.prepare is not None:
             load(self.prepare)()
@@ -117,7 +121,6 @@ class Command:
             # A name that the terminal has no letters for is no reason to lose a result.
             sys.stdout.reconfigure(errors="backslashreplace")
         layers = collect_layers(given, config=common.config, assignments=common.assignments or ())
-        typed = ("vreid", *sys.argv[1:])
         if self.resolve is not None:
             session = load(self.resolve)(layers, command=typed)
         else:
@@ -126,6 +129,8 @@ class Command:
         if common.show_config:
             print_config(session.resolved, as_json=common.json)
             return
+        if self.check is not None:
+            load(self.check)(session)
         report = load(self.workflow)(session)
         if report is None:
             return

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vreid_cli.cli.command import Command
+from vreid_cli.cli.output import print_note
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,7 +27,7 @@ def _render_model(report: ModelReport, console: Console) -> None:
         f"to latent (N, {network.dimension})"
     )
     if not report.parity:
-        console.print(f"use it by --weights {report.outputs[0]}", soft_wrap=True)
+        print_note(f"use it by --weights {report.outputs[0]}", console)
         return
     errors = ", ".join(f"{error:.1e} at batch {batch}" for batch, error in report.parity.items())
     console.print(f"compared with torch: relative error {errors}; {report.seconds:.1f} s in all")

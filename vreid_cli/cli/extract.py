@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vreid_cli.cli.command import Command
+from vreid_cli.cli.output import print_note
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -51,12 +52,12 @@ def _render(report: ExtractReport, console: Console) -> None:
             + (f", {summary.computed:,} computed now" if summary.computed else ", nothing to compute")
         )
     if any(summary.computed for summary in report.splits.values()):
-        console.print(_rate(report), soft_wrap=True)
+        print_note(_rate(report), console)
     for split, summary in report.splits.items():
         if summary.skipped:
             console.print(f"skipped: see {report.run_dir / 'features' / split / 'skipped.csv'}", soft_wrap=True)
     console.print(f"run: {report.run_dir}", soft_wrap=True)
-    console.print(f"next: {report.next_command}", soft_wrap=True)
+    print_note(f"next: {report.next_command}", console)
 
 
 COMMAND = Command(
@@ -88,7 +89,8 @@ COMMAND = Command(
         "extract": ("precision", "backend", "batch_size", "workers", "save_crops", "restart", "strict"),
     },
     workflow="vreid_cli.workflows.extract:extract",
-    choose_run="vreid_cli.workflows.extract:choose_run",
+    choose_run="vreid_cli.workflows.inputs:extraction_run",
+    check="vreid_cli.workflows.inputs:look_for_data",
     default_run="runs/<dataset>-<arch>-<weights>",
     prepare="vreid_cli.runtime.arrow:share_memory",
     render=_render,

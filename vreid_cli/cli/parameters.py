@@ -43,7 +43,7 @@ class SettingParameter:
 
     def declare(self) -> inspect.Parameter:
         """The parameter as Typer reads it; its default is always None, for "not given"."""
-        kind: Any = list[str] if self._is_list else next((one for one in (bool, Path) if one in self._values), str)
+        kind: Any = list[str] if self._is_list else bool if bool in self._values else str
         declared: Any
         if self._is_argument:
             declared = typer.Argument(metavar=self.flag, help=self._help(), show_default=False)
@@ -65,8 +65,6 @@ class SettingParameter:
         Raises:
             UsageError: A list was given that names nothing.
         """
-        if isinstance(given, Path):
-            return str(given)
         if isinstance(given, str):
             return self._number(given)
         if not isinstance(given, Sequence) or self._is_argument:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from vreid_cli.cli.command import Command
+from vreid_cli.cli.output import print_note
+from vreid_cli.runtime.objects import as_path
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from vreid_cli.evaluation.recall import Recall
     from vreid_cli.workflows.rank import RankReport
 
 
@@ -22,10 +25,25 @@ def _render(report: RankReport, console: Console) -> None:
     for one, path in zip(report.facts, report.outputs, strict=True):
         trial = f", trial {one.text('trial')}" if one.trial is not None else ""
         console.print(f"{one.metric_name}{trial}: {path}", soft_wrap=True)
+    for metric, recall in report.recall.items():
+        console.print(_recall_in_words(metric, recall), soft_wrap=True)
     if report.facts[0].fusion:
         console.print(f"fused: {report.facts[0].text('fusion')}; weights cross-validated by vehicle", soft_wrap=True)
     if not report.outputs[0].lower().endswith(".txt"):  # a submission is for others to look at
-        console.print(f"next: {_next_commands(report)}", soft_wrap=True)
+        print_note(f"next: {_next_commands(report)}", console)
+
+
+def _recall_in_words(metric: str, found: Recall) -> str:
+    said = ", ".join(f"recall@{count} {100 * share:.1f}%" for count, share in found.recall.items())
+    loss = "no labels, so no mAP"
+    if found.exact_map is not None and found.candidate_map is not None:
+        lost = found.exact_map - found.candidate_map
+        loss = f"mAP {100 * found.candidate_map:.1f}%, exact {100 * found.exact_map:.1f}%: {100 * lost:.1f} points lost"
+    return f"{metric} by candidates, {found.queries:,} queries checked: {said}; {loss}"
+
+
+def _results(report: RankReport) -> dict[str, Any]:
+    return {"recall": {name: asdict(one) for name, one in report.recall.items()}} if report.recall else {}
 
 
 def _next_commands(report: RankReport) -> str:
@@ -35,7 +53,7 @@ def _next_commands(report: RankReport) -> str:
     if report.run_dir is not None:
         run = f" --run-dir {shlex.quote(str(report.run_dir))}" if report.run_named else ""
         return f"vreid evaluate{run}, vreid show{run}"
-    folder = shlex.quote(str(Path(report.outputs[0]).parent if len(report.outputs) > 1 else report.outputs[0]))
+    folder = shlex.quote(str(as_path(report.outputs[0]).parent if len(report.outputs) > 1 else report.outputs[0]))
     return f"vreid evaluate {folder}, vreid show --ranking {shlex.quote(report.outputs[0])}"
 
 
@@ -49,6 +67,7 @@ COMMAND = Command(
     Examples:
       vreid rank
       vreid rank --task i2t --metric MCD,MED
+      vreid rank --candidates 1000 --check-recall 100
       vreid rank --fuse meanMCD50 RSCR
       vreid rank --query-features q.json --gallery-features g.npz -o r.json
     """,
@@ -60,6 +79,8 @@ COMMAND = Command(
                 "metric",
                 "definition",
                 "cameras",
+                "candidates",
+                "check_recall",
                 "top_k",
                 "threshold",
                 "min_probability",
@@ -74,4 +95,5 @@ COMMAND = Command(
     workflow="vreid_cli.workflows.rank:rank",
     choose_run="vreid_cli.workflows.rank:choose_run",
     render=_render,
+    to_json=_results,
 )

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from vreid_cli.cli.command import Command
+from vreid_cli.cli.output import print_note
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,7 +34,7 @@ def _render(report: TrainReport, console: Console) -> None:
             )
     for path in report.outputs:
         console.print(f"wrote {path}", soft_wrap=True)
-    console.print(f"next: {report.next_command}", soft_wrap=True)
+    print_note(f"next: {report.next_command}", console)
 
 
 COMMAND = Command(

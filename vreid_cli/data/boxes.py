@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
+from vreid_cli.runtime.objects import join
 from vreid_cli.types.images import Box
 
 _NUMBER = r"-?\d+(?:\.\d+)?"
@@ -91,7 +92,8 @@ def locate_image(root: Path, image_id: str) -> Path | Crop:
         (0.0, 0.0, 5.0, 5.0)
     """
     path, frame, box = parse_place(image_id)
-    return root / path if box is None else Crop(root / path, box, frame)
+    place = join(root, path)
+    return place if box is None else Crop(place, box, frame)
 
 
 def pixels_of(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int] | None:
@@ -107,6 +109,19 @@ def pixels_of(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int] | No
     left, top = max(0, math.floor(x)), max(0, math.floor(y))
     right, bottom = min(size[0], math.ceil(x + width)), min(size[1], math.ceil(y + height))
     return (left, top, right, bottom) if left < right and top < bottom else None
+
+
+def share_within(box: Box, size: tuple[int, int]) -> float:
+    """The share of a box's area that lies in a frame of this width and height.
+
+    Examples:
+        >>> share_within((-5, 2.5, 10, 4), (100, 80))
+        0.5
+    """
+    x, y, width, height = box
+    wide = max(0.0, min(size[0], x + width) - max(0.0, x))
+    high = max(0.0, min(size[1], y + height) - max(0.0, y))
+    return wide * high / (width * height)
 
 
 def _plain(number: float) -> str:

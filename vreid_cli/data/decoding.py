@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from vreid_cli.data.boxes import name_crop, pixels_of
+from vreid_cli.data.boxes import name_crop, pixels_of, share_within
+from vreid_cli.runtime.objects import ObjectPath
 from vreid_cli.types.images import Box
 
 #: Endings that a folder is searched for; everything else in it is left alone.
@@ -54,7 +55,7 @@ def decode_rgb(path: Path, *, max_pixels: int, box: Box | None = None) -> Image.
 
     Raises:
         BadImageError: The file is missing, empty, cut short, no image, too large or of an absurd shape,
-            or the box lies outside it.
+            or more than half of the box lies outside it.
 
     Examples:
         >>> Image.new("L", (60, 40)).save("grey.png")
@@ -62,10 +63,19 @@ def decode_rgb(path: Path, *, max_pixels: int, box: Box | None = None) -> Image.
         >>> image.mode, image.size
         ('RGB', (20, 15))
     """
-    if path.exists() and not path.is_file():
+    if not isinstance(path, ObjectPath) and path.exists() and not path.is_file():
         raise BadImageError("is no regular file")  # to open a pipe would wait for whoever writes to it
-    with _in_words(path), Image.open(path) as image:
+    with _in_words(path), open_image(path) as image:
         return _to_rgb(cut_part(image, box, max_pixels=max_pixels))
+
+
+def open_image(path: Path) -> Image.Image:
+    """An image as PIL opens it: its size is known, its pixels are read later.
+
+    Raises:
+        OSError: It is not there, or no image.
+    """
+    return Image.open(path.open("rb") if isinstance(path, ObjectPath) else path)
 
 
 def cut_part(image: Image.Image, box: Box | None, *, max_pixels: int) -> Image.Image:
@@ -73,14 +83,15 @@ def cut_part(image: Image.Image, box: Box | None, *, max_pixels: int) -> Image.I
 
     Args:
         image: The frame.
-        box: Rounded outward to pixels and clipped.
+        box: Rounded outward to pixels and clipped; at least half of it must lie in the frame.
         max_pixels: A frame with more pixels is refused.
 
     Raises:
-        BadImageError: The frame is empty or too large, the box lies outside it, or what it marks is of an absurd shape.
+        BadImageError: The frame is empty or too large, more than half of the box lies outside it, or what it marks is
+            of an absurd shape.
 
     Examples:
-        >>> cut_part(Image.new("RGB", (60, 40)), (10.5, 10, 20, 99), max_pixels=10_000).size
+        >>> cut_part(Image.new("RGB", (60, 40)), (10.5, 10, 20, 55), max_pixels=10_000).size
         (21, 30)
     """
     width, height = image.size
@@ -91,9 +102,10 @@ def cut_part(image: Image.Image, box: Box | None, *, max_pixels: int) -> Image.I
     part = image
     if box is not None:
         pixels = pixels_of(box, image.size)
-        if pixels is None:
-            frame = f"the frame of {width} x {height} pixels"
-            raise BadImageError(f"the box {name_crop('', box)} lies outside {frame}")
+        if pixels is None or share_within(box, image.size) < 0.5:
+            frame = f"outside the frame of {width} x {height} pixels"
+            lies = "lies" if pixels is None else "lies by more than half"
+            raise BadImageError(f"the box {name_crop('', box)} {lies} {frame}")
         part = image.crop(pixels)
     if max(part.size) > MAX_ASPECT_RATIO * min(part.size):
         shape = " x ".join(map(str, part.size))

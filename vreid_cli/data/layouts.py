@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from vreid_cli.errors import DataError, UsageError, did_you_mean
+from vreid_cli.runtime.objects import as_path
 from vreid_cli.types.lazy import load
 
 if TYPE_CHECKING:
@@ -113,7 +114,8 @@ class Layout:
             listing: Listing = load(self.reader)(folders, split)
         except (DataError, UsageError) as error:
             # Readers say what is wrong; what would be right is the same for all that is missing.
-            hint = error.hint or f"check --data-dir: expected {self.shape}"
+            own = "" if self.own_folders else "; for folders of your own add --dataset tracks"
+            hint = error.hint or f"check --data-dir: expected {self.shape}{own}"
             raise type(error)(error.message, hint=hint, file=error.file) from None
         return replace(listing, dataset=self.name, protocol=self.protocol)
 
@@ -236,11 +238,9 @@ def read_images(
         >>> listing.records[0].track_id, listing.protocol
         ('0002_c001', 'separate')
     """
-    from pathlib import Path
-
     from vreid_cli.data.listing import DataFolders
 
     if dataset not in LAYOUTS:
         raise UsageError(f"there is no layout '{dataset}'", hint=did_you_mean(dataset, LAYOUTS))
-    folders = DataFolders(Path(data_dir), label_pattern=label_pattern, subset=subset)
+    folders = DataFolders(as_path(data_dir), label_pattern=label_pattern, subset=subset)
     return LAYOUTS[dataset].read(folders, split)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +14,8 @@ from vreid_cli.data.decoding import is_image
 from vreid_cli.data.records import BLOCK, SCHEMA, LabelRow, Records
 from vreid_cli.errors import DataError, UsageError
 from vreid_cli.runtime.arrow import gallery_order
+from vreid_cli.runtime.files import real_path
+from vreid_cli.runtime.objects import ObjectPath
 from vreid_cli.types.arrays import Int64Array
 from vreid_cli.types.features import QueryProtocol
 from vreid_cli.types.images import ImageRecord
@@ -94,6 +96,9 @@ class Listing:
 class ListingBuilder:
     """Takes the images of a split in any order, and the warnings about them.
 
+    Args:
+        anywhere: Whether images may lie outside the folder that their names are relative to.
+
     Images go into columns as they come: as objects, a million of them would take over half a gigabyte.
 
     Attributes:
@@ -112,9 +117,11 @@ class ListingBuilder:
         ('2 images are in no list: c.jpg, d.jpg',)
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, anywhere: bool = False) -> None:
         self.warnings: list[str] = []
+        self._anywhere = anywhere
         self._unnamed: list[str] = []
+        self._outside: list[str] = []
         self._pending: list[LabelRow] = []
         self._batches: list[pa.RecordBatch] = []
         self._count = 0
@@ -136,6 +143,9 @@ class ListingBuilder:
         if not _is_text(image_id):
             self._unnamed.append(ascii(image_id))
             return
+        if not self._anywhere and leads_outside(image_id):
+            self._outside.append(image_id)
+            return
         self._pending.append((image_id, track_id, vehicle_id, camera_id, frame))
         if len(self._pending) == BLOCK:
             self._flush()
@@ -156,7 +166,7 @@ class ListingBuilder:
         """The listing in gallery order; the builder is empty then.
 
         Images whose names are not valid text (some old archives unpack to such) can stand in no file that vreid
-        writes; they are left out with a warning.
+        writes; they are left out with a warning, and so are names of a list that lead out of the data set's folder.
 
         Args:
             image_root: Where the images of these ids belong.
@@ -168,13 +178,15 @@ class ListingBuilder:
             DataError: There is no image.
         """
         self.warn_of(sorted(self._unnamed), "images have names that are not valid UTF-8, left out")
+        self.warn_of(sorted(self._outside), f"names lead out of {image_root}, left out")
         table = self.table() if rows is None else self.table().take(pa.array(rows))
         self._batches, self._count = [], 0
         if not len(table):
             what = "image whose name is valid UTF-8" if self._unnamed else "images"
+            what = "image that a list may name" if self._outside else what
             raise DataError(f"{image_root} holds no {what}", file=image_root)
         records = Records(_in_gallery_order(table), folder or image_root, crops=crops)
-        return Listing(records, image_root.resolve(), tuple(self.warnings))
+        return Listing(records, real_path(image_root), tuple(self.warnings))
 
     def _flush(self) -> None:
         if self._pending:
@@ -196,7 +208,7 @@ def make_listing(records: Iterable[ImageRecord], image_root: Path, warnings: Seq
         >>> listing.records[0].track_id
         't1'
     """
-    builder = ListingBuilder()
+    builder = ListingBuilder(anywhere=True)
     builder.warnings += warnings
     crops = False
     for record in records:
@@ -231,10 +243,32 @@ def list_images(folder: Path) -> list[str]:
         DataError: The folder cannot be read.
     """
     try:
+        if isinstance(folder, ObjectPath):
+            return sorted(name for name in folder.file_names() if is_image(name))
         with os.scandir(folder) as entries:
             return sorted(entry.name for entry in entries if is_image(entry.name) and entry.is_file())
     except OSError as error:
         raise unreadable(folder, error) from None
+
+
+def walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """Each folder from the top, with the names of its folders and files; links are followed.
+
+    Folders that are taken out of the first list are left out, as with :func:`os.walk`.
+
+    Raises:
+        DataError: A folder cannot be read.
+    """
+    if isinstance(root, ObjectPath):
+        yield from root.walk_below()
+        return
+
+    # Left to itself, os.walk would pass over a folder without permission as if it were empty.
+    def refuse(error: OSError) -> None:
+        raise unreadable(error.filename, error)
+
+    for folder, below, files in os.walk(root, followlinks=True, onerror=refuse):
+        yield Path(folder), below, files
 
 
 def unreadable(path: Path | str, error: OSError) -> DataError:
@@ -263,7 +297,19 @@ def _in_gallery_order(table: pa.Table) -> pa.RecordBatch:
     return pa.record_batch({**columns, **labels})
 
 
+def leads_outside(name: str) -> bool:
+    """Whether a name that a list gives leads out of the folder that it is relative to.
+
+    Examples:
+        >>> leads_outside("a/../../b.jpg"), leads_outside("/b.jpg"), leads_outside("a/..b.jpg")
+        (True, True, False)
+    """
+    return "://" in name or os.path.isabs(name) or os.path.normpath(name).split("/")[0] == ".."  # noqa: PTH117  quick
+
+
 def _is_text(name: str) -> bool:
+    if "\0" in name:
+        return False
     # Python keeps undecodable bytes of a file name as lone surrogates, which no encoding takes.
     try:
         name.encode()

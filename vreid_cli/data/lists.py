@@ -123,7 +123,7 @@ def read_track_list(path: Path, *, named: bool, listing: ListingBuilder) -> dict
         listing: Takes the warnings.
 
     Raises:
-        DataError: A line is no track.
+        DataError: A line is no track, or there is none.
     """
     tracks: dict[str, str] = {}
     repeated: list[str] = []
@@ -138,6 +138,8 @@ def read_track_list(path: Path, *, named: bool, listing: ListingBuilder) -> dict
             track, *words = words
         repeated += [name for name in words if tracks.setdefault(name, track) != track]
     listing.warn_of(repeated, f"images are in two tracks of {path.name}, the first counts")
+    if not tracks:
+        raise DataError(f"{path} names no track", hint="unpack it again, or take it away", file=path)
     return tracks
 
 

@@ -17,6 +17,7 @@ from vreid_cli.data.boxes import name_crop, parse_crop
 from vreid_cli.data.listing import DataFolders, Listing, ListingBuilder, unreadable
 from vreid_cli.data.lists import SHOWN
 from vreid_cli.errors import DataError
+from vreid_cli.runtime.objects import ObjectPath, as_path
 from vreid_cli.types.arrays import Int64Array
 from vreid_cli.types.images import Box, Split
 from vreid_cli.types.labels import parse_frame
@@ -46,10 +47,10 @@ def read_manifest(folders: DataFolders, split: Split) -> Listing:
     path = folders.root / MANIFEST if folders.root.is_dir() else folders.root
     if not path.is_file():
         raise DataError(f"there is no manifest {path}", file=path)
-    listing = ListingBuilder()
+    listing = ListingBuilder(anywhere=True)
     lines = array("q")  # of the images that are listed
     outside: list[str] = []
-    below = Path(os.path.abspath(path.parent)).as_posix()  # noqa: PTH100  resolve() would follow links in the names
+    below = _absolute(path.parent)
     for line, cells in _read_rows(path, split, listing):
         try:
             own_split, image_id, frame = _parse(cells, below)
@@ -60,7 +61,7 @@ def read_manifest(folders: DataFolders, split: Split) -> Listing:
             vehicle, camera = cells.get("vehicle"), cells.get("camera")
             listing.add(image_id, cells.get("track", image_id), vehicle_id=vehicle, camera_id=camera, frame=frame)
             lines.append(line)
-            if image_id.startswith(("../", "/")):
+            if image_id.startswith(("../", "/")) or "://" in image_id:
                 outside.append(image_id)
     if not len(listing):
         hint = f"give some rows the split {split}, or extract others with --split"
@@ -119,6 +120,13 @@ def _check_columns(path: Path, columns: Sequence[str], split: Split, *, listing:
         listing.warnings.append(text)
 
 
+def _absolute(folder: Path) -> str:
+    """The folder in the form in which a path below it may be given."""
+    if isinstance(folder, ObjectPath):
+        return str(folder)
+    return Path(os.path.abspath(folder)).as_posix()  # noqa: PTH100  resolve() would follow links in the names
+
+
 def _parse(cells: Mapping[str, str], below: str) -> tuple[Split, str, int | None]:
     """The split, image id and frame of a row.
 
@@ -133,7 +141,9 @@ def _parse(cells: Mapping[str, str], below: str) -> tuple[Split, str, int | None
     if split.lower() not in _SPLITS:
         raise ValueError(f"split '{split}' is none of {', '.join(_SPLITS)}")
     # One name for each file, relative to the manifest where it lies below it.
-    image = posixpath.normpath(cells["path"].replace(os.sep, "/")).removeprefix(f"{below}/")
+    given = cells["path"]
+    image = str(as_path(given)) if "://" in given else posixpath.normpath(given.replace(os.sep, "/"))
+    image = image.removeprefix(f"{below}/")
     if parse_crop(image)[1] is not None:
         raise ValueError(f"path '{image}' ends in a box; put the box into the columns {', '.join(_BOX)}")
     box = _parse_box(cells)

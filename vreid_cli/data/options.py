@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
 from vreid_cli.data.layouts import LAYOUTS
+from vreid_cli.runtime.options import Location
 from vreid_cli.types.images import Split
 from vreid_cli.types.options import DATA, Choice, NotNegative, Options, Positive, option
 
@@ -28,17 +28,17 @@ class DataOptions(Options):
         metavar="NAME",
         panel=DATA,
     )
-    data_dir: Path | None = option(
+    data_dir: Location | None = option(
         None,
         "Folder of the data set, or the manifest of --dataset csv.",
         metavar="DIR",
         panel=DATA,
         shown=f"$VREID_DATA_DIR, else {LAYOUTS['veri'].default_dir}",
     )
-    query_dir: Path | None = option(
+    query_dir: Location | None = option(
         None, f"Folder of the query tracks, of --dataset {_OWN_FOLDERS}.", metavar="DIR", panel=DATA
     )
-    gallery_dir: Path | None = option(
+    gallery_dir: Location | None = option(
         None,
         f"Folder of the gallery tracks, of --dataset {_OWN_FOLDERS}.",
         flag="--gallery-dir --test-dir",

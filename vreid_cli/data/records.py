@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import overload
 
@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from vreid_cli.data.boxes import parse_crop, parse_place
 from vreid_cli.data.video import is_video
+from vreid_cli.runtime.objects import ObjectPath, as_path, join
 from vreid_cli.types.arrays import Int32Array, Int64Array
 from vreid_cli.types.images import Box, ImageRecord
 
@@ -111,6 +112,10 @@ class Records(Sequence[ImageRecord]):
         )
         return order
 
+    def stats_below(self) -> Mapping[str, tuple[int, int]]:
+        """Bytes and stamp of all files by name, where an object store tells them at once; else empty."""
+        return self._folder.files_below() if isinstance(self._folder, ObjectPath) else {}
+
     def label_rows(self) -> Iterator[LabelRow]:
         """Image id, track, vehicle, camera and frame of each."""
         for start in range(0, len(self), BLOCK):
@@ -164,7 +169,7 @@ class Records(Sequence[ImageRecord]):
 
         Not as a Path: Python keeps a table of the parts of all paths, which a million short-lived ones make grow.
         """
-        return os.path.join(self._folder, name)  # noqa: PTH118
+        return name if "://" in name else os.path.join(str(self._folder), name)  # noqa: PTH118
 
     def _take(self, name: str) -> pa.Array:
         column = self._columns.column(name)
@@ -183,7 +188,7 @@ class Records(Sequence[ImageRecord]):
 
     def _place(self, image_id: str) -> tuple[Path, Box | None]:
         name, box = parse_crop(image_id) if self._crops else (image_id, None)
-        return self._folder / name, box
+        return join(self._folder, name), box
 
     def _row(self, index: int) -> int:
         row = range(len(self))[index]
@@ -196,4 +201,4 @@ def _compact(column: pa.Array) -> pa.Array:
 
 
 def _remake(columns: list[pa.Array], folder: str, crops: bool) -> Records:
-    return Records(pa.record_batch(columns, names=SCHEMA.names), Path(folder), crops=crops)
+    return Records(pa.record_batch(columns, names=SCHEMA.names), as_path(folder), crops=crops)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import configparser
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from PIL import Image
-
-from vreid_cli.data.decoding import is_image
-from vreid_cli.data.listing import list_images, unreadable
+from vreid_cli.data.decoding import is_image, open_image
+from vreid_cli.data.listing import list_images, walk
 from vreid_cli.data.trackers import Size, TrackerFormat, tracker_format
 from vreid_cli.data.video import VideoFacts, is_video, probe_video
 from vreid_cli.errors import DataError
@@ -90,7 +87,7 @@ class Recording:
             return self.video.size
         for name in self.frame_files.values():
             try:
-                with Image.open(self.frames / name) as image:
+                with open_image(self.frames / name) as image:
                     return image.size
             except OSError:
                 continue  # extraction names each frame that cannot be read
@@ -161,12 +158,7 @@ def _camera_folders(root: Path) -> Iterator[tuple[Path, list[str]]]:
     """Each folder with frames, and its videos."""
     if not root.is_dir():
         raise DataError(f"there is no folder {root}", file=root)
-
-    def refuse(error: OSError) -> None:
-        raise unreadable(error.filename, error)
-
-    for name, below, files in os.walk(root, followlinks=True, onerror=refuse):
-        folder = Path(name)
+    for folder, below, files in walk(root):
         videos = sorted(file for file in files if is_video(file))
         below[:] = sorted(one for one in below if not one.startswith("."))
         if videos or (FRAMES in below and _has_images(folder / FRAMES)):
@@ -185,12 +177,12 @@ def _has_ottrk(files: Sequence[str]) -> bool:
 
 
 def _has_frames_below(folder: Path) -> bool:
-    walk = ((below, files) for name, below, files in os.walk(folder) if Path(name) != folder)
-    return any(FRAMES in below or any(map(is_video, files)) for below, files in walk)
+    found = ((below, files) for name, below, files in walk(folder) if name != folder)
+    return any(FRAMES in below or any(map(is_video, files)) for below, files in found)
 
 
 def _has_images(folder: Path) -> bool:
-    return any(is_image(entry.name) for entry in os.scandir(folder))
+    return any(is_image(entry.name) for entry in folder.iterdir())
 
 
 def _recording(root: Path, folder: Path, frames: Path, *, stem: str | None, track_file: str | None) -> Recording:

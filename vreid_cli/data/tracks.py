@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from vreid_cli.data.listing import (
     examples,
     list_images,
     require_folder,
-    unreadable,
+    walk,
 )
 from vreid_cli.errors import DataError, UsageError
 from vreid_cli.types.images import Split
@@ -70,21 +69,16 @@ def read_tracks(folders: DataFolders, split: Split) -> Listing:
 def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
     """Each leaf or image-holding folder below ``root`` with its images; links followed, once each."""
     seen: set[str] = set()
-    for folder, below, files in os.walk(root, followlinks=True, onerror=_refuse_folder):
-        real = os.path.realpath(folder)
+    for folder, below, files in walk(root):
+        real = str(folder.resolve())
         below[:] = sorted(name for name in below if not name.startswith("."))
         if real in seen:
             below.clear()
             continue
         seen.add(real)
         names = sorted(name for name in files if is_image(name))
-        if Path(folder) != root and (names or not below):
-            yield Path(folder), names
-
-
-def _refuse_folder(error: OSError) -> None:
-    # Left to itself, os.walk would pass over a folder without permission as if it were empty.
-    raise unreadable(error.filename, error)
+        if folder != root and (names or not below):
+            yield folder, names
 
 
 def _split_folder(folders: DataFolders, split: Split) -> Path:

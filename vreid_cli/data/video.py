@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from vreid_cli.data.decoding import BadImageError
 from vreid_cli.errors import DataError
 from vreid_cli.runtime.extras import require_extra
+from vreid_cli.runtime.files import local_file
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -207,7 +208,8 @@ def _open(path: Path) -> Iterator[tuple[Any, Any]]:
     import av
 
     try:
-        container = av.open(str(path))
+        with local_file(path) as local:
+            container = av.open(str(local))
     except (av.FFmpegError, OSError) as error:
         raise DataError(f"{path} cannot be opened as a video: {error}", file=path) from None
     try:

@@ -264,6 +264,11 @@ def _warnings(means: MeanScores, facts: RankingFacts, options: EvaluationOptions
             "only the nearest items are listed: mAP and mINP would not be exact and are refused, "
             "as is CMC beyond the shortest list"
         )
+    if facts.candidates is not None:
+        warnings.append(
+            f"only the {facts.candidates:,} candidates of an index were ranked for each query: CMC is an estimate, and "
+            "vreid rank --candidates with --check-recall says how good"
+        )
     if facts.cameras == "other" and options.same_camera == "keep":
         warnings.append("what the query's own camera saw was never ranked, so --same-camera keep cannot count it")
     return tuple(warnings)

@@ -17,12 +17,15 @@ from vreid_cli.engines.engine import Engine
 from vreid_cli.engines.local import LocalEngine
 from vreid_cli.errors import DataError
 from vreid_cli.extraction.compute import compute_parts
+from vreid_cli.extraction.loading import Preparation, sample_pixels
 from vreid_cli.extraction.options import ExtractionOptions
 from vreid_cli.extraction.parts import first_parts
 from vreid_cli.extraction.resolve import check_inference, resolve_inference
 from vreid_cli.extraction.split import check_any_left, look_at_tracks
+from vreid_cli.models.onnx_cache import INT8_IMAGES
 from vreid_cli.models.weights import AnyNetwork
 from vreid_cli.runtime.devices import choose_device
+from vreid_cli.runtime.objects import as_path
 from vreid_cli.runtime.options import RuntimeOptions
 from vreid_cli.store.features import Skipped
 from vreid_cli.types.arrays import Labels
@@ -75,7 +78,12 @@ def extract(
     check_inference(options, device)
     listing = images if isinstance(images, Listing) else _list(images)
     records = listing.records
-    inference = resolve_inference(network, options, device=device, images=len(records), cache_dir=cache_dir)
+    sample = functools.partial(
+        sample_pixels, Preparation(records, network.transform, options.max_pixels), count=INT8_IMAGES, seed=0
+    )
+    inference = resolve_inference(
+        network, options, device=device, images=len(records), cache_dir=cache_dir, sample=sample
+    )
     matrix = np.empty((len(records), inference.dimension), dtype=np.float32)
     kept = np.zeros(len(records), dtype=np.bool_)
     skipped: list[Skipped] = []
@@ -110,13 +118,13 @@ def extract(
 def _list(images: str | Path | Sequence[str | Path | ImageRecord]) -> Listing:
     """The images of a folder, or those that are named."""
     if isinstance(images, str | Path):
-        folder = require_folder(Path(images))
+        folder = require_folder(as_path(images))
         if any(path.is_dir() for path in folder.iterdir()):
             return read_tracks(DataFolders(gallery_dir=folder), "gallery")
         return _list_records(folder, [_labelled(folder / name) for name in list_images(folder)])
     if not images:
         raise DataError("no images were named")
-    records = [image if isinstance(image, ImageRecord) else _labelled(Path(image)) for image in images]
+    records = [image if isinstance(image, ImageRecord) else _labelled(as_path(image)) for image in images]
     return _list_records(Path(os.path.commonpath([one.path.absolute().parent for one in records])), records)
 
 

@@ -13,14 +13,14 @@ import torch
 from vreid_cli.errors import DeviceError, WeightsError
 from vreid_cli.extraction.options import BackendName
 from vreid_cli.models.network import pool_in_float32
-from vreid_cli.models.onnx_cache import cached_network, runtime_version
+from vreid_cli.models.onnx_cache import Quantised, cached_network, runtime_version
 from vreid_cli.models.onnx_file import OnnxFile
-from vreid_cli.models.onnx_session import require_onnx, require_onnx_device
+from vreid_cli.models.onnx_session import OnnxNetwork, require_onnx, require_onnx_device
 from vreid_cli.models.weights import AnyNetwork, LoadedNetwork
 from vreid_cli.runtime.cache import cache_folder
 from vreid_cli.runtime.devices import AUTOCAST, arithmetic, one_torch_thread
 from vreid_cli.runtime.extras import installed_version
-from vreid_cli.runtime.options import Precision
+from vreid_cli.runtime.options import InferencePrecision
 from vreid_cli.runtime.progress import log
 
 
@@ -39,7 +39,7 @@ class InferenceConfig:
     device: torch.device
     backend: BackendName
     reason: str
-    precision: Precision
+    precision: InferencePrecision
     batch_size: int
 
     def describe(self) -> str:
@@ -55,21 +55,31 @@ class Inference:
         loaded: Network and transform; neither is changed.
         config: How.
         cache_dir: Where exports to ONNX are kept; None for the user's cache folder.
+        quantised: The network in int8, where it computes in that.
 
     Attributes:
         config: How.
         transform: Input of the network.
         dimension: D of the LRs.
         batch_size: Images that go through the network at a time: fewer than configured, where memory was short.
+        quantised: The network in int8; None in another precision.
     """
 
-    def __init__(self, loaded: AnyNetwork, config: InferenceConfig, *, cache_dir: Path | None = None) -> None:
+    def __init__(
+        self,
+        loaded: AnyNetwork,
+        config: InferenceConfig,
+        *,
+        cache_dir: Path | None = None,
+        quantised: Quantised | None = None,
+    ) -> None:
         self.config = config
         self.transform = loaded.transform
         self.dimension = loaded.dimension
         self.batch_size = config.batch_size
         self._loaded = loaded
         self._cache_dir = cache_dir
+        self.quantised = quantised
         self._latent: Callable[[torch.Tensor], torch.Tensor] | None = None
 
     def __getstate__(self) -> dict[str, object]:
@@ -87,6 +97,7 @@ class Inference:
             "transform": self.transform.identity,
             "precision": self.config.precision,
             "backend": self.config.backend,
+            **({"quantised_by": self.quantised.digest} if self.quantised else {}),
         }
 
     def recorded(self) -> dict[str, str]:
@@ -113,6 +124,9 @@ class Inference:
             return
         if isinstance(self._loaded, OnnxFile):
             self._latent = self._loaded.open(self.config.device).latent
+            return
+        if self.quantised is not None:
+            self._latent = OnnxNetwork(self.quantised.path).latent
             return
         if self.config.backend == "torch":
             self._latent = _torch_network(self._loaded, self.config)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset, IterableDataset
@@ -152,6 +153,16 @@ class VideoDataset(IterableDataset[Batch]):
                     yield {index: self._preparation.cut(index, frame) for index in frames.pop(number)}
             except DataError as error:
                 yield {index: error.message for indices in frames.values() for index in indices}
+
+
+def sample_pixels(preparation: Preparation, *, count: int, seed: int) -> torch.Tensor:
+    """Pixels (N, 3, H, W) uint8 of ``count`` images chosen at random, or of all, in random order, without bad ones."""
+    rng = np.random.default_rng(seed)
+    # In the order of the records, in which videos are read.
+    chosen = np.sort(rng.permutation(len(preparation.records))[:count])
+    batches = load_batches(preparation, [[int(index)] for index in chosen], workers=0, pin_memory=False)
+    pixels = torch.cat([batch.pixels for batch in batches if batch.indices] or [torch.empty(0, 3, 1, 1).byte()])
+    return pixels[torch.from_numpy(rng.permutation(len(pixels)))]
 
 
 def load_batches(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from vreid_cli.runtime.options import Precision
+from vreid_cli.runtime.options import InferencePrecision, Location
 from vreid_cli.types.images import MAX_PIXELS
 from vreid_cli.types.options import COMPUTING, Auto, Options, Positive, option
 
@@ -22,7 +21,9 @@ class ExtractionOptions(Options):
         'auto'
     """
 
-    precision: Precision = option("fp32", "Arithmetic of the forward pass.", panel=COMPUTING)
+    precision: InferencePrecision = option(
+        "fp32", "Arithmetic of the forward pass; int8: on a CPU, by ONNX Runtime.", panel=COMPUTING
+    )
     backend: Literal["auto", "torch", "onnx"] = option("auto", "What computes it; onnx: ONNX Runtime.", panel=COMPUTING)
     batch_size: Auto | Positive = option("auto", "Images a forward pass.", panel=COMPUTING)
     workers: Auto | Annotated[int, Field(ge=0, le=1024)] = option(
@@ -30,7 +31,7 @@ class ExtractionOptions(Options):
     )
     part_images: Positive = option(512, "Images a part of the store.", panel=COMPUTING)
     max_pixels: Positive = option(MAX_PIXELS, "Larger images are skipped.", panel=COMPUTING)
-    save_crops: Path | None = option(
+    save_crops: Location | None = option(
         None,
         "Write each image as the network sees it before resizing, a folder per track.",
         metavar="DIR",

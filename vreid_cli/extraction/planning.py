@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vreid_cli.data.records import Records
+from vreid_cli.runtime.objects import ObjectPath, as_path
 from vreid_cli.runtime.progress import progress
 from vreid_cli.store.plan import PLAN_SCHEMA, Plan
 from vreid_cli.types.arrays import Int32Array, Int64Array
@@ -78,14 +79,16 @@ def _texts(column: pa.Array) -> Iterator[str]:
 
 def _stat_all(records: Records, names: pa.Array) -> tuple[Int64Array, Int64Array]:
     """(F,) bytes and (F,) time of change, in nanoseconds, of the files of these names; -1 where there is none."""
-    stats = np.empty((2, len(names)), dtype=np.int64)
+    stats, known = np.empty((2, len(names)), dtype=np.int64), records.stats_below()
     for position, name in enumerate(_texts(names)):
-        stats[:, position] = _stat(records.locate(name))
+        stats[:, position] = known.get(name) or _stat(records.locate(name))
     return stats[0], stats[1]
 
 
 def _stat(path: str) -> tuple[int, int]:
     try:
+        if isinstance(there := as_path(path) if "://" in path else None, ObjectPath):
+            return there.size_and_stamp()
         stat = os.stat(path)  # noqa: PTH116  see Records.locate
     except OSError:
         # Decoding says later what is wrong with it, as for any other bad image.
@@ -115,7 +118,7 @@ def _digests(
     Many crops may lie in one frame: it is read once.
     """
     files = np.unique(owner[rows < 0])
-    fresh = _hash_all((Path(records.locate(name)) for name in _texts(_pick(names, files))), len(files))
+    fresh = _hash_all((as_path(records.locate(name)) for name in _texts(_pick(names, files))), len(files))
     origin = np.where(rows < 0, np.searchsorted(files, owner), len(files) + rows)
     chunks = [chunk for chunk in (*as_utf8(fresh).chunks, *before.table.column("sha256").chunks) if len(chunk)]
     return _pick(pa.chunked_array(chunks, pa.utf8()), origin)
@@ -146,7 +149,7 @@ def _hash_all(paths: Iterator[Path], count: int) -> pa.LargeStringArray:
 
 def _hash_file(path: Path) -> str:
     try:
-        if not path.is_file():
+        if not isinstance(path, ObjectPath) and not path.is_file():
             return ""
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

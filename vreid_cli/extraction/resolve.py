@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import statistics
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,18 +14,20 @@ import torch
 from vreid_cli.errors import ExportError, StoreError, UsageError
 from vreid_cli.extraction.inference import Inference, InferenceConfig
 from vreid_cli.extraction.options import BackendName, ExtractionOptions
-from vreid_cli.models.onnx_cache import cached_path
+from vreid_cli.models.onnx_cache import Quantised, cached_path, cached_quantised
 from vreid_cli.models.onnx_file import OnnxFile
-from vreid_cli.models.onnx_session import has_onnx, require_onnx, require_onnx_device
-from vreid_cli.models.weights import AnyNetwork
+from vreid_cli.models.onnx_session import OnnxNetwork, has_onnx, require_onnx, require_onnx_device
+from vreid_cli.models.weights import AnyNetwork, LoadedNetwork
 from vreid_cli.runtime.cache import cache_folder
 from vreid_cli.runtime.devices import check_precision
-from vreid_cli.runtime.options import Precision
+from vreid_cli.runtime.options import InferencePrecision
 from vreid_cli.runtime.progress import log
 from vreid_cli.store.features import PartFacts
 
 #: Images from which on ``auto`` exports a network to ONNX.
 WORTH_EXPORTING = 2_000
+#: Pairs of batches that int8 is measured by, and how much faster it has to be to pay for what it changes.
+_ROUNDS, _WORTH_INT8 = 3, 1.1
 #: Images a batch, by type of the device. DenseNet201 runs fastest on a CPU at 8: more of them leave the caches.
 _BATCH = {"cpu": 8, "mps": 32, "cuda": 128}
 
@@ -44,12 +48,20 @@ def check_inference(
         DeviceError: This build of ONNX Runtime cannot compute on the device.
     """
     check_precision(options.precision, device, name=name("precision"))
+    if options.precision == "int8":
+        if options.backend == "torch":
+            raise UsageError(
+                f"{name('backend')} torch: only ONNX Runtime computes in int8",
+                hint=f"leave out {name('backend')}, or use {name('precision')} fp32",
+            )
+        require_onnx(f"{name('precision')} int8")
+        return
     if options.backend != "onnx":
         return
     asked = f"{name('backend')} onnx"
     if options.precision != "fp32":
         raise UsageError(
-            f"{asked}: ONNX Runtime computes in fp32 only, not in {options.precision}",
+            f"{asked}: ONNX Runtime computes in fp32 or int8, not in {options.precision}",
             hint=f"use --backend torch, or leave out {name('precision')}",
         )
     require_onnx(asked)
@@ -64,6 +76,7 @@ def resolve_inference(
     images: int,
     earlier: PartFacts | None = None,
     cache_dir: Path | None = None,
+    sample: Callable[[], torch.Tensor] | None = None,
 ) -> Inference:
     """What was asked for; for what is ``auto``, what made the features that are there, else what is fastest.
 
@@ -77,9 +90,12 @@ def resolve_inference(
         images: How many there are.
         earlier: What a part that is there already says about itself.
         cache_dir: Where exports to ONNX are kept; None for the user's cache folder.
+        sample: Gives pixels (N, 3, H, W) uint8 of :data:`INT8_IMAGES` of the images, or of all, in random order:
+            int8 is quantised by them. None where images cannot be had before.
 
     Raises:
-        UsageError: The network is an ONNX file, and torch or another precision was asked for.
+        UsageError: The network is an ONNX file, and torch or another precision was asked for; there are too few
+            images for int8.
     """
     folder = cache_folder(cache_dir)
     check_network(loaded, options, device)
@@ -87,6 +103,8 @@ def resolve_inference(
         batch_size = _choose_batch_size(options, device, earlier)
         config = InferenceConfig(device, "onnx", "the network is an ONNX file", options.precision, batch_size)
         return Inference(loaded, config, cache_dir=folder)
+    if options.precision == "int8":
+        return _in_int8(loaded, options, folder=folder, earlier=earlier, sample=sample)
     known = _known_backend(options, earlier)
     exported = device.type == "cpu" and cached_path(loaded, folder).is_file()
     backend, reason = known or choose_backend(
@@ -103,6 +121,51 @@ def resolve_inference(
             config = replace(config, backend="torch", reason="ONNX Runtime cannot be used")
             return Inference(loaded, config, cache_dir=folder)
     return inference
+
+
+def _in_int8(
+    loaded: LoadedNetwork,
+    options: ExtractionOptions,
+    *,
+    folder: Path,
+    earlier: PartFacts | None,
+    sample: Callable[[], torch.Tensor] | None,
+) -> Inference:
+    """The network quantised by images of the run, or the one that made what is there; says what that changes."""
+    if sample is None:
+        raise UsageError(
+            "int8 has to see images before it computes, and these come one after the other", hint="use fp32 or bf16"
+        )
+    known = None if earlier is None else earlier.identity.get("quantised_by")
+    quantised = cached_quantised(loaded, folder, known=known, sample=sample)
+    log.info("%s", quantised.error.describe())
+    device = torch.device("cpu")
+    batch_size = _choose_batch_size(options, device, earlier)
+    if earlier is None:
+        _say_speed(loaded, quantised, folder, batch_size)
+    config = InferenceConfig(device, "onnx", "only it computes in int8", "int8", batch_size)
+    return Inference(loaded, config, cache_dir=folder, quantised=quantised)
+
+
+def _say_speed(loaded: LoadedNetwork, quantised: Quantised, folder: Path, batch_size: int) -> None:
+    """Measure on this chip whether int8 pays, both sides in turns."""
+    exact = cached_path(loaded, folder)
+    networks = [OnnxNetwork(path) for path in (exact, quantised.path) if path.is_file()]
+    if len(networks) < 2:  # the export was cleared away, and only the speed needs it
+        return
+    images = torch.rand(batch_size, 3, *loaded.transform.size)
+    seconds: list[list[float]] = [[], []]
+    for _ in range(_ROUNDS + 1):
+        for network, own in zip(networks, seconds, strict=True):
+            started = time.perf_counter()
+            network.latent(images)
+            own.append(time.perf_counter() - started)
+    # The first pass allocates.
+    gain = statistics.median(one / other for one, other in list(zip(*seconds, strict=True))[1:])
+    if gain < _WORTH_INT8:
+        log.warning("int8 does not pay on this chip: %.2f x as fast as fp32, which is exact", gain)
+    else:
+        log.info("int8 is %.1f x as fast as fp32 on this chip", gain)
 
 
 def check_network(loaded: AnyNetwork, options: ExtractionOptions, device: torch.device) -> None:
@@ -124,7 +187,7 @@ def check_network(loaded: AnyNetwork, options: ExtractionOptions, device: torch.
 
 
 def choose_backend(
-    device: str, precision: Precision, *, images: int, installed: bool, exported: bool
+    device: str, precision: InferencePrecision, *, images: int, installed: bool, exported: bool
 ) -> tuple[BackendName, str]:
     """The back-end for features that do not exist yet, and why.
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vreid_cli.extraction.parts import Part, PartResult
+from vreid_cli.runtime.files import refuse_folder
 from vreid_cli.runtime.progress import log
 from vreid_cli.store.features import FeatureStore, PartFacts, Skipped, StoredPart
 from vreid_cli.store.plan import Plan
@@ -58,8 +59,13 @@ def plan_work(
         plan: The plan that they follow.
         others: Earlier plans, that the parts on disk may have been made by.
         max_pixels: Larger images are refused.
+
+    Raises:
+        StoreError: A folder lies where a part belongs.
     """
     numbers, changed = store.part_numbers(), set(store.changed_parts(only_if_cheap=True))
+    for number in numbers:
+        refuse_folder(store.part_path(number))
     known = {number: store.read_facts(number) for number in numbers if number not in changed}
     facts = {number: found for number, found in known.items() if found is not None}
     for number in sorted(changed):

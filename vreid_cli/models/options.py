@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
@@ -12,6 +11,7 @@ from vreid_cli.data.layouts import LAYOUTS
 from vreid_cli.models.backbones import ArchitectureNames
 from vreid_cli.models.inputs import InputOptions
 from vreid_cli.models.sources import HUB, SOURCES, default_weights
+from vreid_cli.runtime.options import LocalPath, Location
 from vreid_cli.store.formats import FEATURE_FORMATS, endings
 from vreid_cli.types.options import FILES, NETWORK, Choice, Options, option
 
@@ -24,7 +24,7 @@ _NAMED = ", ".join(f"{source.help} ({name})" for name, source in SOURCES.items()
 class DownloadOptions(Options):
     """Where downloaded weights are kept, and where they come from."""
 
-    cache_dir: Path | None = option(
+    cache_dir: LocalPath | None = option(
         None, "Folder that downloads are kept in.", metavar="DIR", panel=NETWORK, shown="the user's cache folder"
     )
     weights_url: str | None = option(
@@ -78,11 +78,11 @@ class _WrittenForms(Collection[str]):
 class ExportOptions(Options):
     """``[export]``: where features or the model go, and in which form."""
 
-    output: Path | None = option(
+    output: Location | None = option(
         None, "Where to write.", flag="--output -o", metavar="PATH", panel=FILES, shown="exports/ of the run"
     )
     format: Annotated[str, Choice(_WrittenForms())] = option("json", "The JSON of the paper's code, or NumPy arrays.")
-    to_hub_folder: Path | None = option(
+    to_hub_folder: LocalPath | None = option(
         None,
         "Write a folder as the Hugging Face hub has it instead: weights, configuration and model card.",
         metavar="DIR",

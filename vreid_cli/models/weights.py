@@ -30,6 +30,7 @@ from vreid_cli.models.onnx_file import OnnxFile, read_onnx
 from vreid_cli.models.options import DownloadOptions
 from vreid_cli.models.sources import HUB, SOURCES, find_source, has_name, locate_hub
 from vreid_cli.models.transforms import Transform
+from vreid_cli.runtime.objects import as_path, require_local
 from vreid_cli.runtime.progress import log
 
 
@@ -134,7 +135,7 @@ def load_network(
         raise UsageError(f"weights {weights}: which architecture?", hint=f"name it: {', '.join(ArchitectureNames())}")
     source = find_source(weights, arch)
     backbone = None if arch == ONNX else find_backbone(arch)
-    path = Path(weights)
+    path = _path_of(weights)
     if source is not None and source.locate is not None:
         path = source.locate(backbone, downloads)
     elif weights.startswith(HUB):
@@ -208,7 +209,7 @@ def architecture_of(weights: str, downloads: DownloadOptions | None = None) -> s
     """
     if source := SOURCES.get(weights):
         return source.backbones[0] if len(source.backbones) == 1 else None
-    path = Path(weights)
+    path = _path_of(weights)
     if weights.startswith(HUB):
         path = locate_hub(weights.removeprefix(HUB), downloads or DownloadOptions())
     if path.suffix.lower() == ONNX_ENDING:
@@ -264,3 +265,14 @@ def _make_empty(backbone: Backbone, checkpoint: Checkpoint) -> Network:
     for buffer in network.buffers():
         buffer.zero_()  # counters that a file may leave out
     return network
+
+
+def _path_of(weights: str) -> Path:
+    """The path that the name of a weights file is.
+
+    Raises:
+        UsageError: It is an address of an object store.
+    """
+    path = as_path(weights)
+    require_local(path, "weights are read")
+    return path

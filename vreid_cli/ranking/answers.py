@@ -63,7 +63,7 @@ class AnswerRules:
             gallery_index=np.full(len(lacking), self._size, dtype=np.int32),
             distance=np.full(len(lacking), np.inf, dtype=np.float32),
         )
-        joined = RankingBlock(*map(np.concatenate, zip(vars(found).values(), vars(none).values(), strict=True)))
+        joined = RankingBlock.joined([found, none])
         order = np.lexsort((joined.rank, joined.query_index))
         return joined.select(order)
 

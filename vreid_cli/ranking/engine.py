@@ -146,6 +146,7 @@ class DistanceEngine:
         options: How.
         products: Computes MED and MCD, as far as they are wanted.
         rows: Images in a block of queries and in a block of the gallery.
+        room: Bytes that the gallery's blocks may take, if they are kept.
         duplicates: Gallery items that are equal.
         kept: The gallery's blocks, if they fit on the device; else empty, and they are read each time.
         zero_vectors: Images of the gallery that are zero.
@@ -157,6 +158,7 @@ class DistanceEngine:
     options: RankingOptions
     products: ProductDistances
     rows: tuple[int, int]
+    room: int
     duplicates: Duplicates
     kept: tuple[Block, ...] = ()
     zero_vectors: int = 0
@@ -165,6 +167,24 @@ class DistanceEngine:
         """An engine for the gallery items at these positions alone."""
         gallery = replace(self.gallery, items=self.gallery.items.select(positions))
         return replace(self, gallery=gallery, duplicates=self.duplicates.select(positions), kept=())
+
+    def looked_over(self) -> DistanceEngine:
+        """The engine once it has looked at the whole gallery, and kept it on the device if it fits.
+
+        Raises:
+            DataError: A feature of the gallery is not finite.
+        """
+        gallery, count = self.gallery, len(self.gallery.items.rows)
+        fits = self.products.arrays * 4 * gallery.features.dimension * count <= self.room
+        kept, zero_vectors, sums = [], 0, np.empty(count, dtype=np.int64)
+        for positions in gallery.cut(rows=self.rows[1]):
+            layout, images, zeros = gallery.read(positions)
+            sums[gallery.items.offsets[positions.start] + layout.order] = checksums(images).cpu().numpy()
+            zero_vectors += zeros
+            if fits:
+                kept.append(self.block(positions, layout, images, zeros))
+        duplicates = find_duplicates(gallery.features.matrix, gallery.items, checksums=sums)
+        return replace(self, duplicates=duplicates, kept=tuple(kept), zero_vectors=zero_vectors)
 
     def query_blocks(self, *, most: int) -> Iterator[Block]:
         """The queries in blocks of at most this many.
@@ -191,7 +211,7 @@ class DistanceEngine:
             by_metric, diagnostics = self._between(query, gallery)
             for name, values in by_metric.items():
                 if not bool(torch.isfinite(values).all()):
-                    source = self.gallery.features.source
+                    source = self._larger_side().features.source
                     raise DataError(
                         f"{source}: distances by {name} are beyond float32's range",
                         hint="the features are too large: scale both sides down",
@@ -203,6 +223,10 @@ class DistanceEngine:
                     some = {name: values.index_select(1, column) for name, values in by_metric.items()}
                 yield BlockDistances(items, some, diagnostics)
                 diagnostics = Diagnostics()
+
+    def _larger_side(self) -> ItemImages:
+        """The side with the largest number, as far as a sample tells."""
+        return max((self.query, self.gallery), key=lambda side: float(side.sample().abs().max()))
 
     def _columns(self, block: Block) -> Iterator[tuple[torch.Tensor, torch.Tensor | None]]:
         """Gallery items that take the block's distances, and the column of each; None for all as they come."""
@@ -258,7 +282,25 @@ def prepare(
     budget: int,
     product: str,
 ) -> DistanceEngine:
-    """Look at the whole gallery once, and keep it on the device if it fits.
+    """Look at the whole gallery once, and keep it on the device if it fits: :func:`plan_engine`, and the look.
+
+    Raises:
+        DataError: A feature of the gallery, or of a sample of the queries, is not finite.
+    """
+    planned = plan_engine(query, gallery, metrics=metrics, options=options, budget=budget, product=product)
+    return planned.looked_over()
+
+
+def plan_engine(
+    query: ItemImages,
+    gallery: ItemImages,
+    *,
+    metrics: tuple[Metric, ...],
+    options: RankingOptions,
+    budget: int,
+    product: str,
+) -> DistanceEngine:
+    """An engine that knows a sample of both sides, but not yet which gallery items are equal.
 
     Args:
         query: The queries.
@@ -269,12 +311,11 @@ def prepare(
         product: Path of the matrix products, a key of :data:`vreid_cli.runtime.products.PATHS`, or ``auto``.
 
     Raises:
-        DataError: A feature of the gallery, or of a sample of the queries, is not finite.
+        DataError: A feature of the samples is not finite.
     """
     distances = {metric.distance for metric in metrics}
     wanted = [name for name in distances if DISTANCES[name].between == "images" and not DISTANCES[name].function]
-    count = len(gallery.items.rows)
-    size = float(len(query.items.rows)) * count * gallery.features.dimension
+    size = float(len(query.items.rows)) * len(gallery.items.rows) * gallery.features.dimension
     products = ProductDistances(
         wanted,
         product=choose_product(query.device, multiplications=size if wanted else 0, name=product),
@@ -283,16 +324,7 @@ def prepare(
     image_bytes = 4 * products.arrays * gallery.features.dimension
     rows = _block_rows(len(query.items.rows), image_bytes, budget=budget)
     none_yet = Duplicates(np.arange(len(gallery)))
-    engine = DistanceEngine(query, gallery, metrics, options, products, rows, none_yet)
-    kept, zero_vectors, sums = [], 0, np.empty(count, dtype=np.int64)
-    for positions in gallery.cut(rows=rows[1]):
-        layout, images, zeros = gallery.read(positions)
-        sums[gallery.items.offsets[positions.start] + layout.order] = checksums(images).cpu().numpy()
-        zero_vectors += zeros
-        if image_bytes * count <= budget * _KEPT:
-            kept.append(engine.block(positions, layout, images, zeros))
-    duplicates = find_duplicates(gallery.features.matrix, gallery.items, checksums=sums)
-    return replace(engine, duplicates=duplicates, kept=tuple(kept), zero_vectors=zero_vectors)
+    return DistanceEngine(query, gallery, metrics, options, products, rows, int(budget * _KEPT), none_yet)
 
 
 def _block_rows(queries: int, image_bytes: int, *, budget: int) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vreid_cli.errors import UsageError, did_you_mean
+from vreid_cli.types.index import Geometry
 from vreid_cli.types.metric_names import join_metric_name
 from vreid_cli.types.rankings import Definition, Task
 
@@ -27,6 +28,7 @@ class Distance:
         function: ``"module:function"``. Between images it takes (Q, D) and (R, D) float32 tensors and returns
             (Q, R); between tracks it is a :class:`vreid_cli.ranking.engine.TrackDistance`. None for MED and MCD, which
             :mod:`vreid_cli.ranking.distances` takes from one product.
+        space: Where candidates for its nearest are looked for: by angle or by Euclidean distance.
         options: Fields of ``RankingOptions`` that it depends on; they are kept among the ranking's facts.
         float64: Whether the device must have float64.
         explain: Between tracks, ``"module:function"`` that takes (N_q, D) and (N_r, D) float64 arrays of one pair and
@@ -36,14 +38,16 @@ class Distance:
 
     between: Literal["images", "tracks"]
     function: str | None = None
+    space: Geometry = "cosine"
     options: tuple[str, ...] = ()
     float64: bool = False
     explain: str | None = None
 
 
 DISTANCES: dict[str, Distance] = {
-    "MED": Distance("images"),
+    "MED": Distance("images", space="euclidean"),
     "MCD": Distance("images"),
+    # Codes may stretch an image's LR, so its direction is what matters.
     "RSCR": Distance(
         "tracks",
         "vreid_cli.ranking.rscr:reconstruction_residuals",

@@ -46,6 +46,12 @@ class RankingOptions(Options):
         panel=_WHAT,
         shown="all",
     )
+    candidates: Positive | None = option(
+        None,
+        "Look only at each query's N nearest items by vreid index, and rank those exactly.",
+        panel=_WHAT,
+        shown="all items",
+    )
     min_probability: Probability | None = option(
         None,
         "List only what is the query's vehicle with a probability of P, and all of it where labels are known; needs a "

@@ -15,8 +15,9 @@ import torch
 
 from vreid_cli.errors import DataError, DeviceError, UsageError, require_type
 from vreid_cli.ranking.answers import AnswerRules, with_no_match
+from vreid_cli.ranking.candidates import CandidateFinder, ImageSearch, candidate_blocks, group_by_space
 from vreid_cli.ranking.diagnostics import Diagnostics, warnings_of
-from vreid_cli.ranking.engine import Block, BlockDistances, DistanceEngine, ItemImages, prepare
+from vreid_cli.ranking.engine import Block, BlockDistances, DistanceEngine, ItemImages, plan_engine, prepare
 from vreid_cli.ranking.metrics import DISTANCES, Metric, parse_metrics
 from vreid_cli.ranking.options import RankingOptions
 from vreid_cli.ranking.reranking import encode_pool, join_sides, rerank
@@ -27,6 +28,7 @@ from vreid_cli.runtime.memory import memory_budget
 from vreid_cli.runtime.options import RuntimeOptions
 from vreid_cli.types.calibrations import Calibration
 from vreid_cli.types.features import MEANINGLESS, FeatureSet
+from vreid_cli.types.index import Geometry
 from vreid_cli.types.rankings import Coverage, Ranking, RankingBlock, RankingFacts, choose_fitting
 from vreid_cli.types.tracks import Items
 
@@ -52,6 +54,7 @@ class RankingJob:
         facts: How the rankings are made, but for the metric.
         warnings: What concerns the rankings by every metric.
         calibrations: What gives the distances of a metric probabilities, by the metric's name.
+        indexes: What proposes candidates, by what is near; none where every item is ranked.
     """
 
     query: ItemImages
@@ -63,6 +66,7 @@ class RankingJob:
     facts: RankingFacts
     warnings: tuple[str, ...]
     calibrations: Mapping[str, Calibration]
+    indexes: Mapping[Geometry, ImageSearch]
 
     @property
     def queries(self) -> Items:
@@ -107,6 +111,7 @@ def rank(
     *,
     runtime: RuntimeOptions | None = None,
     calibrations: Sequence[Calibration] = (),
+    indexes: Sequence[ImageSearch] = (),
 ) -> dict[str, Ranking]:
     """Rank the gallery for every query, in memory; all that ``vreid rank`` does but for its files.
 
@@ -119,6 +124,7 @@ def rank(
         options: What to do; by default meanMCD50 between tracks.
         runtime: Device and memory.
         calibrations: From :func:`vreid_cli.calibrate`; each gives probabilities to the rankings that it was made for.
+        indexes: From :func:`vreid_cli.build_index` of the gallery; ``options.candidates`` needs them.
 
     Returns:
         A ranking for each metric, by the metric's name, with its warnings.
@@ -137,7 +143,8 @@ def rank(
         >>> [ranking.gallery.ids[item] for item in next(iter(ranking.blocks)).gallery_index]
         ['b', 'a']
     """
-    return collect(plan_ranking(query, gallery, options, runtime=runtime, choose=partial(choose_fitting, calibrations)))
+    choose = partial(choose_fitting, calibrations)
+    return collect(plan_ranking(query, gallery, options, runtime=runtime, choose=choose, indexes=indexes))
 
 
 def plan_ranking(
@@ -147,6 +154,7 @@ def plan_ranking(
     *,
     runtime: RuntimeOptions | None = None,
     choose: CalibrationChooser = lambda rankings: {},
+    indexes: Sequence[ImageSearch] = (),
 ) -> RankingJob:
     """Gather and check both sides; arguments and errors are those of :func:`rank`.
 
@@ -165,6 +173,8 @@ def plan_ranking(
             raise DeviceError(message, hint="use --device cpu")
     items = image_items(gallery) if options.task == "i2i" else group_tracks(gallery, options.track_unit)
     right = ItemImages(gallery, items, device)
+    if options.candidates is not None and options.candidates >= len(right):
+        options = options.model_copy(update={"candidates": None})  # nothing is left out
     left, lost = _query_side(query, right, options)
     facts = _describe(query, left, right, options=options)
     warnings = []
@@ -176,7 +186,8 @@ def plan_ranking(
     budget = memory_budget(runtime.memory_budget_mb, device)
     fitting = choose([_facts_by(facts, metric, options) for metric in metrics])
     _check_answers(options, metrics, fitting, size=len(right))
-    return RankingJob(left, right, metrics, options, budget, runtime.product, facts, tuple(warnings), fitting)
+    chosen = _choose_indexes(indexes, metrics, options, gallery=gallery)
+    return RankingJob(left, right, metrics, options, budget, runtime.product, facts, tuple(warnings), fitting, chosen)
 
 
 def rank_blocks(job: RankingJob, *, advance: Callable[[int], object] = lambda items: None) -> Iterator[RankedBlock]:
@@ -192,6 +203,9 @@ def rank_blocks(job: RankingJob, *, advance: Callable[[int], object] = lambda it
     Raises:
         DataError: A feature is not finite, or a distance too large for float32.
     """
+    if job.options.candidates is not None:
+        yield from _rank_candidates(job, advance)
+        return
     engine = _engine(job, job.query, job.gallery)
     codes = {}
     if job.options.rerank:
@@ -216,6 +230,50 @@ def rank_blocks(job: RankingJob, *, advance: Callable[[int], object] = lambda it
         yield RankedBlock(cut(ranked.by_metric, block.positions), noticed)
         noticed = Diagnostics()
         advance(len(block.positions))
+
+
+def _rank_candidates(job: RankingJob, advance: Callable[[int], object]) -> Iterator[RankedBlock]:
+    """The lists of what the indexes propose."""
+    sides, options = (job.query.items.items, job.gallery.items.items), job.options
+    engines = []
+    for space, metrics in group_by_space(job.metrics).items():
+        finder = CandidateFinder.make(
+            job.indexes[space],
+            job.queries,
+            job.gallery,
+            count=options.candidates or 1,
+            other_cameras=options.cameras == "other",
+        )
+        engine = plan_engine(
+            job.query, job.gallery, metrics=metrics, options=options, budget=job.budget, product=job.product
+        )
+        engines.append((finder, engine))
+    cut = _answers(job)
+    for positions, ranked in candidate_blocks(job.query, engines, ListRules(*sides, options)):
+        yield RankedBlock(cut(ranked.by_metric, positions), ranked.diagnostics)
+        advance(len(positions))
+
+
+def sample_both_ways(job: RankingJob, *, queries: int, nearest: int, seed: int) -> tuple[RankingJob, RankingJob]:
+    """Two jobs that rank the same queries of this one: exactly, and by candidates.
+
+    Args:
+        job: What ranks by candidates.
+        queries: How many, or all if there are fewer.
+        nearest: What the exact lists are cut to; items of the query's vehicle stay.
+        seed: Of the choice.
+    """
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(job.query))[:queries])
+    query = replace(job.query, items=job.query.items.select(chosen))
+    whole = {"threshold": None, "min_probability": None, "no_match": False}
+
+    def ranked(limits: dict[str, int | None]) -> RankingJob:
+        options = job.options.model_copy(update={**whole, **limits})
+        coverage = _coverage(query.items.items, job.gallery.items.items, options)
+        facts = replace(job.facts, query_count=len(query), coverage=coverage, **whole, **limits)  # type: ignore[arg-type]
+        return replace(job, query=query, options=options, facts=facts)
+
+    return ranked({"candidates": None, "top_k": nearest}), ranked({"top_k": None})
 
 
 def collect(job: RankingJob) -> dict[str, Ranking]:
@@ -265,6 +323,33 @@ def _check_answers(
             f"rank.expected {options.expected:g}: the gallery has {size:,} items, and fewer must show the vehicle",
             hint="1 where each vehicle passes once more, 0.5 where every second one does",
         )
+
+
+def _choose_indexes(
+    indexes: Sequence[ImageSearch], metrics: Sequence[Metric], options: RankingOptions, *, gallery: FeatureSet
+) -> dict[Geometry, ImageSearch]:
+    """The index of each space that candidates are looked for in.
+
+    Raises:
+        UsageError: One is missing, or candidates cannot be had.
+        DataError: One is of another gallery.
+    """
+    if options.candidates is None:
+        return {}
+    if options.rerank:
+        hint = "re-ranking compares queries with the whole gallery: leave one of them out"
+        raise UsageError("--candidates and --rerank: which one?", hint=hint)
+    known = {index.distance: index for index in indexes}
+    chosen = {}
+    for space in group_by_space(metrics):
+        if space not in known:
+            hint = f"vreid index --distance {space}; in Python, rank(…, indexes=[build_index(gallery, options)])"
+            raise UsageError(f"--candidates: there is no index for the {space} distance", hint=hint)
+        if len(known[space]) != len(gallery):
+            message = f"the index holds {len(known[space]):,} images, the gallery {len(gallery):,}"
+            raise DataError(message, hint="index this gallery: vreid index", file=gallery.source)
+        chosen[space] = known[space]
+    return chosen
 
 
 def _answers(
@@ -359,6 +444,12 @@ def _check_fit(query: FeatureSet, gallery: FeatureSet) -> None:
         )
 
 
+def _other_precision(identity: Mapping[str, str]) -> str | None:
+    """What the network computed in; None for fp32."""
+    precision = identity.get("precision")
+    return None if precision == "fp32" else precision
+
+
 def _describe(query: FeatureSet, left: ItemImages, right: ItemImages, *, options: RankingOptions) -> RankingFacts:
     gallery = right.features
     from_gallery = _whole_tracks(query, options) or query.trial is not None or query.protocol == "every-track"
@@ -375,12 +466,14 @@ def _describe(query: FeatureSet, left: ItemImages, right: ItemImages, *, options
         query_version=query.version,
         gallery_version=gallery.version,
         weights=gallery.weights or query.weights,
+        precision=_other_precision(gallery.identity or query.identity or {}),
         coverage=_coverage(left.items.items, right.items.items, options),
         gallery_size=len(right),
         query_count=len(left),
         trial=query.trial,
         trial_seed=query.trial_seed,
         cameras=options.cameras,
+        candidates=options.candidates,
         top_k=options.top_k,
         threshold=options.threshold,
         min_probability=options.min_probability,
@@ -392,7 +485,7 @@ def _describe(query: FeatureSet, left: ItemImages, right: ItemImages, *, options
 
 
 def _coverage(queries: Items, gallery: Items, options: RankingOptions) -> Coverage:
-    if options.no_match:
+    if options.no_match or options.candidates is not None:
         return "top-k"
     whole = options.top_k is None or options.top_k >= len(gallery)
     if whole and options.threshold is None and options.min_probability is None:

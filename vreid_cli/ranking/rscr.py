@@ -70,9 +70,9 @@ def sparse_codes(query: FloatArray, gallery: FloatArray, *, alpha: float) -> tup
         ([[2.0]], [17.0])
     """
     rows, images = torch.from_numpy(query), torch.from_numpy(gallery)
-    grams = (images @ images.T)[:, :, None].expand(-1, -1, len(rows))
-    solved = solve_codes(images @ rows.T, grams, rows.square().sum(dim=1), alpha=alpha)
-    codes = solved.codes.T
+    products, grams = (images @ rows.T)[:, None], (images @ images.T)[None]
+    solved = solve_codes(products, grams, rows.square().sum(dim=1), alpha=alpha)
+    codes = solved.codes[:, 0].T
     return codes.numpy(), torch.linalg.vector_norm(rows - codes @ images, dim=1).numpy()
 
 
@@ -83,35 +83,28 @@ def _squared_residuals(query: torch.Tensor, images: torch.Tensor, *, alpha: floa
     # objective without a minimum. Rounded products would make codes, and the gap they stop at, depend on
     # which images are multiplied together.
     exact = images.to(torch.float64)
-    grams = torch.einsum("knd,jnd->kjn", exact, exact)
+    grams = torch.einsum("ktd,jtd->tkj", exact, exact)
     step = max(1, _PROBLEMS // (count * max(1, length // 8)))
     pieces, noticed = [], Diagnostics()
     for some in query.split(step):
         rows = some.to(torch.float64)
         squares = rows.square().sum(dim=1)
-        # (L, rows, n): the products of one slot's images lie together.
-        products = (rows @ exact.flatten(0, 1).T).unflatten(1, (length, count)).movedim(1, 0)
-        solved = solve_codes(
-            products.flatten(1),
-            grams[:, :, None, :].expand(-1, -1, len(rows), -1).flatten(2),
-            squares[:, None].expand(-1, count).reshape(-1),
-            alpha=alpha,
-        )
+        products = (exact.flatten(0, 1) @ rows.T).unflatten(0, (length, count))
+        solved = solve_codes(products, grams, squares, alpha=alpha)
         noticed += Diagnostics(nonzero_codes=int(solved.codes.count_nonzero()), unsolved_codes=solved.unsolved)
-        residuals = solved.squared_residuals.unflatten(0, (len(rows), count))
-        small = (residuals < _SMALL_RESIDUAL**2 * squares[:, None]).nonzero()
-        codes = solved.codes.unflatten(1, (len(rows), count))
-        _recompute(residuals, small, codes=codes, rows=rows, images=exact)
-        pieces.append(residuals)
+        residuals = solved.squared_residuals
+        small = (residuals < _SMALL_RESIDUAL**2 * squares).nonzero()
+        _recompute(residuals, small, codes=solved.codes, rows=rows, images=exact)
+        pieces.append(residuals.T)
     return torch.cat(pieces), noticed
 
 
 def _recompute(
     residuals: torch.Tensor, pairs: torch.Tensor, *, codes: torch.Tensor, rows: torch.Tensor, images: torch.Tensor
 ) -> None:
-    """Replace, in place, (Q, n) residuals at (p, 2) pairs, given (L, Q, n) codes, (Q, D) rows, (L, n, D) images."""
+    """Replace, in place, (n, Q) residuals at (p, 2) pairs, given (L, n, Q) codes, (Q, D) rows, (L, n, D) images."""
     length, _, width = images.shape
     for some in pairs.split(max(1, _GATHERED // (length * width))):
-        row, track = some.unbind(dim=1)
-        rebuilt = torch.einsum("lp,lpd->pd", codes[:, row, track], images[:, track])
-        residuals[row, track] = (rows[row] - rebuilt).square_().sum(dim=1)
+        track, row = some.unbind(dim=1)
+        rebuilt = torch.einsum("lp,lpd->pd", codes[:, track, row], images[:, track])
+        residuals[track, row] = (rows[row] - rebuilt).square_().sum(dim=1)

@@ -1,48 +1,59 @@
 """Sparse codes of query images in the images of a track, for many (image, track) problems at once.
 
 Each problem is a Lasso: minimise ``½ |q - γ L|² + α |γ|₁`` over γ. With the Gram matrix ``G = L Lᵀ`` and the
-products ``c = L q`` its size is that of the track, not that of the LR. A problem is attacked from two sides:
-coordinate descent, which always gets nearer, and, from the signs that it has found, the exact solution of
-the linear system that those signs imply, or the way there as far as the signs hold. Whichever has the lowest
-objective goes on. Problems whose duality gap is small enough leave; the others go round again.
+products ``c = L q`` its size is that of the track, not that of the LR. It is solved by *block pivoting*: were it known
+which codes are not zero, and their signs, they would be the solution of a linear system. So a guess is solved, all
+codes of the wrong sign become zero, the zeros that would rather not be zero get a sign, and the system is solved
+again. Source: Kim and Park, Fast Active-set-type Algorithms for L1-regularized Linear Regression, AISTATS 2010.
 
-Arrays are laid out with the track's images first and the problems last, so that every step is one operation
-over thousands of problems. Everything is float64: the gap of 1e-6 could not be told in float32.
+Images that stand in for each other, such as those of one video, make systems nearly singular, and pivoting may go in
+circles. Then the problem gets a *proximal* term ``½ δ |γ - γ₀|²``, as large as it takes for pivoting to settle; what
+it settles at is the next centre γ₀, and δ falls again. Source: Rockafellar, Monotone Operators and the Proximal Point
+Algorithm, SIAM J. Control and Optimization 14, 1976. Problems leave when their duality gap is small enough.
+
+Arrays are laid out with the track's images first and the problems last. Everything is float64: the gap of 1e-6 could
+not be told in float32.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
+from torch.nn.functional import pad
+
+from vreid_cli.ranking.aggregation import runs
 
 #: Relative duality gap at which a problem is solved (``docs/definitions.md#rscr``).
 GAP = 1e-6
 #: The gap that is aimed at, and the rounding of the gap in parts of |q|²; where that is more, GAP will do.
-_FINE_GAP, _ROUNDING = 1e-9, 1e-12
-#: Sweeps of coordinate descent between attempts at the exact solution, in small tracks and in large ones. By
-#: measurement: fewer find the signs too seldom, more cost more than they save.
-_SWEEPS, _SWEEPS_LARGE = 8, 4
-#: In large tracks, images for each attempt beyond three: there several codes become zero on the way.
-_IMAGES_AN_ATTEMPT = 64
-#: Rounds after which a problem is given up; none in any test or benchmark needed a hundredth of them.
-_MOST_ROUNDS = 2000
-#: Up to this many images linear systems are eliminated, and Grams applied, one scalar at a time over all problems; for
-#: larger ones LAPACK, a matrix at a time, is faster. ``tests/benchmarks/rscr.py`` compares the two.
-_SMALL = 12
-#: What is added to the diagonals, in parts of the largest.
-_RIDGE = 1e-12
-#: Largest squared length of what the codes make of an image, in parts of the query's, that is believed.
-_WILDEST = 1e6
+_FINE_GAP, _ROUNDING = 1e-9, 1e-15
+#: Rounds after which a problem is given up; none in any test or benchmark needed a quarter of them.
+_MOST_ROUNDS = 1000
+#: δ in parts of the Gram's largest entry: at first, hardly more than rounding; once pivoting did not settle; and what
+#: it is multiplied by each time that it does, or does not. All by measurement, like the next two.
+_FIRST, _RAISED, _FALL, _RISE = 1e-12, 1e-3, 0.1, 10.0
+#: Rounds that pivoting may take to lower the number of wrong codes.
+_PATIENCE = 2
+#: From here on in parts of alpha the slope of a zero calls for a code; less is rounding.
+_ABOVE = 1 + 1e-9
+#: Codes that may get a sign at a time, and how many more for each that has one. Of images that are alike few are needed
+#: in the end, and systems with all of them would be large and nearly singular.
+_NEW, _NEW_EACH = 16, 0.5
+#: Up to this many images systems are solved, and Grams applied, one scalar at a time over all problems; for larger ones
+#: LAPACK, a matrix at a time, is faster. ``tests/benchmarks/rscr.py`` compares the two.
+_FEW = 16
+#: Numbers in the systems that are solved at a time.
+_GATHERED = 1 << 20
 
 
 @dataclass(frozen=True)
 class SparseCodes:
-    """Solutions of m problems.
+    """Solutions of the problems of t tracks and q query images.
 
     Attributes:
-        codes: (n, m) float64, the γ of each problem.
-        squared_residuals: (m,) float64, ``|q - γ L|²`` by the Gram form; loses digits where it is small.
+        codes: (n, t, q) float64, the γ of each track and query image.
+        squared_residuals: (t, q) float64, ``|q - γ L|²`` by the Gram form; loses digits where it is small.
         unsolved: How many problems were given up before their gap was small enough.
     """
 
@@ -51,161 +62,218 @@ class SparseCodes:
     unsolved: int
 
 
+@dataclass
+class _Problems:
+    """Problems that are not solved yet, and how far each is; all arrays (…, m).
+
+    Attributes:
+        position: Which of the problems each is.
+        track: Its track, rising.
+        products: (n, m) ``L q``.
+        squares: ``|q|²``.
+        largest: The largest entry of ``G``.
+        signs: (n, m) signs of the codes, as they are guessed.
+        codes: (n, m) codes that follow from the guess.
+        slope: (n, m) ``c - G γ`` of these codes.
+        centre: (n, m) centre γ₀ of the proximal term.
+        weight: Its weight δ.
+        fewest: Wrong codes in the best round with this term.
+        patience: Rounds that are left to have fewer.
+    """
+
+    position: torch.Tensor
+    track: torch.Tensor
+    products: torch.Tensor
+    squares: torch.Tensor
+    largest: torch.Tensor
+    signs: torch.Tensor
+    codes: torch.Tensor
+    slope: torch.Tensor
+    centre: torch.Tensor
+    weight: torch.Tensor
+    fewest: torch.Tensor
+    patience: torch.Tensor
+
+    def select(self, which: torch.Tensor) -> _Problems:
+        """The problems at these positions alone."""
+        return _Problems(*(_select(getattr(self, field.name), which) for field in fields(self)))
+
+
 def solve_codes(products: torch.Tensor, grams: torch.Tensor, squares: torch.Tensor, *, alpha: float) -> SparseCodes:
-    """Solve m problems in tracks of n images each.
+    """Codes of q query images in each of t tracks of n images.
 
     Args:
-        products: (n, m) float64, ``L q`` of each problem.
-        grams: (n, n, m) float64, ``L Lᵀ`` of each problem.
-        squares: (m,) float64, ``|q|²`` of each problem.
+        products: (n, t, q) float64, ``L q`` of each track and query image.
+        grams: (t, n, n) float64, ``L Lᵀ`` of each track.
+        squares: (q,) float64, ``|q|²`` of each query image.
         alpha: Weight of the codes' absolute values, above 0.
 
     Returns:
         The codes, accurate to a relative duality gap of :data:`GAP`.
 
     Examples:
-        >>> query, track = torch.tensor([3.0, 4.0]).double(), torch.tensor([[1.0, 0.0]]).double()
-        >>> products, grams = track @ query[:, None], (track @ track.T)[..., None]
-        >>> solved = solve_codes(products, grams, query.square().sum()[None], alpha=1.0)
+        >>> query, track = torch.tensor([[3.0, 4.0]]).double(), torch.tensor([[1.0, 0.0]]).double()
+        >>> products, grams = (track @ query.T)[:, None], (track @ track.T)[None]
+        >>> solved = solve_codes(products, grams, query.square().sum(dim=1), alpha=1.0)
         >>> solved.codes.tolist(), solved.squared_residuals.tolist()
-        ([[2.0]], [17.0])
+        ([[[2.0]]], [[17.0]])
     """
-    codes = torch.zeros_like(products)
-    residuals = squares.clone()
-    problem = torch.arange(products.shape[1], device=products.device)
-    current = _solve_masked(grams, torch.ones_like(products), products)
-    current = torch.where(_believable(current, grams, squares), current, 0.0)
-    for round_number in range(_MOST_ROUNDS):
-        if round_number:
-            _descend(current, products, grams, alpha=alpha)
-        attempts = 3 + len(products) // _IMAGES_AN_ATTEMPT if len(products) > _SMALL else 1
-        # Few problems go round often; in those, many codes may have to become zero one after the other.
-        attempts = max(attempts, min(round_number, len(products)))
-        for _ in range(attempts):
-            current, fitted = _improve(current, products, grams, squares, alpha=alpha)
-        squared, solved = _judge(current, fitted, products, squares, alpha=alpha)
-        codes[:, problem[solved]] = current[:, solved]
-        residuals[problem[solved]] = squared[solved]
-        left = ~solved
-        if not bool(left.any()):
-            return SparseCodes(codes, residuals.clamp_(min=0), 0)
-        problem, products, squares = problem[left], products[:, left], squares[left]
-        grams, current = grams[:, :, left], current[:, left]
-    codes[:, problem], residuals[problem] = current, squared[left]
-    return SparseCodes(codes, residuals.clamp_(min=0), len(problem))
+    left = _begin(products, grams, squares)
+    codes, residuals = torch.zeros_like(left.products), torch.zeros_like(left.squares)
+    for _ in range(_MOST_ROUNDS):
+        left.codes = _solve_signed(left, grams, alpha=alpha)
+        left.slope = left.products - _apply(grams, left.track, left.codes)
+        squared, solved = _judge(left, alpha=alpha)
+        codes[:, left.position], residuals[left.position] = left.codes, squared
+        left = left.select((~solved).nonzero().squeeze(1))
+        if not len(left.position):
+            break
+        _pivot(left, alpha=alpha)
+    shape = products.shape[1:]
+    return SparseCodes(codes.unflatten(1, shape), residuals.clamp_(min=0).unflatten(0, shape), len(left.position))
 
 
-def _descend(codes: torch.Tensor, products: torch.Tensor, grams: torch.Tensor, *, alpha: float) -> None:
-    """A few sweeps of coordinate descent, in place."""
-    count = len(codes)
-    # An image that is zero has no use: its code stays zero.
-    pivots = torch.where(_diagonal(grams) > 0, _diagonal(grams), torch.inf)
-    for _ in range(_SWEEPS_LARGE if count > _SMALL else _SWEEPS):
-        for k in range(count):
-            rest = products[k] - (grams[k] * codes).sum(dim=0) + grams[k, k] * codes[k]
-            codes[k] = torch.nn.functional.softshrink(rest, alpha) / pivots[k]
+def _begin(products: torch.Tensor, grams: torch.Tensor, squares: torch.Tensor) -> _Problems:
+    """All problems, with a guess at the signs: those of least squares where images are few, else none at all."""
+    count, tracks, queries = products.shape
+    track = torch.arange(tracks, device=products.device).repeat_interleave(queries)
+    largest = grams.diagonal(dim1=1, dim2=2).amax(dim=1)[track]
+    problems = _Problems(
+        position=torch.arange(len(track), device=track.device),
+        track=track,
+        products=products.flatten(1),
+        squares=squares.repeat(tracks),
+        largest=largest,
+        signs=products.new_ones(count, len(track)),
+        codes=products.new_zeros(count, len(track)),
+        slope=products.flatten(1),
+        centre=products.new_zeros(count, len(track)),
+        weight=_FIRST * largest,
+        fewest=torch.full_like(track, count + 1),
+        patience=torch.full_like(track, _PATIENCE),
+    )
+    problems.signs = _solve_signed(problems, grams, alpha=0).sign() if count <= _FEW else problems.codes
+    return problems
 
 
-def _improve(
-    codes: torch.Tensor, products: torch.Tensor, grams: torch.Tensor, squares: torch.Tensor, *, alpha: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The codes, or a better point towards the exact solution for their signs, each with ``G γ``.
-
-    Such a point is the solution itself, or where the first code on the way there becomes zero: up to there the
-    objective falls, beyond it the signs are no longer those that the solution is for.
-    """
-    signs = codes.sign()
-    active = signs.abs()
-    exact = _solve_masked(grams, active, active * (products - alpha * signs))
-    crossing = torch.where(exact * codes < 0, codes / (codes - exact), torch.inf)
-    part = crossing.amin(dim=0)
-    halfway = torch.where(crossing == part, 0.0, codes + part.clamp(max=1) * (exact - codes))
-    best, fitted = codes, _apply(grams, codes)
-    lowest = _objective(best, fitted, products, squares, alpha=alpha)
-    for point in (halfway, exact):
-        applied = _apply(grams, point)
-        objective = _objective(point, applied, products, squares, alpha=alpha)
-        better = (objective < lowest) & _believable(point, grams, squares)
-        best, fitted = torch.where(better, point, best), torch.where(better, applied, fitted)
-        lowest = torch.where(better, objective, lowest)
-    return best, fitted
+def _select(values: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
+    """The (…, m) values of these problems; faster than indexing."""
+    return values.gather(-1, which.expand(*values.shape[:-1], -1))
 
 
-def _believable(codes: torch.Tensor, grams: torch.Tensor, squares: torch.Tensor) -> torch.Tensor:
-    """Where codes are small enough that the objective, of terms as large as their squares, keeps its digits."""
-    believable: torch.Tensor = (_diagonal(grams) * codes.square()).sum(dim=0) <= _WILDEST * squares
-    return believable
-
-
-def _diagonal(grams: torch.Tensor) -> torch.Tensor:
-    """(n, m) squared length of each image."""
-    return grams.diagonal(dim1=0, dim2=1).T
-
-
-def _judge(
-    codes: torch.Tensor, fitted: torch.Tensor, products: torch.Tensor, squares: torch.Tensor, *, alpha: float
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _judge(problems: _Problems, *, alpha: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Squared residual of each problem, and whether its duality gap is small enough.
 
     The dual point is the residual, scaled down until no image correlates with it by more than alpha.
     """
+    codes = problems.codes
     size = codes.abs().sum(dim=0)
-    along = squares - (codes * products).sum(dim=0)
-    squared = along - (codes * (products - fitted)).sum(dim=0)
-    strongest = (products - fitted).abs().amax(dim=0)
-    scale = (alpha / strongest).clamp_(max=1)
+    along = problems.squares - (codes * problems.products).sum(dim=0)
+    squared = along - (codes * problems.slope).sum(dim=0)
+    scale = (alpha / problems.slope.abs().amax(dim=0)).clamp_(max=1)
     primal = squared / 2 + alpha * size
     dual = scale * along - scale.square() * squared / 2
     # The gap bounds the error of the residual only as its root, so it is made smaller where rounding allows.
-    floor = torch.minimum(GAP * primal.abs(), _ROUNDING * squares)
-    return squared, primal - dual <= torch.maximum(floor, _FINE_GAP * primal.abs())
+    rounding = _ROUNDING * (problems.squares + problems.largest * size.square())
+    floor = torch.minimum(GAP * primal, rounding)
+    # A gap below 0 is rounding, which may be large as long as the codes are.
+    return squared, (primal - dual).abs() <= torch.maximum(floor, _FINE_GAP * primal)
 
 
-def _objective(
-    codes: torch.Tensor, fitted: torch.Tensor, products: torch.Tensor, squares: torch.Tensor, *, alpha: float
-) -> torch.Tensor:
-    squared = squares + (codes * (fitted - 2 * products)).sum(dim=0)
-    return squared / 2 + alpha * codes.abs().sum(dim=0)
+def _pivot(problems: _Problems, *, alpha: float) -> None:
+    """Guess the signs anew, from the codes that follow from the last guess; where it holds, lower the proximal term."""
+    codes, signs, weight = problems.codes, problems.signs, problems.weight
+    absent = signs == 0
+    slope = torch.where(absent, problems.slope + weight * problems.centre, 0.0)
+    wrong = (slope.abs() > _ABOVE * alpha) | (codes * signs < 0)
+    number = wrong.sum(dim=0)
+    settled = number == 0
+    problems.patience = torch.where(number < problems.fewest, _PATIENCE, problems.patience - 1)
+    lost = problems.patience < 0
+    if len(signs) > _NEW:
+        wrong &= ~absent | _strongest(slope.abs(), taken=(~absent).sum(dim=0))
+    # What is wrong becomes zero, and a zero that is wrong follows its slope.
+    signs = torch.where(wrong, slope.sign(), signs)
+    problems.centre = torch.where(settled, codes, problems.centre)
+    problems.signs = torch.where(lost, problems.centre.sign(), signs)
+    lower = torch.maximum(_FALL * weight, _FIRST * problems.largest)
+    higher = torch.maximum(_RISE * weight, _RAISED * problems.largest)
+    problems.weight = torch.where(settled, lower, torch.where(lost, higher, weight))
+    anew = settled | lost
+    problems.fewest = torch.where(anew, len(signs) + 1, torch.minimum(number, problems.fewest))
+    problems.patience = torch.where(anew, _PATIENCE, problems.patience)
 
 
-def _apply(grams: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
-    """``G γ`` of each problem."""
-    if len(codes) > _SMALL:
-        return torch.einsum("kjm,jm->km", grams, codes)
-    applied = grams[:, 0] * codes[0]
+def _strongest(slope: torch.Tensor, *, taken: torch.Tensor) -> torch.Tensor:
+    """Which of the (n, m) slopes are the largest, as many as may get a sign where so many have one."""
+    most = (_NEW + _NEW_EACH * taken).to(torch.int64).clamp_(max=len(slope))
+    return slope >= slope.sort(dim=0, descending=True).values.gather(0, most[None] - 1)
+
+
+def _apply(grams: torch.Tensor, track: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+    """(n, m) ``G γ`` of problems in these tracks."""
+    if len(codes) > _FEW:
+        counts = torch.bincount(track, minlength=len(grams)).tolist()
+        return torch.cat([gram @ some for gram, some in zip(grams, codes.split(counts, dim=1), strict=True)], dim=1)
+    columns = grams.movedim(0, 2).contiguous()
+    applied = _select(columns[0], track) * codes[0]
     for j in range(1, len(codes)):
-        applied.addcmul_(grams[:, j], codes[j])
+        applied.addcmul_(_select(columns[j], track), codes[j])
     return applied
 
 
-def _solve_masked(grams: torch.Tensor, active: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """(n, m) solutions of the systems of images that are active, 1 and not 0; the others, right sides too, are 0."""
-    # Images that are combinations of others make the system singular. A little on the diagonal leaves its
-    # solution finite, and far along the direction in which such images stand in for each other.
-    ridge = _RIDGE * _diagonal(grams).amax(dim=0)
-    if len(active) <= _SMALL:
-        return _eliminate(grams, active, right, ridge=ridge)
-    masked = (grams * active[:, None] * active[None, :]).movedim(2, 0)
-    factor, failed = torch.linalg.cholesky_ex(masked + torch.diag_embed((1 - active + ridge).T))
-    solution = torch.cholesky_solve(right.T.unsqueeze(2), factor).squeeze(2).T
-    return torch.where(failed == 0, solution, 0.0)
+def _solve_signed(problems: _Problems, grams: torch.Tensor, *, alpha: float) -> torch.Tensor:
+    """(n, m) codes that follow from the signs that are guessed: solutions of the systems of the images with a sign."""
+    right = problems.products + problems.weight * problems.centre - alpha * problems.signs
+    if len(right) > _FEW:
+        return _factor(problems, grams, right)
+    active = problems.signs.abs()
+    return _eliminate(
+        grams.movedim(0, 2).contiguous(), problems.track, active * right, active=active, ridge=problems.weight
+    )
 
 
-def _eliminate(grams: torch.Tensor, active: torch.Tensor, right: torch.Tensor, *, ridge: torch.Tensor) -> torch.Tensor:
-    """LDLᵀ elimination, a scalar at a time over all problems."""
+def _factor(problems: _Problems, grams: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """Solutions of the systems of the images that have a sign, by LAPACK; the others are 0."""
+    count, lengths = len(right), problems.signs.count_nonzero(dim=0)
+    # Systems are filled up to one size with an image that is not there.
+    owner, slot = runs(lengths)
+    images = lengths.new_full((len(lengths), int(lengths.max())), count)
+    images[owner, slot] = problems.signs.T.nonzero()[:, 1]
+    grams, right = pad(grams, (0, 1, 0, 1)), pad(right.T, (0, 1))
+    solution = torch.zeros_like(right)
+    # Those of about the same size together.
+    order = lengths.argsort()
+    pieces = torch.unique_consecutive(lengths[order].square().cumsum(0) // _GATHERED, return_counts=True)[1].tolist()
+    for some in order.split(pieces):
+        here = images[some, : int(lengths[some[-1]])]
+        systems = grams[problems.track[some, None, None], here[:, :, None], here[:, None, :]]
+        systems.diagonal(dim1=1, dim2=2).add_((here == count) + problems.weight[some, None])
+        factor, failed = torch.linalg.cholesky_ex(systems)
+        forward = torch.linalg.solve_triangular(factor, right[some].gather(1, here).unsqueeze(2), upper=False)
+        found = torch.linalg.solve_triangular(factor.mT, forward, upper=True).squeeze(2)
+        solution[some[:, None], here] = torch.where((failed == 0)[:, None], found, 0.0)
+    return solution[:, :count].T
+
+
+def _eliminate(
+    rows: torch.Tensor, track: torch.Tensor, right: torch.Tensor, *, active: torch.Tensor, ridge: torch.Tensor
+) -> torch.Tensor:
+    """The same by LDLᵀ elimination, a scalar at a time over all problems."""
     count = len(active)
     lower: list[list[torch.Tensor]] = []
     pivots: list[torch.Tensor] = []
     forward: list[torch.Tensor] = []
     for i in range(count):
+        row = _select(rows[i, : i + 1], track)
         scaled: list[torch.Tensor] = []
         for j in range(i):
-            entry = grams[i, j] * active[i] * active[j]
+            entry = row[j] * active[i] * active[j]
             for k in range(j):
                 entry.addcmul_(scaled[k], lower[j][k], value=-1)
             scaled.append(entry)
         lower.append([entry / pivots[j] for j, entry in enumerate(scaled)])
-        pivot = torch.where(active[i] > 0, grams[i, i] + ridge, torch.ones_like(active[i]))
+        pivot = torch.where(active[i] > 0, row[i] + ridge, 1.0)
         value = right[i].clone()
         for j in range(i):
             pivot.addcmul_(scaled[j], lower[i][j], value=-1)

@@ -25,7 +25,7 @@ _MOST = 6
 #: How dark a place is that adds nothing.
 _DARK = 0.15
 #: What an LR may differ by from the feature, in parts of its length: more than any precision makes of it.
-_OTHER_WEIGHTS = 0.1
+_OTHER_WEIGHTS = 0.3
 
 
 @dataclass(frozen=True, eq=False)

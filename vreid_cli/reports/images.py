@@ -12,6 +12,7 @@ from vreid_cli.data.boxes import Crop, locate_image
 from vreid_cli.data.decoding import is_image
 from vreid_cli.errors import DataError
 from vreid_cli.ranking.tracks import group_tracks, image_items
+from vreid_cli.runtime.objects import as_path
 from vreid_cli.types.arrays import Float32Array, Int64Array
 from vreid_cli.types.features import FeatureSet, number_images
 from vreid_cli.types.rankings import RankingFacts
@@ -108,11 +109,11 @@ def open_side(source: ImageSource, facts: RankingFacts, *, single: bool) -> Repo
         single: Whether its items are images.
     """
     if not isinstance(source, FeatureSet):
-        return ReportSide(str(source), None, {}, Path(source))
+        return ReportSide(str(source), None, {}, as_path(source))
     tracks = image_items(source) if single else group_tracks(source, facts.track_unit or "passage")
     parts = np.split(tracks.rows, tracks.offsets[1:-1])
     rows = {str(name): part for name, part in zip(tracks.items.ids, parts, strict=True)}
-    root = None if source.image_root is None else Path(source.image_root)
+    root = None if source.image_root is None else as_path(source.image_root)
     return ReportSide(source.source, source, rows, root)
 
 

@@ -14,7 +14,7 @@ Evaluations = Mapping[str, Evaluation]
 Network = tuple[tuple[str, str], ...]
 
 #: What tells networks apart beside the architecture, in the order in which it is tried.
-_DETAILS = ("weights", "precision", "backend", "weights_digest", "transform")
+_DETAILS = ("weights", "precision", "backend", "weights_digest", "transform", "quantised_by")
 _DIGITS = 8
 
 

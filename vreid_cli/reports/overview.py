@@ -237,6 +237,7 @@ def _made_by(run: RunOverview) -> dict[str, str | None]:
         "labels": made["label_pattern"],
         "network": f"{made['architecture'] or _UNKNOWN}, weights {where('weights')}, digest {digest}",
         "input": f"{made['transform']}, {made['precision']} by {made['backend']}, seed {made['seed']}",
+        "int8": made["int8_error"],
         "versions": ", ".join(f"{name} {version}" for name, version in (made["versions"] or {}).items()) or None,
         "note": made["note"],
     }

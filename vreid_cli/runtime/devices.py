@@ -62,7 +62,7 @@ def check_precision(precision: str, device: torch.device, *, name: str = "--prec
     """Refuse arithmetic that the device does not have.
 
     Args:
-        precision: ``fp32``, ``tf32``, ``bf16`` or ``fp16``.
+        precision: ``fp32``, ``tf32``, ``bf16``, ``fp16`` or ``int8``.
         device: Where to compute.
         name: What messages call the setting.
 
@@ -71,6 +71,8 @@ def check_precision(precision: str, device: torch.device, *, name: str = "--prec
     """
     if precision == "tf32" and device.type != "cuda":
         raise UsageError(f"{name} tf32: {device} has no such arithmetic", hint="fp32 or bf16 work everywhere")
+    if precision == "int8" and device.type != "cpu":
+        raise UsageError(f"{name} int8: it is for a CPU, not for {device}", hint=f"use fp16 or bf16 on {device.type}")
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there: written under another name, flushed, renamed."""
+"""Files that are either whole or not there: written under another name, flushed, renamed; or uploaded when whole."""
 
 from __future__ import annotations
 
@@ -9,18 +9,27 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from vreid_cli.errors import StoreError
+from vreid_cli.runtime.objects import ObjectPath, as_path
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Give a temporary name beside ``path``; rename it to ``path`` when the block ends without an error.
 
+    What goes to an object store is written to the folder of temporary files, and uploaded then.
+
     Raises:
         StoreError: The file cannot be written (no room, no permission); the old file is then untouched.
     """
+    if isinstance(path, ObjectPath):
+        with explain_write_errors(path), TemporaryDirectory(prefix="vreid-") as folder:
+            yield Path(folder, path.name)
+            path.upload(Path(folder, path.name))
+        return
     # The ending stays last: some writers choose their format by it.
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
@@ -31,6 +40,23 @@ def atomic_path(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # where the folder is a file, say: the first error is the one to tell
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def local_file(path: Path) -> Iterator[Path]:
+    """The file itself; of an object a copy in the folder of temporary files, until the block ends.
+
+    Whoever has opened or mapped the copy can read on after that.
+
+    Raises:
+        FileNotFoundError: There is no such object.
+    """
+    if not isinstance(path, ObjectPath):
+        yield path
+        return
+    with TemporaryDirectory(prefix="vreid-") as folder:
+        path.download(Path(folder, path.name))
+        yield Path(folder, path.name)
 
 
 @contextmanager
@@ -92,6 +118,29 @@ def write_csv(path: Path, head: Sequence[str], rows: Iterable[Sequence[object]])
         writer.writerows(rows)
 
 
+def refuse_folder(path: Path) -> None:
+    """Refuse a folder where a file is read and written: nothing could replace it.
+
+    Raises:
+        StoreError: It is one.
+    """
+    if path.is_dir():
+        raise StoreError(f"{path} is a folder, not a file", hint="move it away, then run the same command", file=path)
+
+
+def real_path(path: str | Path) -> Path:
+    """The absolute path without links; of one that links to itself as far as it can be followed.
+
+    Examples:
+        >>> Path("loop").symlink_to("loop")
+        >>> real_path("loop").name
+        'loop'
+    """
+    path = as_path(path)
+    # Path.resolve raises over a loop.
+    return path.resolve() if isinstance(path, ObjectPath) else Path(os.path.realpath(path))
+
+
 def read_json_object(path: Path) -> dict[str, Any]:
     """Read a JSON file that holds one object.
 
@@ -133,9 +182,10 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _flush(path: Path) -> None:
     """Force a file or a folder's entries to the disk; folders cannot be opened so on Windows."""
-    if os.name == "nt" and path.is_dir():
+    folder = path.is_dir()
+    if os.name == "nt" and folder:
         return
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY if folder else os.O_RDWR)  # Windows flushes only what may be written
     try:
         os.fsync(descriptor)
     finally:

@@ -8,6 +8,8 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
+from vreid_cli.types.escaping import for_terminal
+
 log = logging.getLogger("vreid")
 
 
@@ -15,7 +17,7 @@ class _TqdmHandler(logging.Handler):
     """Writes log lines above a running bar instead of through it."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record), file=sys.stderr)
+        tqdm.write(for_terminal(self.format(record)), file=sys.stderr)
 
 
 def set_up_logging(*, quiet: bool = False, verbose: bool = False) -> None:

@@ -70,3 +70,9 @@ def explain_dead_workers(*, kept: str) -> Iterator[None]:
             f"a process that decodes images died: {str(error).splitlines()[0]}",
             hint=f"use --workers 0 to decode in the main process; {kept}",
         ) from None
+    except VreidError as error:
+        if "DataLoader worker process" not in error.message:
+            raise
+        # torch puts the worker's traceback before what the error says there.
+        message = error.message.splitlines()[-1].partition(": ")[2]
+        raise type(error)(message, hint=f"run the same command again; {kept}") from None

@@ -10,9 +10,10 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import shutil
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -24,7 +25,8 @@ from numpy.typing import NDArray
 
 from vreid_cli.errors import StoreError
 from vreid_cli.runtime.arrow import gallery_order
-from vreid_cli.runtime.files import atomic_path, read_json_object, write_json
+from vreid_cli.runtime.files import atomic_path, local_file, read_json_object, write_json
+from vreid_cli.runtime.objects import ObjectPath
 from vreid_cli.store.plan import Plan
 from vreid_cli.types.arrays import Float32Array, Int64Array, Labels, TextArray
 from vreid_cli.types.features import FeatureSet, QueryProtocol
@@ -35,6 +37,8 @@ _PART_COLUMNS = (*_LABEL_COLUMNS, "frame", "feature")
 _RESTART = "use --restart to make the features again, or another --run-dir"
 #: Bytes of features that are read again to verify them whenever a store is opened: a quarter of a second.
 _CHEAP_TO_VERIFY = 256 << 20
+#: Parts that are copied from an object store at a time.
+_TRANSFERS = 8
 #: What a part is where its checksum differs.
 CHANGED = "its rows are not those that were written (the checksum differs)"
 #: Of ``complete.json``: 2 since it says the protocol of the data set.
@@ -141,22 +145,26 @@ def checksum_rows(batch: pa.RecordBatch) -> str:
 
 
 class PartedMatrix:
-    """Features in memory-mapped parts; ``order`` maps gallery order to rows as the parts hold them."""
+    """Features in memory-mapped parts.
+
+    Attributes:
+        order: (N,) int64, from gallery order to rows as the parts hold them, one part after the other.
+    """
 
     def __init__(self, parts: Sequence[NDArray[np.floating]], *, order: Int64Array, dimension: int) -> None:
         self._parts = list(parts)
         self._starts = np.cumsum([0, *(len(part) for part in parts)])
-        self._order = order
+        self.order = order
         self._dimension = dimension
 
     @property
     def shape(self) -> tuple[int, int]:
         """Number of rows N and dimension D."""
-        return len(self._order), self._dimension
+        return len(self.order), self._dimension
 
     def take(self, rows: Int64Array) -> Float32Array:
         """Copy the rows at these positions of gallery order, in this order, as float32."""
-        stored = self._order[rows]
+        stored = self.order[rows]
         part_index = np.searchsorted(self._starts, stored, side="right") - 1
         if len(rows) and (part_index == part_index[0]).all():
             # As nearly always: without a second copy.
@@ -240,7 +248,7 @@ class FeatureStore:
         """Keep the plan that is about to be replaced; one that is kept already stays: its parts are the older ones."""
         if self.plan_path.is_file() and not self.replaced_plan_path.is_file():
             with atomic_path(self.replaced_plan_path) as temporary:
-                shutil.copyfile(self.plan_path, temporary)
+                temporary.write_bytes(self.plan_path.read_bytes())
 
     def drop_replaced_plan(self) -> None:
         """Remove it, once every part follows the plan."""
@@ -274,7 +282,7 @@ class FeatureStore:
     def read_facts(self, part: int) -> PartFacts | None:
         """What a part says about itself; None if it is not there or is damaged, so that it is made again."""
         try:
-            with pa.memory_map(str(self.part_path(part))) as source:
+            with _open_footer(self.part_path(part)) as source:
                 return PartFacts.from_metadata(pa.ipc.open_file(source).schema.metadata or {})
         except (OSError, pa.ArrowException, KeyError, ValueError, TypeError):
             return None
@@ -288,7 +296,8 @@ class FeatureStore:
         path = self.part_path(part)
         try:
             # The batch keeps the map alive for as long as any array looks into it.
-            batch = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
+            with local_file(path) as local:
+                batch = pa.ipc.open_file(pa.memory_map(str(local))).get_batch(0)
             # Damaged offsets would crash the process. This looks at the labels only, not at the features.
             batch.validate(full=True)
             names = tuple(batch.schema.names)
@@ -298,19 +307,22 @@ class FeatureStore:
         known = pa.types.is_fixed_size_list(feature) and feature.value_type in (pa.float32(), pa.float16())
         if not known or (names, labels) != (_PART_COLUMNS, [*[pa.utf8()] * 4, pa.int64()]):
             raise _damaged(path, f"its columns are {', '.join(names)}, or of other types")
-        facts = self.read_facts(part)
-        if facts is None:
-            raise _damaged(path, "it does not say what made it")
-        return StoredPart(batch, facts)
+        try:
+            return StoredPart(batch, PartFacts.from_metadata(batch.schema.metadata or {}))
+        except (KeyError, ValueError, TypeError):
+            raise _damaged(path, "it does not say what made it") from None
 
     def changed_parts(self, *, only_if_cheap: bool = False) -> list[int]:
         """Numbers of the parts whose rows are not those that were written; damaged ones are left out.
 
         Args:
-            only_if_cheap: Whether to look at none, where that would take longer than a moment.
+            only_if_cheap: Whether to look at none, where that would take longer than a moment, or a transfer.
         """
         numbers = self.part_numbers()
-        if only_if_cheap and sum(self.part_path(number).stat().st_size for number in numbers) > _CHEAP_TO_VERIFY:
+        if only_if_cheap and isinstance(self.path, ObjectPath):
+            return []
+        files = [path for number in numbers if (path := self.part_path(number)).is_file()]
+        if only_if_cheap and sum(path.stat().st_size for path in files) > _CHEAP_TO_VERIFY:
             return []
         changed = []
         for number in numbers:
@@ -321,6 +333,11 @@ class FeatureStore:
             if not intact:
                 changed.append(number)
         return changed
+
+    def digests(self) -> tuple[tuple[str, str], ...]:
+        """What each part says of the contents and the labels of its rows, in the order of the parts."""
+        facts = [self.read_facts(part) for part in self.part_numbers()]
+        return tuple((one.contents, one.labels) for one in facts if one is not None)
 
     def version(self) -> str | None:
         """What :attr:`FeatureSet.version` of these features is, read without them; None where a part is damaged."""
@@ -400,14 +417,18 @@ class FeatureStore:
     def read(self) -> FeatureSet:
         """All features of a complete store, memory-mapped, in gallery order.
 
+        Those of an object store are copied first, to files that are gone as soon as nobody maps them any more.
+
         Raises:
-            StoreError: The store is missing, incomplete or damaged.
+            StoreError: The store is missing, incomplete or damaged, or is written to meanwhile.
         """
         facts = self.read_complete()
-        parts = [self.read_part(part) for part in self.part_numbers()]
-        self._check_counts(facts, parts)
-        for number in self.changed_parts(only_if_cheap=True):
-            raise _damaged(self.part_path(number), CHANGED)
+        try:
+            parts = self._read_parts(facts)
+        except StoreError:
+            self._check_still(facts)
+            raise
+        self._check_still(facts)
         dimensions = {part.dimension for part in parts}
         if len(dimensions) != 1:
             raise StoreError(f"the parts in {self.path} differ in dimension: {sorted(dimensions)}", hint=_RESTART)
@@ -429,6 +450,31 @@ class FeatureStore:
             protocol=_protocol(facts, self.complete_path),
         )
 
+    def _read_parts(self, facts: Mapping[str, Any]) -> list[StoredPart]:
+        """All parts, as far as a moment allows compared with their checksums.
+
+        Raises:
+            StoreError: One is missing, damaged or changed.
+        """
+        numbers = self.part_numbers()
+        with ThreadPoolExecutor(_TRANSFERS if isinstance(self.path, ObjectPath) else 1) as pool:
+            parts = list(pool.map(self.read_part, numbers))
+        self._check_counts(facts, parts)
+        cheap = sum(part.batch.nbytes for part in parts) <= _CHEAP_TO_VERIFY
+        for number, part in zip(numbers, parts, strict=True):
+            if cheap and not part.is_intact():
+                raise _damaged(self.part_path(number), CHANGED)
+        return parts
+
+    def _check_still(self, facts: Mapping[str, Any]) -> None:
+        """Refuse parts that an extraction has replaced meanwhile, and some of which may be older than others."""
+        if not self._says(facts):
+            raise StoreError(
+                f"the features in {self.path} were written to while they were read",
+                hint="wait until vreid extract has finished there, then run the same command again",
+                file=self.path,
+            )
+
     def _check_counts(self, facts: Mapping[str, Any], parts: Sequence[StoredPart]) -> None:
         """A part that was removed after the end would otherwise be missed by nobody."""
         found = {"parts": len(parts), "images": sum(map(len, parts))}
@@ -439,6 +485,17 @@ class FeatureStore:
                     hint="run the same vreid extract again: it makes what is missing",
                     file=self.path,
                 )
+
+
+@contextmanager
+def _open_footer(path: Path) -> Iterator[pa.NativeFile]:
+    """A part whose schema is to be read, and no more of it."""
+    if isinstance(path, ObjectPath):
+        with path.open_ranges() as file, pa.PythonFile(file, mode="r") as source:
+            yield source
+    else:
+        with pa.memory_map(str(path)) as source:
+            yield source
 
 
 def _version(parts: Iterable[PartFacts]) -> str:

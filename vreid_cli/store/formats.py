@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vreid_cli.errors import DataError, UsageError
+from vreid_cli.runtime.objects import as_path
 from vreid_cli.types.features import FeatureSet
 from vreid_cli.types.lazy import load
 from vreid_cli.types.rankings import BlockWriter, Ranking, RankingFacts
@@ -105,7 +106,7 @@ def read_features(path: str | Path, *, label_pattern: str | None = None) -> Feat
         >>> len(features), list(features.vehicle_id)
         (2, ['0002', '0003'])
     """
-    path = Path(path)
+    path = as_path(path)
     ending = "" if path.is_dir() else path.suffix.lower()
     found = FEATURE_FORMATS.get(ending) if ending or path.is_dir() else None
     if found is not None and found.reads is not None:
@@ -162,7 +163,7 @@ def read_ranking(path: str | Path, *, label_pattern: str | None = None) -> Ranki
         >>> ranking.facts.metric, list(ranking.queries.ids), list(ranking.gallery.cameras)
         ('MCD', ['0002_c001'], ['c003'])
     """
-    path = Path(path)
+    path = as_path(path)
     ranking: Ranking = load(_ranking_format(path).reads or "")(path, label_pattern)
     return ranking
 

@@ -17,7 +17,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from vreid_cli.errors import DataError
-from vreid_cli.runtime.files import atomic_path
+from vreid_cli.runtime.files import atomic_path, local_file
 from vreid_cli.types.arrays import text_array
 from vreid_cli.types.identities import Identities, TrackTimes
 from vreid_cli.types.tracks import Items
@@ -61,7 +61,7 @@ def write_identities(path: Path, found: Identities) -> list[Path]:
     table = _to_table(found)
     metadata = {_FACTS: json.dumps(dict(found.facts)), _WARNINGS: json.dumps(found.warnings)}
     with atomic_path(path) as temporary:
-        pq.write_table(table.replace_schema_metadata(metadata), temporary)
+        pq.write_table(table.replace_schema_metadata(metadata), temporary, write_page_checksum=True)
     other = path.with_suffix(".csv")
     with atomic_path(other) as temporary:
         pa_csv.write_csv(table, temporary, pa_csv.WriteOptions(quoting_style="needed"))
@@ -88,11 +88,26 @@ def read_identity_facts(path: Path) -> Mapping[str, Any]:
         DataError: The file is no readable Parquet.
     """
     try:
-        metadata = pq.read_schema(path).metadata or {}
+        with local_file(path) as local:
+            metadata = pq.read_schema(local).metadata or {}
         facts: dict[str, Any] = json.loads(metadata.get(_FACTS, b"{}"))
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise DataError(f"{path} cannot be read: {error}", file=path) from None
+        if not isinstance(facts, dict):
+            raise ValueError("it does not say how it was made")
+    except (OSError, ValueError, RecursionError, pa.ArrowException) as error:
+        raise _damaged(path, error) from None
     return facts
+
+
+def _damaged(path: Path, why: object) -> DataError:
+    hint = "make it again with vreid associate --force"
+    return DataError(f"{path} cannot be read as identities: {why}", hint=hint, file=path)
+
+
+def _read_parquet(path: Path) -> pa.Table:
+    # read_table would import pyarrow.dataset, and that pandas where it is installed.
+    table = pq.ParquetFile(path, page_checksum_verification=True).read()
+    table.validate(full=True)
+    return table
 
 
 def read_identities(path: Path) -> Identities:
@@ -104,13 +119,14 @@ def read_identities(path: Path) -> Identities:
     if not path.is_file():
         raise DataError(f"there are no identities {path}", hint="make them with vreid associate", file=path)
     try:
-        table = _read_csv(path) if path.suffix.lower() == ".csv" else pq.read_table(path)
+        with local_file(path) as local:
+            table = _read_csv(local) if path.suffix.lower() == ".csv" else _read_parquet(local)
         lacking = [name for name in _REQUIRED if name not in table.column_names]
         if lacking:
             raise DataError(f"{path} has no column '{lacking[0]}'", hint="it is no table of identities", file=path)
         known = {name: table.column(name).cast(SCHEMA.field(name).type) for name in _columns_of(table)}
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{path} cannot be read as identities: {error}", file=path) from None
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise _damaged(path, error) from None
     if any(known[name].null_count for name in _REQUIRED):
         raise DataError(f"{path} has a row without identity or track", hint="fill it in", file=path)
     facts = {} if path.suffix.lower() == ".csv" else read_identity_facts(path)
@@ -167,7 +183,8 @@ def _columns_of(table: pa.Table) -> list[str]:
 
 def _read_names(path: Path) -> list[str]:
     if path.suffix.lower() != ".csv":
-        names: list[str] = pq.read_schema(path).names
+        with local_file(path) as local:
+            names: list[str] = pq.read_schema(local).names
         return names
     with path.open(encoding="utf-8", newline="") as file:
         return next(csv.reader(file), [])

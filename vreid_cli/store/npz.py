@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from vreid_cli.errors import DataError
-from vreid_cli.runtime.files import atomic_path
+from vreid_cli.runtime.files import atomic_path, local_file
 from vreid_cli.types.features import COLUMNS, FeatureSet, number_images
 from vreid_cli.types.labels import LabelPattern
 
@@ -64,7 +64,7 @@ def read_features_npz(path: Path, label_pattern: str | None = None) -> FeatureSe
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with local_file(path) as local, np.load(local, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except FileNotFoundError:
         raise DataError(f"there is no file {path}", file=path) from None

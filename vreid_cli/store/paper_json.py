@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from vreid_cli.errors import DataError, StoreError
 from vreid_cli.runtime.files import atomic_path, read_json_object
-from vreid_cli.store.rankings import measure_coverage
+from vreid_cli.store.rankings import measure_coverage, refuse_non_finite
 from vreid_cli.types.arrays import text_array
 from vreid_cli.types.features import FeatureSet
 from vreid_cli.types.labels import LabelPattern
@@ -188,6 +188,7 @@ def read_ranking_json(path: Path, label_pattern: str | None = None) -> Ranking:
         return Items(text_array(list(vehicles)), text_array(list(vehicles.values())), text_array(found))
 
     block = _block(rows)
+    refuse_non_finite(block, lambda: list(queries), position.get(NO_MATCH, -1), path=path)
     if own is None:
         # The paper's own files do not say how they were made.
         coverage = measure_coverage([block], len(queries), len(gallery))
@@ -200,7 +201,8 @@ def _block(rows: list[tuple[int, int, int, float]]) -> RankingBlock:
     table = np.array(rows, dtype=np.float64).reshape(-1, 4)
     query, rank, item = table[:, :3].astype(np.int32).T
     order = np.lexsort((rank, query))
-    return RankingBlock(query[order], rank[order], item[order], table[order, 3].astype(np.float32))
+    with np.errstate(over="ignore"):  # beyond float32's range counts as infinite
+        return RankingBlock(query[order], rank[order], item[order], table[order, 3].astype(np.float32))
 
 
 def _text(value: object) -> str | None:

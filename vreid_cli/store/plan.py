@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from vreid_cli.errors import StoreError
 from vreid_cli.runtime.arrow import release_memory
-from vreid_cli.runtime.files import atomic_path
+from vreid_cli.runtime.files import atomic_path, local_file, refuse_folder
 from vreid_cli.types.arrays import BoolArray, Int32Array, Int64Array
 
 #: ``size`` (bytes) and ``mtime`` (nanoseconds) are -1 where there is no file, ``sha256`` is empty where it cannot be
@@ -49,11 +49,13 @@ class Plan:
         Raises:
             StoreError: It is damaged.
         """
+        refuse_folder(path)
         if not path.is_file():
             return None
         try:
             # read_table would import pyarrow.dataset, and that pandas where it is installed.
-            table = pq.ParquetFile(path).read().cast(PLAN_SCHEMA)
+            with local_file(path) as local:
+                table = pq.ParquetFile(local, page_checksum_verification=True).read().cast(PLAN_SCHEMA)
             # Damaged text would be found only when it is used.
             table.validate(full=True)
             gaps = [name for name in table.column_names if name != _MAY_BE_ABSENT and table.column(name).null_count]
@@ -69,7 +71,8 @@ class Plan:
         with atomic_path(path) as temporary:
             # One chunk a column: where they end would show in the file. Even a single one would be copied.
             several = any(column.num_chunks > 1 for column in self.table.columns)
-            pq.write_table(self.table.combine_chunks() if several else self.table, temporary)
+            table = self.table.combine_chunks() if several else self.table
+            pq.write_table(table, temporary, write_page_checksum=True)
         release_memory()
 
     def __len__(self) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import json
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,9 +16,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from vreid_cli.errors import StoreError
-from vreid_cli.runtime.files import atomic_path
+from vreid_cli.runtime.files import atomic_path, local_file
 from vreid_cli.types.arrays import TextArray, text_array
-from vreid_cli.types.rankings import BlockWriter, Coverage, Ranking, RankingBlock, RankingFacts
+from vreid_cli.types.rankings import NO_MATCH, BlockWriter, Coverage, Ranking, RankingBlock, RankingFacts
 from vreid_cli.types.tracks import Items
 
 _QUERY = ("query_id", "query_vehicle", "query_camera")
@@ -34,6 +36,8 @@ RANKING_SCHEMA = pa.schema(
 #: One more column, where a calibration gives distances probabilities; reading computes it from the distance.
 _PROBABILITY = pa.field("probability", pa.float32())
 _READ_ROWS = 1 << 20
+_CHECKSUM = "checksum"
+_AGAIN = "make it again with vreid rank --force"
 #: What Arrow raises over damaged bytes, depending on where they are.
 _DAMAGE = (pa.ArrowException, OSError, ValueError, IndexError, KeyError)
 #: Names of a gallery of millions still fit one dictionary page, instead of being written out row by row.
@@ -51,10 +55,16 @@ def write_ranking_parquet(path: Path, facts: RankingFacts, *, queries: Items, ga
     """
     query_columns, gallery_columns = _encode(queries), _encode(gallery)
     schema = RANKING_SCHEMA if facts.calibration is None else RANKING_SCHEMA.append(_PROBABILITY)
-    schema = schema.with_metadata(facts.to_metadata())
+    metadata = facts.to_metadata()
+    schema = schema.with_metadata({**metadata, _CHECKSUM: _checksum(metadata)})
     # The least and the largest of a row group's names tell nobody anything, and take longer than the rest.
     numbers = [field.name for field in schema if not pa.types.is_dictionary(field.type)]
-    options = {"compression": "zstd", "use_dictionary": [*_QUERY, *_GALLERY], "write_statistics": numbers}
+    options = {
+        "compression": "zstd",
+        "use_dictionary": [*_QUERY, *_GALLERY],
+        "write_statistics": numbers,
+        "write_page_checksum": True,
+    }
     with (
         atomic_path(path) as temporary,
         pq.ParquetWriter(temporary, schema, dictionary_pagesize_limit=_DICTIONARY_BYTES, **options) as writer,
@@ -124,16 +134,28 @@ def _open(path: Path) -> tuple[pq.ParquetFile, RankingFacts]:
     if not path.is_file():
         raise StoreError(f"there is no ranking {path}", hint="make one with vreid rank", file=path)
     try:
-        schema = pq.read_schema(path)
-        metadata = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
-        facts = RankingFacts.from_metadata(metadata)
-        missing = [name for name in RANKING_SCHEMA.names if name not in schema.names]
-        if missing:
-            raise StoreError(f"{path} is no ranking: it has no column {', '.join(missing)}", file=path)
-        file = pq.ParquetFile(path, read_dictionary=[*_QUERY, *_GALLERY])
+        with local_file(path) as local:
+            schema = pq.read_schema(local)
+            metadata = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
+            if metadata.pop(_CHECKSUM, None) not in (None, _checksum(metadata)):
+                raise ValueError("what it says about itself is not what was written (the checksum differs)")
+            facts = RankingFacts.from_metadata(metadata)
+            missing = [name for name in RANKING_SCHEMA.names if name not in schema.names]
+            if missing:
+                raise _no_ranking(path, f"it has no column {', '.join(missing)}")
+            file = pq.ParquetFile(local, read_dictionary=[*_QUERY, *_GALLERY], page_checksum_verification=True)
     except _DAMAGE as error:
-        raise StoreError(f"{path} is no ranking: {error}", file=path) from None
+        raise _no_ranking(path, error) from None
     return file, facts
+
+
+def _checksum(metadata: Mapping[str, str]) -> str:
+    """CRC-32 of what a ranking says about itself; pages of rows have checksums of Parquet's own."""
+    return f"{zlib.crc32(json.dumps(metadata, sort_keys=True).encode()):08x}"
+
+
+def _no_ranking(path: Path, why: object) -> StoreError:
+    return StoreError(f"{path} is damaged or no ranking: {why}", hint=_AGAIN, file=path)
 
 
 def measure_coverage(blocks: Iterable[RankingBlock], queries: int, gallery: int) -> Coverage:
@@ -165,7 +187,7 @@ class _Table:
         for batch in self.batches(columns):
             ids = batch.column(columns[0]).dictionary_encode()
             if ids.null_count:
-                raise StoreError(f"{self.path} is no ranking: some rows have no {columns[0]}", file=self.path)
+                raise _no_ranking(self.path, f"some rows have no {columns[0]}")
             codes = ids.indices.to_numpy()
             first = np.full(len(ids.dictionary), len(codes))
             first[codes[::-1]] = np.arange(len(codes))[::-1]  # the first place of each name is written last
@@ -197,8 +219,8 @@ class _Lists:
             back = np.diff(block.query_index, prepend=seen) < 0
             if back.any():
                 query = self.queries[int(block.query_index[np.argmax(back)])]
-                path, hint = self.table.path, "make it again with vreid rank"
-                raise StoreError(f"{path} lists query {query} in several places", hint=hint, file=path)
+                path = self.table.path
+                raise StoreError(f"{path} lists query {query} in several places", hint=_AGAIN, file=path)
             last = int(np.searchsorted(block.query_index, block.query_index.max(initial=0)))
             rest = block.select(slice(last, None))
             if last:
@@ -208,12 +230,33 @@ class _Lists:
             yield rest
 
     def _block(self, batch: pa.RecordBatch) -> RankingBlock:
-        return RankingBlock(
+        block = RankingBlock(
             query_index=_positions(batch, "query_id", self.queries),
             rank=batch.column("rank").to_numpy(),
             gallery_index=_positions(batch, "gallery_id", self.gallery),
             distance=batch.column("distance").to_numpy(),
         )
+        refuse_non_finite(block, self.queries.to_pylist, self.gallery.index(NO_MATCH).as_py(), path=self.table.path)
+        return block
+
+
+def refuse_non_finite(block: RankingBlock, queries: Callable[[], Sequence[str]], no_match: int, *, path: Path) -> None:
+    """Refuse a distance that is no number; only the item that stands for no match is infinitely far.
+
+    Args:
+        block: Rows of the file.
+        queries: Gives the names of the queries.
+        no_match: Position of that item in the gallery; -1 where there is none.
+        path: The file.
+
+    Raises:
+        StoreError: There is one.
+    """
+    odd = np.isnan(block.distance) | (np.isinf(block.distance) & (block.gallery_index != no_match))
+    if odd.any():
+        at = int(np.argmax(odd))
+        where = f"query {queries()[block.query_index[at]]}, rank {block.rank[at]}"
+        raise StoreError(f"{path}: {where}: its distance is no finite number", hint=_AGAIN, file=path)
 
 
 def _join(one: RankingBlock, other: RankingBlock) -> RankingBlock:
@@ -234,4 +277,4 @@ def _raising_damage(path: Path) -> Iterator[None]:
     try:
         yield
     except _DAMAGE as error:
-        raise StoreError(f"{path} is damaged: {error}", hint="make it again with vreid rank", file=path) from None
+        raise StoreError(f"{path} is damaged: {error}", hint=_AGAIN, file=path) from None

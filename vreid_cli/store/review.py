@@ -6,6 +6,7 @@ import csv
 from pathlib import Path
 
 from vreid_cli.errors import DataError, did_you_mean
+from vreid_cli.runtime.objects import as_path
 from vreid_cli.types.truth import ReviewedPairs
 
 COLUMNS = ("query_id", "gallery_id", "mark")
@@ -23,7 +24,7 @@ def read_review(path: str | Path) -> ReviewedPairs:
         >>> read_review("reviewed.csv").marks
         {('q1', 'g1'): True, ('q1', 'g2'): False}
     """
-    path = Path(path)
+    path = as_path(path)
     marks: dict[tuple[str, str], bool | None] = {}
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:

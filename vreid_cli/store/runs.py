@@ -14,8 +14,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from vreid_cli.errors import StoreError
-from vreid_cli.runtime.files import read_json_object, write_json, write_text
+from vreid_cli.errors import StoreError, first_line
+from vreid_cli.runtime.files import read_json_object, real_path, write_json, write_text
+from vreid_cli.runtime.objects import ObjectPath, as_path
+from vreid_cli.runtime.progress import log
 from vreid_cli.store.features import FeatureStore
 from vreid_cli.store.formats import RANKING_FORMATS, endings
 from vreid_cli.types.images import SPLITS, Split
@@ -31,12 +33,28 @@ _PARTS = ("run.json", "features", "rankings", "evaluations", "checkpoints")
 
 @dataclass(frozen=True)
 class HistoryEntry:
-    """A command as it was run: when, by which version, and how it ended; None where the history does not say it."""
+    """A command as it was run; None is what the history does not say.
 
-    time: str | None
-    command: str
-    version: str | None
-    exit_code: int | None
+    Attributes:
+        words: The command line, word by word.
+        time: When.
+        version: Of vreid.
+        exit_code: How it ended.
+        folder: The current folder then.
+        run_dir: Where the run was then.
+    """
+
+    words: tuple[str, ...]
+    time: str | None = None
+    version: str | None = None
+    exit_code: int | None = None
+    folder: str | None = None
+    run_dir: str | None = None
+
+    @property
+    def command(self) -> str:
+        """The command line as a shell takes it."""
+        return shlex.join(self.words)
 
 
 class RunDirectory:
@@ -51,6 +69,7 @@ class RunDirectory:
         calibrations: Folder of what gives distances probabilities.
         identities: Folder of the identities.
         reports: Folder of the sheets.
+        index: Folder of the indexes of the gallery's images.
         exports: Folder of what other programs read.
         checkpoints: Folder of what was trained.
         training_state: All that a training needs to go on.
@@ -73,6 +92,7 @@ class RunDirectory:
         self.calibrations = path / "calibrations"
         self.identities = path / "identities"
         self.reports = path / "reports"
+        self.index = path / "index"
         self.exports = path / "exports"
         self.checkpoints = path / "checkpoints"
         self.training_state = self.checkpoints / "resume.safetensors"
@@ -119,11 +139,17 @@ class RunDirectory:
             write_json(self.info_path, dict(info))
 
     def append_history(self, command: Sequence[str], *, version: str, exit_code: int) -> None:
-        """Add one line to ``history.jsonl``: the command as it was run, when, and how it ended."""
+        """Add one line to ``history.jsonl``: the command as it was run, when, where, and how it ended."""
         when = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-        entry = {"time": when, "command": command, "version": version, "exit_code": exit_code}
+        where = {"folder": str(Path.cwd()), "run_dir": str(real_path(self.path))}
+        entry = {"time": when, "command": command, "version": version, "exit_code": exit_code, **where}
+        line = json.dumps(entry, ensure_ascii=False) + "\n"
+        if isinstance(self.history_path, ObjectPath):  # to which nothing can be appended
+            earlier = self.history_path.read_text() if self.history_path.is_file() else ""
+            write_text(self.history_path, earlier + line)
+            return
         with self.history_path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+            file.write(line)
 
     def read_history(self) -> tuple[list[HistoryEntry], int]:
         """The commands as they were run, oldest first, and the number of lines that cannot be read.
@@ -139,19 +165,27 @@ class RunDirectory:
 
     def mark_latest(self, runs_folder: Path = RUNS_FOLDER) -> None:
         """Let ``runs/latest`` name this run, relative to ``runs`` where that is possible."""
+        if isinstance(self.path, ObjectPath):
+            write_text(runs_folder / LATEST, f"{self.path}\n")
+            return
         try:
-            name = os.path.relpath(self.path.resolve(), runs_folder.resolve())
+            name = os.path.relpath(real_path(self.path), real_path(runs_folder))
         except ValueError:  # another drive
-            name = str(self.path.resolve())
+            name = str(real_path(self.path))
         write_text(runs_folder / LATEST, Path(name).as_posix() + "\n")
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep others from writing to the run meanwhile.
+        """Keep others from writing to the run meanwhile; in an object store, which has no locks, only warn.
 
         Raises:
             StoreError: Another process is writing to it, or nobody can.
         """
+        if isinstance(self.path, ObjectPath):
+            self.path.mkdir()
+            log.warning("%s: an object store has no locks; let one vreid at a time write to this run", self.path)
+            yield
+            return
         lock = FileLock(self.path / ".lock")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -171,17 +205,26 @@ class RunDirectory:
 
 
 def latest_run(runs_folder: Path = RUNS_FOLDER) -> RunDirectory | None:
-    """The run that ``runs/latest`` names; None where there is no such file or no such run."""
+    """The run that ``runs/latest`` names; None where there is no such file or no such run.
+
+    Raises:
+        StoreError: The file is damaged.
+    """
     pointer = runs_folder / LATEST
     if not pointer.is_file():
         return None
-    run = RunDirectory(Path(os.path.normpath(runs_folder / pointer.read_text(encoding="utf-8").strip())))
-    return run if run.info_path.is_file() else None
+    try:
+        named = pointer.read_text(encoding="utf-8").strip()
+        run = RunDirectory(as_path(named) if "://" in named else Path(os.path.normpath(runs_folder / named)))
+        return run if run.info_path.is_file() else None
+    except (OSError, ValueError) as error:  # no text, or no path
+        hint = "name a run with --run-dir; the next vreid extract writes the file again"
+        raise StoreError(f"{pointer} names no run: {first_line(error)[:100]}", hint=hint, file=pointer) from None
 
 
 def owning_run(path: Path) -> RunDirectory | None:
     """The run in whose folder of rankings or identities a file lies, named as the file was."""
-    folder = path.parent.resolve()
+    folder = real_path(path.parent)
     run = RunDirectory(folder.parent)
     if folder not in (run.rankings, run.identities) or not run.info_path.is_file():
         return None
@@ -196,8 +239,8 @@ def ranking_name(facts: RankingFacts) -> str:
         >>> ranking_name(RankingFacts(task="t2t", metric="meanMCD50", definition="released", track_unit="camera"))
         't2t-meanMCD50-released-camera'
     """
-    trial = {f"trial{facts.trial or 0:02d}": facts.trial is not None}
-    return "-".join([calibration_name(facts), *(part for part, named in trial.items() if named)])
+    parts = {"candidates": facts.candidates is not None, f"trial{facts.trial or 0:02d}": facts.trial is not None}
+    return "-".join([calibration_name(facts), *(part for part, named in parts.items() if named)])
 
 
 def calibration_name(facts: RankingFacts) -> str:
@@ -230,7 +273,7 @@ def named_rankings(named: Sequence[Path]) -> list[Path]:
     found: dict[Path, Path] = {}
     for path in named:
         for ranking in _rankings_of(path) if path.is_dir() else [path]:
-            found.setdefault(ranking.resolve(), ranking)
+            found.setdefault(real_path(ranking), ranking)
     return list(found.values())
 
 
@@ -255,6 +298,6 @@ def _history_entry(line: str) -> HistoryEntry | None:
         return None
     if not isinstance(entry, dict) or not isinstance(entry.get("command"), list):
         return None
-    kinds = {"time": str, "version": str, "exit_code": int}
+    kinds = {"time": str, "version": str, "exit_code": int, "folder": str, "run_dir": str}
     known = {key: entry[key] if isinstance(entry.get(key), kind) else None for key, kind in kinds.items()}
-    return HistoryEntry(command=shlex.join(map(str, entry["command"])), **known)
+    return HistoryEntry(tuple(map(str, entry["command"])), **known)

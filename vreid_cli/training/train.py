@@ -15,6 +15,7 @@ from vreid_cli.models.network import Network
 from vreid_cli.models.transforms import Transform
 from vreid_cli.models.weights import AnyNetwork, LoadedNetwork, require_torch_network, with_classifier
 from vreid_cli.runtime.memory import free_memory
+from vreid_cli.runtime.objects import as_path
 from vreid_cli.runtime.workers import choose_workers
 from vreid_cli.training.batches import Labels, check_batches
 from vreid_cli.training.distributed import Executor, choose_executor
@@ -107,7 +108,7 @@ def train(
     options, start = options or TrainingOptions(), require_torch_network(network, needed_by="training")
     executor = choose_executor(device) if isinstance(device, str) else device
     if isinstance(images, (str, Path)):
-        images = LAYOUTS["tracks"].read(DataFolders(Path(images)), "train").records
+        images = LAYOUTS["tracks"].read(DataFolders(as_path(images)), "train").records
     vehicles = divide(images, held_out=options.held_out)
     check_held_out(vehicles.held_out)
     classes, labels = number_vehicles(vehicles.learned)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationInfo, field_validator
@@ -67,7 +66,7 @@ class Presentation:
 class Options(BaseModel):
     """The choices of a stage: frozen, strict (``true`` is no number), closed to unknown names.
 
-    In Python a list or a single value stands for a tuple as well, and text for a path.
+    In Python a list or a single value stands for a tuple as well.
 
     Raises:
         pydantic.ValidationError: A value is not allowed; the message names the field and what is.
@@ -85,12 +84,7 @@ class Options(BaseModel):
             value = tuple(value)  # a list of JSON, too: here it is one of Python's already
         if info.mode == "json":
             return value
-        if several and not isinstance(value, tuple):
-            value = (value,)
-        if Path not in (wanted, *get_args(wanted)):
-            return value
-        paths = [Path(part) if isinstance(part, str) else part for part in (value if several else (value,))]
-        return tuple(paths) if several else paths[0]
+        return (value,) if several and not isinstance(value, tuple) else value
 
     @classmethod
     def presentation(cls, key: str) -> Presentation:

@@ -84,10 +84,12 @@ class RankingFacts:
         query_version: Digest over what the query's features were made from and how they were labelled.
         gallery_version: The same of the gallery's.
         weights: What the network's weights were called.
+        precision: What the network computed in, if not in fp32.
         trial: Number of the trial that chose gallery and queries at random, from 0; None where nothing was random.
         trial_seed: The seed of the trials.
         coverage: ``full``: every gallery item is listed; ``positives``: at least every same-vehicle item,
             at its true rank; ``top-k``: the nearest only.
+        candidates: How many items an index proposed for each query, where the others were not looked at.
         top_k: How many of the nearest are listed, where that was limited.
         threshold: Largest distance that is listed, where that was limited.
         min_probability: Smallest probability that is listed, where that was limited.
@@ -130,9 +132,13 @@ class RankingFacts:
     query_version: str | None = fact(None, about="query")
     gallery_version: str | None = fact(None, about="query")
     weights: str | None = fact(None, "weights", about="network")
+    precision: str | None = fact(None, "precision", usual="fp32", text=lambda facts: facts.precision or "fp32")
     trial: int | None = fact(None, "trial", usual="none", about="trial", text=lambda facts: _trial(facts))
     trial_seed: int | None = fact(None)
     coverage: Coverage = fact("full", "lists", usual="every item", text=lambda facts: _listed(facts))
+    candidates: int | None = fact(
+        None, "candidates", usual="every item", text=lambda facts: facts.candidates or "every item"
+    )
     top_k: int | None = fact(None)
     threshold: float | None = fact(None)
     min_probability: float | None = fact(None)
@@ -311,7 +317,8 @@ def _probability(facts: RankingFacts) -> str:
 def _listed(facts: RankingFacts) -> str:
     if facts.coverage == "full":
         return "every item"
-    nearest = [f"the {facts.top_k:,} nearest"] if facts.top_k is not None else []
+    top_k = facts.candidates if facts.top_k is None else facts.top_k
+    nearest = [f"the {top_k:,} nearest"] if top_k is not None else []
     within = [f"what is no farther than {facts.threshold:g}"] if facts.threshold is not None else []
     if facts.min_probability is not None:
         within = [f"what has a probability of at least {facts.min_probability:g}"]
@@ -355,6 +362,11 @@ class RankingBlock:
     rank: Int32Array
     gallery_index: Int32Array
     distance: Float32Array
+
+    @classmethod
+    def joined(cls, blocks: Iterable[RankingBlock]) -> RankingBlock:
+        """The rows of some blocks, one block after the other."""
+        return cls(*map(np.concatenate, zip(*(vars(block).values() for block in blocks), strict=True)))
 
     def select(self, rows: BoolArray | Int64Array | slice) -> RankingBlock:
         """Some of the rows."""

@@ -196,8 +196,11 @@ def _read_tracks(session: Session) -> _Tracks:
     layout = LAYOUTS[session.settings.data.dataset]
     if layout.protocol == "random-gallery":
         raise UsageError(f"{layout.name} has single images and no tracks", hint="use a data set with tracks")
-    # The queries of some data sets are images of gallery tracks.
-    splits = ("gallery",) if layout.protocol == "gallery-tracks" else layout.splits
+    # The queries of some data sets are images of gallery tracks; others may be extracted on one side alone.
+    extracted = tuple(split for split in run.extracted_splits() if split in layout.splits)
+    splits = ("gallery",) if layout.protocol == "gallery-tracks" else extracted or layout.splits
+    if len(layout.splits) > len(splits) and layout.protocol == "separate":
+        log.info("the tracks of %s alone: the run holds no others", " and ".join(splits))
     sides = {split: run.features(split).read() for split in splits}
     joined = join_features(sides)
     owner: dict[str, str] = {}

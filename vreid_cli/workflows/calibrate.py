@@ -11,6 +11,7 @@ from vreid_cli.errors import DataError, UsageError
 from vreid_cli.evaluation.calibrate import FittedCalibration
 from vreid_cli.evaluation.calibrate import calibrate as calibrate_rankings
 from vreid_cli.models.weights import load_network
+from vreid_cli.runtime.objects import as_path
 from vreid_cli.runtime.progress import log, progress
 from vreid_cli.store.calibrations import write_calibration
 from vreid_cli.store.formats import read_ranking
@@ -63,7 +64,7 @@ def calibrate(session: Session) -> CalibrateReport:
             fitted[str(outputs[name])] = one
             bar.update(1)
     for output, one in fitted.items():
-        write_calibration(Path(output), one.calibration)
+        write_calibration(as_path(output), one.calibration)
     warnings = tuple(warning for one in fitted.values() for warning in one.warnings)
     for warning in warnings:
         log.warning("%s", warning)

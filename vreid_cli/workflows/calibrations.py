@@ -58,7 +58,7 @@ class CalibrationFinder:
         """
         name = calibration_name(facts)
         own = None if self._run is None else self._run.calibrations / f"{name}.json"
-        if own is not None and own.is_file():
+        if own is not None and (own.exists() or own.is_symlink()):  # one that cannot be read is not none
             calibration = read_calibration(own)
             misfit = facts.misfit(calibration)
             if misfit is None:

@@ -18,6 +18,7 @@ from vreid_cli.data.listing import DataFolders
 from vreid_cli.errors import StoreError
 from vreid_cli.models.weights import load_network
 from vreid_cli.runtime.files import write_json
+from vreid_cli.runtime.objects import require_local
 from vreid_cli.runtime.progress import log
 from vreid_cli.store.formats import read_ranking
 from vreid_cli.store.runs import RUNS_FOLDER, RunDirectory
@@ -168,6 +169,7 @@ def _train(data_dir: Path, checkpoint: Path, settings: Settings) -> None:
 
 def _make_room(run: RunDirectory, settings: Settings) -> None:
     """Remove what an earlier demo left, and nothing else."""
+    require_local(run.path, "vreid demo keeps its run")
     if run.path.exists() and any(run.path.iterdir()):
         if not (run.path / _MARKER).is_file():
             raise StoreError(

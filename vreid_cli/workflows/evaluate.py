@@ -25,7 +25,8 @@ from vreid_cli.reports.evaluation_json import evaluation_json
 from vreid_cli.reports.identities import identity_scores_json
 from vreid_cli.reports.names import Evaluations, enumerate_some, names_of
 from vreid_cli.reports.plots import check_plot_path, plot_evaluation
-from vreid_cli.runtime.files import write_json
+from vreid_cli.runtime.files import real_path, write_json
+from vreid_cli.runtime.objects import as_path
 from vreid_cli.runtime.progress import log, progress
 from vreid_cli.store.formats import read_ranking
 from vreid_cli.store.identities import IDENTITY_ENDINGS, is_identities, read_identities
@@ -74,7 +75,7 @@ def evaluate(session: Session) -> EvaluateReport:
         VreidError: A ranking is missing or damaged, the run or a folder has none, or what is asked for
             cannot be written.
     """
-    settings, chosen = session.settings, session.settings.evaluate
+    chosen = session.settings.evaluate
     if chosen.per_query is not None:
         check_table_path(chosen.per_query)
     if chosen.plot is not None:
@@ -83,20 +84,12 @@ def evaluate(session: Session) -> EvaluateReport:
         message = "--truth and --split-open exclude each other: marks say nothing of vehicles that are held out"
         raise UsageError(message, hint="leave one of them out")
     tables, paths = _split_kinds(_named_files(chosen.rankings) if chosen.rankings else _all_of(session.need_run()))
-    review = None if chosen.truth is None else read_review(chosen.truth)
     identities = {str(path): _evaluate_identities(path, session) for path in tables}
-    results: dict[str, Evaluation] = {}
-    older: list[str] = []
-    with progress(total=len(paths), what="evaluating", unit="rankings") as bar:
-        for path in paths:
-            ranking = with_probabilities(path, read_ranking(path, label_pattern=settings.data.label_pattern))
-            older += filter(None, [older_than_features(path, ranking.facts)])
-            truth = review or ground_truth(path, ranking.facts)
-            results[str(path)] = evaluate_ranking(ranking, chosen, truth=truth, seed=settings.run.seed)
-            bar.update(1)
+    results, skipped, older = _evaluate_rankings(paths, session)
     warnings = [*older, *_all_warnings({**results, **identities})]
-    kept = [_keep(Path(path), one, warnings) for path, one in results.items()]
-    kept += [_keep_identities(Path(path), one, warnings) for path, one in identities.items()]
+    warnings += [f"skipped: {entry['reason']}" for entry in skipped]
+    kept = [_keep(as_path(path), one, warnings) for path, one in results.items()]
+    kept += [_keep_identities(as_path(path), one, warnings) for path, one in identities.items()]
     outputs = [output for output in kept if output]
     extras = _write_extras(chosen, results, warnings)
     for warning in warnings:
@@ -105,6 +98,7 @@ def evaluate(session: Session) -> EvaluateReport:
         session.record()
     return EvaluateReport(
         outputs=(*outputs, *extras),
+        skipped=skipped,
         warnings=tuple(warnings),
         results=results,
         extras=tuple(extras),
@@ -115,6 +109,35 @@ def evaluate(session: Session) -> EvaluateReport:
     )
 
 
+def _evaluate_rankings(
+    paths: Sequence[Path], session: Session
+) -> tuple[dict[str, Evaluation], tuple[dict[str, str | None], ...], list[str]]:
+    """The evaluations, the damaged rankings that were left out, and what to say of those older than their features.
+
+    Raises:
+        VreidError: A ranking that was named is damaged, or every one is.
+    """
+    settings, chosen = session.settings, session.settings.evaluate
+    review = None if chosen.truth is None else read_review(chosen.truth)
+    results: dict[str, Evaluation] = {}
+    skipped: list[dict[str, str | None]] = []
+    older: list[str] = []
+    with progress(total=len(paths), what="evaluating", unit="rankings") as bar:
+        for path in paths:
+            try:
+                ranking = with_probabilities(path, read_ranking(path, label_pattern=settings.data.label_pattern))
+                truth = review or ground_truth(path, ranking.facts)
+                results[str(path)] = evaluate_ranking(ranking, chosen, truth=truth, seed=settings.run.seed)
+                older += filter(None, [older_than_features(path, ranking.facts)])
+            except StoreError as error:
+                last = path == paths[-1] and not results
+                if last or path in chosen.rankings or error.file != str(path):
+                    raise
+                skipped.append({"ranking": str(path), "reason": error.message})
+            bar.update(1)
+    return results, tuple(skipped), older
+
+
 # -- which rankings ------------------------------------------------------------------------------------------
 
 
@@ -123,7 +146,7 @@ def _named_files(named: Sequence[Path]) -> list[Path]:
     found: dict[Path, Path] = {}
     for path in named:
         for file in _files_of(path) if path.is_dir() else [path]:
-            found.setdefault(file.resolve(), file)
+            found.setdefault(real_path(file), file)
     return list(found.values())
 
 
@@ -200,9 +223,9 @@ def _evaluate_identities(path: Path, session: Session) -> IdentityScores:
     run = owning_run(path)
     info = {} if run is None else run.read_info()
     layout, data_dir = LAYOUTS.get(info.get("dataset") or ""), info.get("data_dir")
-    if layout is None or layout.recordings is None or not data_dir or not Path(data_dir).is_dir():
+    if layout is None or layout.recordings is None or not data_dir or not as_path(data_dir).is_dir():
         return scores
-    recordings = layout.find_recordings(DataFolders(Path(data_dir), track_file=info.get("track_file")))
+    recordings = layout.find_recordings(DataFolders(as_path(data_dir), track_file=info.get("track_file")))
     truth = {one.camera: read_mot_text(one.truth) for one in recordings if one.truth is not None}
     if not truth:
         return scores
@@ -269,7 +292,7 @@ def _all_warnings(results: Mapping[str, Evaluation | IdentityScores]) -> list[st
     about: dict[str, list[Path]] = {}
     for path, one in results.items():
         for warning in one.warnings:
-            about.setdefault(warning, []).append(Path(path))
+            about.setdefault(warning, []).append(as_path(path))
     names = [Path(path).name for path in results]
     return [
         text

@@ -20,8 +20,10 @@ from vreid_cli.data.listing import Listing
 from vreid_cli.engines.choose import open_engine
 from vreid_cli.engines.engine import Engine
 from vreid_cli.errors import PartsLostError
+from vreid_cli.extraction.loading import Preparation, sample_pixels
 from vreid_cli.extraction.resolve import check_inference, check_network, resolve_inference
 from vreid_cli.extraction.split import SplitSummary, extract_split
+from vreid_cli.models.onnx_cache import INT8_IMAGES
 from vreid_cli.models.weights import AnyNetwork
 from vreid_cli.runtime.arrow import release_memory
 from vreid_cli.runtime.progress import log
@@ -29,9 +31,9 @@ from vreid_cli.store.features import PartFacts
 from vreid_cli.store.runs import INFO_SCHEMA, RUNS_FOLDER, RunDirectory
 from vreid_cli.types.features import MEANINGLESS, RANDOM_WEIGHTS
 from vreid_cli.types.images import Split
-from vreid_cli.workflows.inputs import absolute, check_subset, chosen_subset, data_folders
+from vreid_cli.workflows.inputs import absolute, check_subset, chosen_splits, chosen_subset, data_folders
 from vreid_cli.workflows.network import load, network_label, resolve_network, weights_to_find_again
-from vreid_cli.workflows.session import Report, RunChoice, Session
+from vreid_cli.workflows.session import Report, Session
 
 
 @dataclass(frozen=True)
@@ -49,17 +51,6 @@ class ExtractReport(Report):
     splits: Mapping[Split, SplitSummary]
     seconds: float
     next_command: str
-
-
-def choose_run(settings: Settings) -> RunChoice:
-    """A run of its own. The data of one that is there may have moved, and its identity is checked by itself."""
-    folders = ("data.data_dir", "data.query_dir", "data.gallery_dir")
-    thinning = tuple(f"data.{name}" for name in ("per_track", "choose", "min_size", "min_confidence"))
-    free = (*folders, *thinning, "data.label_pattern", "model.arch", "model.weights", "model.output", "model.input")
-    # Features that are made again may be those of another data set.
-    return RunChoice(
-        use_latest=False, free=(*free, "data.dataset", "data.subset") if settings.extract.restart else free
-    )
 
 
 def extract(session: Session) -> ExtractReport:
@@ -81,7 +72,7 @@ def _extract(session: Session, engine: Engine) -> ExtractReport:
     folders = data_folders(settings)
     layout = LAYOUTS[settings.data.dataset]
     # All folders are looked at before the network is loaded: a wrong path should show at once.
-    listings = {split: layout.read(folders, split) for split in _splits(session)}
+    listings = {split: layout.read(folders, split) for split in chosen_splits(session)}
     for warning in dict.fromkeys(warning for listing in listings.values() for warning in listing.warnings):
         log.warning("%s", warning)
     release_memory()  # what the readers took is more than what they keep, and the network needs room
@@ -124,14 +115,6 @@ def default_run_dir(settings: Settings) -> Path:
     return RUNS_FOLDER / f"{dataset}-{network_label(settings)}"
 
 
-def _splits(session: Session) -> tuple[Split, ...]:
-    """The splits to extract, each once: those of the layout, where none are given."""
-    data = session.settings.data
-    if not session.resolved.given("data.splits"):
-        return LAYOUTS[data.dataset].splits
-    return tuple(dict.fromkeys(data.splits))
-
-
 def _extract_all(
     run: RunDirectory,
     listings: Mapping[Split, Listing],
@@ -142,23 +125,28 @@ def _extract_all(
     engine: Engine,
 ) -> dict[Split, SplitSummary]:
     restarted = set(listings) if settings.extract.restart else set()
+    earlier = _earlier_part(run, restarted)
+    if earlier is not None:  # before a network is exported or quantised in vain
+        _check_kept(run, restarted, {**earlier.identity, "precision": settings.extract.precision})
+    largest = max(listings.values(), key=lambda listing: len(listing.records))
+    preparation = Preparation(largest.records, loaded.transform, settings.extract.max_pixels)
     inference = resolve_inference(
         loaded,
         settings.extract,
         device=device,
         images=sum(len(listing.records) for listing in listings.values()),
-        earlier=_earlier_part(run, restarted),
+        earlier=earlier,
         cache_dir=settings.model.cache_dir,
+        sample=partial(sample_pixels, preparation, count=INT8_IMAGES, seed=settings.run.seed),
     )
     arch, how = settings.model.arch, inference.config.describe()
     log.info("extracting with %s, weights %s, on %s, %s", arch, loaded.weights, device, how)
     # Looked at before anything is cleared: a refusal must not cost features.
-    for split in run.extracted_splits():
-        if split not in restarted:
-            run.features(split).check_identity(inference.identity)
+    _check_kept(run, restarted, inference.identity)
     for split in restarted:
         run.features(split).clear()
-    _begin(run, {**_info(settings, loaded), **inference.identity})
+    changed = {"int8_error": inference.quantised.error.describe()} if inference.quantised else {}
+    _begin(run, {**_info(settings, loaded), **inference.identity, **changed})
     layout, options = LAYOUTS[settings.data.dataset], settings.extract
     if options.save_crops is not None and not engine.here:
         options = options.model_copy(update={"save_crops": options.save_crops.absolute()})
@@ -179,6 +167,13 @@ def _extract_all(
         message = "; ".join(f"{split}: {error.message}" for split, error in lost)
         raise PartsLostError(message, hint=lost[0][1].hint)
     return summaries
+
+
+def _check_kept(run: RunDirectory, restarted: AbstractSet[Split], identity: Mapping[str, str]) -> None:
+    """Refuse to add features of another identity to those that are kept."""
+    for split in run.extracted_splits():
+        if split not in restarted:
+            run.features(split).check_identity(identity)
 
 
 def _begin(run: RunDirectory, info: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from vreid_cli.data.layouts import LAYOUTS
 from vreid_cli.ranking.tracks import group_tracks
+from vreid_cli.runtime.objects import as_path
 from vreid_cli.store.runs import owning_run
 from vreid_cli.types.rankings import RankingFacts
 from vreid_cli.types.truth import GroundTruth
@@ -19,7 +20,7 @@ def ground_truth(path: Path, facts: RankingFacts) -> GroundTruth | None:
     if run is None or layout is None or facts.task is None:
         return None
     data_dir = run.read_info().get("data_dir")
-    truth = layout.read_truth(Path(data_dir)) if data_dir and Path(data_dir).is_dir() else None
+    truth = layout.read_truth(as_path(data_dir)) if data_dir and as_path(data_dir).is_dir() else None
     if truth is None or facts.task == "i2i":
         return truth
     if not run.features("gallery").is_complete():

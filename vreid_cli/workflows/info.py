@@ -15,6 +15,7 @@ from vreid_cli.data.options import DataOptions
 from vreid_cli.errors import StoreError, VreidError
 from vreid_cli.reports.overview import CheckpointOverview, RankingOverview, RunOverview, TrainingOverview
 from vreid_cli.runtime.files import read_json_object
+from vreid_cli.runtime.objects import as_path
 from vreid_cli.store.formats import read_ranking_facts
 from vreid_cli.store.metadata import read_metadata
 from vreid_cli.store.runs import RunDirectory, rankings_in
@@ -29,7 +30,7 @@ A = TypeVar("A")
 _PATHS = ("data_dir", "query_dir", "gallery_dir", "weights")
 _TEXTS = (
     *("dataset", "subset", "label_pattern", "data_dir", "query_dir", "gallery_dir", "architecture", "weights"),
-    *("weights_digest", "transform", "precision", "backend", "note"),
+    *("weights_digest", "transform", "precision", "backend", "int8_error", "note"),
 )
 
 
@@ -58,6 +59,8 @@ def info(session: Session) -> InfoReport:
         raise StoreError(f"{run.path} is no run directory: it {there}", hint=hint, file=run.path)
     verify = session.settings.info.verify
     made, made_by_error = _try(read_json_object, run.info_path) if run.info_path.is_file() else (None, None)
+    if made is not None and not _get(made, "dataset", str):
+        made_by_error = f"{run.info_path} does not say what made the run"
     splits = {split: read_state(run.features(split), verify=verify) for split in run.extracted_splits()}
     history, history_error = _try(RunDirectory.read_history, run)
     entries, damaged = history or ([], 0)
@@ -100,13 +103,13 @@ def _get(table: object, key: str, *kinds: type[T]) -> T | None:
 def _made_by(made: object) -> dict[str, Any]:
     texts = {key: _get(made, key, str) for key in _TEXTS}
     # A name such as imagenet is no path that could be gone.
-    paths = {key: Path(texts[key] or "") for key in _PATHS}
+    paths = {key: as_path(texts[key] or "") for key in _PATHS}
     exists = {f"{key}_exists": path.exists() if path.is_absolute() else None for key, path in paths.items()}
     return {**texts, "seed": _get(made, "seed", int), "versions": _get(made, "versions", dict) or None, **exists}
 
 
 def _size_and_time(path: Path | None) -> tuple[int | None, str | None]:
-    stat = None if path is None else _try(Path.stat, path)[0]
+    stat = None if path is None else _try(lambda one: one.stat(), path)[0]
     if stat is None:
         return None, None
     return stat.st_size, time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(stat.st_mtime))

@@ -1,4 +1,4 @@
-"""From settings to the data that several commands begin with."""
+"""From settings to the data that several commands begin with. Imports neither torch nor pyarrow."""
 
 from __future__ import annotations
 
@@ -9,9 +9,46 @@ from vreid_cli.config import Settings
 from vreid_cli.data.layouts import LAYOUTS
 from vreid_cli.data.listing import DataFolders, Thinning
 from vreid_cli.errors import UsageError
-from vreid_cli.workflows.session import Session
+from vreid_cli.runtime.files import real_path
+from vreid_cli.runtime.objects import as_path
+from vreid_cli.types.images import Split
+from vreid_cli.workflows.session import RunChoice, Session
 
 DATA_VARIABLE = "VREID_DATA_DIR"
+
+
+def extraction_run(settings: Settings) -> RunChoice:
+    """A run of its own. The data of one that is there may have moved, and its identity is checked by itself."""
+    folders = ("data.data_dir", "data.query_dir", "data.gallery_dir")
+    thinning = tuple(f"data.{name}" for name in ("per_track", "choose", "min_size", "min_confidence"))
+    free = (*folders, *thinning, "data.label_pattern", "model.arch", "model.weights", "model.output", "model.input")
+    # Features that are made again may be those of another data set.
+    return RunChoice(
+        use_latest=False, free=(*free, "data.dataset", "data.subset") if settings.extract.restart else free
+    )
+
+
+def look_for_data(session: Session) -> None:
+    """Refuse a folder that is not there, before seconds go by in which torch is imported.
+
+    Raises:
+        DataError: As the layout says it.
+    """
+    folders = data_folders(session.settings)
+    named = (folders.data_dir, folders.query_dir, folders.gallery_dir)
+    if all(path is None or path.exists() for path in named):
+        return
+    check_subset(session)
+    for split in chosen_splits(session):
+        LAYOUTS[session.settings.data.dataset].read(folders, split)
+
+
+def chosen_splits(session: Session) -> tuple[Split, ...]:
+    """The splits to extract, each once: those of the layout, where none are given."""
+    data = session.settings.data
+    if not session.resolved.given("data.splits"):
+        return LAYOUTS[data.dataset].splits
+    return tuple(dict.fromkeys(data.splits))
 
 
 def data_folders(settings: Settings) -> DataFolders:
@@ -23,7 +60,7 @@ def data_folders(settings: Settings) -> DataFolders:
     data_dir = data.data_dir
     if data_dir is None and data.query_dir is None and data.gallery_dir is None:
         default = os.environ.get(DATA_VARIABLE) or LAYOUTS[data.dataset].default_dir
-        data_dir = None if default is None else Path(default)
+        data_dir = None if default is None else as_path(default)
     return DataFolders(
         data_dir,
         data.query_dir,
@@ -56,4 +93,4 @@ def check_subset(session: Session) -> None:
 
 def absolute(path: Path | None) -> str | None:
     """The path as a run keeps it."""
-    return None if path is None else str(path.resolve())
+    return None if path is None else str(real_path(path))

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from vreid_cli.config import RankSettings, Settings
 from vreid_cli.data.layouts import LAYOUTS
 from vreid_cli.errors import DataError, StoreError, UsageError
 from vreid_cli.evaluation.fusion import fuse
+from vreid_cli.evaluation.recall import Recall, measure_recall
+from vreid_cli.ranking.candidates import group_by_space
 from vreid_cli.ranking.diagnostics import Diagnostics
 from vreid_cli.ranking.metrics import parse_metrics
-from vreid_cli.ranking.rank import RankingJob, plan_ranking, rank_blocks
+from vreid_cli.ranking.rank import RankingJob, collect, plan_ranking, rank_blocks, sample_both_ways
 from vreid_cli.ranking.trials import split_trial
+from vreid_cli.runtime.objects import as_path
 from vreid_cli.runtime.progress import log, progress
 from vreid_cli.store.formats import (
     RANKING_FORMATS,
@@ -24,16 +28,32 @@ from vreid_cli.store.formats import (
     read_ranking_facts,
     write_ranking,
 )
+from vreid_cli.store.image_index import ImageIndex
 from vreid_cli.store.runs import owning_run, ranking_name
 from vreid_cli.types.features import FeatureSet
 from vreid_cli.types.images import Split
 from vreid_cli.types.rankings import RankingFacts
 from vreid_cli.workflows.calibrations import CalibrationFinder
+from vreid_cli.workflows.indexes import open_indexes
 from vreid_cli.workflows.session import Report, RunChoice, Session
 
+#: Lengths of lists that candidates are compared with the exact ranking by.
+_RECALL = (10, 100)
 #: What is settled once rankings are made.
 _NOT_FUSED = (
-    *("metric", "definition", "cameras", "top_k", "threshold", "min_probability", "no_match", "expected", "rerank"),
+    *(
+        "metric",
+        "definition",
+        "cameras",
+        "candidates",
+        "check_recall",
+        "top_k",
+        "threshold",
+        "min_probability",
+        "no_match",
+        "expected",
+        "rerank",
+    ),
     *("query_features", "gallery_features", "calibration", "track_unit"),
 )
 
@@ -49,6 +69,7 @@ class RankReport(Report):
         run_dir: The run whose rankings they are; None where they lie elsewhere.
         run_named: Whether a person named that run, so that later commands may not find it by themselves.
         fused: The rankings that it was made of, where it was made of rankings.
+        recall: What candidates miss of the exact ranking by each metric, where that was checked.
     """
 
     queries: int = 0
@@ -57,6 +78,7 @@ class RankReport(Report):
     run_dir: Path | None = None
     run_named: bool = False
     fused: tuple[str, ...] = ()
+    recall: Mapping[str, Recall] = field(default_factory=dict)
 
 
 def choose_run(settings: Settings) -> RunChoice:
@@ -79,7 +101,10 @@ def rank(session: Session) -> RankReport:
         return _fuse(session)
     _check_options(session)
     finder = CalibrationFinder(chosen.calibration, session.run if _uses_run(chosen) else None)
-    jobs = [plan_ranking(*sides, chosen, runtime=settings.runtime, choose=finder) for sides in _sides(session)]
+    jobs = []
+    for query, gallery in _sides(session):
+        indexes = _open_indexes(session, gallery)
+        jobs.append(plan_ranking(query, gallery, chosen, runtime=settings.runtime, choose=finder, indexes=indexes))
     outputs = _output_paths(session, jobs)
     if not chosen.force:
         # All are looked at before the first is made.
@@ -91,6 +116,7 @@ def rank(session: Session) -> RankReport:
     warnings = tuple(dict.fromkeys(found))
     for warning in warnings:
         log.warning("%s", warning)
+    recall = _check_recall(session, jobs[0])
     if _uses_run(chosen):
         session.record()
     return RankReport(
@@ -101,7 +127,28 @@ def rank(session: Session) -> RankReport:
         facts=tuple(outputs.values()),
         run_dir=session.run.path if session.run is not None and chosen.output is None else None,
         run_named=session.resolved.typed("run.run_dir"),
+        recall=recall,
     )
+
+
+def _open_indexes(session: Session, gallery: FeatureSet) -> list[ImageIndex]:
+    """What proposes candidates, for each metric; nothing where every item is ranked."""
+    chosen = session.settings.rank
+    if chosen.candidates is None or chosen.rerank:
+        return []
+    metrics = parse_metrics(chosen.metric, chosen.task, definition=chosen.definition)
+    return open_indexes(session, gallery, list(group_by_space(metrics)))
+
+
+def _check_recall(session: Session, job: RankingJob) -> dict[str, Recall]:
+    """What candidates miss of the exact ranking, by metric, on some of the queries."""
+    queries = session.settings.rank.check_recall
+    if queries is None or not job.indexes:
+        return {}
+    exact, by_candidates = sample_both_ways(job, queries=queries, nearest=max(_RECALL), seed=session.settings.run.seed)
+    one, other = collect(exact), collect(by_candidates)
+    counting = session.settings.evaluate
+    return {name: measure_recall(one[name], other[name], counting, nearest=_RECALL) for name in one}
 
 
 def _fuse(session: Session) -> RankReport:
@@ -144,8 +191,8 @@ def _fuse(session: Session) -> RankReport:
 
 def _named_rankings(session: Session, name: str) -> list[Path]:
     """A file, or the run's ranking by a metric; all of its task's for ``all``."""
-    if Path(name).suffix or Path(name).exists():
-        return [Path(name)]
+    if as_path(name).suffix or as_path(name).exists():
+        return [as_path(name)]
     task, found = session.settings.rank.task, []
     for metric in parse_metrics([name], task):
         path = session.need_run().rankings / f"{task}-{metric.name}.parquet"
@@ -171,6 +218,7 @@ def _check_options(session: Session) -> None:
     for key in ("k1", "k2", "lambda_value"):
         if resolved.typed(f"rank.{key}") and not chosen.rerank:
             raise UsageError(f"{resolved.name(f'rank.{key}')}: only --rerank uses it", hint="add --rerank")
+    _check_candidates(session)
     output, known = chosen.output, ", ".join(endings(RANKING_FORMATS, read=False))
     if output is None:
         if not _uses_run(chosen):
@@ -189,6 +237,21 @@ def _check_options(session: Session) -> None:
     elif output.suffix and not output.is_dir():
         hint = f"known: {known}, or a folder; make the folder first where its name has an ending"
         raise UsageError(f"--output {output}: unknown ending '{output.suffix}'", hint=hint)
+
+
+def _check_candidates(session: Session) -> None:
+    """Refuse candidates of what no index is of."""
+    chosen = session.settings.rank
+    if chosen.candidates is None:
+        if chosen.check_recall is not None:
+            raise UsageError("--check-recall: only rankings by candidates miss something", hint="add --candidates N")
+        return
+    if chosen.gallery_features is not None:
+        hint = "leave one of them out: vreid index is of a run's gallery"
+        raise UsageError("--candidates and --gallery-features: features from elsewhere have no index", hint=hint)
+    if LAYOUTS[session.settings.data.dataset].protocol == "random-gallery" and chosen.query_features is None:
+        hint = "leave --candidates out"
+        raise UsageError("--candidates: the galleries of random trials have no index", hint=hint)
 
 
 def _sides(session: Session) -> list[tuple[FeatureSet, FeatureSet]]:
@@ -234,13 +297,15 @@ def _write(job: RankingJob, paths: Iterator[Path]) -> list[str]:
             metric.name: stack.enter_context(write_ranking(next(paths), job.facts_by(metric), **sides))
             for metric in job.metrics
         }
+        pool = stack.enter_context(ThreadPoolExecutor())
         what = "ranking" if job.facts.trial is None else f"ranking trial {job.facts.trial}"
         unit = "items" if job.options.rerank else "queries"
         bar = stack.enter_context(progress(total=job.steps, what=what, unit=unit))
         for ranked in rank_blocks(job, advance=bar.update):
             diagnostics += ranked.diagnostics
-            for name, block in ranked.by_metric.items():
-                writers[name](block)
+            # Side by side: Arrow lets other threads go on while it encodes.
+            for writing in [pool.submit(writers[name], block) for name, block in ranked.by_metric.items()]:
+                writing.result()
     return [warning for metric in job.metrics for warning in job.warnings_by(metric, diagnostics)]
 
 

@@ -13,6 +13,7 @@ from vreid_cli import __version__
 from vreid_cli.config import Layer, Resolved, Settings, resolve
 from vreid_cli.data.options import DataOptions
 from vreid_cli.errors import StoreError
+from vreid_cli.runtime.files import real_path
 from vreid_cli.runtime.progress import log
 from vreid_cli.store.runs import LATEST, RUNS_FOLDER, RunDirectory, latest_run
 from vreid_cli.types.features import RANDOM_WEIGHTS
@@ -77,7 +78,11 @@ class Session:
             gone = (RUNS_FOLDER / LATEST).is_file()
             raise StoreError(
                 "there is no run to work on: "
-                + ("the run that runs/latest names is gone" if gone else "neither --run-dir nor runs/latest names one"),
+                + (
+                    "the run that runs/latest names is gone, or its run.json"
+                    if gone
+                    else "neither --run-dir nor runs/latest names one"
+                ),
                 hint="make one with vreid extract, or name one with --run-dir",
                 file=RUNS_FOLDER / LATEST if gone else None,
             )
@@ -90,9 +95,9 @@ class Session:
             return
         try:
             self.run.append_history(self.command, version=__version__, exit_code=0)
-        except OSError as error:
+        except (OSError, StoreError) as error:
             # Somebody else's run may be read without being written to.
-            log.debug("%s: the history cannot be written: %s", self.run.path, error.strerror)
+            log.debug("%s: the history cannot be written: %s", self.run.path, error)
 
 
 @dataclass(frozen=True)
@@ -178,8 +183,8 @@ def check_contradictions(resolved: Resolved, from_run: Layer, *, run: RunDirecto
 
 def _same(name: str, given: object, own: object) -> bool:
     if name in _PATHS and given is not None and own is not None:
-        return Path(str(given)).resolve() == Path(str(own)).resolve()
-    return given == own
+        return real_path(str(given)) == real_path(str(own))
+    return (list(given) if isinstance(given, tuple) else given) == own
 
 
 def extract_with_trained(run: RunDirectory, *, dataset: str | None, data_dir: str | Path | None) -> str:

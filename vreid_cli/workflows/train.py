@@ -17,6 +17,7 @@ from vreid_cli.data.layouts import LAYOUTS
 from vreid_cli.errors import DataError, StoreError, UsageError, VreidError
 from vreid_cli.models.weights import LoadedNetwork, require_torch_network
 from vreid_cli.runtime.extras import require_extra
+from vreid_cli.runtime.objects import require_local
 from vreid_cli.runtime.progress import log
 from vreid_cli.store.runs import RUNS_FOLDER, RunDirectory
 from vreid_cli.training.distributed import Executor, choose_executor
@@ -66,6 +67,8 @@ def resolve_training(layers: Sequence[Layer], *, command: Sequence[str]) -> Sess
         StoreError: There is no training to continue, or a setting contradicts it.
     """
     first = resolve(layers).settings
+    for path in (first.run.run_dir, first.train.resume):
+        require_local(path, "vreid train keeps its run")
     if first.train.resume is None:
         recipe = read_layer(find_config(f"recipe-{first.train.recipe}"))
         session = resolve_network(Session(resolve([_START, recipe, *layers]), command=tuple(command)))
@@ -79,7 +82,10 @@ def resolve_training(layers: Sequence[Layer], *, command: Sequence[str]) -> Sess
     if first.train.restart:
         raise UsageError("--resume and --restart exclude each other", hint="choose one")
     run = RunDirectory(first.train.resume)
-    saved = Layer(str(run.training_state), read_state(run.training_state).facts["settings"])
+    settings = read_state(run.training_state).facts["settings"]
+    # A section of its own, so that each of its keys is compared.
+    settings["model.input"] = settings["model"].pop("input", {})
+    saved = Layer(str(run.training_state), settings)
     resolved = resolve([saved, *layers])
     check_contradictions(resolved, saved, run=run, free=_FREE)
     return Session(resolved, run, tuple(command))

@@ -250,8 +250,10 @@ def make_frame(path: Path, size: tuple[int, int] = (20, 10)) -> np.ndarray:
 
 def test_decoding_a_part_of_a_frame(tmp_path: Path) -> None:
     frame = make_frame(tmp_path / "f.png")
-    crop = np.asarray(decode_rgb(tmp_path / "f.png", max_pixels=200, box=(2.5, 3, 4, 50)))
+    crop = np.asarray(decode_rgb(tmp_path / "f.png", max_pixels=200, box=(2.5, 3, 4, 14)))
     np.testing.assert_array_equal(crop, frame[3:10, 2:7])
+    with pytest.raises(BadImageError, match="lies by more than half outside the frame"):
+        decode_rgb(tmp_path / "f.png", max_pixels=200, box=(2.5, 3, 4, 15))
     with pytest.raises(BadImageError, match=r"the box #xywh=20,0,5,5 lies outside the frame of 20 x 10"):
         decode_rgb(tmp_path / "f.png", max_pixels=200, box=(20, 0, 5, 5))
     with pytest.raises(BadImageError, match="more than the limit of 199"):  # the frame is what fills the memory

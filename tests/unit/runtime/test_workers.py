@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from vreid_cli.runtime.workers import choose_workers, follow_parent
+from vreid_cli.errors import StoreError
+from vreid_cli.runtime.workers import choose_workers, explain_dead_workers, follow_parent
 
 
 @pytest.mark.parametrize(
@@ -49,3 +50,13 @@ def test_workers_die_with_their_parent(tmp_path: Path):
         os._exit(0)
     os.waitpid(child, 0)
     assert asked.read_text() == f"{int(signal.SIGKILL)} {signal.SIG_IGN!r}"
+
+
+def test_an_error_of_a_worker_comes_without_its_traceback() -> None:
+    told = "Caught StoreError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n  ...\n"
+    with pytest.raises(StoreError) as caught, explain_dead_workers(kept="parts are kept"):
+        raise StoreError(f"{told}vreid_cli.errors.StoreError: s3://b/1.jpg: the store cannot be reached\n")
+    assert caught.value.message == "s3://b/1.jpg: the store cannot be reached"
+    assert "parts are kept" in str(caught.value.hint)
+    with pytest.raises(StoreError, match=r"^s3://b/1.jpg: no permission$"), explain_dead_workers(kept=""):
+        raise StoreError("s3://b/1.jpg: no permission")

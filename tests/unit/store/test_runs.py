@@ -108,7 +108,8 @@ def test_history_is_read_as_it_was_written(tmp_path: Path):
     (first, second), damaged = run.read_history()
     assert (first.command, first.version, first.exit_code) == ("vreid extract --data-dir 'my é'", "1", 0)
     assert first.time is not None
-    assert second == HistoryEntry(None, "vreid", None, None)
+    assert first.folder == str(Path.cwd())
+    assert second == HistoryEntry(("vreid",))
     assert damaged == 2
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import ValidationError
 
+from vreid_cli.runtime.options import Location
 from vreid_cli.types.options import Choice, Options, Positive, option
 
 TABLE = {"one": 1, "two": 2}
@@ -17,8 +18,8 @@ class Toy(Options):
     """A class of every kind of field."""
 
     names: tuple[Literal["a", "b"], ...] = option(("a",), "Names.")
-    paths: tuple[Path, ...] = option((), "Paths.", flag="PATH")
-    path: Path | None = option(None, "A path.", metavar="DIR", shown="here")
+    paths: tuple[Location, ...] = option((), "Paths.", flag="PATH")
+    path: Location | None = option(None, "A path.", metavar="DIR", shown="here")
     count: Positive | None = option(None, "A number.")
     share: float = option(0.5, "A share.")
     switch: bool = option(False, "A switch.")

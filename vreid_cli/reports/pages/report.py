@@ -31,6 +31,7 @@ from vreid_cli.reports.sheets.layout import sample_images
 from vreid_cli.reports.sheets.pair import RAMP
 from vreid_cli.reports.tables import percent, probability_text
 from vreid_cli.runtime.files import atomic_path
+from vreid_cli.runtime.objects import ObjectPath, as_path
 from vreid_cli.types.features import MEANINGLESS
 from vreid_cli.types.rankings import NO_MATCH, Ranking
 from vreid_cli.types.truth import GroundTruth
@@ -78,7 +79,7 @@ class ReportPage:
             UsageError: The file's ending is another one.
             StoreError: It cannot be written.
         """
-        path = Path(path)
+        path = as_path(path)
         check_page_path(path)
         if not assets:
             text = self.html
@@ -95,6 +96,12 @@ class ReportPage:
         names = [None if webp is None else f"{place:05}.webp" for place, webp in enumerate(self._thumbnails)]
         if folder.is_dir():
             _check_ours(folder)
+        if isinstance(folder, ObjectPath):  # which has no folders to replace as a whole
+            for name, webp in zip(names, self._thumbnails, strict=True):
+                if name is not None and webp is not None:
+                    with atomic_path(folder / name) as temporary:
+                        temporary.write_bytes(webp)
+            return names
         with atomic_path(folder) as temporary:
             try:
                 temporary.mkdir(exist_ok=True)

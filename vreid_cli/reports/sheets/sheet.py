@@ -16,6 +16,7 @@ from vreid_cli.reports.sheets.layout import Row, SheetLayout, Strip, Verdict, li
 from vreid_cli.reports.sheets.painting import LEGEND_HEIGHT, PAPER, Painter, usual_shape
 from vreid_cli.reports.sheets.typography import wrap
 from vreid_cli.runtime.files import atomic_path
+from vreid_cli.runtime.objects import as_path
 from vreid_cli.types.images import MAX_PIXELS
 from vreid_cli.types.rankings import RankedItem
 
@@ -47,7 +48,7 @@ class DrawnImage:
             UsageError: The file has another ending.
             StoreError: The file cannot be written.
         """
-        path = Path(path)
+        path = as_path(path)
         check_ending(path)
         if path.suffix.lower() == ".pdf":
             first, *others = self.pages

@@ -1,0 +1,46 @@
+"""``vreid rerun``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from vreid_cli.cli.command import LATEST_RUN, Command
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from vreid_cli.workflows.rerun import RerunReport
+
+
+def _json(report: RerunReport) -> dict[str, Any]:
+    facts = asdict(report)
+    return {name: facts[name] for name in ("commands", "same", "close")} | {"run_dir": str(report.run_dir)}
+
+
+def _render(report: RerunReport, console: Console) -> None:
+    console.print(f"{report.commands} commands of {report.run_dir} run again, in {report.again}", soft_wrap=True)
+    console.print(f"{len(report.same)} files are the same, byte for byte")
+    if report.close:
+        console.print(f"{len(report.close)} are the same but for rounding: {', '.join(report.close)}", soft_wrap=True)
+
+
+COMMAND = Command(
+    help="""Run a run's history again, in another folder, and compare every file.
+
+    Each command of history.jsonl is run once more, in the folder where it was
+    run. The run itself stays as it is. A file is the same byte for byte, or its
+    numbers are but for rounding; the first that differs otherwise is named, and
+    the exit code is 1.
+
+    Examples:
+      vreid rerun runs/veri-densenet201-veri
+      vreid rerun runs/demo --output /tmp/demo-again
+    """,
+    settings={"run": ("run_dir",), "rerun": ("output",)},
+    wording={"run.run_dir": {"flag": "RUN", "shown": LATEST_RUN}},
+    workflow="vreid_cli.workflows.rerun:rerun",
+    choose_run="vreid_cli.workflows.rerun:choose_run",
+    render=_render,
+    to_json=_json,
+)

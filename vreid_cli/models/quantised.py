@@ -1,0 +1,258 @@
+"""The LR network in int8, for ONNX Runtime on a CPU: quantised by what its layers give for real images.
+
+Weights are signed and have a scale for each channel, activations are unsigned and have one for each tensor: x86 has
+instructions for that pair only. A layer that stays in fp32 between others costs more than it takes, so all are
+quantised but the first convolutions, whose rounding all others multiply, and the last layer, if it gives the LR.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from vreid_cli.errors import ExportError, first_line
+from vreid_cli.models.onnx_session import OnnxNetwork
+from vreid_cli.runtime.files import atomic_path
+
+#: How many convolutions at the front may stay in fp32; the fewest whose error is nearly the least.
+FRONT = (1, 3, 5, 8, 13)
+_NEARLY = 1.25
+#: Of the LR's length: an error that nobody needs smaller.
+_GOOD = 0.03
+_OPERATIONS = ["Conv", "Relu", "Clip", "Add", "Concat", "MaxPool", "AveragePool", "Gemm", "MatMul", "Mul", "Sigmoid"]
+_BATCH = 8
+#: The mean of the batches' extremes: those of all images together leave the values between them too few steps.
+_TYPICAL = {"moving_average": True}
+
+
+@dataclass(frozen=True)
+class QuantisationError:
+    """What int8 changes for images that it was not quantised by.
+
+    Attributes:
+        images: How many.
+        moved: Distance of an LR from that of fp32, in parts of its length: the median.
+        most: The same: the largest.
+        same_nearest: Share of the images whose nearest other one, by the cosine, is the same.
+        order: Rank correlation (Spearman's) of the lists of the others: the mean.
+        front: Convolutions that stay in fp32.
+    """
+
+    images: int
+    moved: float
+    most: float
+    same_nearest: float
+    order: float
+    front: int
+
+    def describe(self) -> str:
+        """A line for people."""
+        return (
+            f"int8 against fp32 on {self.images} other images: LRs moved by {self.moved:.1%} of their length (at most "
+            f"{self.most:.1%}); among them the nearest image is the same for {self.same_nearest:.0%}, and the order of "
+            f"all correlates by {self.order:.4f}"
+        )
+
+    def facts(self) -> dict[str, str]:
+        """For the metadata of a file."""
+        return {name: str(value) for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_facts(cls, facts: Mapping[str, str]) -> QuantisationError:
+        """Of the metadata of a file.
+
+        Raises:
+            KeyError, ValueError: They do not say it.
+        """
+        numbers = {name: float(facts[name]) for name in ("moved", "most", "same_nearest", "order")}
+        return cls(images=int(facts["images"]), front=int(facts["front"]), **numbers)
+
+
+def compare_lrs(exact: np.ndarray, found: np.ndarray, *, front: int = 0) -> QuantisationError:
+    """Compare LRs (N, D) of the same N >= 3 images, in fp32 and in int8.
+
+    Examples:
+        >>> exact = np.array([[1.0, 0], [0.9, 0.1], [0, 1]])
+        >>> compare_lrs(exact, exact * 1.5).describe()[:78]
+        'int8 against fp32 on 3 other images: LRs moved by 50.0% of their length (at mo'
+    """
+    moved = np.linalg.norm(found - exact, axis=1) / np.linalg.norm(exact, axis=1)
+    nearest, places = zip(*map(_order_of_others, (exact, found)), strict=True)
+    # The places are permutations of one another, so Spearman's correlation is Pearson's of the places.
+    order = np.mean([np.corrcoef(one, other)[0, 1] for one, other in zip(*places, strict=True)])
+    return QuantisationError(
+        images=len(exact),
+        moved=float(np.median(moved)),
+        most=float(moved.max()),
+        same_nearest=float(np.mean(nearest[0] == nearest[1])),
+        order=float(order),
+        front=front,
+    )
+
+
+def _order_of_others(lrs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of each image the nearest other one (N,), and the places (N, N - 1) of all others in its list."""
+    unit = lrs / np.linalg.norm(lrs, axis=1, keepdims=True)
+    others = ~np.eye(len(unit), dtype=np.bool_)
+    distances = (1 - unit @ unit.T)[others].reshape(len(unit), -1)
+    order = np.argsort(distances, axis=1, kind="stable")
+    return order[:, 0], np.argsort(order, axis=1, kind="stable")
+
+
+def quantise(
+    exact: Path, target: Path, images: torch.Tensor, *, compared: torch.Tensor, narrow: bool, facts: Mapping[str, str]
+) -> QuantisationError:
+    """Write the int8 form of an exported network, with its error in its metadata; needs the extra ``onnx``.
+
+    Args:
+        exact: The network in fp32.
+        target: Where to write; it appears only when it is whole.
+        images: What its layers are looked at with: normalised float32 (N, 3, H, W).
+        compared: Others, which its error is measured with.
+        narrow: Weights of 7 bits, for chips whose int8 products overflow 16 bits (x86 without VNNI).
+        facts: For the file's metadata.
+
+    Returns:
+        What int8 changes.
+
+    Raises:
+        ExportError: ONNX Runtime cannot quantise the network.
+        StoreError: The file cannot be written.
+    """
+    import onnx
+
+    with tempfile.TemporaryDirectory() as name, _without_chatter():
+        trial = Path(name) / "trial.onnx"
+        try:
+            model = _prepare(exact, Path(name))
+            ranges = _ranges(model, images, Path(name))
+            chosen, front = _choose_front(model, ranges, OnnxNetwork(exact), images[: len(compared)], trial, narrow)
+            onnx.save(chosen, trial)
+            found = compare_lrs(_lrs(OnnxNetwork(exact), compared), _lrs(OnnxNetwork(trial), compared), front=front)
+        except ExportError:
+            raise
+        except Exception as error:  # the tools of ONNX Runtime raise what they please
+            raise ExportError(f"ONNX Runtime cannot quantise {exact.name}: {first_line(error)}", file=exact) from error
+        onnx.helper.set_model_props(chosen, {**facts, **found.facts()})
+        with atomic_path(target) as temporary:
+            onnx.save(chosen, temporary)
+    return found
+
+
+def _prepare(exact: Path, folder: Path) -> Any:
+    """The graph with normalisations folded into the convolutions before them, and those before a ReLU as convolutions.
+
+    DenseNet normalises before it convolves. ONNX Runtime has no normalisation in int8; as a convolution of each
+    channel by itself it stays within the int8 flow, where fp32 steps took half of the time.
+    """
+    import onnx
+    from onnxruntime.quantization import quant_pre_process
+
+    quant_pre_process(str(exact), str(folder / "prepared.onnx"), skip_symbolic_shape=True)
+    model = onnx.load(folder / "prepared.onnx")
+    graph = model.graph
+    constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    before_relu = {node.input[0] for node in graph.node if node.op_type == "Relu"}
+    for node in graph.node:
+        if node.op_type != "BatchNormalization" or node.output[0] not in before_relu:
+            continue
+        scale, shift, mean, variance = (constants[key].astype(np.float64) for key in node.input[1:])
+        epsilon = next((part.f for part in node.attribute if part.name == "epsilon"), 1e-5)
+        scale = scale / np.sqrt(variance + epsilon)
+        values = {"scale": scale.reshape(-1, 1, 1, 1), "shift": shift - mean * scale}
+        names = [f"{node.output[0]}_{key}" for key in values]
+        for key, value in zip(names, values.values(), strict=True):
+            graph.initializer.append(onnx.numpy_helper.from_array(value.astype(np.float32), key))
+        inputs = [node.input[0], *names]
+        node.CopyFrom(onnx.helper.make_node("Conv", inputs, [node.output[0]], node.name, group=len(scale)))
+    used = {key for node in graph.node for key in node.input}
+    for tensor in [tensor for tensor in graph.initializer if tensor.name not in used]:
+        graph.initializer.remove(tensor)
+    return model
+
+
+def _ranges(model: Any, images: torch.Tensor, folder: Path) -> Any:
+    """Between what values each tensor lies in a batch."""
+    import onnx
+    from onnxruntime.quantization import create_calibrator
+
+    path = folder / "looked_at.onnx"
+    onnx.save(model, path)
+    augmented = str(folder / "augmented.onnx")
+    calibrator = create_calibrator(path, _OPERATIONS, augmented_model_path=augmented, extra_options=_TYPICAL)
+    feed = model.graph.input[0].name
+    batches = iter([{feed: batch.numpy()} for batch in images.split(_BATCH)])
+
+    class Reader:
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            return next(batches, None)
+
+    calibrator.collect_data(Reader())
+    return calibrator.compute_data()
+
+
+def _choose_front(
+    model: Any, ranges: Any, exact: OnnxNetwork, images: torch.Tensor, trial: Path, narrow: bool
+) -> tuple[Any, int]:
+    """The quantised graph, and how many convolutions at its front stay in fp32."""
+    import onnx
+    from onnxruntime.quantization import QDQQuantizer, QuantType
+
+    expected = _lrs(exact, images)
+    tried = []
+    for front in FRONT:
+        quantizer = QDQQuantizer(
+            copy.deepcopy(model),
+            True,  # a scale for each channel of the weights
+            narrow,
+            QuantType.QInt8,
+            QuantType.QUInt8,
+            ranges,
+            [],
+            _in_fp32(model.graph.node, front),
+            _OPERATIONS,
+            {},
+        )
+        quantizer.quantize_model()
+        onnx.save(quantizer.model.model, trial)
+        moved = np.linalg.norm(_lrs(OnnxNetwork(trial), images) - expected, axis=1) / np.linalg.norm(expected, axis=1)
+        tried.append((float(np.median(moved)), front, quantizer.model.model))
+        if tried[-1][0] <= _GOOD:
+            break
+    least = min(error for error, *_ in tried)
+    return next((graph, front) for error, front, graph in tried if error <= _NEARLY * least)
+
+
+def _in_fp32(nodes: Sequence[Any], front: int) -> list[str]:
+    """Names of the nodes that are not quantised: up to the activation behind those convolutions, and a last product."""
+    convolutions = [at for at, node in enumerate(nodes) if node.op_type == "Conv"]
+    end = convolutions[min(front, len(convolutions)) - 1] + 1 if convolutions else 0
+    if end < len(nodes) and nodes[end].op_type in ("Relu", "Clip"):
+        end += 1
+    products = [node.name for node in nodes if node.op_type in ("Gemm", "MatMul")]
+    return [node.name for node in nodes[:end]] + products[-1:]
+
+
+def _lrs(network: OnnxNetwork, images: torch.Tensor) -> np.ndarray:
+    return torch.cat([network.latent(batch) for batch in images.split(_BATCH)]).numpy()
+
+
+@contextmanager
+def _without_chatter() -> Iterator[None]:
+    """The tools log through the root logger what no user can act on."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(level)
