@@ -72,8 +72,7 @@ class Options(BaseModel):
         pydantic.ValidationError: A value is not allowed; the message names the field and what is.
     """
 
-    # Most commands make few of these classes: the validators of the others are never built.
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     @field_validator("*", mode="before")
     @classmethod
