@@ -1,6 +1,6 @@
 # The everyday commands, in an activated environment. `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help install quick test examples lint format docs versions all
+.PHONY: help install quick test fuzz mutation audit examples lint format docs versions all
 WORKERS ?= 2
 PYTEST = OMP_NUM_THREADS=1 pytest --numprocesses=$(WORKERS) --dist=loadfile
 
@@ -15,6 +15,15 @@ quick: ## the everyday loop: all tests but the slow ones
 
 test: ## all tests
 	$(PYTEST)
+
+fuzz: ## every parser by thousands of made and damaged files, for some minutes
+	VREID_FUZZ=2000 pytest tests/unit/test_fuzz.py --timeout=3600
+
+mutation: ## whether the tests notice changes of the maths, a sample of them
+	python tests/benchmarks/mutation.py ranking evaluation association --own --sample 60
+
+audit: ## whether a dependency has a known weakness (asks pypi.org)
+	pip-audit --skip-editable
 
 examples: ## the examples in docstrings alone
 	pytest vreid_cli

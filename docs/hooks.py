@@ -6,6 +6,7 @@ app itself, and links lead to where their page is on the site.
 
 from __future__ import annotations
 
+import html
 import re
 import textwrap
 from collections.abc import Iterator
@@ -104,7 +105,7 @@ def _table(parameters: list[Any]) -> Iterator[str]:
     yield "\n| option | value | |\n|---|---|---|"
     for one in parameters:
         names = ", ".join(f"`{name}`" for name in one.opts if name.startswith("-")) or f"`{one.metavar}`"
-        value = f"`{_cell(one.metavar)}`" if one.metavar and names != f"`{one.metavar}`" else ""
+        value = _code(one.metavar) if one.metavar and names != f"`{one.metavar}`" else ""
         yield f"| {names} | {value} | {_cell(one.help.replace(chr(92), ''))} |"
 
 
@@ -126,7 +127,7 @@ def _section(name: str, options: Any) -> Iterator[str]:
         if isinstance(default, Options):
             nested[f"{name}.{key}"] = type(default)
             continue
-        cell = "" if default in (None, (), "") else f"`{_cell(_toml(default))}`"
+        cell = "" if default in (None, (), "") else _code(_toml(default))
         yield f"| `{key}` | {cell} | {_cell(options.presentation(key).help)} |"
     for inner, its_options in nested.items():
         yield from _section(inner, its_options)
@@ -138,6 +139,11 @@ def _toml(value: Any) -> str:
     if isinstance(value, tuple):
         return f"[{', '.join(_toml(one) for one in value)}]"
     return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+def _code(text: str) -> str:
+    # Not in backticks: there a table would show the backslash before each bar.
+    return f"<code>{html.escape(text).replace('|', '&#124;<wbr>')}</code>"
 
 
 def _cell(text: str) -> str:

@@ -404,7 +404,7 @@ def read_layer(path: Path) -> Layer:
     except FileNotFoundError:
         hint = "--config takes the path of a .toml file, or the name of a preset"
         raise ConfigError(f"there is no configuration file {path}", hint=hint, file=path) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         hint = 'as in: [rank] on a line of its own, then metric = ["meanMCD50"]'
         raise ConfigError(f"{path} is not valid TOML: {error}", hint=hint, file=path) from None
     except OSError as error:
@@ -449,7 +449,7 @@ def parse_assignment(text: str) -> tuple[str, str, Any]:
         raise UsageError(f"--set {text}: not of the form section.key=VALUE", hint="as in --set run.seed=7")
     try:
         value = tomllib.loads(f"value = {raw}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         value = raw.strip()
     return section, key, value
 

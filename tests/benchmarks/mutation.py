@@ -1,7 +1,7 @@
 """Mutation check: changes one operator, comparison or number of the maths at a time, and sees whether a test notices.
 
     python tests/benchmarks/mutation.py ranking evaluation association --sample 120 --seed 1
-    python tests/benchmarks/mutation.py evaluation/scores.py            # every mutant of a module
+    python tests/benchmarks/mutation.py evaluation/scores.py --own      # every mutant of a module, by its own tests
 
 Each mutant is tested by the unit tests of its package (those of its own module first), in a process forked from one
 in which everything heavy is imported; the source on disk is never touched. A mutant that survives is printed.
@@ -145,14 +145,16 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         exec(code, vars(module))  # the change is the point of it
 
 
-def tests_for(path: Path) -> list[str]:
-    """The unit tests of a module's package, those of the module itself first."""
+def tests_for(path: Path, *, own_only: bool) -> list[str]:
+    """The unit tests of a module's package, those of the module itself first; or those alone, where there are some."""
     folder = ROOT / "tests" / "unit" / path.parent.relative_to(PACKAGE)
     own = [str(one) for one in [folder / f"test_{path.stem}.py"] if one.is_file()]
+    if own and own_only:
+        return own
     return [*own, *(str(one) for one in sorted(folder.glob("test_*.py")) if str(one) not in own)]
 
 
-def survives(mutant: Mutant) -> bool:
+def survives(mutant: Mutant, *, own_only: bool) -> bool:
     """Whether no test notices."""
     child = os.fork()
     if child == 0:
@@ -175,7 +177,7 @@ def survives(mutant: Mutant) -> bool:
             "not slow and not shared",
         ]
         try:
-            code = pytest.main([*options, *tests_for(mutant.path)])
+            code = pytest.main([*options, *tests_for(mutant.path, own_only=own_only)])
         except BaseException:  # noqa: BLE001 - whatever a mutant raises while it is imported
             code = 1
         os._exit(0 if code == 0 else 1)
@@ -186,17 +188,14 @@ def warm_up() -> None:
     """Import what is heavy and does not change, so that each mutant need not."""
     sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    for name in (
-        "numpy",
-        "torch",
-        "scipy.sparse",
-        "pyarrow.parquet",
-        "sklearn.linear_model",
-        "hypothesis",
-        "PIL.Image",
-        "pytest",
-    ):
-        __import__(name)
+    for name in ("torch", "scipy.sparse", "pyarrow.parquet", "sklearn.linear_model", "PIL.Image", "pytest"):
+        importlib.import_module(name)
+    from hypothesis import Phase, settings
+
+    # The first example that fails is enough: a smaller one would take a minute to find.
+    phases = (Phase.explicit, Phase.generate)
+    settings.register_profile("mutation", phases=phases, max_examples=20, deadline=None, database=None)
+    settings.load_profile("mutation")
 
 
 def chosen(names: list[str]) -> Iterator[Mutant]:
@@ -212,6 +211,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="+", help="packages or modules below vreid_cli/")
     parser.add_argument("--sample", type=int, help="so many mutants, chosen by chance")
+    parser.add_argument("--own", action="store_true", help="by the tests of the module itself only, where it has some")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     every = list(chosen(arguments.names))
@@ -219,7 +219,7 @@ def main() -> None:
     warm_up()
     started, alive = time.monotonic(), []
     for number, mutant in enumerate(some, start=1):
-        if survives(mutant):
+        if survives(mutant, own_only=arguments.own):
             alive.append(mutant)
             line = mutant.path.read_text(encoding="utf-8").splitlines()[mutant.line - 1].strip()
             print(f"survived: {mutant.path.relative_to(ROOT)}:{mutant.line}: {mutant.what}: {line}", flush=True)

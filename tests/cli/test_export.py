@@ -9,7 +9,7 @@ import pytest
 from tiny import TRACK_METRICS, Vreid, columns
 
 
-@pytest.mark.parametrize("form", ["json", "npz"])
+@pytest.mark.parametrize("form", ["json", "npz", "lancedb"])
 @pytest.mark.parametrize("unit", ["passage", "camera"])
 def test_what_is_exported_ranks_as_the_run_itself(vreid: Vreid, ready: Path, form: str, unit: str) -> None:
     vreid("rank", "--metric", "all", "--track-unit", unit, "-o", "own")
@@ -32,4 +32,4 @@ def test_an_export_replaces_nothing_without_force(vreid: Vreid, ready: Path) -> 
     assert "out/feat_query.json is there already" in error["message"]
     vreid("export", "features", "-o", "out", "--force")
     error = vreid.error("export", "features", "--format", "xml", code=2)
-    assert error["message"] == "--format xml: needs 'json' or 'npz'"
+    assert error["message"] == "--format xml: needs 'json', 'npz' or 'lancedb'"

@@ -131,3 +131,14 @@ def test_an_index_waits_for_whoever_writes_to_the_run(vreid: Vreid, ready: Path)
 
     with RunDirectory(ready).locked():
         assert "another vreid is working on" in vreid.error("index")["message"]
+
+
+@pytest.mark.usefixtures("ready")
+def test_tracks_are_associated_by_candidates(vreid: Vreid) -> None:
+    whole = vreid.json("associate", "--threshold", "0.01", "-o", "whole.parquet")
+    same = vreid.json("associate", "--threshold", "0.01", "--candidates", "10", "-o", "same.parquet")
+    assert same["vehicles"] == whole["vehicles"]
+    few = vreid.json("associate", "--threshold", "0.01", "--candidates", "1", "-o", "few.parquet")
+    assert few["identities"] >= whole["identities"]
+    error = vreid.error("associate", "--threshold", "0.01", "-o", "same.parquet")
+    assert "candidates" in error["message"]

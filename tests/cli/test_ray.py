@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from clusters import add_node, cluster
-from tiny import EXTRACT, TRACKS, Vreid
+from tiny import EXTRACT, TRACK_METRICS, Vreid, columns
 
 from vreid_cli.engines.schedule import Schedule
 from vreid_cli.extraction import split
 from vreid_cli.extraction.parts import Part
+from vreid_cli.store.features import FeatureStore
+from vreid_cli.types.features import FeatureSet
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 PARTS = ("--set", "extract.part_images=2")
-IMAGES = sum(TRACKS.values())
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +70,45 @@ def test_extract_writes_the_bytes_of_one_process_also_when_a_machine_is_exchange
     assert "nothing to compute" in vreid(*command, "--run-dir", "many")
 
 
+def rows(run: Path) -> dict[str, dict[str, list[object]]]:
+    """All rankings of a run, row by row."""
+    return {path.stem: columns(path) for path in run.glob("rankings/*.parquet")}
+
+
+def test_rankings_are_those_of_one_process_also_when_a_machine_is_exchanged(
+    vreid: Vreid, nodes: Any, ready: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(ready, "one")
+    expected_report = vreid.json("rank", "--metric", "all", "--run-dir", "one")
+    on_first_finish(monkeypatch, exchange_a_node(nodes))
+    report = vreid.json("rank", "--metric", "all", "--engine", "ray")
+    assert report["warnings"] == expected_report["warnings"]
+    found, expected = rows(ready), rows(Path("one"))
+    assert len(expected) == len(TRACK_METRICS)
+    assert found.keys() == expected.keys()
+    for name, columns_of_one in expected.items():
+        distances = found[name].pop("distance")
+        assert distances == pytest.approx(columns_of_one.pop("distance"), abs=1e-6)
+        assert found[name] == columns_of_one
+
+
+def test_features_that_are_not_what_they_were_are_refused(
+    vreid: Vreid, nodes: Any, ready: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "--rerank compares all with all" in vreid.error("rank", "--rerank", "--engine", "ray", code=2)["message"]
+    read = FeatureStore.read
+
+    def read_and_write(self: FeatureStore) -> FeatureSet:
+        found = read(self)
+        if self.path.name == "gallery":
+            self.part_path(0).rename(self.path / "gone")
+        return found
+
+    monkeypatch.setattr(FeatureStore, "read", read_and_write)
+    vreid("rank", "--engine", "ray", code=1)
+    assert "holds 0 parts, but complete.json says 1" in vreid.err
+
+
 def test_a_part_that_kills_its_workers_is_named_and_all_others_are_done(
     vreid: Vreid, nodes: Any, made: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,12 +151,17 @@ def test_a_cluster_with_another_version_is_refused(
         assert error["hint"] == "use the Python and the Ray of the cluster here too"
 
 
-def test_a_wrong_address_is_refused_at_once(vreid: Vreid, made: Path, weights: Path) -> None:
+def test_a_wrong_address_is_refused_at_once(
+    vreid: Vreid, made: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     command = (*EXTRACT, "--data-dir", made / "data", "--weights", weights, "--engine", "ray")
     for address in ("127.0.0.1:1", "127.0.0.1:ray", "ray://127.0.0.1:1"):
-        error = vreid.json(*command, "--set", f"runtime.ray_address={address}", code=1)["error"]
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        error = vreid.json(*command, code=1)["error"]
         assert f"no Ray cluster answers at {address}" in error["message"]
         assert "HOST:PORT" in error["hint"]
+    named = (*command, "--set", "runtime.ray_address=127.0.0.1:2")
+    assert "no Ray cluster answers at 127.0.0.1:2" in vreid.error(*named)["message"]
     assert not Path("runs").exists()
 
 
@@ -123,6 +169,7 @@ def test_devices_are_those_of_the_cluster(vreid: Vreid, nodes: Any, made: Path, 
     command = (*EXTRACT, "--data-dir", made / "data", "--weights", weights, "--engine", "ray")
     assert "no machine of the cluster has a GPU" in vreid.error(*command, "--device", "cuda")["message"]
     assert "chooses a GPU for each worker" in vreid.error(*command, "--device", "cuda:1", code=2)["message"]
+    assert "quantises the network for itself alone" in vreid.error(*command, "--precision", "int8", code=2)["message"]
 
 
 def test_without_ray_the_option_says_what_to_install(

@@ -130,6 +130,16 @@ def test_an_extraction_goes_on_and_sees_what_was_replaced(vreid: Vreid, extract:
     assert told["splits"]["query"]["computed"] or told["skipped"]
 
 
+def test_what_others_write_is_seen_at_once(server: Server) -> None:
+    folder = as_path("s3://cars/folder")
+    assert isinstance(folder, ObjectPath)
+    for count in (1, 2):
+        boto3.client("s3").put_object(Bucket="cars", Key=f"folder/{count}.txt", Body=b"x" * count)
+        assert folder.file_names() == [f"{n}.txt" for n in range(1, count + 1)]
+        assert len(folder.files_below()) == count
+        assert (folder / f"{count}.txt").stat().st_size == count
+
+
 @pytest.mark.parametrize(
     ("option", "address", "said"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 import subprocess
 import sys
@@ -35,6 +36,7 @@ def test_the_site_shows_every_command_and_setting(site: Path) -> None:
     commands = (site / "commands.html").read_text(encoding="utf-8")
     assert all(f'id="vreid-{name}"' in commands for name in ("extract", "rank", "show", "export-model"))
     assert "<code>--top-k</code>" in commands
+    assert "<code>t2t|<wbr>i2t|<wbr>i2i</code>" in html.unescape(commands)
     assert "<code>resamples</code>" in (site / "settings.html").read_text(encoding="utf-8")
     assert "unpkg.com" not in "".join(page.read_text(encoding="utf-8") for page in site.glob("*.html"))
 

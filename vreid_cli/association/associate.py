@@ -13,7 +13,8 @@ from vreid_cli.association.distances import TrackDistances, pairs_within
 from vreid_cli.association.linkage import agglomerate
 from vreid_cli.association.links import DEFAULT_PROBABILITY, Links, make_links
 from vreid_cli.association.options import AssociationOptions
-from vreid_cli.errors import DataError
+from vreid_cli.errors import DataError, UsageError
+from vreid_cli.ranking.candidates import ImageSearch
 from vreid_cli.ranking.metrics import DISTANCES, parse_metrics
 from vreid_cli.runtime.options import RuntimeOptions
 from vreid_cli.types.arrays import text_array
@@ -35,6 +36,7 @@ def associate(
     travel_times: Sequence[TravelWindow] = (),
     clocks: Mapping[str, Clock] | None = None,
     spans: Mapping[str, Span] | None = None,
+    index: ImageSearch | None = None,
     runtime: RuntimeOptions | None = None,
     advance: Callable[[int], object] = lambda tracks: None,
 ) -> Identities:
@@ -53,6 +55,7 @@ def associate(
         travel_times: How long vehicles take between cameras; other pairs of cameras are free.
         clocks: Frame rate and start of each camera; without them times are compared within a camera only.
         spans: First and last frame of tracks by name, where the images do not show them all.
+        index: From :func:`vreid_cli.build_index` of the features; ``options.candidates`` needs it.
         runtime: Device and memory.
         advance: Called with numbers of tracks that add up to all of them.
 
@@ -76,12 +79,21 @@ def associate(
     facts = ranking_facts(features, options)
     if calibration is not None:
         choose_fitting([calibration], [facts])
+    if options.candidates is not None and index is None:
+        raise UsageError("candidates: what proposes them?", hint="associate(…, index=build_index(features))")
     distances = TrackDistances(features, options, runtime=runtime)
     tracks = distances.tracks
     links = make_links(options, tracks=len(tracks), calibration=calibration)
     times = track_times(features, tracks, clocks=clocks or {}, spans=spans or {})
     constraints = make_constraints(tracks.items.cameras, times, which=options.cameras, windows=travel_times)
-    near = pairs_within(distances, constraints, reach=links.farthest, advance=advance)
+    near = pairs_within(
+        distances,
+        constraints,
+        reach=links.farthest,
+        index=index,
+        candidates=options.candidates,
+        advance=advance,
+    )
     pairs = replace(near, value=links.cost(near.value), reach=links.reach)
     labels = agglomerate(pairs, threshold=links.threshold, possible=constraints.possible)
     return Identities(
@@ -98,6 +110,7 @@ def associate(
             **_limit_facts(options, links),
             "reach": options.reach,
             "cameras": options.cameras,
+            "candidates": options.candidates,
             "travel_times": [[w.camera_a, w.camera_b, w.min_s, w.max_s] for w in travel_times],
             "weights": features.weights,
             "identity_of_features": None if features.identity is None else dict(features.identity),

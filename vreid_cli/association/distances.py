@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from vreid_cli.association.constraints import Constraints
+from vreid_cli.association.constraints import Constraints, IndexArray
 from vreid_cli.association.linkage import SparsePairs
 from vreid_cli.association.options import AssociationOptions
 from vreid_cli.errors import DataError
+from vreid_cli.ranking.candidates import CandidateFinder, ImageSearch, choose_indexes
 from vreid_cli.ranking.diagnostics import Diagnostics, warnings_of
 from vreid_cli.ranking.engine import DistanceEngine, ItemImages, prepare
 from vreid_cli.ranking.metrics import Metric, parse_metrics
@@ -24,6 +25,8 @@ from vreid_cli.types.features import MEANINGLESS, FeatureSet
 
 #: Part of the memory budget that a strip of distances may take.
 _STRIP = 1 / 8
+#: Images that candidates are looked for of at a time.
+_SEARCHED = 256
 #: Bytes of a pair of a strip: both directions, their mean, and what chooses among them.
 _PAIR_BYTES = 16
 
@@ -91,6 +94,52 @@ class TrackDistances:
         Raises:
             DataError: A feature is not finite, or a distance too large for float32.
         """
+        engine, count = self._prepare(), len(self.tracks)
+        most = max(1, int(self._budget * _STRIP / (_PAIR_BYTES * count)))
+        for some in self._images.cut(rows=engine.rows[0], most=most):
+            own, later = np.arange(some.start, some.stop), np.arange(some.start, count)
+            there, back = self._between(engine, own, later), self._between(engine, later, own)
+            there += back.T
+            there *= np.float32(0.5)
+            yield DistanceStrip(some.start, there)
+            advance(len(own))
+
+    def between_candidates(
+        self, index: ImageSearch, count: int, *, advance: Callable[[int], object] = lambda tracks: None
+    ) -> Iterator[tuple[Int64Array, Int64Array, Float32Array]]:
+        """The distances of each track to its nearest ones by an index, and to those that it is one of the nearest of.
+
+        Args:
+            index: Of the images of these features, by what is near for the metric.
+            count: How many of the nearest.
+            advance: Called with numbers of tracks that add up to all of them.
+
+        Yields:
+            (m,) positions of one track, of later ones, and their distances; every pair once.
+
+        Raises:
+            UsageError: The index is for another distance.
+            DataError: It is of other features, a feature is not finite, or a distance too large for float32.
+        """
+        (chosen,) = choose_indexes([index], [self._metric], images=len(self._features)).values()
+        # The nearest of all is the track itself.
+        finder = CandidateFinder.make(chosen, self.tracks.items, self._images, count=count + 1, other_cameras=False)
+        size, keys = len(self.tracks), []
+        for some in self._images.cut(rows=_SEARCHED):
+            for track, near in zip(some, finder.find(self._images, some), strict=True):
+                keys.append(np.minimum(near, track) * size + np.maximum(near, track))
+        one, other = np.divmod(np.unique(np.concatenate(keys)), size)
+        one, other = one[one != other], other[one != other]
+        engine, starts = self._prepare(), np.searchsorted(one, np.arange(size + 1))
+        for track in range(size):
+            later = other[starts[track] : starts[track + 1]]
+            if len(later):
+                own = np.array([track])
+                there, back = self._between(engine, own, later)[0], self._between(engine, later, own)[:, 0]
+                yield np.repeat(own, len(later)), later, (there + back) * np.float32(0.5)
+            advance(1)
+
+    def _prepare(self) -> DistanceEngine:
         engine = prepare(
             self._images,
             self._images,
@@ -100,15 +149,7 @@ class TrackDistances:
             product=self._runtime.product,
         )
         self._diagnostics = Diagnostics(zero_vectors=engine.zero_vectors)
-        count = len(self.tracks)
-        most = max(1, int(self._budget * _STRIP / (_PAIR_BYTES * count)))
-        for some in self._images.cut(rows=engine.rows[0], most=most):
-            own, later = np.arange(some.start, some.stop), np.arange(some.start, count)
-            there, back = self._between(engine, own, later), self._between(engine, later, own)
-            there += back.T
-            there *= np.float32(0.5)
-            yield DistanceStrip(some.start, there)
-            advance(len(own))
+        return engine
 
     def warnings(self) -> tuple[str, ...]:
         """What is doubtful about the distances, once all strips are there."""
@@ -133,6 +174,8 @@ def pairs_within(
     constraints: Constraints,
     *,
     reach: float,
+    index: ImageSearch | None = None,
+    candidates: int | None = None,
     advance: Callable[[int], object] = lambda tracks: None,
 ) -> SparsePairs:
     """The possible pairs of tracks that are no farther than the reach.
@@ -141,6 +184,8 @@ def pairs_within(
         distances: Between all tracks.
         constraints: Which pairs are possible.
         reach: The largest distance that is kept.
+        index: What proposes the tracks that each is compared with; without it all are.
+        candidates: How many it proposes for each.
         advance: Called with numbers of tracks that add up to all of them.
 
     Examples:
@@ -153,14 +198,20 @@ def pairs_within(
         >>> list(zip(pairs.one.tolist(), pairs.other.tolist(), pairs.value.tolist()))
         [(0, 1, 1.0), (1, 2, 2.0)]
     """
-    one, other, value = [], [], []
-    for strip in distances.strips(advance=advance):
-        row, column = np.nonzero(strip.distance <= reach)
-        after = column > row
-        row, column = row[after], column[after]
-        kept = constraints.possible(row + strip.start, column + strip.start)
-        row, column = row[kept], column[kept]
-        one.append((row + strip.start).astype(np.int32))
-        other.append((column + strip.start).astype(np.int32))
-        value.append(strip.distance[row, column])
-    return SparsePairs(len(distances.tracks), np.concatenate(one), np.concatenate(other), np.concatenate(value), reach)
+    found: list[tuple[IndexArray, IndexArray, Float32Array]] = []
+    if index is not None and candidates is not None:
+        for track, later, distance in distances.between_candidates(index, candidates, advance=advance):
+            kept = (distance <= reach) & constraints.possible(track, later)
+            found.append((track[kept], later[kept], distance[kept]))
+    else:
+        for strip in distances.strips(advance=advance):
+            row, column = np.nonzero(strip.distance <= reach)
+            after = column > row
+            row, column = row[after], column[after]
+            kept = constraints.possible(row + strip.start, column + strip.start)
+            row, column = row[kept], column[kept]
+            found.append((row + strip.start, column + strip.start, strip.distance[row, column]))
+    none = np.empty(0, dtype=np.int32)
+    ones, others, values = zip(*found, (none, none, none.astype(np.float32)), strict=True)
+    one, other = (np.concatenate([part.astype(np.int32) for part in side]) for side in (ones, others))
+    return SparsePairs(len(distances.tracks), one, other, np.concatenate(values), reach)

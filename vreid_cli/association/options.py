@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from vreid_cli.ranking.metrics import DEFAULT_METRIC, known_metrics
-from vreid_cli.types.options import Choice, NotNegative, Options, Probability, option
+from vreid_cli.types.options import Choice, NotNegative, Options, Positive, Probability, option
 
 _WHAT = "What is compared"
 TrackMetric = Annotated[str, Choice(known_metrics("t2t"))]
@@ -52,6 +52,9 @@ class AssociationOptions(Options):
     )
     reach: Annotated[float, Field(gt=1, allow_inf_nan=False)] = option(
         2.0, "Pairs farther than this many thresholds count as that far.", panel=_WHAT
+    )
+    candidates: Positive | None = option(
+        None, "Compare each track with its N nearest by an index alone.", panel=_WHAT, shown="all tracks"
     )
     alpha: Annotated[float, Field(gt=0, allow_inf_nan=False)] = option(
         1.0, "RSCR's weight of the codes' absolute values.", panel=_WHAT

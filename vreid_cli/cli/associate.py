@@ -58,11 +58,21 @@ COMMAND = Command(
       vreid associate --threshold 0.15
       vreid associate --labelled runs/mine/features/train --cameras other
       vreid associate --threshold 0.15 --travel-times ways.csv --plot ways.png
+      vreid associate --threshold 0.15 --candidates 100
       vreid associate a.npz b.npz --threshold 0.2 -o cars.parquet
     """,
     settings={
         "associate": (
-            *("features", "metric", "threshold", "min_probability", "false_match_rate", "labelled", "cameras"),
+            *(
+                "features",
+                "metric",
+                "threshold",
+                "min_probability",
+                "false_match_rate",
+                "labelled",
+                "cameras",
+                "candidates",
+            ),
             *("travel_times", "clocks", "calibration", "output", "plot", "force"),
         ),
         "data": ("label_pattern",),

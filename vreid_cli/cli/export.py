@@ -52,6 +52,7 @@ FEATURES = Command(
     Examples:
       vreid export features
       vreid export features --format npz --output exported
+      vreid export features --format lancedb
     """,
     settings={"export": ("format", "output", "force"), "rank": ("track_unit",)},
     wording={"export.output": {"help": "Folder to write to.", "metavar": "DIR"}},

@@ -35,10 +35,11 @@ def _rate(report: ExtractReport) -> str:
     """How fast it went, and where the time went."""
     summaries = list(report.splits.values())
     computed = sum(summary.computed for summary in summaries)
+    elapsed = sum(summary.elapsed for summary in summaries)
     timings = sum((summary.timings for summary in summaries[1:]), summaries[0].timings)
     by = f"{timings.workers} worker{'s' if timings.workers > 1 else ''}" if timings.workers else "the same process"
     return (
-        f"{computed / timings.main:.1f} images per second: {timings.wait:.1f} s waiting for images, "
+        f"{computed / elapsed:.1f} images per second: {timings.wait:.1f} s waiting for images, "
         f"{timings.compute:.1f} s computing, {timings.write:.1f} s writing "
         f"({timings.decode:.1f} s of decoding in {by}); {report.seconds:.1f} s in all"
     )

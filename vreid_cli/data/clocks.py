@@ -47,7 +47,7 @@ def read_clocks(
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise unreadable(path, error) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is no valid TOML: {error}", hint="as in: fps = 10", file=path) from None
     tables = values.pop("cameras", {})
     if not isinstance(tables, Mapping) or not all(isinstance(table, Mapping) for table in tables.values()):

@@ -45,6 +45,9 @@ def _parse_xml(path: Path) -> ElementTree.Element:
         raw = path.read_bytes()
     except OSError as error:
         raise unreadable(path, error) from None
+    if b"<!ENTITY" in raw or b"<!DOCTYPE" in raw:
+        hint = "such a file can unpack to any size, or name other files; the releases have none"
+        raise DataError(f"{path} declares a document type or entities", hint=hint, file=path)
     try:
         declared = _DECLARATION.match(raw)
         if declared is None:

@@ -29,6 +29,8 @@ Size = tuple[int, int]
 BoxRow = tuple[int, str, tuple[float, ...], float]
 
 _MOT_COLUMNS = 6
+#: Boxes as JSON are packed to a tenth or so; a file may unpack to this many times its size, and some.
+_MOST_RATIO, _MOST_UNPACKED = 200, 16 << 20
 _LABEL_FILE = re.compile(r"^(?P<stem>.*)_(?P<frame>\d+)\.txt$")
 
 
@@ -249,13 +251,32 @@ def read_ottrk(path: Path, _: Size = (0, 0)) -> TrackerBoxes:
 
 def _load_ottrk(path: Path) -> tuple[dict[str, Any], list[Any]]:
     try:
-        content = json.loads(bz2.decompress(path.read_bytes()))
+        content = json.loads(_unpack(path.read_bytes()))
         detections = content["data"]["detections"]
         if not isinstance(detections, list):
             raise ValueError("its detections are no list")
     except (OSError, ValueError, KeyError, TypeError, EOFError, zlib.error, RecursionError) as error:
         raise DataError(f"{path} is no .ottrk (JSON in bzip2 with data, detections): {error}", file=path) from None
     return content, detections
+
+
+def _unpack(packed: bytes) -> bytes:
+    """What bzip2 packed; a file that unpacks to far more than tracks ever do is refused before it fills the memory.
+
+    Raises:
+        ValueError: It does.
+    """
+    most = _MOST_UNPACKED + _MOST_RATIO * len(packed)
+    unpacked = b""
+    while packed and len(unpacked) <= most:
+        decompressor = bz2.BZ2Decompressor()
+        unpacked += decompressor.decompress(packed, most + 1 - len(unpacked))
+        if not decompressor.eof and len(unpacked) <= most:
+            raise EOFError("it is cut short")
+        packed = decompressor.unused_data
+    if len(unpacked) > most:
+        raise ValueError(f"it unpacks to more than {most:,} bytes")
+    return unpacked
 
 
 def _rewrite_ottrk(path: Path, output: Path, ids: Mapping[str, int]) -> None:

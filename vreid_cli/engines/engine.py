@@ -21,6 +21,10 @@ class Engine(Protocol):
 
     here: bool
 
+    @property
+    def width(self) -> int:
+        """How many parts are worked on at a time."""
+
     def device(self, name: str) -> torch.device:
         """Where work computes that was asked for by ``--device``.
 
@@ -35,6 +39,7 @@ class Engine(Protocol):
         parts: Sequence[P],
         *,
         home: Callable[[P], Hashable] | None = None,
+        is_done: Callable[[P], bool] | None = None,
     ) -> Iterator[R]:
         """Results of the parts, in any order, each as soon as it is there.
 
@@ -43,4 +48,5 @@ class Engine(Protocol):
                 each time with parts of its own, and copies of it in several places.
             parts: All of them; ``str(part)`` names one in messages.
             home: What of the work's state a part needs: parts of one home go to the same copy, as far as possible.
+            is_done: Whether what a part is to become is there, whoever did it; the engine of several processes asks it.
         """

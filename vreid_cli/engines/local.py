@@ -20,6 +20,11 @@ class LocalEngine:
 
     here = True
 
+    @property
+    def width(self) -> int:
+        """See :class:`vreid_cli.engines.engine.Engine`."""
+        return 1
+
     def device(self, name: str) -> torch.device:
         """See :class:`vreid_cli.engines.engine.Engine`."""
         return choose_device(name)
@@ -30,6 +35,7 @@ class LocalEngine:
         parts: Sequence[P],
         *,
         home: Callable[[P], Hashable] | None = None,
+        is_done: Callable[[P], bool] | None = None,
     ) -> Iterator[R]:
         """See :class:`vreid_cli.engines.engine.Engine`."""
         return work(parts)

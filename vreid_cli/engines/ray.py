@@ -100,8 +100,8 @@ class RayEngine:
     """Maps work over the workers of a cluster; to be used in a ``with`` block, which stops them at its end.
 
     Args:
-        address: ``HOST:PORT`` of the cluster, ``ray://HOST:PORT`` of its server for clients, or ``auto`` for one that
-            runs on this machine. None for what ``RAY_ADDRESS`` names; without that Ray is started on this machine.
+        address: ``HOST:PORT`` of the cluster, or ``auto`` for one that runs on this machine. None for what
+            ``RAY_ADDRESS`` names; without that Ray is started on this machine.
         cores: Cores of a worker where the work does not run on GPUs.
 
     Raises:
@@ -137,6 +137,11 @@ class RayEngine:
             if self._connected:
                 ray.shutdown()
 
+    @property
+    def width(self) -> int:
+        """See :class:`vreid_cli.engines.engine.Engine`."""
+        return max(1, sum(room for room, _ in self._rooms().values()))
+
     def device(self, name: str) -> torch.device:
         """See :class:`vreid_cli.engines.engine.Engine`; GPUs are those of the cluster."""
         import ray
@@ -155,6 +160,7 @@ class RayEngine:
         parts: Sequence[P],
         *,
         home: Callable[[P], Hashable] | None = None,
+        is_done: Callable[[P], bool] | None = None,
     ) -> Iterator[R]:
         """See :class:`vreid_cli.engines.engine.Engine`.
 
@@ -202,6 +208,18 @@ class RayEngine:
             return 1
         return max(1, min(_AT_ONCE, schedule.left // (4 * len(self._members))))
 
+    def _rooms(self) -> dict[str, tuple[int, int]]:
+        """For how many workers each machine has room, and the cores of each."""
+        import ray
+
+        rooms = {}
+        for node in ray.nodes():
+            gpus, cores = (int(node["Resources"].get(name, 0)) for name in ("GPU", "CPU"))
+            own = max(1, min(self._cores, cores))
+            if node["Alive"] and self._failures[node["NodeID"]] < MOST_DEATHS:
+                rooms[node["NodeID"]] = gpus if self._gpus else cores // own, own
+        return rooms
+
     def _hire(self, parts: int) -> None:
         """Start workers on machines that have room, as far as there are parts for them.
 
@@ -211,12 +229,7 @@ class RayEngine:
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        for node in ray.nodes():
-            name, resources = node["NodeID"], node["Resources"]
-            cores = min(self._cores, int(resources.get("CPU", 0)))
-            room = int(resources.get("GPU", 0)) if self._gpus else int(resources.get("CPU", 0)) // max(1, cores)
-            if not node["Alive"] or self._failures[name] >= MOST_DEATHS:
-                continue
+        for name, (room, cores) in self._rooms().items():
             here = sum(member.node == name for member in self._members)
             for _ in range(min(room - here, parts - len(self._members))):
                 actor = ray.remote(RayWorker).options(
@@ -224,7 +237,7 @@ class RayEngine:
                     num_gpus=int(self._gpus),
                     scheduling_strategy=NodeAffinitySchedulingStrategy(name, soft=False),
                 )
-                handle = actor.remote(max(1, cores))
+                handle = actor.remote(cores)
                 self._members.append(_Member(handle, name, due=handle.hello.remote()))
         self._looks = 0 if self._members else self._looks + 1
         if self._looks > (_MOST_LOOKS if not self._failures else 0):
@@ -358,7 +371,7 @@ def _connect(address: str | None) -> bool:
 
 def _knock(address: str) -> None:
     """Ray tries for minutes to reach a machine where nobody answers."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
+    host, _, port = address.rpartition(":")
     hint = "name it as HOST:PORT with --set runtime.ray_address=…, or in RAY_ADDRESS; ray status shows it"
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE).close()

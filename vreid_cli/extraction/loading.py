@@ -15,6 +15,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from vreid_cli.data.decoding import BadImageError, cut_part, decode_rgb
+from vreid_cli.data.listing import leads_outside
 from vreid_cli.data.records import Records
 from vreid_cli.data.video import read_frames
 from vreid_cli.errors import DataError
@@ -84,7 +85,10 @@ class Preparation:
         if self.save_to is not None:
             record = self.records[index]
             name = record.path.stem if record.frame is None else f"{record.frame:06d}"
-            with atomic_path(self.save_to / (record.track_id or "no track") / f"{name}.png") as temporary:
+            track = record.track_id or "no track"
+            # What a list calls a track may be anything; it must not lead out of the folder.
+            folder = self.save_to / (track.replace("/", "_") if leads_outside(track) else track)
+            with atomic_path(folder / f"{name}.png") as temporary:
                 image.save(temporary)
         return self.transform.crop_uint8(image)
 

@@ -225,7 +225,8 @@ def _known_backend(options: ExtractionOptions, earlier: PartFacts | None) -> tup
 def _choose_batch_size(options: ExtractionOptions, device: torch.device, earlier: PartFacts | None) -> int:
     if options.batch_size != "auto":
         return options.batch_size
-    if earlier is not None and earlier.recorded.get("device") == str(device):
+    # The numbers of GPUs do not matter.
+    if earlier is not None and earlier.recorded.get("device", "").partition(":")[0] == device.type:
         # Other batches differ by rounding; but what suits another device may not fit into the memory of this one.
         found = earlier.recorded.get("batch_size", "")
         if found.isdecimal():

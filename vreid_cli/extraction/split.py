@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import platform
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -37,7 +37,8 @@ class SplitSummary:
         tracks: Tracks with features.
         skipped: Images without, and why.
         warnings: What is doubtful about the features.
-        timings: Where the time went.
+        timings: Where the time of this process, and of an engine's workers, went.
+        elapsed: Seconds that computing took.
     """
 
     images: int
@@ -46,20 +47,14 @@ class SplitSummary:
     skipped: tuple[Skipped, ...]
     warnings: tuple[str, ...]
     timings: Timings = field(default_factory=Timings, compare=False)
+    elapsed: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True)
 class Committed:
-    """A part that was computed and is in the store.
-
-    Attributes:
-        images: Images of the part.
-        computed: Of these, how many have features.
-        timings: Where the time went.
-    """
+    """A part that was computed and is in the store: how many images it has, and where the time went."""
 
     images: int
-    computed: int
     timings: Timings
 
 
@@ -94,28 +89,49 @@ def extract_split(
     parts, work = _begin(store, listing, options=options)
     # Decoding processes begin as copies of this one: what the plans took should not be in them.
     release_memory()
-    timings, computed = Timings(), 0
+    timings = Timings()
     for result in rewrite_parts(store, work):
         _write(store, result, inference, timings)
+    started = time.monotonic()
     commit = functools.partial(commit_parts, store=store, inference=inference, options=options)
-    images = sum(len(part.records) for part in work.compute)
-    with nullcontext() if engine.here else progress(total=images, what="extracting", unit="img") as bar:
-        for done in engine.map(commit, work.compute):
-            timings += done.timings
-            computed += done.computed
-            if bar is not None:
-                bar.update(done.images)
+    for done in _map(engine, commit, work.compute, store=store):
+        timings += done.timings
+    elapsed = time.monotonic() - started
     store.remove_leftovers()
     for number in work.remove:
         store.part_path(number).unlink()
-    skipped = tuple(entry for part in parts for entry in _stored_skipped(store, part.number))
+    lacking = {part.number: tuple(_stored_skipped(store, part.number)) for part in parts}
+    computed = sum(len(part.records) - len(lacking[part.number]) for part in work.compute)
+    skipped = tuple(entry for some in lacking.values() for entry in some)
     check_any_left(listing, skipped)
     tracks, warnings = look_at_tracks(listing, skipped)
     images = len(listing.records) - len(skipped)
     store.drop_replaced_plan()
     counts = {"images": images, "tracks": tracks, "parts": len(parts), "skipped": len(skipped)}
     store.write_complete(skipped, facts={**counts, "image_root": str(listing.image_root), **facts})
-    return SplitSummary(images, computed, tracks, skipped, warnings, timings)
+    return SplitSummary(images, computed, tracks, skipped, warnings, timings, elapsed)
+
+
+def _map(
+    engine: Engine,
+    commit: Callable[[Sequence[Part]], Iterator[Committed]],
+    parts: Sequence[Part],
+    *,
+    store: FeatureStore,
+) -> Iterator[Committed]:
+    """Let the engine commit the parts; one bar for all, where it does not show its own."""
+    before = {part.number: store.stamp(part.number) for part in parts}
+
+    def is_done(part: Part) -> bool:
+        return store.stamp(part.number) not in (None, before[part.number])
+
+    if engine.here:
+        yield from engine.map(commit, parts, is_done=is_done)
+        return
+    with progress(total=sum(len(part.records) for part in parts), what="extracting", unit="img") as bar:
+        for done in engine.map(commit, parts, is_done=is_done):
+            bar.update(done.images)
+            yield done
 
 
 def commit_parts(
@@ -138,7 +154,30 @@ def commit_parts(
     for result in compute_parts(parts, inference=inference, options=options):
         timings = Timings()
         _write(store, result, inference, timings)
-        yield Committed(len(result.part.records), len(result.kept), result.timings + timings)
+        yield Committed(len(result.part.records), result.timings + timings)
+
+
+def commit_share(
+    store: FeatureStore, listing: Listing, numbers: Sequence[int], *, inference: Inference, options: ExtractionOptions
+) -> Iterator[Committed]:
+    """Compute some parts of a plan that another process wrote, and write each into the store.
+
+    Args:
+        store: The store.
+        listing: The images; the same that the plan was made of.
+        numbers: The parts.
+        inference: Computes the LRs.
+        options: How to decode.
+
+    Raises:
+        StoreError: The images are not those of the plan.
+    """
+    plan = store.read_plan()
+    if plan is None or len(plan) != len(listing.records):
+        hint = "run the same command again"
+        raise StoreError(f"{listing.image_root} changed while it was read", hint=hint, file=listing.image_root)
+    parts = {part.number: part for part in planned_parts(listing.records, plan)}
+    yield from commit_parts([parts[number] for number in numbers], store=store, inference=inference, options=options)
 
 
 def check_any_left(listing: Listing, skipped: Sequence[Skipped]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from vreid_cli.models.backbones import ONNX
 from vreid_cli.models.inputs import InputOptions
 from vreid_cli.models.onnx_session import OnnxNetwork, require_onnx
 from vreid_cli.models.transforms import Transform
+from vreid_cli.runtime.files import real_path
 
 #: The ending of these files.
 ENDING = ".onnx"
@@ -119,13 +120,11 @@ def _parse(path: Path) -> Any:
 
 def _external_files(model: Any, path: Path) -> list[Path]:
     """The files beside the model that hold its tensors; refuses those that are missing or lie elsewhere."""
-    folder = path.parent.resolve()
-    names = {
-        entry.value for tensor in _tensors(model.graph) for entry in tensor.external_data if entry.key == "location"
-    }
+    folder = real_path(path.parent)
+    names = {entry.value for tensor in _all_tensors(model) for entry in tensor.external_data if entry.key == "location"}
     files = []
     for name in sorted(names):
-        file = (folder / name).resolve()
+        file = real_path(folder / name)
         if not file.is_relative_to(folder):
             raise WeightsError(
                 f"{path} takes tensors from outside its folder: {name}",
@@ -140,12 +139,27 @@ def _external_files(model: Any, path: Path) -> list[Path]:
     return files
 
 
+def _all_tensors(model: Any) -> Iterator[Any]:
+    """Every tensor of a model, wherever it may stand."""
+    yield from _tensors(model.graph)
+    for function in model.functions:
+        yield from _tensors_of_nodes(function.node)
+
+
 def _tensors(graph: Any) -> Iterator[Any]:
     """Every tensor of a graph, those of its nodes and inner graphs too."""
     yield from graph.initializer
-    for node in graph.node:
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    yield from _tensors_of_nodes(graph.node)
+
+
+def _tensors_of_nodes(nodes: Iterable[Any]) -> Iterator[Any]:
+    for node in nodes:
         for attribute in node.attribute:
             yield from [attribute.t, *attribute.tensors]
+            for sparse in [attribute.sparse_tensor, *attribute.sparse_tensors]:
+                yield from (sparse.values, sparse.indices)
             for inner in [attribute.g, *attribute.graphs]:
                 yield from _tensors(inner)
 

@@ -81,7 +81,9 @@ class ExportOptions(Options):
     output: Location | None = option(
         None, "Where to write.", flag="--output -o", metavar="PATH", panel=FILES, shown="exports/ of the run"
     )
-    format: Annotated[str, Choice(_WrittenForms())] = option("json", "The JSON of the paper's code, or NumPy arrays.")
+    format: Annotated[str, Choice(_WrittenForms())] = option(
+        "json", "The JSON of the paper's code, NumPy arrays, or a LanceDB database.", flag="--format --to"
+    )
     to_hub_folder: LocalPath | None = option(
         None,
         "Write a folder as the Hugging Face hub has it instead: weights, configuration and model card.",

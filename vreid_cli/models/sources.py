@@ -81,6 +81,21 @@ def default_weights(arch: str) -> str | None:
     return next((source.name for source in SOURCES.values() if source.default and arch in source.backbones), None)
 
 
+def require_default_weights(arch: str) -> str:
+    """Name of the weights that an architecture has by default.
+
+    Raises:
+        UsageError: They have to be named.
+    """
+    if default := default_weights(arch):
+        return default
+    named = [source.name for source in SOURCES.values() if not source.backbones]
+    raise UsageError(
+        f"--arch {arch}: which weights?",
+        hint=f"give --weights {', '.join(named)}, or a file; only some networks have weights of their own",
+    )
+
+
 def has_name(weights: str) -> bool:
     """Whether these weights are known by name, and no path of a file.
 

@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from vreid_cli.errors import DataError, UsageError
 from vreid_cli.ranking.diagnostics import Diagnostics
 from vreid_cli.ranking.engine import DistanceEngine, ItemImages
 from vreid_cli.ranking.metrics import DISTANCES, Metric
@@ -136,6 +137,32 @@ def group_by_space(metrics: Sequence[Metric]) -> Mapping[Geometry, tuple[Metric,
     """The metrics by where candidates for their nearest are looked for."""
     spaces = dict.fromkeys(DISTANCES[metric.distance].space for metric in metrics)
     return {space: tuple(m for m in metrics if DISTANCES[m.distance].space == space) for space in spaces}
+
+
+def choose_indexes(
+    indexes: Sequence[ImageSearch], metrics: Sequence[Metric], *, images: int
+) -> dict[Geometry, ImageSearch]:
+    """The index of each space that candidates for these metrics are looked for in.
+
+    Args:
+        indexes: Those that there are.
+        metrics: The metrics.
+        images: Number of images that an index must hold.
+
+    Raises:
+        UsageError: One is missing.
+        DataError: One is of another gallery.
+    """
+    known, chosen = {index.distance: index for index in indexes}, {}
+    for space in group_by_space(metrics):
+        if space not in known:
+            hint = f"vreid index --distance {space}; in Python build_index(features, IndexOptions(distance='{space}'))"
+            raise UsageError(f"--candidates: there is no index for the {space} distance", hint=hint)
+        if len(known[space]) != images:
+            message = f"the index holds {len(known[space]):,} images, the gallery {images:,}"
+            raise DataError(message, hint="index this gallery: vreid index")
+        chosen[space] = known[space]
+    return chosen
 
 
 def _rank_one(engine: DistanceEngine, rules: ListRules, place: int, *, items: Int64Array) -> RankedBlock:

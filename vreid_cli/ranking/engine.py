@@ -17,7 +17,7 @@ import torch
 from vreid_cli.errors import DataError
 from vreid_cli.ranking.aggregation import SlotLayout, aggregate_tracks, nearest_image, slot_layout
 from vreid_cli.ranking.diagnostics import Diagnostics
-from vreid_cli.ranking.distances import ProductDistances, Side, choose_origin
+from vreid_cli.ranking.distances import Origin, ProductDistances, Side, choose_origin
 from vreid_cli.ranking.duplicates import Duplicates, checksums, find_duplicates
 from vreid_cli.ranking.metrics import DISTANCES, Metric
 from vreid_cli.ranking.options import RankingOptions
@@ -136,6 +136,21 @@ class ItemImages:
 
 
 @dataclass(frozen=True)
+class GalleryLook:
+    """What a first look at an engine's blocks found.
+
+    Attributes:
+        checksums: (n,) int64 of their images, in the order of the items' rows.
+        zero_vectors: How many of the images are zero.
+        kept: The blocks, if they fit on the device.
+    """
+
+    checksums: Int64Array
+    zero_vectors: int
+    kept: tuple[Block, ...]
+
+
+@dataclass(frozen=True)
 class DistanceEngine:
     """Queries and a gallery that are ready to be compared; made by :func:`prepare`.
 
@@ -150,6 +165,7 @@ class DistanceEngine:
         duplicates: Gallery items that are equal.
         kept: The gallery's blocks, if they fit on the device; else empty, and they are read each time.
         zero_vectors: Images of the gallery that are zero.
+        shard: Positions of the gallery's blocks that are compared, where others compare the rest; None for all.
     """
 
     query: ItemImages
@@ -162,11 +178,17 @@ class DistanceEngine:
     duplicates: Duplicates
     kept: tuple[Block, ...] = ()
     zero_vectors: int = 0
+    shard: tuple[range, ...] | None = None
+
+    @property
+    def blocks(self) -> tuple[range, ...]:
+        """Positions of the gallery's blocks."""
+        return tuple(self.gallery.cut(rows=self.rows[1])) if self.shard is None else self.shard
 
     def restricted(self, positions: Int64Array) -> DistanceEngine:
         """An engine for the gallery items at these positions alone."""
         gallery = replace(self.gallery, items=self.gallery.items.select(positions))
-        return replace(self, gallery=gallery, duplicates=self.duplicates.select(positions), kept=())
+        return replace(self, gallery=gallery, duplicates=self.duplicates.select(positions), kept=(), shard=None)
 
     def looked_over(self) -> DistanceEngine:
         """The engine once it has looked at the whole gallery, and kept it on the device if it fits.
@@ -174,17 +196,28 @@ class DistanceEngine:
         Raises:
             DataError: A feature of the gallery is not finite.
         """
-        gallery, count = self.gallery, len(self.gallery.items.rows)
+        seen = self.look()
+        duplicates = find_duplicates(self.gallery.features.matrix, self.gallery.items, checksums=seen.checksums)
+        return replace(self, duplicates=duplicates, kept=seen.kept, zero_vectors=seen.zero_vectors)
+
+    def look(self) -> GalleryLook:
+        """Read all blocks once.
+
+        Raises:
+            DataError: A feature is not finite.
+        """
+        gallery, blocks, offsets = self.gallery, self.blocks, self.gallery.items.offsets
+        first = offsets[blocks[0].start]
+        count = offsets[blocks[-1].stop] - first
         fits = self.products.arrays * 4 * gallery.features.dimension * count <= self.room
         kept, zero_vectors, sums = [], 0, np.empty(count, dtype=np.int64)
-        for positions in gallery.cut(rows=self.rows[1]):
+        for positions in blocks:
             layout, images, zeros = gallery.read(positions)
-            sums[gallery.items.offsets[positions.start] + layout.order] = checksums(images).cpu().numpy()
+            sums[offsets[positions.start] - first + layout.order] = checksums(images).cpu().numpy()
             zero_vectors += zeros
             if fits:
                 kept.append(self.block(positions, layout, images, zeros))
-        duplicates = find_duplicates(gallery.features.matrix, gallery.items, checksums=sums)
-        return replace(self, duplicates=duplicates, kept=tuple(kept), zero_vectors=zero_vectors)
+        return GalleryLook(sums, zero_vectors, tuple(kept))
 
     def query_blocks(self, *, most: int) -> Iterator[Block]:
         """The queries in blocks of at most this many.
@@ -201,12 +234,12 @@ class DistanceEngine:
             return Block(positions, layout, self.products.prepare(images), zero_vectors)
 
     def against(self, query: Block) -> Iterator[BlockDistances]:
-        """Distances of these queries to all gallery items, part by part.
+        """Distances of these queries to the gallery items of all blocks and to those equal to one, part by part.
 
         Raises:
             DataError: A distance is too large for float32.
         """
-        read = (self.block(some, *self.gallery.read(some)) for some in self.gallery.cut(rows=self.rows[1]))
+        read = (self.block(some, *self.gallery.read(some)) for some in self.blocks)
         for gallery in self.kept or read:
             by_metric, diagnostics = self._between(query, gallery)
             for name, values in by_metric.items():
@@ -299,6 +332,7 @@ def plan_engine(
     options: RankingOptions,
     budget: int,
     product: str,
+    origin: Origin | None = None,
 ) -> DistanceEngine:
     """An engine that knows a sample of both sides, but not yet which gallery items are equal.
 
@@ -309,6 +343,7 @@ def plan_engine(
         options: How.
         budget: Bytes for working arrays.
         product: Path of the matrix products, a key of :data:`vreid_cli.runtime.products.PATHS`, or ``auto``.
+        origin: Amid samples of both sides, where they were looked at before.
 
     Raises:
         DataError: A feature of the samples is not finite.
@@ -319,7 +354,7 @@ def plan_engine(
     products = ProductDistances(
         wanted,
         product=choose_product(query.device, multiplications=size if wanted else 0, name=product),
-        origin=choose_origin(gallery.sample(), query.sample()),
+        origin=origin or choose_origin(gallery.sample(), query.sample()),
     )
     image_bytes = 4 * products.arrays * gallery.features.dimension
     rows = _block_rows(len(query.items.rows), image_bytes, budget=budget)

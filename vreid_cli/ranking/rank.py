@@ -15,13 +15,14 @@ import torch
 
 from vreid_cli.errors import DataError, DeviceError, UsageError, require_type
 from vreid_cli.ranking.answers import AnswerRules, with_no_match
-from vreid_cli.ranking.candidates import CandidateFinder, ImageSearch, candidate_blocks, group_by_space
+from vreid_cli.ranking.candidates import CandidateFinder, ImageSearch, candidate_blocks, choose_indexes, group_by_space
 from vreid_cli.ranking.diagnostics import Diagnostics, warnings_of
 from vreid_cli.ranking.engine import Block, BlockDistances, DistanceEngine, ItemImages, plan_engine, prepare
 from vreid_cli.ranking.metrics import DISTANCES, Metric, parse_metrics
 from vreid_cli.ranking.options import RankingOptions
 from vreid_cli.ranking.reranking import encode_pool, join_sides, rerank
-from vreid_cli.ranking.selection import ListRules, RankedBlock, columns_of, merge_nearest, sort_whole
+from vreid_cli.ranking.selection import ListRules, RankedBlock, columns_of, keep_nearest, merge_nearest, sort_whole
+from vreid_cli.ranking.shards import ShardedGallery, Sides, Workers
 from vreid_cli.ranking.tracks import find_selves, group_tracks, image_items, query_tracks_in
 from vreid_cli.runtime.devices import choose_device
 from vreid_cli.runtime.memory import memory_budget
@@ -190,21 +191,33 @@ def plan_ranking(
     return RankingJob(left, right, metrics, options, budget, runtime.product, facts, tuple(warnings), fitting, chosen)
 
 
-def rank_blocks(job: RankingJob, *, advance: Callable[[int], object] = lambda items: None) -> Iterator[RankedBlock]:
+def rank_blocks(
+    job: RankingJob,
+    *,
+    advance: Callable[[int], object] = lambda items: None,
+    workers: Workers | None = None,
+    device: torch.device | None = None,
+) -> Iterator[RankedBlock]:
     """Ranked lists by metric name, a block of queries at a time.
 
     Args:
         job: What to do.
         advance: Called with numbers that add up to ``job.steps``.
+        workers: Compare queries with shards of the gallery; None for this process.
+        device: Where workers compute; None for where the job would.
 
     Yields:
         The lists of consecutive queries; the sum of their diagnostics is that of the whole.
 
     Raises:
         DataError: A feature is not finite, or a distance too large for float32.
+        UsageError: Workers cannot re-rank.
     """
     if job.options.candidates is not None:
         yield from _rank_candidates(job, advance)
+        return
+    if workers is not None:
+        yield from _rank_in_shards(job, workers, device, advance=advance)
         return
     engine = _engine(job, job.query, job.gallery)
     codes = {}
@@ -230,6 +243,26 @@ def rank_blocks(job: RankingJob, *, advance: Callable[[int], object] = lambda it
         yield RankedBlock(cut(ranked.by_metric, block.positions), noticed)
         noticed = Diagnostics()
         advance(len(block.positions))
+
+
+def _rank_in_shards(
+    job: RankingJob, workers: Workers, device: torch.device | None, *, advance: Callable[[int], object]
+) -> Iterator[RankedBlock]:
+    """Ranked lists as :func:`rank_blocks` yields them, whose distances workers compute."""
+    if job.options.rerank:
+        raise UsageError("--rerank compares all with all, on one machine", hint="leave out --engine")
+    sides = Sides(job.query, job.gallery, job.metrics, job.options, job.budget, job.product)
+    gallery = ShardedGallery(sides, workers=workers, device=device or job.gallery.device)
+    cut = _answers(job)
+    most, merge = _block_size(job)
+    # An image that is on both sides counts once.
+    same = job.query.features is job.gallery.features
+    noticed = Diagnostics(zero_vectors=gallery.zero_vectors)
+    for queries, ranked, zero_vectors in gallery.nearest() if merge else gallery.whole(most=most):
+        noticed += ranked.diagnostics + Diagnostics(zero_vectors=0 if same else zero_vectors)
+        yield RankedBlock(cut(ranked.by_metric, queries), noticed)
+        noticed = Diagnostics()
+        advance(len(queries))
 
 
 def _rank_candidates(job: RankingJob, advance: Callable[[int], object]) -> Iterator[RankedBlock]:
@@ -328,28 +361,13 @@ def _check_answers(
 def _choose_indexes(
     indexes: Sequence[ImageSearch], metrics: Sequence[Metric], options: RankingOptions, *, gallery: FeatureSet
 ) -> dict[Geometry, ImageSearch]:
-    """The index of each space that candidates are looked for in.
-
-    Raises:
-        UsageError: One is missing, or candidates cannot be had.
-        DataError: One is of another gallery.
-    """
+    """The index of each space that candidates are looked for in; errors of :func:`choose_indexes`."""
     if options.candidates is None:
         return {}
     if options.rerank:
         hint = "re-ranking compares queries with the whole gallery: leave one of them out"
         raise UsageError("--candidates and --rerank: which one?", hint=hint)
-    known = {index.distance: index for index in indexes}
-    chosen = {}
-    for space in group_by_space(metrics):
-        if space not in known:
-            hint = f"vreid index --distance {space}; in Python, rank(…, indexes=[build_index(gallery, options)])"
-            raise UsageError(f"--candidates: there is no index for the {space} distance", hint=hint)
-        if len(known[space]) != len(gallery):
-            message = f"the index holds {len(known[space]):,} images, the gallery {len(gallery):,}"
-            raise DataError(message, hint="index this gallery: vreid index", file=gallery.source)
-        chosen[space] = known[space]
-    return chosen
+    return choose_indexes(indexes, metrics, images=len(gallery))
 
 
 def _answers(
@@ -393,7 +411,8 @@ def _merged(engine: DistanceEngine, rules: ListRules, block: Block, *, parts: It
             query, column, which = columns_of(pairs, positions)
             for name, values in part.by_metric.items():
                 known[name][which] = values[query, column]
-    return merge_nearest(rules, block.positions, parts, pairs=pairs, known=known)
+    kept = keep_nearest(rules, block.positions, parts, pairs=pairs, known=known)
+    return merge_nearest(rules, block.positions, [kept], pairs=pairs, known=known)
 
 
 def _query_side(query: FeatureSet, gallery: ItemImages, options: RankingOptions) -> tuple[ItemImages, list[str]]:

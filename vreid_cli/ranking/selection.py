@@ -7,7 +7,7 @@ different parts of the gallery merge without ambiguity. Ties: ``docs/definitions
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -143,15 +143,30 @@ def sort_whole(rules: ListRules, queries: range, parts: Iterable[BlockDistances]
     return RankedBlock(lists, diagnostics)
 
 
-def merge_nearest(
+@dataclass(frozen=True)
+class Nearest:
+    """What is kept of a block of queries while some of the gallery goes by.
+
+    Attributes:
+        keys: By metric, (queries, at most ``top_k``) keys of the nearest of these items.
+        before: By metric, (queries, pairs + 1): of these items, how many lie between two pairs of the query.
+        diagnostics: What was noticed.
+    """
+
+    keys: Mapping[str, torch.Tensor]
+    before: Mapping[str, torch.Tensor]
+    diagnostics: Diagnostics
+
+
+def keep_nearest(
     rules: ListRules,
     queries: range,
     parts: Iterable[BlockDistances],
     *,
     pairs: Pairs,
     known: Mapping[str, torch.Tensor],
-) -> RankedBlock:
-    """Keep the nearest items of a block of queries while the gallery goes by, and count ranks.
+) -> Nearest:
+    """Keep the nearest items of a block of queries while the gallery, or some of it, goes by, and count ranks.
 
     The distances of same-vehicle items must be known beforehand, so that the items before them can be counted in one
     pass. They replace what the pass itself finds for these pairs: the two may differ by rounding.
@@ -178,10 +193,30 @@ def merge_nearest(
             before[name].scatter_add_(1, places, torch.ones_like(places))
             nearest[name] = least(keys, nearest.get(name), rules.top_k)
         diagnostics += part.diagnostics
-    lists = {
-        name: _merge(rules, queries, keys, wanted=wanted[name][:, :-1], before=before[name][:, :-1])
-        for name, keys in nearest.items()
-    }
+    return Nearest(nearest, before, diagnostics)
+
+
+def merge_nearest(
+    rules: ListRules, queries: range, kept: Sequence[Nearest], *, pairs: Pairs, known: Mapping[str, torch.Tensor]
+) -> RankedBlock:
+    """The lists of a block of queries, from what was kept of all parts of the gallery.
+
+    Args:
+        rules: What is listed.
+        queries: Positions of the queries.
+        kept: Of the parts, in any order.
+        pairs: As for :func:`keep_nearest`.
+        known: Likewise.
+    """
+    assert rules.top_k is not None
+    lists, diagnostics = {}, Diagnostics()
+    for name, distances in known.items():
+        keys = torch.cat([some.keys[name] for some in kept if name in some.keys], dim=1)
+        before = torch.stack([some.before[name] for some in kept]).sum(dim=0)
+        wanted = _key_table(rules, queries, pairs, distances=distances)[:, :-1]
+        lists[name] = _merge(rules, queries, least(keys, None, rules.top_k), wanted=wanted, before=before[:, :-1])
+    for some in kept:
+        diagnostics += some.diagnostics
     return RankedBlock(lists, diagnostics)
 
 

@@ -181,7 +181,7 @@ def _judge(problems: _Problems, *, alpha: float) -> tuple[torch.Tensor, torch.Te
 
 
 def _pivot(problems: _Problems, *, alpha: float) -> None:
-    """Guess the signs anew, from the codes that follow from the last guess; where it holds, lower the proximal term."""
+    """Guess the signs again, from the codes that the last guess gave; where it holds, lower the proximal term."""
     codes, signs, weight = problems.codes, problems.signs, problems.weight
     absent = signs == 0
     slope = torch.where(absent, problems.slope + weight * problems.centre, 0.0)
@@ -199,9 +199,9 @@ def _pivot(problems: _Problems, *, alpha: float) -> None:
     lower = torch.maximum(_FALL * weight, _FIRST * problems.largest)
     higher = torch.maximum(_RISE * weight, _RAISED * problems.largest)
     problems.weight = torch.where(settled, lower, torch.where(lost, higher, weight))
-    anew = settled | lost
-    problems.fewest = torch.where(anew, len(signs) + 1, torch.minimum(number, problems.fewest))
-    problems.patience = torch.where(anew, _PATIENCE, problems.patience)
+    begins = settled | lost
+    problems.fewest = torch.where(begins, len(signs) + 1, torch.minimum(number, problems.fewest))
+    problems.patience = torch.where(begins, _PATIENCE, problems.patience)
 
 
 def _strongest(slope: torch.Tensor, *, taken: torch.Tensor) -> torch.Tensor:

@@ -14,6 +14,7 @@ from typing import Any
 
 from vreid_cli.errors import StoreError
 from vreid_cli.runtime.objects import ObjectPath, as_path
+from vreid_cli.types.escaping import for_spreadsheet
 
 
 @contextmanager
@@ -102,7 +103,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_csv(path: Path, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a table as CSV, atomically; None becomes an empty cell.
+    """Write a table as CSV, atomically; None becomes an empty cell, and text is nothing that a spreadsheet computes.
 
     Raises:
         StoreError: The file cannot be written.
@@ -115,7 +116,7 @@ def write_csv(path: Path, head: Sequence[str], rows: Iterable[Sequence[object]])
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(head)
-        writer.writerows(rows)
+        writer.writerows(map(for_spreadsheet, row) for row in rows)
 
 
 def refuse_folder(path: Path) -> None:

@@ -7,9 +7,9 @@ and, last of all, ``complete.json``.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
+import platform
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,11 +25,11 @@ from numpy.typing import NDArray
 
 from vreid_cli.errors import StoreError
 from vreid_cli.runtime.arrow import gallery_order
-from vreid_cli.runtime.files import atomic_path, local_file, read_json_object, write_json
+from vreid_cli.runtime.files import atomic_path, local_file, read_json_object, write_csv, write_json
 from vreid_cli.runtime.objects import ObjectPath
 from vreid_cli.store.plan import Plan
 from vreid_cli.types.arrays import Float32Array, Int64Array, Labels, TextArray
-from vreid_cli.types.features import FeatureSet, QueryProtocol
+from vreid_cli.types.features import FeatureMatrix, FeatureSet, QueryProtocol
 from vreid_cli.types.images import ImageRecord
 
 _LABEL_COLUMNS = ("image_id", "track_id", "vehicle_id", "camera_id")
@@ -147,15 +147,31 @@ def checksum_rows(batch: pa.RecordBatch) -> str:
 class PartedMatrix:
     """Features in memory-mapped parts.
 
+    Another process does not get them but opens the store by itself: ``store`` and its ``version`` say which.
+
     Attributes:
         order: (N,) int64, from gallery order to rows as the parts hold them, one part after the other.
     """
 
-    def __init__(self, parts: Sequence[NDArray[np.floating]], *, order: Int64Array, dimension: int) -> None:
+    def __init__(
+        self,
+        parts: Sequence[NDArray[np.floating]],
+        *,
+        order: Int64Array,
+        dimension: int,
+        store: FeatureStore,
+        version: str,
+    ) -> None:
         self._parts = list(parts)
+        self._store = store
+        self._version = version
         self._starts = np.cumsum([0, *(len(part) for part in parts)])
         self.order = order
         self._dimension = dimension
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """The same features, if they are there."""
+        return _open_again, (self._store, self._version)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -204,6 +220,14 @@ class FeatureStore:
     def part_path(self, part: int) -> Path:
         """The file of a part."""
         return self.path / f"part-{part:05d}.arrow"
+
+    def stamp(self, part: int) -> tuple[int, int] | None:
+        """What changes whenever the part is written; None where it is not there."""
+        try:
+            stat = self.part_path(part).stat()
+        except OSError:
+            return None
+        return stat.st_ino, stat.st_mtime_ns
 
     def part_numbers(self) -> list[int]:
         """Numbers of the parts that are on disk, rising."""
@@ -370,10 +394,8 @@ class FeatureStore:
         content = {"schema": _SCHEMA, **facts}
         if self._says(content):
             return
-        with atomic_path(self.skipped_path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["image_id", "track_id", "reason"])
-            writer.writerows([s.image_id, s.track_id, s.reason] for s in skipped)
+        rows = [(one.image_id, one.track_id, one.reason) for one in skipped]
+        write_csv(self.skipped_path, ["image_id", "track_id", "reason"], rows)
         write_json(self.complete_path, content)
 
     def _says(self, content: Mapping[str, Any]) -> bool:
@@ -433,16 +455,18 @@ class FeatureStore:
         if len(dimensions) != 1:
             raise StoreError(f"the parts in {self.path} differ in dimension: {sorted(dimensions)}", hint=_RESTART)
         labels = _encode([part.batch.drop_columns(["feature"]).replace_schema_metadata() for part in parts])
-        order = gallery_order(labels)
+        order, version = gallery_order(labels), _version(part.facts for part in parts)
         return FeatureSet(
-            matrix=PartedMatrix([part.features for part in parts], order=order, dimension=dimensions.pop()),
+            matrix=PartedMatrix(
+                [part.features for part in parts], order=order, dimension=dimensions.pop(), store=self, version=version
+            ),
             image_id=Labels(order, labels.column("image_id").combine_chunks()),
             track_id=_labels(labels.column("track_id"), order),
             vehicle_id=_labels(labels.column("vehicle_id"), order),
             camera_id=_labels(labels.column("camera_id"), order),
             frame=pc.fill_null(labels.column("frame"), -1).to_numpy()[order],
             source=str(self.path),
-            version=_version(part.facts for part in parts),
+            version=version,
             identity=parts[0].facts.identity,
             image_root=facts.get("image_root"),
             dataset=facts.get("dataset"),
@@ -485,6 +509,22 @@ class FeatureStore:
                     hint="run the same vreid extract again: it makes what is missing",
                     file=self.path,
                 )
+
+
+def _open_again(store: FeatureStore, version: str) -> FeatureMatrix:
+    """The features of a store, for a worker that ranks them.
+
+    Raises:
+        StoreError: They are not there, or not those that the ranking began with.
+    """
+    if not store.path.is_dir():
+        hint = "every machine must see the run directory under the same path"
+        raise StoreError(f"{platform.node()} does not see {store.path}", hint=hint, file=store.path)
+    found = store.read()
+    if found.version != version:
+        hint = "rank again, once nobody writes to them"
+        raise StoreError(f"the features in {store.path} changed while they were ranked", hint=hint, file=store.path)
+    return found.matrix
 
 
 @contextmanager

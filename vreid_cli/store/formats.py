@@ -26,6 +26,7 @@ class Format:
             yields a :data:`~vreid_cli.types.rankings.BlockWriter`; None where it is only read.
         reads_facts: ``(path) -> RankingFacts``, where that is quicker than to read the ranking.
         task: The only task whose rankings it can hold; None for all.
+        folder: Whether it is a folder with that ending, not a file.
     """
 
     what: str
@@ -33,6 +34,7 @@ class Format:
     writes: str | None = None
     reads_facts: str | None = None
     task: str | None = None
+    folder: bool = False
 
 
 #: Features by ending; a folder is that of a run's split.
@@ -44,6 +46,12 @@ FEATURE_FORMATS: dict[str, Format] = {
         "vreid_cli.store.paper_json:write_features_json",
     ),
     ".npz": Format(".npz", "vreid_cli.store.npz:read_features_npz", "vreid_cli.store.npz:write_features_npz"),
+    ".lancedb": Format(
+        "a LanceDB .lancedb",
+        "vreid_cli.store.lance:read_features_lance",
+        "vreid_cli.store.lance:write_features_lance",
+        folder=True,
+    ),
 }
 #: Rankings by ending.
 RANKING_FORMATS: dict[str, Format] = {
@@ -87,7 +95,7 @@ def known_formats(formats: Mapping[str, Format], *, read: bool) -> str:
 
 
 def read_features(path: str | Path, *, label_pattern: str | None = None) -> FeatureSet:
-    """Read features: a run's ``features/<split>`` folder (memory-mapped), the paper's ``.json``, or ``.npz``.
+    """Read features: a run's ``features/<split>`` (memory-mapped), ``.npz``, ``.lancedb``, the paper's ``.json``.
 
     Args:
         path: The folder or file; the ending decides.
@@ -107,8 +115,9 @@ def read_features(path: str | Path, *, label_pattern: str | None = None) -> Feat
         (2, ['0002', '0003'])
     """
     path = as_path(path)
-    ending = "" if path.is_dir() else path.suffix.lower()
-    found = FEATURE_FORMATS.get(ending) if ending or path.is_dir() else None
+    found = FEATURE_FORMATS.get(path.suffix.lower() or ".")
+    if path.is_dir() and (found is None or not found.folder):
+        found = FEATURE_FORMATS[""]
     if found is not None and found.reads is not None:
         features: FeatureSet = load(found.reads)(path, label_pattern)
         return features

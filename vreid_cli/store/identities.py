@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from vreid_cli.errors import DataError
 from vreid_cli.runtime.files import atomic_path, local_file
 from vreid_cli.types.arrays import text_array
+from vreid_cli.types.escaping import for_spreadsheet, from_spreadsheet
 from vreid_cli.types.identities import Identities, TrackTimes
 from vreid_cli.types.tracks import Items
 
@@ -64,7 +65,7 @@ def write_identities(path: Path, found: Identities) -> list[Path]:
         pq.write_table(table.replace_schema_metadata(metadata), temporary, write_page_checksum=True)
     other = path.with_suffix(".csv")
     with atomic_path(other) as temporary:
-        pa_csv.write_csv(table, temporary, pa_csv.WriteOptions(quoting_style="needed"))
+        pa_csv.write_csv(_in_text(table, for_spreadsheet), temporary, pa_csv.WriteOptions(quoting_style="needed"))
     return [path, other]
 
 
@@ -194,4 +195,13 @@ def _read_csv(path: Path) -> pa.Table:
     # As text where it is text: a camera "001" is not the number 1.
     kinds = {field.name: field.type for field in SCHEMA}
     options = pa_csv.ConvertOptions(column_types=kinds, strings_can_be_null=True, null_values=[""])
-    return pa_csv.read_csv(path, convert_options=options)
+    return _in_text(pa_csv.read_csv(path, convert_options=options), from_spreadsheet)
+
+
+def _in_text(table: pa.Table, change: Callable[[str], str]) -> pa.Table:
+    """A table whose texts are changed."""
+    for position, field in enumerate(table.schema):
+        if field.type == _TEXT:
+            cells = [cell and change(cell) for cell in table.column(position).to_pylist()]
+            table = table.set_column(position, field, pa.array(cells, _TEXT))
+    return table

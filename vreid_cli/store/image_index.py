@@ -27,8 +27,8 @@ _SCHEMA = 1
 _FLAT, _UNCOMPRESSED = 50_000, 200_000
 #: Images that a centre is learned from; FAISS asks for 39 at least.
 _PER_CENTRE = 64
-#: Part of the lists that a search looks at, and the fewest.
-_PROBED, _FEWEST_PROBES = 1 / 16, 16
+#: Part of the lists that a search looks at, and the fewest. Compressed images are compared very quickly.
+_PROBED, _FEWEST_PROBES = {"ivf": 1 / 16, "ivf-pq": 1 / 4}, 16
 #: Images added at a time, and numbers of those that centres are learned from.
 _BATCH, _SAMPLE_NUMBERS = 8192, 1 << 27
 #: Numbers of an image that are compressed together; widths are filled up with zeros to a multiple.
@@ -119,7 +119,7 @@ class ImageIndex:
             self._index.hnsw.efSearch = max(count, 64 if self._probes == "auto" else int(self._probes))
             return
         lists = int(self._index.nlist)
-        auto = max(_FEWEST_PROBES, int(lists * _PROBED))
+        auto = max(_FEWEST_PROBES, int(lists * _PROBED[self.facts.kind]))
         wanted = auto if self._probes == "auto" else int(self._probes)
         # However few lists are looked at, they must hold what is asked for.
         self._index.nprobe = min(lists, max(wanted, math.ceil(2 * lists * count / max(1, len(self)))))

@@ -17,6 +17,9 @@ from vreid_cli.types.labels import LabelPattern
 #: What zipfile, zlib and NumPy raise over damaged, encrypted or foreign archives.
 _DAMAGE = (OSError, ValueError, KeyError, EOFError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
+#: Features are hardly packed at all; an archive may unpack to this many times its size, and some.
+_MOST_RATIO, _MOST_UNPACKED = 100, 256 << 20
+
 
 def read_features_npz(path: Path, label_pattern: str | None = None) -> FeatureSet:
     """Features (N, D) of any model, with the labels that the file holds; an empty text is an absent label.
@@ -30,6 +33,9 @@ def read_features_npz(path: Path, label_pattern: str | None = None) -> FeatureSe
     arrays = _load(path)
     if "features" not in arrays:
         raise DataError(f"{path} has no array 'features'; it has {', '.join(arrays) or 'none'}", file=path)
+    foreign = [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]
+    if foreign:
+        raise DataError(f"{path}: '{foreign[0]}' is no array of NumPy", file=path)
     features = arrays["features"]
     if features.ndim != 2 or not np.issubdtype(features.dtype, np.number) or np.iscomplexobj(features):
         raise DataError(
@@ -64,8 +70,10 @@ def read_features_npz(path: Path, label_pattern: str | None = None) -> FeatureSe
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        with local_file(path) as local, np.load(local, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+        with local_file(path) as local:
+            _refuse_bomb(local)
+            with np.load(local, allow_pickle=False) as file:
+                return {name: file[name] for name in file.files}
     except FileNotFoundError:
         raise DataError(f"there is no file {path}", file=path) from None
     except _DAMAGE as error:
@@ -74,6 +82,18 @@ def _load(path: Path) -> dict[str, Any]:
             hint="save it with numpy.savez(file, features=…, track_id=…), texts as dtype U, not object",
             file=path,
         ) from None
+
+
+def _refuse_bomb(path: Path) -> None:
+    """Refuse an archive that unpacks to far more than features ever do, before it fills the memory.
+
+    Raises:
+        ValueError: It does.
+    """
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(member.file_size for member in archive.infolist())
+    if unpacked > _MOST_UNPACKED + _MOST_RATIO * path.stat().st_size:
+        raise ValueError(f"it unpacks to {unpacked:,} bytes")
 
 
 def _column(array: Any, name: str, *, path: Path, rows: int) -> list[str | None]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from vreid_cli.errors import UsageError
 from vreid_cli.runtime.files import atomic_path
+from vreid_cli.types.escaping import for_spreadsheet
 
 ENDINGS = (".parquet", ".csv")
 
@@ -33,9 +34,11 @@ def write_query_scores(path: Path, columns: Mapping[str, NDArray[np.generic]]) -
     Raises:
         StoreError: The file cannot be written.
     """
-    table = pa.table({name: pa.array(column, from_pandas=True) for name, column in columns.items()})
+    is_csv = path.suffix.lower() == ".csv"
+    cells = {name: [*map(for_spreadsheet, column)] if is_csv else column for name, column in columns.items()}
+    table = pa.table({name: pa.array(column, from_pandas=True) for name, column in cells.items()})
     with atomic_path(path) as temporary:
-        if path.suffix.lower() == ".csv":
+        if is_csv:
             pa_csv.write_csv(table, temporary)
         else:
             pq.write_table(table, temporary)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vreid_cli.errors import DataError, did_you_mean
 from vreid_cli.runtime.objects import as_path
+from vreid_cli.types.escaping import from_spreadsheet
 from vreid_cli.types.truth import ReviewedPairs
 
 COLUMNS = ("query_id", "gallery_id", "mark")
@@ -52,6 +53,7 @@ def _add(marks: dict[tuple[str, str], bool | None], row: dict[str, str | None], 
     query, item, word = (row[name] for name in COLUMNS)
     if not query or not item or word is None:
         raise DataError(f"{where}: a query, a gallery item and a mark are needed", file=path)
+    query, item = from_spreadsheet(query), from_spreadsheet(item)
     if word.strip().lower() not in MARKS:
         raise DataError(f"{where}: unknown mark '{word}'", hint=did_you_mean(word, MARKS), file=path)
     mark = MARKS[word.strip().lower()]

@@ -19,7 +19,7 @@ from torch import distributed, nn
 from torch.distributed.nn.functional import all_gather
 from torch.nn.parallel import DistributedDataParallel
 
-from vreid_cli.errors import UsageError
+from vreid_cli.engines.torchrun import choose_own_device
 from vreid_cli.runtime.devices import choose_device
 
 #: The other processes wait while the first one validates.
@@ -93,12 +93,8 @@ def choose_executor(device: str) -> Executor:
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
         return Executor(choose_device(device))
-    if device.startswith("cuda:"):
-        hint = "use --device cuda: each process takes a GPU of its own"
-        raise UsageError(f"--device {device}: {world} processes cannot share one GPU", hint=hint)
-    chosen = choose_device(device)
+    chosen = choose_own_device(device, world)
     if chosen.type == "cuda":
-        chosen = choose_device(f"cuda:{os.environ['LOCAL_RANK']}")
         torch.cuda.set_device(chosen)
     else:
         chosen = torch.device("cpu")  # gloo knows no other

@@ -23,12 +23,15 @@ from vreid_cli.data.scene import Recording
 from vreid_cli.errors import DataError, StoreError, UsageError
 from vreid_cli.evaluation.thresholds import OperatingPoint
 from vreid_cli.evaluation.track_pairs import track_pair_errors
+from vreid_cli.ranking.candidates import group_by_space
+from vreid_cli.ranking.metrics import parse_metrics
 from vreid_cli.ranking.tracks import group_tracks
 from vreid_cli.reports.plots import check_plot_path
 from vreid_cli.reports.traffic import plot_traffic, write_traffic
 from vreid_cli.runtime.progress import log, progress
 from vreid_cli.store.formats import read_features
 from vreid_cli.store.identities import read_identity_facts, write_identities
+from vreid_cli.store.image_index import ImageIndex, build_index
 from vreid_cli.types.arrays import text_array
 from vreid_cli.types.features import FeatureSet, join_features
 from vreid_cli.types.identities import Clock, Identities
@@ -40,7 +43,7 @@ from vreid_cli.workflows.session import Report, RunChoice, Session
 #: Facts of identities that change them.
 _RECIPE = (
     *("dataset", "metric", "threshold", "min_probability", "calibration", "reach", "cameras", "travel_times"),
-    "identity_of_features",
+    *("candidates", "identity_of_features"),
 )
 
 
@@ -114,6 +117,7 @@ def associate(session: Session) -> AssociateReport:
             travel_times=windows,
             clocks=clocks,
             spans=spans,
+            index=_propose(session, features, options),
             runtime=session.settings.runtime,
             advance=bar.update,
         )
@@ -141,6 +145,15 @@ def associate(session: Session) -> AssociateReport:
         chosen=point,
         in_run=chosen.output is None,
     )
+
+
+def _propose(session: Session, features: FeatureSet, options: AssociationOptions) -> ImageIndex | None:
+    """An index of all the tracks, in memory, where each is compared with its candidates alone."""
+    if options.candidates is None:
+        return None
+    (space,) = group_by_space(parse_metrics([options.metric], "t2t"))
+    chosen = session.settings.index.model_copy(update={"distance": (space,)})
+    return build_index(features, chosen, seed=session.settings.run.seed)
 
 
 def _needs_labels(session: Session, *, calibrated: bool) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 import time
 from collections.abc import Iterator, Mapping
@@ -19,10 +20,12 @@ from vreid_cli.data.layouts import LAYOUTS, Layout
 from vreid_cli.data.listing import Listing
 from vreid_cli.engines.choose import open_engine
 from vreid_cli.engines.engine import Engine
-from vreid_cli.errors import PartsLostError
+from vreid_cli.engines.local import LocalEngine
+from vreid_cli.engines.torchrun import Announcement, Group, LeaderEngine, choose_own_device, find_group
+from vreid_cli.errors import PartsLostError, StoreError, UsageError
 from vreid_cli.extraction.loading import Preparation, sample_pixels
 from vreid_cli.extraction.resolve import check_inference, check_network, resolve_inference
-from vreid_cli.extraction.split import SplitSummary, extract_split
+from vreid_cli.extraction.split import SplitSummary, commit_share, extract_split
 from vreid_cli.models.onnx_cache import INT8_IMAGES
 from vreid_cli.models.weights import AnyNetwork
 from vreid_cli.runtime.arrow import release_memory
@@ -53,22 +56,53 @@ class ExtractReport(Report):
     next_command: str
 
 
-def extract(session: Session) -> ExtractReport:
+def extract(session: Session) -> ExtractReport | None:
     """Extract the features of each split that is asked for.
+
+    Returns:
+        What was done; None in all processes of torchrun but the first.
 
     Raises:
         VreidError: Data, weights or device are not there or do not fit; what was finished is kept.
     """
     check_subset(session)
     session = resolve_network(session)
-    with open_engine(session.settings.runtime) as engine:
+    group = find_group()
+    if group is not None and group.rank:
+        _follow(session, group)
+        return None
+    with open_engine(session.settings.runtime, group) as engine:
         return _extract(session, engine)
+
+
+def _follow(session: Session, group: Group) -> None:
+    """Do this process's share of what the first process of torchrun decides."""
+    log.setLevel(logging.ERROR)  # the first process speaks
+    settings = session.settings
+    run = session.run or RunDirectory(default_run_dir(settings))
+    device = choose_own_device(settings.runtime.device, group.world)
+    announcement = Announcement(run.path, group)
+    decided = announcement.wait()
+    chosen = settings.extract.model_copy(update={name: decided[name] for name in ("backend", "batch_size")})
+    inference = resolve_inference(load(settings), chosen, device=device, images=0, cache_dir=settings.model.cache_dir)
+    if inference.identity != decided["identity"]:
+        raise StoreError("the processes of torchrun loaded different weights", hint="run the same command again")
+    layout = LAYOUTS[settings.data.dataset]
+    for index, split in enumerate(chosen_splits(session)):
+        listing = layout.read(data_folders(settings), split)
+        numbers = group.share(announcement.wait_for(index))
+        for _ in commit_share(run.features(split), listing, numbers, inference=inference, options=chosen):
+            announcement.check()
+    announcement.end()
 
 
 def _extract(session: Session, engine: Engine) -> ExtractReport:
     settings = session.settings
     device = engine.device(settings.runtime.device)
     check_inference(settings.extract, device, name=lambda field: session.resolved.name(f"extract.{field}"))
+    if settings.extract.precision == "int8" and not isinstance(engine, LocalEngine):
+        hint = "leave out --engine and torchrun, or use another precision"
+        raise UsageError("--precision int8: one process quantises the network for itself alone", hint=hint)
     folders = data_folders(settings)
     layout = LAYOUTS[settings.data.dataset]
     # All folders are looked at before the network is loaded: a wrong path should show at once.
@@ -148,6 +182,10 @@ def _extract_all(
     changed = {"int8_error": inference.quantised.error.describe()} if inference.quantised else {}
     _begin(run, {**_info(settings, loaded), **inference.identity, **changed})
     layout, options = LAYOUTS[settings.data.dataset], settings.extract
+    if isinstance(engine, LeaderEngine):
+        engine.announcement = Announcement(run.path, engine.group)
+        config = {"backend": inference.config.backend, "batch_size": inference.config.batch_size}
+        engine.announcement.begin({**config, "identity": inference.identity})
     if options.save_crops is not None and not engine.here:
         options = options.model_copy(update={"save_crops": options.save_crops.absolute()})
     facts = {"dataset": layout.name, "protocol": layout.protocol, "weights": loaded.weights}
@@ -166,6 +204,8 @@ def _extract_all(
     if lost:
         message = "; ".join(f"{split}: {error.message}" for split, error in lost)
         raise PartsLostError(message, hint=lost[0][1].hint)
+    if isinstance(engine, LeaderEngine) and engine.announcement is not None:
+        engine.announcement.end()
     return summaries
 
 

@@ -9,6 +9,7 @@ from vreid_cli.config import Settings
 from vreid_cli.data.layouts import LAYOUTS
 from vreid_cli.data.listing import DataFolders, Thinning
 from vreid_cli.errors import UsageError
+from vreid_cli.models.sources import require_default_weights
 from vreid_cli.runtime.files import real_path
 from vreid_cli.runtime.objects import as_path
 from vreid_cli.types.images import Split
@@ -32,6 +33,7 @@ def look_for_data(session: Session) -> None:
     """Refuse a folder that is not there, before seconds go by in which torch is imported.
 
     Raises:
+        UsageError: The architecture has no weights of its own.
         DataError: As the layout says it.
     """
     folders = data_folders(session.settings)
@@ -39,6 +41,9 @@ def look_for_data(session: Session) -> None:
     if all(path is None or path.exists() for path in named):
         return
     check_subset(session)
+    model = session.settings.model
+    if model.weights is None and session.resolved.given("model.arch"):
+        require_default_weights(model.arch)  # wrong usage is said first
     for split in chosen_splits(session):
         LAYOUTS[session.settings.data.dataset].read(folders, split)
 

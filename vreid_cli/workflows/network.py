@@ -8,8 +8,7 @@ from pathlib import Path
 
 from vreid_cli.config import DEFAULT, Resolved, Settings
 from vreid_cli.data.layouts import LAYOUTS
-from vreid_cli.errors import UsageError
-from vreid_cli.models.sources import SOURCES, default_weights, has_name
+from vreid_cli.models.sources import SOURCES, default_weights, has_name, require_default_weights
 from vreid_cli.models.weights import AnyNetwork, architecture_of, load_network
 from vreid_cli.runtime.progress import log
 from vreid_cli.workflows.inputs import absolute
@@ -30,7 +29,7 @@ def resolve_network(session: Session) -> Session:
     if settings.model.weights is not None:
         weights, origin = settings.model.weights, session.resolved.source("model.weights")
     elif chosen:
-        weights, origin = _weights_of(settings.model.arch), f"--arch {settings.model.arch}"
+        weights, origin = require_default_weights(settings.model.arch), f"--arch {settings.model.arch}"
     else:
         weights, origin = LAYOUTS[settings.data.dataset].weights, f"--dataset {settings.data.dataset}"
         if weights != default_weights(settings.model.arch):
@@ -41,16 +40,6 @@ def resolve_network(session: Session) -> Session:
     model = settings.model.model_copy(update={"arch": arch, "weights": weights})
     named = {"model.weights": origin} | ({} if arch == settings.model.arch else {"model.arch": weights})
     return replace(session, resolved=Resolved(settings.model_copy(update={"model": model}), {**sources, **named}))
-
-
-def _weights_of(arch: str) -> str:
-    if default := default_weights(arch):
-        return default
-    named = [source.name for source in SOURCES.values() if not source.backbones]
-    raise UsageError(
-        f"--arch {arch}: which weights?",
-        hint=f"give --weights {', '.join(named)}, or a file; only some networks have weights of their own",
-    )
 
 
 def load(settings: Settings) -> AnyNetwork:

@@ -8,8 +8,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
+
 from vreid_cli.config import RankSettings, Settings
 from vreid_cli.data.layouts import LAYOUTS
+from vreid_cli.engines.choose import open_engine
+from vreid_cli.engines.engine import Engine
 from vreid_cli.errors import DataError, StoreError, UsageError
 from vreid_cli.evaluation.fusion import fuse
 from vreid_cli.evaluation.recall import Recall, measure_recall
@@ -40,22 +44,12 @@ from vreid_cli.workflows.session import Report, RunChoice, Session
 #: Lengths of lists that candidates are compared with the exact ranking by.
 _RECALL = (10, 100)
 #: What is settled once rankings are made.
-_NOT_FUSED = (
-    *(
-        "metric",
-        "definition",
-        "cameras",
-        "candidates",
-        "check_recall",
-        "top_k",
-        "threshold",
-        "min_probability",
-        "no_match",
-        "expected",
-        "rerank",
-    ),
+_OF_RANKINGS = (
+    *("metric", "definition", "cameras", "candidates", "check_recall", "top_k", "threshold", "min_probability"),
+    *("no_match", "expected", "rerank"),
     *("query_features", "gallery_features", "calibration", "track_unit"),
 )
+_NOT_FUSED = ("runtime.engine", *(f"rank.{key}" for key in _OF_RANKINGS))
 
 
 @dataclass(frozen=True)
@@ -100,11 +94,22 @@ def rank(session: Session) -> RankReport:
     if chosen.fuse or chosen.rankings:
         return _fuse(session)
     _check_options(session)
+    with open_engine(settings.runtime) as engine:
+        return _rank(session, engine)
+
+
+def _rank(session: Session, engine: Engine) -> RankReport:
+    settings = session.settings
+    chosen = settings.rank
+    device = engine.device(settings.runtime.device)
+    # What is left to do here, where others compute, takes no GPU.
+    runtime = settings.runtime if engine.here else settings.runtime.model_copy(update={"device": "cpu"})
+    workers = None if engine.here else engine
     finder = CalibrationFinder(chosen.calibration, session.run if _uses_run(chosen) else None)
     jobs = []
     for query, gallery in _sides(session):
         indexes = _open_indexes(session, gallery)
-        jobs.append(plan_ranking(query, gallery, chosen, runtime=settings.runtime, choose=finder, indexes=indexes))
+        jobs.append(plan_ranking(query, gallery, chosen, runtime=runtime, choose=finder, indexes=indexes))
     outputs = _output_paths(session, jobs)
     if not chosen.force:
         # All are looked at before the first is made.
@@ -112,8 +117,8 @@ def rank(session: Session) -> RankReport:
             if path.exists():
                 _refuse_another(path, facts)
     paths = iter(outputs)
-    found = [*finder.warnings, *_warn_of_gaps(session), *(warning for job in jobs for warning in _write(job, paths))]
-    warnings = tuple(dict.fromkeys(found))
+    found = [warning for job in jobs for warning in _write(job, paths, workers=workers, device=device)]
+    warnings = tuple(dict.fromkeys([*finder.warnings, *_warn_of_gaps(session), *found]))
     for warning in warnings:
         log.warning("%s", warning)
     recall = _check_recall(session, jobs[0])
@@ -163,8 +168,8 @@ def _fuse(session: Session) -> RankReport:
     if len(chosen.rankings) < 2:
         raise UsageError("--fuse: which rankings?", hint="name two or more, as in vreid rank --fuse meanMCD50 RSCR")
     for key in _NOT_FUSED:
-        if session.resolved.typed(f"rank.{key}"):
-            raise UsageError(f"{session.resolved.name(f'rank.{key}')}: --fuse takes rankings as they are made")
+        if session.resolved.typed(key):
+            raise UsageError(f"{session.resolved.name(key)}: --fuse takes rankings as they are made")
     paths = [path for name in chosen.rankings for path in _named_rankings(session, name)]
     rankings = [read_ranking(path, label_pattern=settings.data.label_pattern) for path in paths]
     fused = fuse(rankings, settings.calibrate, counting=settings.evaluate, seed=settings.run.seed).ranking
@@ -215,6 +220,9 @@ def _check_options(session: Session) -> None:
     parse_metrics(chosen.metric, chosen.task, definition=chosen.definition)
     if chosen.task == "i2i" and resolved.typed("rank.track_unit"):
         raise UsageError("--track-unit: the task i2i compares single images", hint="leave it out, or use --task i2t")
+    if session.settings.runtime.engine != "local" and (chosen.rerank or chosen.candidates is not None):
+        what = "--rerank compares all with all" if chosen.rerank else "--candidates looks into an index"
+        raise UsageError(f"{what}, on one machine", hint="leave out --engine")
     for key in ("k1", "k2", "lambda_value"):
         if resolved.typed(f"rank.{key}") and not chosen.rerank:
             raise UsageError(f"{resolved.name(f'rank.{key}')}: only --rerank uses it", hint="add --rerank")
@@ -288,7 +296,7 @@ def _read_side(session: Session, split: Split) -> FeatureSet:
     return session.need_run().features(split).read()
 
 
-def _write(job: RankingJob, paths: Iterator[Path]) -> list[str]:
+def _write(job: RankingJob, paths: Iterator[Path], *, workers: Engine | None, device: torch.device) -> list[str]:
     """Rank, and write the lists by each metric to the next path; returns the warnings."""
     diagnostics = Diagnostics()
     sides = {"queries": job.queries, "gallery": job.listed}
@@ -301,7 +309,7 @@ def _write(job: RankingJob, paths: Iterator[Path]) -> list[str]:
         what = "ranking" if job.facts.trial is None else f"ranking trial {job.facts.trial}"
         unit = "items" if job.options.rerank else "queries"
         bar = stack.enter_context(progress(total=job.steps, what=what, unit=unit))
-        for ranked in rank_blocks(job, advance=bar.update):
+        for ranked in rank_blocks(job, advance=bar.update, workers=workers, device=device):
             diagnostics += ranked.diagnostics
             # Side by side: Arrow lets other threads go on while it encodes.
             for writing in [pool.submit(writers[name], block) for name, block in ranked.by_metric.items()]:

@@ -24,7 +24,8 @@ from vreid_cli.models.options import DownloadOptions
 from vreid_cli.models.sources import SOURCES, VERI_BLOB, WeightsSource, default_weights, find_source
 from vreid_cli.models.weights import load_network
 from vreid_cli.store.features import FeatureStore
-from vreid_cli.workflows.extract import choose_run, extract
+from vreid_cli.workflows.extract import extract
+from vreid_cli.workflows.inputs import extraction_run
 from vreid_cli.workflows.session import resolve_session
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -142,7 +143,7 @@ def test_settings_lead_to_a_mirror(tmp_path: Path, server: Server, checkpoint: b
         },
         "runtime": {"device": "cpu"},
     }
-    report = extract(resolve_session([Layer("test", values)], choose_run=choose_run))
+    report = extract(resolve_session([Layer("test", values)], choose_run=extraction_run))
     assert server.requests == ["/VeRI_densenet_ft50.pth"]
     found = torch.from_numpy(FeatureStore(Path(report.outputs[0])).read().matrix.take(np.array([0])))[0]
     expected = lr_step_by_step(build_published(), tmp_path / "data" / "gallery" / "0001_c001" / "a.jpg")

@@ -6,6 +6,7 @@ import errno
 import os
 import pickle
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path, PosixPath
 from typing import Any
 
@@ -105,6 +106,19 @@ def test_a_replaced_object_has_another_stamp(folders: tuple[Path, ObjectPath]) -
     after = there.size_and_stamp()
     assert after[0] == before[0]
     assert after[1] != before[1]
+
+
+def test_the_tag_counts_where_size_and_time_are_the_same(
+    folders: tuple[Path, ObjectPath], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = {"type": "file", "size": 3, "LastModified": datetime(2026, 1, 2, tzinfo=UTC), "ETag": '"a"'}
+    monkeypatch.setattr(MemoryFileSystem, "info", lambda *_, **__: info)
+    there = folders[1] / "a.txt"
+    before = there.size_and_stamp()
+    assert there.size_and_stamp() == before
+    info["ETag"] = '"b"'
+    assert there.size_and_stamp()[1] != before[1]
+    assert there.stat().st_mtime == datetime(2026, 1, 2, tzinfo=UTC).timestamp()
 
 
 def test_an_object_is_written_whole_or_not_at_all(folders: tuple[Path, ObjectPath]) -> None:

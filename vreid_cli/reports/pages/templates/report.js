@@ -81,7 +81,9 @@ function markButtons(query, match, tabbable) {
   return el("div", { className: "marks", role: "group", "aria-label": `Your mark of ${data.items[match.item].id}`, "data-key": pairKey(query, match) }, ...buttons);
 }
 
-function quoted(text) {
+function quoted(cell) {
+  // A spreadsheet would compute what begins so; vreid takes the apostrophe away again.
+  const text = /^'*[=+\-@\t\r]/.test(cell) ? `'${cell}` : cell;
   return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
 
