@@ -2,6 +2,7 @@
 
     python tests/benchmarks/extraction.py FOLDER [--images 600] [--rounds 3] [--arch densenet201] [--memory]
     python tests/benchmarks/extraction.py FOLDER --small    # the network that ships against DenseNet201, by torch
+    python tests/benchmarks/extraction.py FOLDER --forward  # bare forward passes in fp32, bf16 and int8, by batch size
 
 FOLDER holds JPEGs. The command's workflow is called in this process; what is timed goes from the plan to the
 complete store, without loading the network and, for ONNX Runtime, without the export, which is made once before.
@@ -18,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,17 +31,23 @@ from vreid_cli.config import Layer
 from vreid_cli.data.decoding import decode_rgb
 from vreid_cli.data.listing import make_listing
 from vreid_cli.extraction.inference import Inference, InferenceConfig
-from vreid_cli.extraction.loading import ImageDataset, Preparation
-from vreid_cli.extraction.options import BackendName
+from vreid_cli.extraction.loading import ImageDataset, Preparation, sample_pixels
+from vreid_cli.extraction.options import BackendName, ExtractionOptions
+from vreid_cli.extraction.resolve import resolve_inference
+from vreid_cli.models.onnx_cache import INT8_IMAGES
 from vreid_cli.models.weights import LoadedNetwork, load_network
 from vreid_cli.runtime.devices import exact_float32
+from vreid_cli.runtime.options import InferencePrecision
 from vreid_cli.store.runs import RunDirectory
 from vreid_cli.types.images import ImageRecord
-from vreid_cli.workflows.extract import choose_run, extract
+from vreid_cli.workflows.extract import extract
+from vreid_cli.workflows.inputs import extraction_run
 from vreid_cli.workflows.session import resolve_session
 
 CPU = torch.device("cpu")
 BATCH = 8
+#: Batch sizes that forward passes are compared at.
+BATCHES = (1, 4, 8, 16, 32)
 BACKENDS: tuple[BackendName, ...] = ("torch", "onnx")
 #: Batches of a measurement of the bare forward pass, and images of one of the released way.
 FORWARD_BATCHES, RELEASED_IMAGES = 5, 48
@@ -76,7 +84,7 @@ class Bench:
             "extract": {"backend": backend},
         }
         self.opening.clear()
-        report = extract(resolve_session([Layer("benchmark", values)], choose_run=choose_run))
+        report = extract(resolve_session([Layer("benchmark", values)], choose_run=extraction_run))
         return report.seconds - sum(self.opening), RunDirectory(run)
 
     def dataset(self, loaded: LoadedNetwork, count: int) -> ImageDataset:
@@ -241,6 +249,71 @@ def compare_small(images: list[Path], folder: Path, rounds: int) -> None:
     print(f"{small / large:.1f} x DenseNet201 (target 3)")
 
 
+def compare_forwards(images: list[Path], cache: Path, rounds: int) -> None:
+    """Print the images that a bare forward pass takes, by back-end, precision and batch size, all in turns.
+
+    Beside the clock the CPU time is printed, which other programs disturb less: of one thread it is what the clock
+    would show alone.
+    """
+    sides: tuple[tuple[BackendName, InferencePrecision], ...] = (
+        *(("torch", "fp32"), ("onnx", "fp32"), ("torch", "bf16"), ("onnx", "int8")),
+    )
+    for arch, weights in (("densenet201", "random"), ("mobilenet_v2", "small"), ("resnet18", "random")):
+        loaded = load_network(weights, arch=arch, seed=0)
+        records = make_listing([ImageRecord(path.name, path) for path in images], images[0].parent).records
+        sample = partial(sample_pixels, Preparation(records, loaded.transform, 10**8), count=INT8_IMAGES, seed=0)
+        networks = {}
+        for backend, precision in sides:
+            options = ExtractionOptions(backend=backend, precision=precision)
+            found = resolve_inference(loaded, options, device=CPU, images=0, cache_dir=cache, sample=sample)
+            found.prepare()
+            networks[f"{backend} {precision}"] = found
+            if found.quantised is not None:
+                print(f"{arch}, weights {weights}: {found.quantised.error.describe()}")
+        pixels = loaded.transform.normalise(sample()[: max(BATCHES)])
+        rates: dict[tuple[str, int], list[tuple[float, float]]] = {}
+        for _ in range(rounds):
+            for batch in BATCHES:
+                for name, network in networks.items():
+                    rates.setdefault((name, batch), []).append(_rates(network, pixels[:batch]))
+        print_rates(rates, rounds)
+
+
+def _rates(inference: Inference, images: torch.Tensor) -> tuple[float, float]:
+    """Images a second and a CPU-second, of as many passes as take 16 images, after one to get warm."""
+    with torch.inference_mode():
+        inference.latent(images)
+        passes = -(-16 // len(images))
+        clock, cpu = time.perf_counter(), time.process_time()
+        for _ in range(passes):
+            inference.latent(images)
+        clock, cpu = time.perf_counter() - clock, time.process_time() - cpu
+    return passes * len(images) / clock, passes * len(images) / cpu
+
+
+def print_rates(rates: dict[tuple[str, int], list[tuple[float, float]]], rounds: int) -> None:
+    """Medians by batch size, and int8 against the fastest fp32."""
+    for name in dict.fromkeys(name for name, _ in rates):
+        texts = []
+        for batch in BATCHES:
+            clock, cpu = (statistics.median(column) for column in zip(*rates[name, batch], strict=True))
+            texts.append(f"{batch}: {clock:.1f} ({cpu:.1f})")
+        print(f"  {name}, img/s (a CPU-second) by batch: {', '.join(texts)}")
+    for unit, what in enumerate(("second", "CPU-second")):
+        best = {
+            name: max(BATCHES, key=lambda batch, name=name: statistics.median(one[unit] for one in rates[name, batch]))
+            for name in ("torch fp32", "onnx fp32", "onnx int8")
+        }
+        values = {name: [one[unit] for one in rates[name, batch]] for name, batch in best.items()}
+        fp32 = max(("torch fp32", "onnx fp32"), key=lambda name: statistics.median(values[name]))
+        ratios = sorted(two / one for one, two in zip(values[fp32], values["onnx int8"], strict=True))
+        print(
+            f"  int8 / {fp32}, images a {what}, each at its best batch ({best['onnx int8']}, {best[fp32]}): "
+            f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f}) in {rounds} rounds",
+            flush=True,
+        )
+
+
 def print_memory(bench: Bench) -> None:
     """Peaks of a whole extraction; apart from the clocks, which the watch would disturb."""
     for name in BACKENDS:
@@ -258,6 +331,7 @@ def main() -> None:
     parser.add_argument("--arch", default="densenet201")
     parser.add_argument("--cache", type=lambda text: Path(text).resolve(), help="keep exports here between runs")
     parser.add_argument("--memory", action="store_true", help="measure memory too")
+    parser.add_argument("--forward", action="store_true", help="bare forward passes only, in every precision")
     parser.add_argument("--small", action="store_true", help="compare the network that ships with DenseNet201")
     options = parser.parse_args()
     print(f"{machine()}; fastest float32 product {product_rate():.0f} GFLOP/s")
@@ -267,6 +341,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         bench = Bench(images[: options.images], Path(name), options.arch, options.cache or Path(name))
         os.chdir(name)  # runs/latest goes there too
+        if options.forward:
+            compare_forwards(bench.images, bench.cache, options.rounds)
+            return
         if options.small:
             compare_small(bench.images, Path(name), options.rounds)
             return

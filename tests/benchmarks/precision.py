@@ -1,8 +1,9 @@
 """What ``vreid extract --precision`` changes in the features and the results of a trained network.
 
-    python tests/benchmarks/precision.py FOLDER CHECKPOINT [--precisions tf32-emulated bf16 fp16] [--device cuda]
+    python tests/benchmarks/precision.py FOLDER CHECKPOINT … [--precisions tf32-emulated bf16 fp16 int8] [--device cuda]
 
-FOLDER is that of training.py, CHECKPOINT what was trained there: the vehicles that are looked for were never learned.
+FOLDER is that of training.py, CHECKPOINT what was trained there on the same fold: the vehicles that are looked for
+were never learned. ``int8`` is quantised by some of their images, as a user's run is.
 ``tf32`` needs CUDA; ``tf32-emulated`` computes in fp32 with the inputs of every convolution rounded to TF32's ten bits.
 """
 
@@ -67,7 +68,7 @@ def look_for(folder: Path, checkpoint: Path, *, precision: str, device: str) -> 
     """Image to image by the cosine."""
     command = (
         *("extract", "--dataset", "csv", "--data-dir", "cars.csv", "--run-dir", precision, "--device", device),
-        *("--weights", str(checkpoint.resolve()), "--backend", "torch", "--quiet"),
+        *("--weights", str(checkpoint.resolve()), "--backend", "auto" if precision == "int8" else "torch", "--quiet"),
     )
     if precision == EMULATED:
         with contextlib.chdir(folder), emulate(), contextlib.redirect_stdout(sys.stderr):
@@ -82,30 +83,38 @@ def look_for(folder: Path, checkpoint: Path, *, precision: str, device: str) -> 
     return Found(result["mAP"], dict(zip(rows["query_id"], rows["gallery_id"], strict=True)), features)
 
 
+def compare(folder: Path, checkpoint: Path, *, precisions: list[str], device: str) -> None:
+    """Print what each precision changes in the results of one network."""
+    exact = look_for(folder, checkpoint, precision="fp32", device=device)
+    lengths = np.linalg.norm(exact.features, axis=1)
+    print(f"{checkpoint}: fp32: mAP {exact.mean_ap:.4f}, {len(exact.nearest)} queries")
+    for precision in precisions:
+        found = look_for(folder, checkpoint, precision=precision, device=device)
+        moved = np.linalg.norm(found.features - exact.features, axis=1) / lengths
+        same = sum(found.nearest[query] == gallery for query, gallery in exact.nearest.items())
+        targets = (0.005, 0.98) if precision == "int8" else (0.002, 0.99)
+        print(
+            f"{precision}: LRs moved by {np.median(moved):.2%} of their length (at most {moved.max():.2%}); "
+            f"mAP {found.mean_ap:.4f}, a change of {found.mean_ap - exact.mean_ap:+.4f} (target {targets[0]}); "
+            f"the same nearest image for {same / len(exact.nearest):.1%} of the queries (target {targets[1]:.0%})",
+            flush=True,
+        )
+
+
 def main() -> None:
     """Compare with fp32."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("--precisions", nargs="+", default=[EMULATED, "bf16", "fp16"])
+    parser.add_argument("checkpoints", type=Path, nargs="+")
+    parser.add_argument("--fold", type=int, default=0)
+    parser.add_argument("--precisions", nargs="+", default=[EMULATED, "bf16", "fp16", "int8"])
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     print(machine())
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        write_manifest(options.folder, folder / "cars.csv")
-        exact = look_for(folder, options.checkpoint, precision="fp32", device=options.device)
-        lengths = np.linalg.norm(exact.features, axis=1)
-        print(f"fp32: mAP {exact.mean_ap:.4f}, {len(exact.nearest)} queries")
-        for precision in options.precisions:
-            found = look_for(folder, options.checkpoint, precision=precision, device=options.device)
-            moved = np.linalg.norm(found.features - exact.features, axis=1) / lengths
-            same = sum(found.nearest[query] == gallery for query, gallery in exact.nearest.items())
-            print(
-                f"{precision}: LRs moved by {np.median(moved):.2%} of their length (at most {moved.max():.2%}); "
-                f"mAP {found.mean_ap:.4f}, a change of {found.mean_ap - exact.mean_ap:+.4f} (target 0.002); "
-                f"the same nearest image for {same / len(exact.nearest):.1%} of the queries (target 99%)"
-            )
+    for checkpoint in options.checkpoints:
+        with tempfile.TemporaryDirectory() as name:
+            write_manifest(options.folder, Path(name) / "cars.csv", fold=options.fold)
+            compare(Path(name), checkpoint, precisions=options.precisions, device=options.device)
 
 
 if __name__ == "__main__":

@@ -281,7 +281,7 @@ def test_without_the_extra_the_error_names_what_to_install(
 def test_int8_from_the_first_images_to_the_table(vreid: Vreid, extract: tuple[str, ...], made: Path) -> None:
     command = (*extract, "--precision", "int8", "--run-dir", "run")
     vreid(*command)
-    assert "int8 against fp32 on 3 other images: LRs moved by" in vreid.err
+    assert "int8 against fp32 on 6 other images: LRs moved by" in vreid.err
     assert "on this chip" in vreid.err
     assert "by ONNX Runtime (only it computes in int8), int8" in vreid.err
     assert 1e-5 < deviation(Path("run"), made / RUN) < 0.2

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import torch
 from faults import contents, make_world
 from tiny import Vreid
 
@@ -105,3 +106,24 @@ def test_numbers_that_differ_by_rounding_are_the_same(world: Path, tmp_path: Pat
         assert difference(original, tmp_path / name) is None
     (tmp_path / name).write_bytes(b"{}")
     assert difference(original, tmp_path / name)
+
+
+def test_threads_batches_and_blocks_change_numbers_by_rounding_at_most(vreid: Vreid, world: Path, tmp_path: Path):
+    threads = torch.get_num_threads()
+    names = {}
+    for name, count, more in (("one", 1, ()), ("two", 2, ("--set", "runtime.memory_budget_mb=1"))):
+        torch.set_num_threads(count)
+        try:
+            run_dir = ("--run-dir", tmp_path / name)
+            batch = ("--batch-size", 3 if more else 8)
+            vreid("extract", "--dataset", "tracks", "--data-dir", "data", *run_dir, *batch, *more)
+            vreid("rank", *run_dir, "--metric", "meanMCD50,RSCR", *more)
+            vreid("evaluate", *run_dir)
+        finally:
+            torch.set_num_threads(threads)
+        names[name] = sorted(path.relative_to(tmp_path / name) for path in (tmp_path / name).rglob("*.*"))
+    compared = [name for name in names["one"] if name.suffix in (".arrow", ".parquet") and name.name != "plan.parquet"]
+    assert len(compared) == 4
+    assert names["one"] == names["two"]
+    for name in compared:
+        assert difference(tmp_path / "one" / name, tmp_path / "two" / name) is None, name

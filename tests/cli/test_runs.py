@@ -63,23 +63,6 @@ def test_random_weights_without_a_seed_in_the_run_file_do_no_harm(vreid: Vreid, 
     vreid("rank")
 
 
-def test_a_damaged_store_or_ranking_is_named(vreid: Vreid, ready: Path) -> None:
-    vreid("rank")
-    ranking = ready / "rankings" / "t2t-meanMCD50.parquet"
-    ranking.write_bytes(ranking.read_bytes()[:400])
-    for command in (["evaluate"], ["show"]):
-        assert vreid.error(*command)["file"] == str(ranking)
-    assert "it is no readable ranking" in vreid.error("rank")["message"]
-    vreid("rank", "--force")
-    part = ready / "features/query/part-00000.arrow"
-    whole = part.read_bytes()
-    part.write_bytes(whole[: len(whole) // 2])
-    assert vreid.error("rank")["file"] == str(part)
-    part.write_bytes(whole)
-    (ready / "features/query/complete.json").write_text("{")
-    assert vreid.error("rank")["file"] == str(ready / "features/query/complete.json")
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

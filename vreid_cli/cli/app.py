@@ -118,6 +118,12 @@ def run(arguments: Sequence[str]) -> int:
         # The reader has seen enough, as head does; nothing more may be written, not even when Python ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         result = 0
+    except OSError as error:  # what no reader or writer explained, such as a name that is too long
+        where = f"{error.filename}: " if error.filename is not None else ""
+        hint = "check the path, and that the disk has room"
+        file = None if error.filename is None else str(error.filename)
+        _say(f"{where}{error.strerror or error}", hint=hint, file=file, as_json=as_json)
+        return VreidError.exit_code
     if result == 130:  # Typer turns an interruption into this
         return say_interrupted(as_json=as_json)
     return result if isinstance(result, int) else 0

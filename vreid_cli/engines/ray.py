@@ -50,7 +50,7 @@ class RayWorker:
 
     def __init__(self, threads: int) -> None:
         torch.set_num_threads(threads)
-        self._shipped: object = None
+        self._shipped = ""
         self._work: Callable[[Sequence[Any]], Iterator[Any]] | None = None
 
     def hello(self) -> tuple[str, dict[str, str]]:
@@ -68,8 +68,10 @@ class RayWorker:
 
         with _logged() as records:
             try:
-                if self._work is None or self._shipped != shipped[0]:
-                    self._work, self._shipped = pickle.loads(ray.get(shipped[0])), shipped[0]
+                # Its name, not the reference: that would keep the pickled work in the cluster's memory.
+                if self._work is None or self._shipped != shipped[0].hex():
+                    self._work = None
+                    self._work, self._shipped = pickle.loads(ray.get(shipped[0])), shipped[0].hex()
                 return list(self._work(parts)), records
             except VreidError as error:
                 return error, records
@@ -194,12 +196,21 @@ class RayEngine:
             )
 
     def _ship(self, work: object) -> Any:
-        """A reference to the pickled work, which each worker fetches once."""
+        """A reference to the pickled work, which each worker fetches once.
+
+        Raises:
+            ClusterError: Ray has no room for it.
+        """
         import ray
         from ray import cloudpickle
 
         if self._work[0] is not work:
-            self._work = (work, ray.put(cloudpickle.dumps(work)))
+            self._work = (None, None)  # makes room
+            try:
+                self._work = (work, ray.put(cloudpickle.dumps(work)))
+            except ray.exceptions.RayError as error:
+                hint = "make room, or start Ray with a larger --object-store-memory"
+                raise ClusterError(f"Ray cannot keep what the workers need: {first_line(error)}", hint=hint) from None
         return self._work[1]
 
     def _most(self, schedule: Schedule[Any]) -> int:

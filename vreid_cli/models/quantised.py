@@ -25,12 +25,12 @@ from vreid_cli.runtime.files import atomic_path
 
 #: How many convolutions at the front may stay in fp32; the fewest whose error is nearly the least.
 FRONT = (1, 3, 5, 8, 13)
-_NEARLY = 1.25
+_NEARLY = 1.1
 #: Of the LR's length: an error that nobody needs smaller.
 _GOOD = 0.03
 _OPERATIONS = ["Conv", "Relu", "Clip", "Add", "Concat", "MaxPool", "AveragePool", "Gemm", "MatMul", "Mul", "Sigmoid"]
 _BATCH = 8
-#: The mean of the batches' extremes: those of all images together leave the values between them too few steps.
+#: The mean of the images' extremes: those of all together leave the values between them too few steps.
 _TYPICAL = {"moving_average": True}
 
 
@@ -181,7 +181,7 @@ def _prepare(exact: Path, folder: Path) -> Any:
 
 
 def _ranges(model: Any, images: torch.Tensor, folder: Path) -> Any:
-    """Between what values each tensor lies in a batch."""
+    """Between what values each tensor lies in an image."""
     import onnx
     from onnxruntime.quantization import create_calibrator
 
@@ -190,7 +190,7 @@ def _ranges(model: Any, images: torch.Tensor, folder: Path) -> Any:
     augmented = str(folder / "augmented.onnx")
     calibrator = create_calibrator(path, _OPERATIONS, augmented_model_path=augmented, extra_options=_TYPICAL)
     feed = model.graph.input[0].name
-    batches = iter([{feed: batch.numpy()} for batch in images.split(_BATCH)])
+    batches = iter([{feed: batch.numpy()} for batch in images.split(1)])
 
     class Reader:
         def get_next(self) -> dict[str, np.ndarray] | None:

@@ -21,7 +21,7 @@ from vreid_cli.ranking.engine import Block, BlockDistances, DistanceEngine, Item
 from vreid_cli.ranking.metrics import DISTANCES, Metric, parse_metrics
 from vreid_cli.ranking.options import RankingOptions
 from vreid_cli.ranking.reranking import encode_pool, join_sides, rerank
-from vreid_cli.ranking.selection import ListRules, RankedBlock, columns_of, keep_nearest, merge_nearest, sort_whole
+from vreid_cli.ranking.selection import ListRules, RankedBlock, distances_of, keep_nearest, merge_nearest, sort_whole
 from vreid_cli.ranking.shards import ShardedGallery, Sides, Workers
 from vreid_cli.ranking.tracks import find_selves, group_tracks, image_items, query_tracks_in
 from vreid_cli.runtime.devices import choose_device
@@ -82,9 +82,9 @@ class RankingJob:
 
     @property
     def steps(self) -> int:
-        """What the calls of ``advance`` add up to: re-ranking looks at queries and gallery twice before."""
+        """What the calls of ``advance`` add up to: re-ranking compares queries and gallery with each other before."""
         pool = len(self.query) + len(self.gallery) if self.options.rerank else 0
-        return len(self.query) + 2 * pool
+        return len(self.query) + pool
 
     def facts_by(self, metric: Metric) -> RankingFacts:
         """How the ranking by this metric is made."""
@@ -403,14 +403,7 @@ def _block_size(job: RankingJob) -> tuple[int, bool]:
 def _merged(engine: DistanceEngine, rules: ListRules, block: Block, *, parts: Iterator[BlockDistances]) -> RankedBlock:
     """The nearest of the gallery, whose same-vehicle items are looked up first."""
     pairs = rules.pairs(block.positions)
-    items, device = np.unique(pairs.item), engine.gallery.device
-    known = {metric.name: torch.empty(len(pairs.item), device=device) for metric in engine.metrics}
-    if len(items):
-        for part in engine.restricted(items).against(block):
-            positions = torch.from_numpy(items).to(device)[part.items]
-            query, column, which = columns_of(pairs, positions)
-            for name, values in part.by_metric.items():
-                known[name][which] = values[query, column]
+    known = distances_of(engine, block, pairs)
     kept = keep_nearest(rules, block.positions, parts, pairs=pairs, known=known)
     return merge_nearest(rules, block.positions, [kept], pairs=pairs, known=known)
 

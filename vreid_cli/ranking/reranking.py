@@ -6,7 +6,7 @@ the distance itself, is the new distance. Source: Zhong, Zheng, Cao, Li, Re-rank
 with k-reciprocal Encoding, CVPR 2017 (arXiv 1701.08398); as in their code, distances are squared and divided
 by the largest of each row. Definition: ``docs/definitions.md#re-ranking``. Two things differ from the paper:
 
-- Nothing is as large as the pool squared: distances go by in blocks, and only neighbours and codes are kept.
+- Nothing is as large as the pool squared: distances go by once, in blocks, and only those of the nearest are kept.
 - A distance between tracks need not be symmetric. That of row i and column j is always from i to j.
 """
 
@@ -22,13 +22,16 @@ import torch
 from vreid_cli.ranking.aggregation import runs
 from vreid_cli.ranking.engine import BlockDistances, DistanceEngine, ItemImages
 from vreid_cli.ranking.options import RankingOptions
-from vreid_cli.ranking.selection import Pairs, columns_of, least, pack, unpack_items
+from vreid_cli.ranking.selection import Pairs, distances_of, least, pack, unpack_distances, unpack_items
 from vreid_cli.types.arrays import Float32Array, Int64Array, Labels, text_array
 from vreid_cli.types.features import FeatureMatrix, FeatureSet
 from vreid_cli.types.tracks import Items, Tracks
 
 #: Pairs handled at a time, so that their index arrays stay in a few tens of megabytes.
 _PAIRS = 1 << 21
+#: Neighbours that are kept of each item, in parts of those that describe it. Neighbours of neighbours describe it,
+#: too, and nearly all of them are among so many; the distances of the others are computed again.
+_KEPT = 4
 
 
 @dataclass(frozen=True)
@@ -191,22 +194,24 @@ class PoolCodes:
 def encode_pool(
     pool: DistanceEngine, *, queries: int, options: RankingOptions, advance: Callable[[int], object]
 ) -> dict[str, PoolCodes]:
-    """Compare the pool with itself, twice, and encode its items by every metric of the engine.
+    """Compare the pool with itself, and encode its items by every metric of the engine.
 
     Args:
         pool: The pool against itself: the queries first, then the gallery.
         queries: How many of the pool are queries.
         options: ``k1`` and ``k2``.
-        advance: Called with numbers of items, which add up to twice the pool.
+        advance: Called with numbers of items, which add up to the pool.
     """
     # Codes are averaged over the k2 nearest, and the neighbourhoods need the first k1 + 1.
-    wanted = min(len(pool.gallery), max(options.k1 + 1, options.k2))
-    nearest, peaks = _find_nearest(pool, wanted, advance=advance)
+    wanted = max(options.k1 + 1, options.k2)
+    kept, peaks = _find_nearest(pool, min(len(pool.gallery), _KEPT * wanted), advance=advance)
+    nearest = {name: unpack_items(keys[:, :wanted]) for name, keys in kept.items()}
     pairs = {name: reciprocal_pairs(neighbours, options.k1) for name, neighbours in nearest.items()}
-    distances = _find_distances(pool, pairs, peaks=peaks, advance=advance)
+    distances = _find_distances(pool, pairs, kept=kept)
     found = {}
     for name in nearest:
-        codes = encode(pairs[name], distances[name], nearest[name], k2=options.k2)
+        normalised = _normalised(distances[name], peaks[name][pairs[name] // len(pool.gallery)])
+        codes = encode(pairs[name], normalised, nearest[name], k2=options.k2)
         found[name] = PoolCodes(codes, codes.transposed(first=queries), peaks[name])
     return found
 
@@ -235,46 +240,66 @@ def rerank(
 
 
 def _find_nearest(
-    pool: DistanceEngine, wanted: int, *, advance: Callable[[int], object]
+    pool: DistanceEngine, count: int, *, advance: Callable[[int], object]
 ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """(n, wanted) nearest of each item and (n,) largest distance of each, by metric."""
+    """(n, count) keys of the nearest of each item, rising, and (n,) largest distance of each, by metric."""
     size, device = len(pool.gallery), pool.gallery.device
-    nearest = {m.name: torch.empty(size, wanted, dtype=torch.int64, device=device) for m in pool.metrics}
+    nearest = {m.name: torch.empty(size, count, dtype=torch.int64, device=device) for m in pool.metrics}
     peaks = {m.name: torch.zeros(size, device=device) for m in pool.metrics}
     for block in pool.query_blocks(most=size):
         here = slice(block.positions.start, block.positions.stop)
         best: dict[str, torch.Tensor] = {}
         for part in pool.against(block):
             for name, values in part.by_metric.items():
-                best[name] = least(pack(values, part.items), best.get(name), wanted)
+                best[name] = least(pack(values, part.items), best.get(name), count)
                 peaks[name][here] = torch.maximum(peaks[name][here], values.amax(dim=1))
         for name, keys in best.items():
-            nearest[name][here] = unpack_items(keys)
+            nearest[name][here] = keys
         advance(len(block.positions))
     return nearest, peaks
 
 
 def _find_distances(
-    pool: DistanceEngine,
-    pairs: Mapping[str, torch.Tensor],
-    *,
-    peaks: Mapping[str, torch.Tensor],
-    advance: Callable[[int], object],
+    pool: DistanceEngine, pairs: Mapping[str, torch.Tensor], *, kept: Mapping[str, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
-    """(m,) squared, normalised distance of each pair, by metric."""
+    """(m,) distance of each pair by metric: of the nearest as they were kept, the others computed again."""
+    found = {name: _look_up(each, kept[name]) for name, each in pairs.items()}
+    lacking = {name: values.isnan().nonzero().squeeze(1) for name, values in found.items()}
+    every = torch.cat([pairs[name][places] for name, places in lacking.items()]).unique()
+    computed = _compute(pool, every.cpu().numpy())
+    for name, places in lacking.items():
+        found[name][places] = computed[name][torch.searchsorted(every, pairs[name][places])]
+    return found
+
+
+def _look_up(pairs: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
+    """(m,) distances of rising pairs among the (n, k) keys of each item's nearest; NaN for those that are not there."""
+    size, width = kept.shape
+    found = []
+    for start in range(0, size, max(1, _PAIRS // width)):
+        keys = kept[start : start + max(1, _PAIRS // width)]
+        item = torch.arange(start, start + len(keys), device=keys.device)[:, None]
+        known, order = (item * size + unpack_items(keys)).reshape(-1).sort()
+        ends = torch.tensor([start, start + len(keys)], device=keys.device) * size
+        low, high = torch.searchsorted(pairs, ends).tolist()
+        some = pairs[low:high]
+        place = torch.searchsorted(known, some).clamp_(max=len(known) - 1)
+        values = unpack_distances(keys.reshape(-1)[order[place]])
+        found.append(torch.where(known[place] == some, values, math.nan))
+    return torch.cat(found)
+
+
+def _compute(pool: DistanceEngine, pairs: Int64Array) -> dict[str, torch.Tensor]:
+    """(m,) distance of each of these rising pairs, ``i * n + j``, by metric."""
     size = len(pool.gallery)
-    found = {name: torch.empty(len(each), device=each.device) for name, each in pairs.items()}
-    for block in pool.query_blocks(most=size):
-        first = block.positions.start
-        limits = torch.tensor([first, block.positions.stop]) * size
-        here = {name: torch.searchsorted(each, limits.to(each.device)).tolist() for name, each in pairs.items()}
-        for part in pool.against(block):
-            for name, values in part.by_metric.items():
-                low, high = here[name]
-                mine = pairs[name][low:high].cpu().numpy()
-                query, column, which = columns_of(Pairs(mine // size - first, mine % size), part.items)
-                found[name][low + which] = _normalised(values[query, column], peaks[name][first + query])
-        advance(len(block.positions))
+    items, query = np.unique(pairs // size, return_inverse=True)
+    engine = replace(pool, query=replace(pool.query, items=pool.query.items.select(items)))
+    found = {metric.name: torch.empty(len(pairs), device=pool.gallery.device) for metric in pool.metrics}
+    for block in engine.query_blocks(most=size):
+        first, last = np.searchsorted(query, [block.positions.start, block.positions.stop])
+        some = Pairs(query[first:last] - block.positions.start, pairs[first:last] % size)
+        for name, values in distances_of(engine, block, some).items():
+            found[name][first:last] = values
     return found
 
 

@@ -15,7 +15,7 @@ import torch
 
 from vreid_cli.ranking.aggregation import runs
 from vreid_cli.ranking.diagnostics import Diagnostics
-from vreid_cli.ranking.engine import BlockDistances
+from vreid_cli.ranking.engine import Block, BlockDistances, DistanceEngine
 from vreid_cli.ranking.options import RankingOptions
 from vreid_cli.types.arrays import Int32Array, Int64Array, shared_codes
 from vreid_cli.types.rankings import RankingBlock
@@ -245,6 +245,19 @@ def _merge(
     return rules.block(queries, rows[:, 0], rows[:, 1], keys=rows[:, 2])
 
 
+def distances_of(engine: DistanceEngine, block: Block, pairs: Pairs) -> dict[str, torch.Tensor]:
+    """(n,) distance of each of these pairs by metric, without the rest of the gallery."""
+    items, device = np.unique(pairs.item), engine.gallery.device
+    found = {metric.name: torch.empty(len(pairs.item), device=device) for metric in engine.metrics}
+    if len(items):
+        for part in engine.restricted(items).against(block):
+            positions = torch.from_numpy(items).to(device)[part.items]
+            query, column, which = columns_of(pairs, positions)
+            for name, values in part.by_metric.items():
+                found[name][which] = values[query, column]
+    return found
+
+
 def pack(distances: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
     """int64 keys that rise with the (…, n) distances, none negative, and among equal ones with the (n,) places.
 
@@ -255,6 +268,16 @@ def pack(distances: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
     """
     # The absolute value turns -0.0, whose bits would make it the largest, into 0.
     return (distances.abs().view(torch.int32).to(torch.int64) << 32) | places
+
+
+def unpack_distances(keys: torch.Tensor) -> torch.Tensor:
+    """The distances that were packed.
+
+    Examples:
+        >>> unpack_distances(pack(torch.tensor([0.5]), torch.tensor([7]))).tolist()
+        [0.5]
+    """
+    return (keys >> 32).to(torch.int32).view(torch.float32)
 
 
 def unpack_items(keys: torch.Tensor) -> torch.Tensor:

@@ -118,6 +118,7 @@ def solve_codes(products: torch.Tensor, grams: torch.Tensor, squares: torch.Tens
         >>> solved.codes.tolist(), solved.squared_residuals.tolist()
         ([[[2.0]]], [[17.0]])
     """
+    grams = _arrange(grams)
     left = _begin(products, grams, squares)
     codes, residuals = torch.zeros_like(left.products), torch.zeros_like(left.squares)
     for _ in range(_MOST_ROUNDS):
@@ -133,11 +134,18 @@ def solve_codes(products: torch.Tensor, grams: torch.Tensor, squares: torch.Tens
     return SparseCodes(codes.unflatten(1, shape), residuals.clamp_(min=0).unflatten(0, shape), len(left.position))
 
 
+def _arrange(grams: torch.Tensor) -> torch.Tensor:
+    """(t, n, n) Grams as (n, n, t), or where images are many (n + 1, n + 1, t), with an image of zeros at the end."""
+    if grams.shape[1] <= _FEW:
+        return grams.movedim(0, 2).contiguous()
+    return pad(grams, (0, 1, 0, 1)).movedim(0, 2)
+
+
 def _begin(products: torch.Tensor, grams: torch.Tensor, squares: torch.Tensor) -> _Problems:
     """All problems, with a guess at the signs: those of least squares where images are few, else none at all."""
     count, tracks, queries = products.shape
     track = torch.arange(tracks, device=products.device).repeat_interleave(queries)
-    largest = grams.diagonal(dim1=1, dim2=2).amax(dim=1)[track]
+    largest = grams.diagonal(dim1=0, dim2=1).amax(dim=1)[track]
     problems = _Problems(
         position=torch.arange(len(track), device=track.device),
         track=track,
@@ -213,41 +221,37 @@ def _strongest(slope: torch.Tensor, *, taken: torch.Tensor) -> torch.Tensor:
 def _apply(grams: torch.Tensor, track: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
     """(n, m) ``G γ`` of problems in these tracks."""
     if len(codes) > _FEW:
-        counts = torch.bincount(track, minlength=len(grams)).tolist()
-        return torch.cat([gram @ some for gram, some in zip(grams, codes.split(counts, dim=1), strict=True)], dim=1)
-    columns = grams.movedim(0, 2).contiguous()
-    applied = _select(columns[0], track) * codes[0]
+        counts = torch.bincount(track, minlength=grams.shape[2]).tolist()
+        of_each = zip(grams[:-1, :-1].unbind(dim=2), codes.split(counts, dim=1), strict=True)
+        return torch.cat([gram @ some for gram, some in of_each], dim=1)
+    applied = _select(grams[0], track) * codes[0]
     for j in range(1, len(codes)):
-        applied.addcmul_(_select(columns[j], track), codes[j])
+        applied.addcmul_(_select(grams[j], track), codes[j])
     return applied
 
 
 def _solve_signed(problems: _Problems, grams: torch.Tensor, *, alpha: float) -> torch.Tensor:
     """(n, m) codes that follow from the signs that are guessed: solutions of the systems of the images with a sign."""
     right = problems.products + problems.weight * problems.centre - alpha * problems.signs
-    if len(right) > _FEW:
-        return _factor(problems, grams, right)
-    active = problems.signs.abs()
-    return _eliminate(
-        grams.movedim(0, 2).contiguous(), problems.track, active * right, active=active, ridge=problems.weight
-    )
+    solve = _factor if len(right) > _FEW else _eliminate
+    return solve(problems, grams, right)
 
 
 def _factor(problems: _Problems, grams: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     """Solutions of the systems of the images that have a sign, by LAPACK; the others are 0."""
     count, lengths = len(right), problems.signs.count_nonzero(dim=0)
-    # Systems are filled up to one size with an image that is not there.
+    # Systems are filled up to one size with the image of zeros.
     owner, slot = runs(lengths)
     images = lengths.new_full((len(lengths), int(lengths.max())), count)
     images[owner, slot] = problems.signs.T.nonzero()[:, 1]
-    grams, right = pad(grams, (0, 1, 0, 1)), pad(right.T, (0, 1))
+    right = pad(right.T, (0, 1))
     solution = torch.zeros_like(right)
     # Those of about the same size together.
     order = lengths.argsort()
     pieces = torch.unique_consecutive(lengths[order].square().cumsum(0) // _GATHERED, return_counts=True)[1].tolist()
     for some in order.split(pieces):
         here = images[some, : int(lengths[some[-1]])]
-        systems = grams[problems.track[some, None, None], here[:, :, None], here[:, None, :]]
+        systems = grams[here[:, :, None], here[:, None, :], problems.track[some, None, None]]
         systems.diagonal(dim1=1, dim2=2).add_((here == count) + problems.weight[some, None])
         factor, failed = torch.linalg.cholesky_ex(systems)
         forward = torch.linalg.solve_triangular(factor, right[some].gather(1, here).unsqueeze(2), upper=False)
@@ -256,16 +260,15 @@ def _factor(problems: _Problems, grams: torch.Tensor, right: torch.Tensor) -> to
     return solution[:, :count].T
 
 
-def _eliminate(
-    rows: torch.Tensor, track: torch.Tensor, right: torch.Tensor, *, active: torch.Tensor, ridge: torch.Tensor
-) -> torch.Tensor:
+def _eliminate(problems: _Problems, grams: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     """The same by LDLᵀ elimination, a scalar at a time over all problems."""
-    count = len(active)
+    count, active = len(right), problems.signs.abs()
+    right = active * right
     lower: list[list[torch.Tensor]] = []
     pivots: list[torch.Tensor] = []
     forward: list[torch.Tensor] = []
     for i in range(count):
-        row = _select(rows[i, : i + 1], track)
+        row = _select(grams[i, : i + 1], problems.track)
         scaled: list[torch.Tensor] = []
         for j in range(i):
             entry = row[j] * active[i] * active[j]
@@ -273,7 +276,7 @@ def _eliminate(
                 entry.addcmul_(scaled[k], lower[j][k], value=-1)
             scaled.append(entry)
         lower.append([entry / pivots[j] for j, entry in enumerate(scaled)])
-        pivot = torch.where(active[i] > 0, row[i] + ridge, 1.0)
+        pivot = torch.where(active[i] > 0, row[i] + problems.weight, 1.0)
         value = right[i].clone()
         for j in range(i):
             pivot.addcmul_(scaled[j], lower[i][j], value=-1)

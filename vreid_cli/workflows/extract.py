@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shlex
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +18,7 @@ from vreid_cli import __version__
 from vreid_cli.config import Settings
 from vreid_cli.data.layouts import LAYOUTS, Layout
 from vreid_cli.data.listing import Listing
+from vreid_cli.data.records import Records
 from vreid_cli.engines.choose import open_engine
 from vreid_cli.engines.engine import Engine
 from vreid_cli.engines.local import LocalEngine
@@ -162,8 +163,6 @@ def _extract_all(
     earlier = _earlier_part(run, restarted)
     if earlier is not None:  # before a network is exported or quantised in vain
         _check_kept(run, restarted, {**earlier.identity, "precision": settings.extract.precision})
-    largest = max(listings.values(), key=lambda listing: len(listing.records))
-    preparation = Preparation(largest.records, loaded.transform, settings.extract.max_pixels)
     inference = resolve_inference(
         loaded,
         settings.extract,
@@ -171,7 +170,7 @@ def _extract_all(
         images=sum(len(listing.records) for listing in listings.values()),
         earlier=earlier,
         cache_dir=settings.model.cache_dir,
-        sample=partial(sample_pixels, preparation, count=INT8_IMAGES, seed=settings.run.seed),
+        sample=partial(_sample, [listing.records for listing in listings.values()], loaded, settings),
     )
     arch, how = settings.model.arch, inference.config.describe()
     log.info("extracting with %s, weights %s, on %s, %s", arch, loaded.weights, device, how)
@@ -207,6 +206,17 @@ def _extract_all(
     if isinstance(engine, LeaderEngine) and engine.announcement is not None:
         engine.announcement.end()
     return summaries
+
+
+def _sample(splits: Sequence[Records], loaded: AnyNetwork, settings: Settings) -> torch.Tensor:
+    """Pixels of images of all splits, as many of each as its share, in random order: what int8 is quantised by."""
+    total, seed = sum(map(len, splits)), settings.run.seed
+    found = []
+    for records in splits:
+        preparation = Preparation(records, loaded.transform, settings.extract.max_pixels)
+        found.append(sample_pixels(preparation, count=round(INT8_IMAGES * len(records) / total), seed=seed))
+    pixels = torch.cat([one for one in found if len(one)] or found[:1])
+    return pixels[torch.randperm(len(pixels), generator=torch.Generator().manual_seed(seed))]
 
 
 def _check_kept(run: RunDirectory, restarted: AbstractSet[Split], identity: Mapping[str, str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vreid_cli.association.constraints import make_constraints
@@ -15,7 +15,7 @@ from vreid_cli.types.identities import Clock, TrackTimes, TravelWindow
 Track = tuple[str | None, int, int]
 CAMERAS = ("a", "b", "c")
 TRACKS = st.lists(
-    st.tuples(st.sampled_from([*CAMERAS, None]), st.integers(1, 40), st.integers(0, 9)).map(
+    st.tuples(st.sampled_from([*CAMERAS, None]), st.integers(0, 40), st.integers(0, 9)).map(
         lambda one: (one[0], one[1], one[1] + one[2])
     ),
     min_size=1,
@@ -45,6 +45,8 @@ def can_be_one(
 
 
 @given(tracks=TRACKS, windows=WINDOWS, other_cameras=st.booleans())
+@example(tracks=[("a", 0, 3), ("a", 2, 5)], windows={}, other_cameras=False)  # frame 0 is one as any other
+@example(tracks=[("a", 0, 0), ("b", 5, 5)], windows={("a", "b"): (5, 5)}, other_cameras=False)  # both ends belong to it
 def test_every_pair_is_judged_by_the_rule(
     tracks: list[Track], windows: dict[tuple[str, str], tuple[int, int]], other_cameras: bool
 ) -> None:

@@ -69,6 +69,30 @@ def test_small_pieces_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_allclose(pieces, whole, atol=1e-7)
 
 
+def test_distances_that_were_not_kept_are_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(5)
+    rows, _ = vehicles(rng, 160, kinds=20)
+    # Tracks of one to three images: the distance of two is not symmetric. Two are alike.
+    rows[7:9] = rows[20:22]
+    ids = [f"t{index:03d}" for index in np.sort(rng.integers(0, 80, size=160))]
+    sides = [FeatureSet.from_arrays(rows[part], track_id=ids[part]) for part in (slice(0, 40), slice(40, 160))]
+    chosen = RankingOptions(metric=("meanMED", "minMCD"), rerank=True, k1=8, k2=3)
+    with_all = within(1, *sides, chosen)
+    monkeypatch.setattr(reranking, "_KEPT", 1)
+    computed: list[int] = []
+
+    def spy(pool: Any, pairs: NDArray[np.int64]) -> Any:
+        computed.append(len(pairs))
+        return compute(pool, pairs)
+
+    compute = reranking._compute
+    monkeypatch.setattr(reranking, "_compute", spy)
+    with_nearest = within(1, *sides, chosen)
+    assert computed[0] > 20
+    for metric, ranking in with_all.items():
+        np.testing.assert_allclose(table(with_nearest[metric]), table(ranking), atol=1e-6)
+
+
 def test_tracks_by_several_metrics_at_once() -> None:
     rng = np.random.default_rng(2)
     tracks = [vehicles(rng, int(rng.integers(1, 5)), kinds=1)[0] for _ in range(30)]

@@ -29,6 +29,7 @@ class Copies:
     def __init__(self, width: int) -> None:
         self.width = width
         self.tasks: list[Any] = []
+        self.found: list[Any] = []
         self._copies: dict[object, Any] = {}
 
     def map(
@@ -38,7 +39,9 @@ class Copies:
         for start in range(0, len(parts), self.width):
             for part in reversed(parts[start : start + self.width]):
                 copy = self._copies.setdefault(home(part), pickle.loads(pickle.dumps(work)))
-                yield from pickle.loads(pickle.dumps(list(copy(pickle.loads(pickle.dumps([part]))))))
+                results = pickle.loads(pickle.dumps(list(copy(pickle.loads(pickle.dumps([part]))))))
+                self.found += results
+                yield from results
 
 
 def listed(job: RankingJob, workers: Copies | None) -> tuple[dict[str, list[np.ndarray]], Any]:
@@ -95,6 +98,18 @@ def test_what_is_listed_of_labelled_items_with_many_ties(others: dict[str, Any])
     assert len({task.shard for task in workers.tasks}) >= 2
 
 
+def test_equal_items_take_the_distance_of_the_first_wherever_they_lie() -> None:
+    query, gallery = labelled_sides()
+    gallery = replace(gallery.select(np.arange(240) % 30), image_id=np.array([f"r{i:03d}" for i in range(240)]))
+    workers = assert_same_lists(query, gallery, options("i2i", "MED"), budget=SMALL)
+    owner = {
+        int(item): shard for (shard, queries), found in workers.found if queries for item in found[0].items.tolist()
+    }
+    rows = [row.tobytes() for row in gallery.matrix.take(np.arange(240))]
+    assert len(set(owner)) == 240
+    assert all(owner[item] == owner[rows.index(row)] for item, row in enumerate(rows))
+
+
 @pytest.mark.parametrize("top_k", [1, 7])
 def test_the_nearest_are_merged_and_ranks_of_the_querys_vehicle_are_true(top_k: int) -> None:
     query, gallery = labelled_sides()
@@ -105,6 +120,7 @@ def test_the_nearest_are_merged_and_ranks_of_the_querys_vehicle_are_true(top_k: 
     workers = assert_same_lists(query, gallery, options("i2i", top_k=top_k), budget=SMALL)
     kinds = {type(task).__name__ for task in workers.tasks}
     assert kinds == {"ShardTask", "LookUp", "FindNearest"}
+    assert len({task.shard for task in workers.tasks if type(task).__name__ == "LookUp"}) >= 2
 
 
 def test_re_ranking_needs_one_machine() -> None:
