@@ -26,6 +26,7 @@ ELSEWHERE = {
     "index.md": "README.md",
     "contributing.md": "CONTRIBUTING.md",
     "changelog.md": "CHANGELOG.md",
+    "security.md": "SECURITY.md",
     "figures.md": "tests/benchmarks/README.md",
     "small.md": "vreid_cli/models/small/README.md",
 }

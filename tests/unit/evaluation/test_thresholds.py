@@ -14,7 +14,7 @@ from worlds import WORLDS, World
 
 from vreid_cli.evaluation.evaluate import evaluate
 from vreid_cli.evaluation.options import EvaluationOptions
-from vreid_cli.evaluation.thresholds import ErrorCurve
+from vreid_cli.evaluation.thresholds import FALSE_MATCH_RATES, ErrorCurve
 
 
 @settings(max_examples=60)
@@ -71,3 +71,8 @@ def test_a_threshold_ends_before_the_next_distance_that_can_be_told_apart() -> N
     curve = curve_of(distance, np.array([True, False, False]))
     assert [int((distance[1:] <= threshold).sum()) for threshold in curve.thresholds] == [0, 1, 2]
     assert curve.false_match_rate.tolist() == [0, 0.5, 1]
+
+
+def test_the_rates_that_are_reported_are_those_of_the_tables() -> None:
+    # As docs/definitions.md and the tables name them: 10 %, 1 %, 0.1 % and 0.01 % false matches.
+    assert tuple(10.0**-power for power in range(1, 5)) == FALSE_MATCH_RATES
