@@ -37,18 +37,20 @@ def lengths_of(counts: dict[int, int], *, seed: int = 0) -> NDArray[np.int64]:
     return np.random.default_rng(seed).permutation(lengths)
 
 
-def made_tracks(lengths: NDArray[np.int64], *, prefix: str = "", vehicles: int = 200, seed: int = 1) -> FeatureSet:
+def made_tracks(
+    lengths: NDArray[np.int64], *, prefix: str = "", vehicles: int = 200, seed: int = 1, width: int = WIDTH
+) -> FeatureSet:
     """Tracks of made features: vehicles around a common mean, tracks around their vehicle, images around those.
 
     The spreads are such that distances within a track, within a vehicle and between vehicles stand to each
     other about as in the authors' released sample.
     """
     rng = np.random.default_rng(seed)
-    common = 0.35 * np.random.default_rng(0).normal(size=WIDTH)
-    centres = common + 0.5 * np.random.default_rng(1).normal(size=(vehicles, WIDTH))
+    common = 0.35 * np.random.default_rng(0).normal(size=width)
+    centres = common + 0.5 * np.random.default_rng(1).normal(size=(vehicles, width))
     vehicle = np.sort(rng.integers(0, vehicles, size=len(lengths)))
     owner = np.repeat(np.arange(len(lengths)), lengths)
-    rows = (centres[vehicle] + 0.3 * rng.normal(size=(len(lengths), WIDTH))).astype(np.float32)[owner]
+    rows = (centres[vehicle] + 0.3 * rng.normal(size=(len(lengths), width))).astype(np.float32)[owner]
     rows += 0.3 * rng.standard_normal(size=rows.shape, dtype=np.float32)
     tracks = [f"{prefix}{v:04d}_c{i % 20:03d}_{i:07d}" for i, v in enumerate(vehicle)]
     names = [tracks[i] for i in owner]
@@ -104,6 +106,17 @@ def median_seconds(work: Callable[[], object], *, runs: int = 3) -> float:
         work()
         seconds.append(time.perf_counter() - start)
     return statistics.median(seconds)
+
+
+def copied_bytes(size: int = 256 << 20) -> float:
+    """Bytes that one core copies from memory to memory in a second of CPU time."""
+    source, target = np.ones(size, np.uint8), np.ones(size, np.uint8)
+    seconds = []
+    for _ in range(5):
+        start = time.process_time()
+        np.copyto(target, source)
+        seconds.append(time.process_time() - start)
+    return size / statistics.median(seconds)
 
 
 def _status(name: str) -> float:

@@ -34,6 +34,8 @@ _UNDECIDED = 1e-5
 _FEWEST = 64
 #: Pairs looked at again at a time, and numbers of their differences: these then stay in the caches of a CPU.
 _PAIRS, _NUMBERS = 4096, 1 << 18
+#: Numbers of rows that are widened to float64 at a time, so that they stay in the caches of one core.
+_WIDENED = 1 << 16
 #: Rows of a sample that directions are looked at of.
 _FEW_ROWS = 512
 #: Part of the pairs that computing again may take longer for than a product of its own, for the cosine.
@@ -150,9 +152,7 @@ class ProductDistances:
 
     def _multiply(self, query: Points, gallery: Points) -> torch.Tensor:
         """(Q, R) products, each the same whatever else is multiplied with it."""
-        rows, columns = (
-            torch.nn.functional.pad(side.rows, (0, 0, 0, max(0, _FEWEST - len(side.rows)))) for side in (query, gallery)
-        )
+        rows, columns = (_filled_up(side.rows) for side in (query, gallery))
         products = self._array("products", len(rows), len(columns))
         return self._product(rows, columns, out=products)[: len(query.rows), : len(gallery.rows)]
 
@@ -290,6 +290,12 @@ def _inverse(lengths: torch.Tensor) -> torch.Tensor:
     return torch.where(lengths > 0, 1 / lengths, 0.0)
 
 
+def _filled_up(rows: torch.Tensor) -> torch.Tensor:
+    """At least so many rows that a product takes the way of large ones; what is added is zero."""
+    lacking = _FEWEST - len(rows)
+    return torch.nn.functional.pad(rows, (0, 0, 0, lacking)) if lacking > 0 else rows
+
+
 def _move(rows: torch.Tensor, origin: Origin) -> Points:
     moved = rows - origin.centre
     if origin.scale != 1:
@@ -302,17 +308,23 @@ def _lengths(rows: torch.Tensor, scale: float) -> torch.Tensor:
     wide = _wide(rows.device)
     if wide == torch.float32 and scale != 1:
         rows, scale = rows * scale, 1.0
-    lengths: torch.Tensor = torch.linalg.vector_norm(rows, dim=1, dtype=wide) * scale
-    return lengths
+    lengths = rows.new_empty(len(rows), dtype=wide)
+    for part in _chunks(rows):
+        torch.linalg.vector_norm(rows[part].to(wide), dim=1, out=lengths[part])
+    return lengths * scale
+
+
+def _chunks(rows: torch.Tensor) -> Iterator[slice]:
+    """Consecutive rows to widen at a time; all of them on a GPU."""
+    step = max(1, _WIDENED // rows.shape[1]) if rows.device.type == "cpu" else max(1, len(rows))
+    return (slice(start, start + step) for start in range(0, len(rows), step))
 
 
 def _directions(rows: torch.Tensor, lengths: torch.Tensor, origin: Origin) -> Points:
     """The rows of unit length around the origin's direction; zero rows are no points."""
     inverse, middle = _inverse(lengths), origin.direction.to(lengths.dtype)
     moved, squares = torch.empty_like(rows), torch.empty_like(lengths)
-    step = max(1, _NUMBERS // rows.shape[1])
-    for start in range(0, len(rows), step):
-        part = slice(start, start + step)
+    for part in _chunks(rows):
         # Rounded before they are moved, directions that are nearly equal would lose what they differ by.
         wide = rows[part].to(lengths.dtype).mul_(inverse[part, None] * origin.scale).sub_(middle)
         moved[part] = wide

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from vreid_cli.types.arrays import Int32Array, Int64Array
+from vreid_cli.types.arrays import Int64Array
 from vreid_cli.types.features import FeatureMatrix
 from vreid_cli.types.tracks import Tracks
 
@@ -39,19 +39,20 @@ class Duplicates:
 
 
 def checksums(rows: torch.Tensor) -> torch.Tensor:
-    """(n,) int32, equal where (n, D) float32 rows are equal bit by bit: whole numbers add up in any order.
+    """(n,) int64, equal where (n, D) float32 rows are equal bit by bit: whole numbers add up in any order.
 
     Examples:
         >>> first, second, third = checksums(torch.tensor([[1.0, 2.0], [1.0, 2.0], [2.0, 2.0]])).tolist()
         >>> first == second, first == third
         (True, False)
     """
-    # They overflow, and come back from the other end: that too is the same in any order.
-    sums: torch.Tensor = rows.view(torch.int32).sum(dim=1, dtype=torch.int32)
-    return sums
+    # They overflow, and come back from the other end: that too is the same in any order. One sum would not tell a
+    # million rows apart: of numbers that were float16 the low 13 bits are zero.
+    high, low = (half.sum(dim=1, dtype=torch.int32).long() for half in rows.view(torch.int32).tensor_split(2, dim=1))
+    return (high << 32) + low
 
 
-def find_duplicates(matrix: FeatureMatrix, items: Tracks, *, checksums: Int32Array) -> Duplicates:
+def find_duplicates(matrix: FeatureMatrix, items: Tracks, *, checksums: Int64Array) -> Duplicates:
     """Items whose features are, row by row and bit by bit, those of an earlier item.
 
     Args:
@@ -60,8 +61,9 @@ def find_duplicates(matrix: FeatureMatrix, items: Tracks, *, checksums: Int32Arr
         checksums: (len(items.rows),) a number for each row of each item that is equal where the features are.
             Only items whose checksums agree are read.
     """
-    # The first image of each will do: chance agreement is excluded below.
-    _, kind, count = np.unique(checksums[items.offsets[:-1]], return_inverse=True, return_counts=True)
+    # Chance agreement is excluded below.
+    sums = np.add.reduceat(checksums, items.offsets[:-1])
+    _, kind, count = np.unique(sums, return_inverse=True, return_counts=True)
     first = np.arange(len(items), dtype=np.int64)
     seen: dict[bytes, int] = {}
     for item in np.flatnonzero(count[kind] > 1).tolist():

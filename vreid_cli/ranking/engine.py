@@ -23,7 +23,7 @@ from vreid_cli.ranking.metrics import DISTANCES, Metric
 from vreid_cli.ranking.options import RankingOptions
 from vreid_cli.runtime.devices import exact_float32
 from vreid_cli.runtime.products import choose_product
-from vreid_cli.types.arrays import Int32Array, Int64Array
+from vreid_cli.types.arrays import Int64Array
 from vreid_cli.types.features import FeatureSet
 from vreid_cli.types.lazy import load
 from vreid_cli.types.tracks import Tracks
@@ -140,12 +140,12 @@ class GalleryLook:
     """What a first look at an engine's blocks found.
 
     Attributes:
-        checksums: (n,) int32 of their images, in the order of the items' rows.
+        checksums: (n,) int64 of their images, in the order of the items' rows.
         zero_vectors: How many of the images are zero.
         kept: The blocks, if they fit on the device.
     """
 
-    checksums: Int32Array
+    checksums: Int64Array
     zero_vectors: int
     kept: tuple[Block, ...]
 
@@ -210,7 +210,7 @@ class DistanceEngine:
         first = offsets[blocks[0].start]
         count = offsets[blocks[-1].stop] - first
         fits = self.products.arrays * 4 * gallery.features.dimension * count <= self.room
-        kept, zero_vectors, sums = [], 0, np.empty(count, dtype=np.int32)
+        kept, zero_vectors, sums = [], 0, np.empty(count, dtype=np.int64)
         for positions in blocks:
             layout, images, zeros = gallery.read(positions)
             sums[offsets[positions.start] - first + layout.order] = checksums(images).cpu().numpy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -304,13 +305,15 @@ def _write(job: RankingJob, paths: Iterator[Path], *, workers: Engine | None, de
             metric.name: stack.enter_context(write_ranking(next(paths), job.facts_by(metric), **sides))
             for metric in job.metrics
         }
+        pool = stack.enter_context(ThreadPoolExecutor())
         what = "ranking" if job.facts.trial is None else f"ranking trial {job.facts.trial}"
         unit = "items" if job.options.rerank else "queries"
         bar = stack.enter_context(progress(total=job.steps, what=what, unit=unit))
         for ranked in rank_blocks(job, advance=bar.update, workers=workers, device=device):
             diagnostics += ranked.diagnostics
-            for name, block in ranked.by_metric.items():
-                writers[name](block)
+            # Side by side: Arrow lets other threads go on while it encodes.
+            for writing in [pool.submit(writers[name], block) for name, block in ranked.by_metric.items()]:
+                writing.result()
     return [warning for metric in job.metrics for warning in job.warnings_by(metric, diagnostics)]
 
 

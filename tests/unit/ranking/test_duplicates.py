@@ -39,3 +39,13 @@ def test_a_block_is_taken_by_its_own_items_and_by_later_ones_like_them() -> None
 def test_a_selection_counts_within_itself() -> None:
     duplicates = Duplicates(np.array([0, 1, 1, 3, 4, 1, 6, 3, 8, 1]))
     assert duplicates.select(np.array([2, 3, 5, 7, 8])).first.tolist() == [0, 1, 0, 1, 4]
+
+
+def test_checksums_tell_rows_of_float16_apart():
+    rows = np.random.default_rng(0).standard_normal((20_000, 16)).astype(np.float16).astype(np.float32)
+    assert len(np.unique(checksums(torch.from_numpy(rows)).numpy())) == len(rows)
+
+
+def test_the_same_images_in_another_order_are_another_item():
+    rows = np.array([[1.0, 2.0], [3.0, 4.0]])
+    assert found_in({"a": rows, "b": rows[::-1], "c": rows}) == [0, 1, 0]
