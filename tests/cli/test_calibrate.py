@@ -70,6 +70,17 @@ def test_each_ranking_of_the_run_is_calibrated_and_every_command_says_so(vreid: 
     assert "earlier ranking" not in vreid("info")
 
 
+def test_rankings_by_candidates_are_left_out_and_take_the_calibration(vreid: Vreid, mine: Path) -> None:
+    vreid("index")
+    vreid("rank", "--candidates", "5")
+    report = vreid.json("calibrate")
+    assert [Path(output).stem for output in report["outputs"]] == ["t2t-meanMCD50", "t2t-minMED"]
+    vreid("rank", "--candidates", "5")
+    named = mine / "rankings" / "t2t-meanMCD50-candidates.parquet"
+    assert "probability" in pq.read_table(named).column_names
+    assert "does not list every" in vreid.error("calibrate", named)["message"]
+
+
 def test_another_run_of_the_same_network_takes_the_calibration(vreid: Vreid, mine: Path, weights: Path) -> None:
     vreid("calibrate")
     draw_tracks(Path("own"), {"query/red car": 1, "query/van": 1, "gallery/a": 1, "gallery/b": 1, "gallery/c": 1})

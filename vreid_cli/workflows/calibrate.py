@@ -44,9 +44,12 @@ def calibrate(session: Session) -> CalibrateReport:
     """
     settings, chosen = session.settings, session.settings.calibrate
     paths = named_rankings(chosen.rankings or [session.need_run().path])
+    found = [(path, read_ranking(path, label_pattern=settings.data.label_pattern)) for path in paths]
+    if not chosen.rankings:
+        # Candidates are no sample of all pairs; where a run has nothing else, the error says so.
+        found = [(path, one) for path, one in found if one.facts.candidates is None] or found
     groups: dict[str, list[tuple[Path, Ranking]]] = {}
-    for path in paths:
-        ranking = read_ranking(path, label_pattern=settings.data.label_pattern)
+    for path, ranking in found:
         groups.setdefault(calibration_name(ranking.facts), []).append((path, ranking))
     outputs = _outputs(chosen.output, {name: [path for path, _ in group] for name, group in groups.items()})
     fitted: dict[str, FittedCalibration] = {}
