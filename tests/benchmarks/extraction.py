@@ -47,7 +47,7 @@ from vreid_cli.workflows.session import resolve_session
 CPU = torch.device("cpu")
 BATCH = 8
 #: Batch sizes that forward passes are compared at.
-BATCHES = (1, 4, 8, 16, 32)
+BATCHES = (1, 8, 16)
 BACKENDS: tuple[BackendName, ...] = ("torch", "onnx")
 #: Batches of a measurement of the bare forward pass, and images of one of the released way.
 FORWARD_BATCHES, RELEASED_IMAGES = 5, 48

@@ -118,11 +118,12 @@ class ImageIndex:
         if self.facts.kind == "hnsw":
             self._index.hnsw.efSearch = max(count, 64 if self._probes == "auto" else int(self._probes))
             return
-        lists = int(self._index.nlist)
+        ivf = faiss.extract_index_ivf(self._index)
+        lists = int(ivf.nlist)
         auto = max(_FEWEST_PROBES, int(lists * _PROBED[self.facts.kind]))
         wanted = auto if self._probes == "auto" else int(self._probes)
         # However few lists are looked at, they must hold what is asked for.
-        self._index.nprobe = min(lists, max(wanted, math.ceil(2 * lists * count / max(1, len(self)))))
+        ivf.nprobe = min(lists, max(wanted, math.ceil(2 * lists * count / max(1, len(self)))))
 
     def write(self, path: Path) -> None:
         """Write FAISS's file."""
@@ -179,7 +180,8 @@ def new_index(features: FeatureSet, options: IndexOptions, *, distance: Geometry
     recipes = {
         "flat": "Flat",
         "ivf": f"IVF{lists},SQfp16",
-        "ivf-pq": f"IVF{lists},PQ{width // _TOGETHER}x4fs",
+        # Turned at random, all numbers of a vector matter alike: else codes would be spent on those that hardly vary.
+        "ivf-pq": f"RR{width},IVF{lists},PQ{width // _TOGETHER}x4fs",
         "hnsw": "HNSW32,SQfp16",
     }
     index = faiss.index_factory(width, recipes[kind], metric)

@@ -10,9 +10,12 @@ import pytest
 from ranked import changed, features, labelled_sides, lists, options, random_tracks
 
 from vreid_cli.errors import DataError, UsageError
+from vreid_cli.ranking.answers import AnswerRules
 from vreid_cli.ranking.rank import rank
+from vreid_cli.types.arrays import text_array
 from vreid_cli.types.calibrations import Calibration, FittedOn
-from vreid_cli.types.rankings import NO_MATCH
+from vreid_cli.types.rankings import NO_MATCH, RankingBlock
+from vreid_cli.types.tracks import Items
 
 
 def falling(metric: str, farthest: float, **others: Any) -> Calibration:
@@ -111,3 +114,17 @@ def test_a_probability_needs_a_calibration() -> None:
     query, gallery = labelled_sides()
     with pytest.raises(DataError, match="no calibration gives meanMED, meanMCD probabilities"):
         rank(query, gallery, options("t2t", "meanMED", "meanMCD", min_probability=0.5))
+
+
+def test_a_later_block_counts_its_queries_from_its_own_beginning() -> None:
+    nobody = text_array([None] * 4)
+    queries, gallery = (
+        Items(text_array([*names]), nobody[: len(names)], nobody[: len(names)]) for names in ("abcd", "xy")
+    )
+    rules = AnswerRules(queries, gallery, selves={}, no_match=True)
+    third = np.array([3], dtype=np.int32)
+    block = RankingBlock(third, third // 3, third - 3, np.array([0.5], dtype=np.float32))
+    found = rules(block, range(2, 4), farthest=1.0)
+    assert found.query_index.tolist() == [2, 3]
+    assert found.gallery_index.tolist() == [2, 0]  # the item that stands for none, and x
+    assert found.rank.tolist() == [1, 1]
