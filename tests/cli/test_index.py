@@ -31,6 +31,8 @@ def test_candidates_are_ranked_as_among_all_items(vreid: Vreid, ready: Path) -> 
     assert by_name[None]["mAP"] is not None
     assert (by_name[3]["mAP"], by_name[3]["cmc"]["10"]) == (None, None)
     assert "3 candidates of an index" in vreid.err
+    assert "lambda_value 0.3, candidates 3" in vreid("rank", "--candidates", "3", "--rerank")
+    assert (ready / "rankings" / "t2t-meanMCD50-rerank-candidates.parquet").is_file()
 
 
 def test_all_candidates_are_the_exact_ranking_and_miss_nothing(vreid: Vreid, ready: Path) -> None:
@@ -115,7 +117,6 @@ def test_errors_say_what_to_type(vreid: Vreid, ready: Path, monkeypatch: pytest.
     ("arguments", "message"),
     [
         (("--check-recall", "5"), "--check-recall: only rankings by candidates miss something"),
-        (("--candidates", "3", "--rerank"), "--candidates and --rerank: which one?"),
         (("--candidates", "0"), "--candidates 0: needs at least 1"),
         (("--candidates", "3", "--gallery-features", "g.npz"), "features from elsewhere have no index"),
         (("--fuse", "meanMCD50", "RSCR", "--candidates", "3"), "--candidates: --fuse takes rankings as they are made"),

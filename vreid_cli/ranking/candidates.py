@@ -11,8 +11,9 @@ import torch
 
 from vreid_cli.errors import DataError, UsageError
 from vreid_cli.ranking.diagnostics import Diagnostics
-from vreid_cli.ranking.engine import DistanceEngine, ItemImages
+from vreid_cli.ranking.engine import BlockDistances, DistanceEngine, ItemImages
 from vreid_cli.ranking.metrics import DISTANCES, Metric
+from vreid_cli.ranking.reranking import encode_pool, join_sides, rerank
 from vreid_cli.ranking.selection import ListRules, RankedBlock, sort_whole
 from vreid_cli.types.arrays import Float32Array, Int64Array, shared_codes
 from vreid_cli.types.index import Geometry
@@ -165,6 +166,26 @@ def choose_indexes(
     return chosen
 
 
+def _reranked(engine: DistanceEngine, place: int, parts: Iterator[BlockDistances]) -> Iterator[BlockDistances]:
+    """The distances of one query to all items of the engine, re-ranked in the pool of these."""
+    query = replace(engine.query, items=engine.query.items.select(np.array([place])))
+    pool = join_sides(_alone(query), _alone(engine.gallery))
+    codes = encode_pool(
+        replace(engine, query=pool, gallery=pool).looked_over(),
+        queries=1,
+        options=engine.options,
+        advance=lambda items: None,
+    )
+    weight = engine.options.lambda_value
+    return rerank(range(1), parts, pool=codes, size=len(engine.gallery), weight=weight)
+
+
+def _alone(side: ItemImages) -> ItemImages:
+    """The same items, with features that hold nothing else."""
+    rows = np.arange(len(side.items.rows))
+    return replace(side, features=side.features.select(side.items.rows), items=replace(side.items, rows=rows))
+
+
 def _rank_one(engine: DistanceEngine, rules: ListRules, place: int, *, items: Int64Array) -> RankedBlock:
     """The list of one query: these gallery items."""
     positions = range(place, place + 1)
@@ -176,7 +197,10 @@ def _rank_one(engine: DistanceEngine, rules: ListRules, place: int, *, items: In
     some = replace(engine, gallery=gallery).looked_over()
     block = some.block(positions, *some.query.read(positions))
     every = torch.from_numpy(items).to(gallery.device)
-    parts = (replace(part, items=every[part.items]) for part in some.against(block))
+    parts = some.against(block)
+    if engine.options.rerank:
+        parts = _reranked(some, place, parts)
+    parts = (replace(part, items=every[part.items]) for part in parts)
     ranked = sort_whole(rules, positions, parts, size=len(items))
     zeros = Diagnostics(zero_vectors=block.zero_vectors)
     return RankedBlock(ranked.by_metric, ranked.diagnostics + zeros)

@@ -83,8 +83,8 @@ class RankingJob:
     @property
     def steps(self) -> int:
         """What the calls of ``advance`` add up to: re-ranking compares queries and gallery with each other before."""
-        pool = len(self.query) + len(self.gallery) if self.options.rerank else 0
-        return len(self.query) + pool
+        whole = self.options.rerank and self.options.candidates is None
+        return len(self.query) + (len(self.query) + len(self.gallery) if whole else 0)
 
     def facts_by(self, metric: Metric) -> RankingFacts:
         """How the ranking by this metric is made."""
@@ -364,9 +364,6 @@ def _choose_indexes(
     """The index of each space that candidates are looked for in; errors of :func:`choose_indexes`."""
     if options.candidates is None:
         return {}
-    if options.rerank:
-        hint = "re-ranking compares queries with the whole gallery: leave one of them out"
-        raise UsageError("--candidates and --rerank: which one?", hint=hint)
     return choose_indexes(indexes, metrics, images=len(gallery))
 
 
@@ -466,6 +463,8 @@ def _describe(query: FeatureSet, left: ItemImages, right: ItemImages, *, options
     gallery = right.features
     from_gallery = _whole_tracks(query, options) or query.trial is not None or query.protocol == "every-track"
     rerank = {name: getattr(options, name) for name in ("k1", "k2", "lambda_value")}
+    if options.candidates is not None:
+        rerank["candidates"] = options.candidates  # the pool of each query
     lengths = {str(name): int(n) for name, n in zip(left.items.items.ids, left.items.lengths, strict=True)}
     return RankingFacts(
         dataset=gallery.dataset or query.dataset,

@@ -139,7 +139,7 @@ def _rank(session: Session, engine: Engine) -> RankReport:
 def _open_indexes(session: Session, gallery: FeatureSet) -> list[ImageIndex]:
     """What proposes candidates, for each metric; nothing where every item is ranked."""
     chosen = session.settings.rank
-    if chosen.candidates is None or chosen.rerank:
+    if chosen.candidates is None:
         return []
     metrics = parse_metrics(chosen.metric, chosen.task, definition=chosen.definition)
     return open_indexes(session, gallery, list(group_by_space(metrics)))

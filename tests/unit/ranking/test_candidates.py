@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import oracles
 import pytest
-from ranked import DEFINITIONS, changed, labelled_sides, lists, random_tracks
+from ranked import DEFINITIONS, labelled_sides, lists, random_tracks
 from ranked import features as features_of
 
 import vreid_cli as vreid
@@ -120,6 +121,28 @@ def test_candidates_come_from_other_cameras_where_only_those_are_ranked() -> Non
     assert {name: len(rows) for name, rows in lists(ranking).items()} == lengths
 
 
+@pytest.mark.parametrize("metric", ["meanMED50", "minMCD"])
+def test_each_query_is_re_ranked_with_its_candidates(metric: str) -> None:
+    query, gallery = sides()
+    numbers = {"k1": 4, "k2": 2, "lambda_value": 0.3}
+    plain = ranked(query, gallery, (metric,), candidates=9)[metric]
+    again = ranked(query, gallery, (metric,), candidates=9, rerank=True, **numbers)[metric]
+    assert again.facts.rerank == {**numbers, "candidates": 9}
+
+    def images(side: FeatureSet, track: str) -> np.ndarray:
+        return side.matrix.take(np.flatnonzero(np.asarray(side.track_id) == track)).astype(np.float64)
+
+    for name, rows in lists(again).items():
+        items = [item for item, _, _ in lists(plain)[name]]
+        assert {item for item, _, _ in rows} == set(items)
+        pool = [images(query, name), *(images(gallery, item) for item in items)]
+        between = np.array([[oracles.track_distance(a, b, metric, "paper") for b in pool] for a in pool])
+        (expected,) = oracles.rerank(between, 1, **numbers)
+        found = {item: distance for item, _, distance in rows}
+        np.testing.assert_allclose([found[item] for item in items], expected, atol=1e-4)
+        assert [distance for _, _, distance in rows] == sorted(found.values())
+
+
 def test_of_the_candidates_the_nearest_are_listed() -> None:
     query, gallery = sides()
     some, few = (ranked(query, gallery, ("minMED",), candidates=9, top_k=k)["minMED"] for k in (None, 4))
@@ -133,5 +156,3 @@ def test_what_does_not_go_together_is_refused() -> None:
         vreid.rank(query, gallery, options)
     with pytest.raises(DataError, match=r"the index holds 3 images, the gallery \d+"):
         vreid.rank(query, gallery, options, indexes=indexes(gallery.select(np.arange(3))))
-    with pytest.raises(UsageError, match="--candidates and --rerank"):
-        vreid.rank(query, gallery, changed(options, rerank=True), indexes=indexes(gallery))
