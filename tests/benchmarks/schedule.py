@@ -1,9 +1,9 @@
 """How long a cluster takes for a large extraction: a simulation of the schedule, where no such cluster can be had.
 
-``python tests/benchmarks/schedule.py [IMAGES-A-SECOND]``. The rules are those of ``--engine ray``: whoever is free takes
-the next part; a machine that is lost costs the part that it was at, which the next free one does again, and comes back.
-What is assumed and not measured: workers are equally fast but for a spread of 10 % from part to part, they start within
-20 s, and a machine fails once in 30 days and is back after 10 minutes.
+``python tests/benchmarks/schedule.py [IMAGES-A-SECOND]``. The rules are those of ``--engine ray``: whoever is free
+takes the next part; a machine that is lost costs the part that it was at, which the next free one does again, and comes
+back. What is assumed and not measured: workers are equally fast but for a spread of 10 % from part to part, they start
+within 20 s, and a machine fails once in 30 days and is back after 10 minutes.
 """
 
 from __future__ import annotations
