@@ -257,9 +257,9 @@ def test_without_list_files_the_names_say_it_all(vreid: Vreid, veri: Path, weigh
 
 
 def documented_grid() -> tuple[list[str], list[list[str]], list[str]]:
-    """The README's loop: its networks, the commands for each, and the one after it."""
-    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
-    found = re.search(r"^for net in ([\w ]+); do\n(.*?)^done\n(vreid evaluate .*?)$", readme, re.MULTILINE | re.DOTALL)
+    """The loop of the page on VeRi: its networks, the commands for each, and the one after it."""
+    page = (Path(__file__).resolve().parents[2] / "docs" / "veri.md").read_text(encoding="utf-8")
+    found = re.search(r"^for net in ([\w ]+); do\n(.*?)^done\n(vreid evaluate .*?)$", page, re.MULTILINE | re.DOTALL)
     assert found is not None
     networks, body, last = found.groups()
     commands = [shlex.split(re.sub(r"(&&|\|\| break)\s*$", "", line)) for line in body.splitlines()]

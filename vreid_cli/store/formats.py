@@ -89,7 +89,7 @@ def known_formats(formats: Mapping[str, Format], *, read: bool) -> str:
 
     Examples:
         >>> known_formats(FEATURE_FORMATS, read=True)
-        "a folder of a run's features/, the paper's .json, .npz"
+        "a folder of a run's features/, the paper's .json, .npz, a LanceDB .lancedb"
     """
     return ", ".join(one.what for one in formats.values() if (one.reads if read else one.writes))
 
