@@ -65,6 +65,13 @@ def test_one_side_alone_will_do(vreid: Vreid, ready: Path) -> None:
     assert "the tracks of gallery alone: the run holds no others" in vreid.err
 
 
+def test_a_folder_that_is_query_and_gallery_counts_once(vreid: Vreid, made: Path, weights: Path) -> None:
+    both = ("--query-dir", str(made / "data" / "gallery"), "--gallery-dir", str(made / "data" / "gallery"))
+    vreid("extract", "--dataset", "tracks", *both, "--weights", str(weights), "--arch", "resnet18", "--device", "cpu")
+    report = vreid.json("associate", "--threshold", "0.3")
+    assert sorted(track["track"] for one in report["vehicles"] for track in one["tracks"]) == sorted(GALLERY)
+
+
 def test_feature_files_and_where_the_result_goes(vreid: Vreid) -> None:
     save_features("a.npz", CARS[::2])
     save_features("b.npz", CARS[1::2])

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from vreid_cli.association.associate import associate as associate_tracks
 from vreid_cli.association.associate import ranking_facts, track_times
 from vreid_cli.association.constraints import make_constraints
@@ -214,7 +216,7 @@ def _read_tracks(session: Session) -> _Tracks:
     splits = ("gallery",) if layout.protocol == "gallery-tracks" else extracted or layout.splits
     if len(layout.splits) > len(splits) and layout.protocol == "separate":
         log.info("the tracks of %s alone: the run holds no others", " and ".join(splits))
-    sides = {split: run.features(split).read() for split in splits}
+    sides = _each_once({split: run.features(split).read() for split in splits})
     joined = join_features(sides)
     owner: dict[str, str] = {}
     start = 0
@@ -222,6 +224,21 @@ def _read_tracks(session: Session) -> _Tracks:
         owner |= dict.fromkeys(joined.track_id[start : start + len(side)], split)
         start += len(side)
     return _Tracks(joined, owner, layout.find_recordings(data_folders(session.settings)))
+
+
+def _each_once(sides: Mapping[str, FeatureSet]) -> dict[str, FeatureSet]:
+    """The sides without the images that an earlier one holds: one folder may be query and gallery."""
+    found: dict[str, FeatureSet] = {}
+    seen: set[str] = set()
+    for split, side in sides.items():
+        files = [f"{side.image_root}/{name}" for name in side.image_id] if side.image_root is not None else []
+        rows = np.array([k for k, file in enumerate(files) if file not in seen], dtype=np.int64)
+        if len(rows) == len(files):
+            found[split] = side
+        elif len(rows):
+            found[split] = side.select(rows)
+        seen.update(files)
+    return found
 
 
 def _read_clocks(session: Session, tracks: _Tracks) -> tuple[dict[str, Clock], list[str]]:
