@@ -11,7 +11,7 @@ from vreid_cli.association.confidence import silhouettes
 from vreid_cli.association.constraints import make_constraints
 from vreid_cli.association.distances import TrackDistances, pairs_within
 from vreid_cli.association.linkage import agglomerate
-from vreid_cli.association.links import DEFAULT_PROBABILITY, Links, make_links
+from vreid_cli.association.links import Links, make_links
 from vreid_cli.association.options import AssociationOptions
 from vreid_cli.errors import DataError, UsageError
 from vreid_cli.ranking.candidates import ImageSearch
@@ -139,13 +139,10 @@ def _limit_facts(options: AssociationOptions, links: Links) -> dict[str, object]
     """How near the tracks of one identity are."""
     if links.calibration is None:
         return {"threshold": options.threshold}
-    wanted = options.min_probability
-    if options.threshold is None and wanted is None:
-        wanted = DEFAULT_PROBABILITY
     fitted = links.calibration.fitted_on
     return {
         "threshold": options.threshold,
-        "min_probability": wanted,
+        "min_probability": links.min_probability,
         "prior": links.prior,
         "calibration": {"dataset": fitted.dataset, "vehicles": fitted.vehicles, "digest": fitted.digest},
     }

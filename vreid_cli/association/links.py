@@ -31,6 +31,7 @@ class Links:
         threshold: Largest mean cost within an identity.
         reach: What pairs cost that are farther apart than ``farthest``.
         farthest: The distance up to which pairs are worth keeping.
+        min_probability: The probability that the threshold stands for; None where it is a distance.
         calibration: What gives distances probabilities.
         prior: Share of all pairs of tracks that are taken for one vehicle.
     """
@@ -38,6 +39,7 @@ class Links:
     threshold: float
     reach: float
     farthest: float
+    min_probability: float | None = None
     calibration: Calibration | None = None
     prior: float | None = None
 
@@ -98,12 +100,19 @@ def make_links(options: AssociationOptions, *, tracks: int, calibration: Calibra
             raise UsageError("association needs a threshold", hint=hint)
         reach = _above_nothing(options.threshold * options.reach)
         return Links(options.threshold, reach, reach)
+    return _by_evidence(options, calibration, tracks=tracks)
+
+
+def _by_evidence(options: AssociationOptions, calibration: Calibration, *, tracks: int) -> Links:
+    """Links whose cost is a likelihood ratio; arguments and errors are those of :func:`make_links`."""
     prior = calibration.prior(gallery_size=tracks - 1, expected=options.expected)
     if prior >= 1:
         raise UsageError(
-            f"associate.expected {options.expected:g}: there are {tracks:,} tracks, and fewer others show a vehicle"
+            f"associate.expected {options.expected:g}: there are {tracks:,} tracks, and fewer others show a vehicle",
+            hint="1 where each vehicle passes once more, 0.5 where every second one does",
         )
     best, worst = calibration.log_ratios[0], calibration.log_ratios[-1]
+    wanted = None
     if options.threshold is not None:
         threshold = float(_lacking(calibration, np.array([options.threshold]))[0])
     else:
@@ -114,13 +123,13 @@ def make_links(options: AssociationOptions, *, tracks: int, calibration: Calibra
             raise UsageError(
                 f"no distance makes one vehicle of two tracks as probable as {wanted:g}; among {tracks:,} tracks the "
                 f"nearest is {most:.2g}",
-                hint="give a smaller --min-probability, or say how many other tracks show a vehicle: --set "
-                "associate.expected=3",
+                hint="give a smaller --min-probability, a --threshold, or --false-match-rate where vehicles are known; "
+                "or say how many other tracks show a vehicle: --set associate.expected=3",
             )
     # Beyond the last distance that tells anything all pairs are alike: they need not be kept.
     level = max(best - threshold * options.reach, float(np.nextafter(worst, np.inf)))
     farthest = calibration.farthest(float(sigmoid(level)), prior=0.5)
-    return Links(threshold, _above_nothing(best - level), farthest or 0.0, calibration, prior)
+    return Links(threshold, _above_nothing(best - level), farthest or 0.0, wanted, calibration, prior)
 
 
 def _lacking(calibration: Calibration, distance: Float32Array | FloatArray) -> Float32Array:

@@ -67,18 +67,18 @@ def extract(session: Session) -> ExtractReport | None:
         VreidError: Data, weights or device are not there or do not fit; what was finished is kept.
     """
     check_subset(session)
-    session = resolve_network(session)
     group = find_group()
     if group is not None and group.rank:
-        _follow(session, group)
+        log.setLevel(logging.ERROR)  # the first process speaks
+        _follow(resolve_network(session), group)
         return None
+    session = resolve_network(session)
     with open_engine(session.settings.runtime, group) as engine:
         return _extract(session, engine)
 
 
 def _follow(session: Session, group: Group) -> None:
     """Do this process's share of what the first process of torchrun decides."""
-    log.setLevel(logging.ERROR)  # the first process speaks
     settings = session.settings
     run = session.run or RunDirectory(default_run_dir(settings))
     device = choose_own_device(settings.runtime.device, group.world)
