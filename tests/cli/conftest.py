@@ -49,7 +49,7 @@ def ready(vreid: Vreid, made: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def program() -> Iterator[Callable[[], object]]:
-    """The program as the console script starts it; the collector of garbage, which it ends without, is turned on again."""
+    """The program as the console script starts it. It ends without looking for garbage; tests that follow do."""
     yield main
     gc.unfreeze()
     gc.enable()
