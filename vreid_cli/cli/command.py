@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import io
 import sys
@@ -131,7 +132,9 @@ class Command:
             return
         if self.check is not None:
             load(self.check)(session)
-        report = load(self.workflow)(session)
+        workflow = load(self.workflow)
+        _collect_garbage()
+        report = workflow(session)
         if report is None:
             return
         if common.json:
@@ -140,6 +143,13 @@ class Command:
             print_json({**lists, **more})
         else:
             self.render(report, make_console())
+
+
+def _collect_garbage() -> None:
+    """Begin to look for garbage where the program put that off, and not among what is there: that is modules."""
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
 
 
 def _by_section(parameters: Sequence[SettingParameter], typed: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
