@@ -307,6 +307,16 @@ def test_no_run_and_no_run_directory(vreid: Vreid, tmp_path: Path) -> None:
     assert "which one" in vreid.error("info", "one", "--run-dir", "two", code=2)["message"]
 
 
+@pytest.mark.usefixtures("ready")
+def test_a_narrow_terminal_cuts_off_no_number(vreid: Vreid, monkeypatch: pytest.MonkeyPatch) -> None:
+    vreid("rank", "--metric", "minMED,meanMCD50")
+    monkeypatch.setattr("vreid_cli.cli.output._WIDTH_OF_NO_TERMINAL", 40)
+    for command in (("show", "0001_c001"), ("evaluate",)):
+        lines = vreid(*command).splitlines()
+        assert not [line for line in lines if "…" in line]
+        assert max(len(line) for line in lines if "│" in line) <= 40
+
+
 @pytest.mark.parametrize("width", [80, 120])
 def test_no_line_is_wider_than_the_terminal(
     vreid: Vreid, ready: Path, width: int, monkeypatch: pytest.MonkeyPatch

@@ -163,7 +163,9 @@ def _by_section(parameters: Sequence[SettingParameter], typed: Mapping[str, Any]
         value = None if typed[parameter.name] is None else parameter.read(typed[parameter.name])
         if value is None:
             continue
-        earlier = given.setdefault(parameter.section, {}).setdefault(parameter.key, value)
-        if earlier != value:
-            raise UsageError(f"{earlier} and {parameter.flag} {value}: which one?", hint="name one of them")
+        section = given.setdefault(parameter.section, {})
+        if parameter.key in section and section[parameter.key] != value:
+            message = f"{section[parameter.key]} and {parameter.flag} {value}: which one?"
+            raise UsageError(message, hint="name one of them")
+        section[parameter.key] = value
     return given

@@ -272,7 +272,7 @@ class FeatureStore:
         Raises:
             StoreError: There is no store, or it is not complete.
         """
-        if not self.path.is_dir():
+        if not (self.is_complete() or self.plan_path.exists() or self.replaced_plan_path.exists()):
             raise StoreError(
                 f"there are no features in {self.path}", hint="make them with vreid extract", file=self.path
             )
