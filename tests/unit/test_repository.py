@@ -112,3 +112,9 @@ def test_one_word_for_one_thing(word: str) -> None:
         if pattern.search(line)
     ]
     assert found == [], f"say {AVOIDED[word]}"
+
+
+@pytest.mark.parametrize("module", ["fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty"])
+def test_no_module_that_only_posix_has_is_imported(module: str) -> None:
+    importing = re.compile(rf"^\s*(import|from) {module}\b", flags=re.MULTILINE)
+    assert [short(path) for path in CODE if importing.search(path.read_text(encoding="utf-8"))] == []
