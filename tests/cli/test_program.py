@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from PIL import Image
 from processes import in_process_of_its_own
 from tiny import EXTRACT, Vreid, draw_tracks
+
+from vreid_cli.workflows.session import RunChoice
 
 
 @pytest.mark.slow
@@ -24,7 +28,10 @@ def test_smoke_extract(made: Path, weights: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("ready")
-def test_smoke_rank_then_evaluate_then_show_then_export(tmp_path: Path) -> None:
+def test_smoke_rank_then_evaluate_then_show_then_info_then_export(tmp_path: Path) -> None:
+    # Found before the real one, which takes long to import; Arrow does that in passing, and hides what goes wrong.
+    pandas = tmp_path / "pandas.py"
+    pandas.write_text("open('imported', 'w')")
     rank = in_process_of_its_own("rank", cwd=tmp_path)
     assert "4 queries against 7 gallery items" in rank.stdout
     assert "run: runs/tracks-resnet18-tiny (named by runs/latest)" in rank.stderr
@@ -32,6 +39,10 @@ def test_smoke_rank_then_evaluate_then_show_then_export(tmp_path: Path) -> None:
     assert json.loads(evaluate.stdout)["results"][0]["total_queries"] == 4
     show = in_process_of_its_own("show", "0001_c001", cwd=tmp_path)
     assert "0001_c002" in show.stdout
+    info = in_process_of_its_own("info", cwd=tmp_path)
+    assert "t2t-meanMCD50" in info.stdout
+    assert not (tmp_path / "imported").exists()
+    pandas.unlink()
     export = in_process_of_its_own("export", "features", "--format", "npz", cwd=tmp_path)
     assert "feat_query.npz" in export.stdout
 
@@ -141,3 +152,21 @@ def test_to_look_at_results_nobody_waits_for_torch() -> None:
     code = f"import {modules}, sys; print(sorted({{'torch', 'scipy', 'matplotlib'}} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.usefixtures("vreid")
+def test_garbage_is_collected_from_when_work_begins(
+    program: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def look(*_: object) -> RunChoice:
+        seen.append((gc.isenabled(), gc.get_freeze_count() > 0))
+        return RunChoice()
+
+    monkeypatch.setattr("vreid_cli.workflows.info.choose_run", look)  # before: modules are still imported
+    monkeypatch.setattr("vreid_cli.workflows.info.info", lambda session: look() and None)
+    monkeypatch.setattr(sys, "argv", ["vreid", "info"])
+    with pytest.raises(SystemExit):
+        program()
+    assert seen == [(False, False), (True, True)]
