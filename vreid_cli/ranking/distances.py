@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 import torch
@@ -91,6 +92,21 @@ class Side:
     directions: Points | None
 
 
+class _Arrays:
+    """Large arrays that are used again and again, because fresh memory costs more than the arithmetic."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._flat: dict[str, torch.Tensor] = {}
+
+    def get(self, name: str, rows: int, columns: int) -> torch.Tensor:
+        """A contiguous (rows, columns) float32 array whose contents are those of the last use of this name."""
+        size = rows * columns
+        if name not in self._flat or len(self._flat[name]) < size:
+            self._flat[name] = torch.empty(size, device=self._device)
+        return self._flat[name][:size].view(rows, columns)
+
+
 class ProductDistances:
     """Computes the distances of query images to the nearest image of each gallery item.
 
@@ -105,8 +121,7 @@ class ProductDistances:
         self._product = product
         self._origin = origin
         self._middle = float(torch.linalg.vector_norm(origin.centre * origin.scale))
-        # Large arrays that are used again and again, because fresh memory costs more than the arithmetic.
-        self._flat: dict[str, torch.Tensor] = {}
+        self._idle: list[_Arrays] = []
         # Alone, the cosine is quicker and keeps more digits by a product of directions.
         self._by_directions = "MCD" in names and not ("MED" in names and origin.shared)
 
@@ -130,30 +145,30 @@ class ProductDistances:
             gallery: (R, D) images, slot-major.
             items: Layout of the gallery images; the items come in its order.
         """
-        pairs = _ImagePairs(query, gallery, items, self._origin.scale)
+        # As many threads, as many sets of arrays; they come back when the last distances were taken.
+        arrays = self._idle.pop() if self._idle else _Arrays(self._origin.centre.device)
+        pairs = _ImagePairs(query, gallery, items, self._origin.scale, arrays)
         if query.moved and gallery.moved:
-            products = self._multiply(query.moved, gallery.moved)
+            products = self._multiply(query.moved, gallery.moved, arrays)
             nearest = self._squared(products, query.moved, gallery.moved, pairs=pairs, exact=pairs.squared)
             nearest.clamp_(min=0).sqrt_()
             yield "MED", nearest if self._origin.scale == 1 else nearest.div_(self._origin.scale)
             if "MCD" in self._names and not self._by_directions:
                 yield "MCD", pairs.with_zeros(self._cosine(products, query.moved, gallery.moved, pairs=pairs))
         if query.directions and gallery.directions:
-            products = self._multiply(query.directions, gallery.directions)
+            products = self._multiply(query.directions, gallery.directions, arrays)
             nearest = self._squared(products, query.directions, gallery.directions, pairs=pairs, exact=pairs.angular)
             yield "MCD", pairs.with_zeros(nearest.div_(2))
+        self._idle.append(arrays)
 
-    def _array(self, name: str, rows: int, columns: int) -> torch.Tensor:
-        """A contiguous (rows, columns) float32 array whose contents are those of the last use of this name."""
-        size = rows * columns
-        if name not in self._flat or len(self._flat[name]) < size:
-            self._flat[name] = self._origin.centre.new_empty(size)
-        return self._flat[name][:size].view(rows, columns)
+    def allowed(self) -> AbstractContextManager[None]:
+        """Where :meth:`nearest` may be called: torch's arithmetic is that of the product."""
+        return self._product.allowed()
 
-    def _multiply(self, query: Points, gallery: Points) -> torch.Tensor:
+    def _multiply(self, query: Points, gallery: Points, arrays: _Arrays) -> torch.Tensor:
         """(Q, R) products, each the same whatever else is multiplied with it."""
         rows, columns = (_filled_up(side.rows) for side in (query, gallery))
-        products = self._array("products", len(rows), len(columns))
+        products = arrays.get("products", len(rows), len(columns))
         return self._product(rows, columns, out=products)[: len(query.rows), : len(gallery.rows)]
 
     def _squared(
@@ -167,9 +182,9 @@ class ProductDistances:
     ) -> torch.Tensor:
         """(Q, items) squared distances to the nearest point of each item; ``exact`` computes what cancels."""
         # |q|² is the same for all images of an item: it can wait until the nearest one is known.
-        keys = self._array("keys", *products.shape)
+        keys = pairs.arrays.get("keys", *products.shape)
         torch.add(gallery.squares.to(keys.dtype), products, alpha=-2, out=keys)
-        nearest = nearest_image(keys, pairs.items, out=self._array("nearest", len(keys), pairs.items.count))
+        nearest = nearest_image(keys, pairs.items, out=pairs.arrays.get("nearest", len(keys), pairs.items.count))
         own = query.squares.to(keys.dtype)[:, None]
         # If any image of an item cancels, its nearest one is below this bound too.
         reach = own + pairs.largest(gallery.squares.where(gallery.squares.isfinite(), 0.0))
@@ -189,10 +204,10 @@ class ProductDistances:
         kind = products.dtype
         products.addcmul_(excess.to(kind)[:, None], excess_other.to(kind), value=-1)
         products -= half.to(kind)[:, None]
-        keys = self._array("keys", *products.shape)
+        keys = pairs.arrays.get("keys", *products.shape)
         torch.addcmul((half_other * inverse_other).to(kind), products, -inverse_other.to(kind), out=keys)
         keys.masked_fill_(other == 0, math.inf)
-        nearest = nearest_image(keys, pairs.items, out=self._array("nearest", len(keys), pairs.items.count))
+        nearest = nearest_image(keys, pairs.items, out=pairs.arrays.get("nearest", len(keys), pairs.items.count))
         reach = query.squares.to(kind)[:, None] * pairs.largest(inverse_other)
         reach += pairs.largest(gallery.squares * inverse_other)
         # The keys are half a squared distance, over |r|.
@@ -210,6 +225,7 @@ class _ImagePairs:
     gallery: Side
     items: SlotLayout
     scale: float
+    arrays: _Arrays
 
     def largest(self, values: torch.Tensor) -> torch.Tensor:
         """(1, items) float32: the largest of (R,) values over each item's images."""
