@@ -19,7 +19,7 @@ from vreid_cli.extraction.work import LIMIT
 from vreid_cli.runtime.devices import one_torch_thread
 from vreid_cli.runtime.progress import log, progress
 from vreid_cli.runtime.workers import choose_workers
-from vreid_cli.store.features import Skipped
+from vreid_cli.store.parts import Skipped
 from vreid_cli.types.images import ImageRecord
 
 

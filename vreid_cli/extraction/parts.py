@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from vreid_cli.data.records import Records
 from vreid_cli.extraction.planning import assign_parts
 from vreid_cli.extraction.timings import Timings
-from vreid_cli.store.features import PartFacts, Skipped
+from vreid_cli.store.parts import PartFacts, Skipped
 from vreid_cli.store.plan import Plan, digest_rows, group
 from vreid_cli.types.arrays import Float32Array, Int64Array
 from vreid_cli.types.images import ImageRecord

@@ -24,7 +24,8 @@ from vreid_cli.extraction.timings import Timings
 from vreid_cli.extraction.work import WorkPlan, plan_work, rewrite_parts
 from vreid_cli.runtime.arrow import release_memory
 from vreid_cli.runtime.progress import progress
-from vreid_cli.store.features import FeatureStore, Skipped
+from vreid_cli.store.features import FeatureStore
+from vreid_cli.store.parts import Skipped
 
 
 @dataclass(frozen=True)
