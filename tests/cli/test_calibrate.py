@@ -221,6 +221,27 @@ def test_reliability_of_too_few_vehicles_for_intervals_is_plotted(vreid: Vreid, 
     assert "plot.png" in report["outputs"]
 
 
+def test_ones_own_calibration_takes_the_place_of_one_that_ships(
+    vreid: Vreid, mine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ranking = mine / "rankings" / "t2t-meanMCD50.parquet"
+    vreid("calibrate", ranking, "--method", "logistic", "-o", "shipped.json")
+    monkeypatch.setattr("vreid_cli.workflows.calibrations.shipped_calibrations", lambda name: [Path("shipped.json")])
+    vreid("rank", "--set", "rank.expected=2", "--force")
+
+    def said(calibration: Path, *, expected: float) -> None:
+        (item, *_) = vreid.json("show", "0001_c001")["queries"][0]["nearest"]
+        kept = json.loads(calibration.read_text())
+        odds = np.interp(item["distance"], kept["distances"], kept["log_ratios"]) - np.log(VEHICLES / expected - 1)
+        assert item["probability"] == pytest.approx(1 / (1 + np.exp(-odds)), rel=1e-4)
+
+    said(Path("shipped.json"), expected=2)
+    vreid("calibrate", ranking)
+    said(mine / "calibrations" / "t2t-meanMCD50.json", expected=2)
+    vreid("rank", "--calibration", "shipped.json", "--min-probability", "0.1", "--force")
+    said(Path("shipped.json"), expected=1)
+
+
 @pytest.mark.usefixtures("mine")
 def test_queries_whose_vehicle_is_not_there_are_scored(vreid: Vreid) -> None:
     few = ("--set", "evaluate.resamples=100")
