@@ -49,6 +49,8 @@ def test_each_ranking_of_the_run_is_calibrated_and_every_command_says_so(vreid: 
     assert not one["reliability_not_cross_validated"]["cross_validated"]
     assert set(one["distances"]) == {"0.5", "0.9", "0.99"}
     assert any("fitted on 24 vehicles only" in warning for warning in report["warnings"])
+    assert "next: vreid rank --force" in vreid("calibrate")
+    assert f"vreid show --run-dir {mine}, " in vreid("calibrate", "--run-dir", mine)
     told = vreid("calibrate")
     for text in ("P(same vehicle | distance)", "cross-validated by vehicle", "1 of 24", "written:", "d at 90%"):
         assert text in told
