@@ -271,7 +271,7 @@ class FeatureStore:
         Raises:
             StoreError: There is no store, or it is not complete.
         """
-        if not (self.is_complete() or self.plan_path.exists() or self.replaced_plan_path.exists()):
+        if not (self.is_complete() or self.plan_path.exists() or self.part_numbers()):
             raise StoreError(
                 f"there are no features in {self.path}", hint="make them with vreid extract", file=self.path
             )
