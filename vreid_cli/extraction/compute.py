@@ -14,6 +14,7 @@ from vreid_cli.extraction.inference import Inference
 from vreid_cli.extraction.loading import Preparation, load_batches
 from vreid_cli.extraction.options import ExtractionOptions
 from vreid_cli.extraction.parts import Part, PartResult
+from vreid_cli.extraction.planning import changed_since
 from vreid_cli.extraction.timings import Timings
 from vreid_cli.extraction.work import LIMIT
 from vreid_cli.runtime.devices import one_torch_thread
@@ -21,6 +22,9 @@ from vreid_cli.runtime.progress import log, progress
 from vreid_cli.runtime.workers import choose_workers
 from vreid_cli.store.features import Skipped
 from vreid_cli.types.images import ImageRecord
+
+#: Why an image is left out whose features would be those of another file than the plan says.
+CHANGED = "the file changed while it was read"
 
 
 def compute_parts(parts: Sequence[Part], *, inference: Inference, options: ExtractionOptions) -> Iterator[PartResult]:
@@ -71,8 +75,11 @@ def compute_parts(parts: Sequence[Part], *, inference: Inference, options: Extra
                         features.append(inference.compute(batch.pixels))
                 kept += [index - start for index in batch.indices]
                 bar.update(len(batch.indices) + len(batch.bad))
-            rows = np.array(kept, dtype=np.int64)
-            yield PartResult(part, rows, torch.cat(features).numpy(), tuple(skipped), recorded, timings.take())
+            rows, found = np.array(kept, dtype=np.int64), torch.cat(features).numpy()
+            changed = rows[:0] if part.stamps is None else rows[changed_since(part.records, part.stamps)[rows]]
+            skipped += [_skip(part.records[int(row)], CHANGED, strict=options.strict) for row in changed]
+            left = ~np.isin(rows, changed)
+            yield PartResult(part, rows[left], found[left], tuple(skipped), recorded, timings.take())
 
 
 def refuse_image(path: Path, reason: str) -> DataError:

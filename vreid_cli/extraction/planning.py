@@ -8,16 +8,18 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
+from stat import S_ISREG
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from vreid_cli.data.decoding import MAX_BYTES, is_image
 from vreid_cli.data.records import Records
 from vreid_cli.runtime.objects import ObjectPath, as_path
 from vreid_cli.runtime.progress import progress
 from vreid_cli.store.plan import PLAN_SCHEMA, Plan
-from vreid_cli.types.arrays import Int32Array, Int64Array
+from vreid_cli.types.arrays import BoolArray, Int32Array, Int64Array
 
 _HASH_THREADS = 8
 #: Files handed to the threads at a time: each that waits for its turn takes memory.
@@ -149,12 +151,24 @@ def _hash_all(paths: Iterator[Path], count: int) -> pa.LargeStringArray:
 
 def _hash_file(path: Path) -> str:
     try:
-        if not isinstance(path, ObjectPath) and not path.is_file():
+        if not isinstance(path, ObjectPath) and not _is_readable(path.stat(), path.name):
             return ""
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return ""
+
+
+def _is_readable(stat: os.stat_result, name: str) -> bool:
+    """Whether it makes sense to read a file: decoding refuses what is none, and what no image can be."""
+    return S_ISREG(stat.st_mode) and (stat.st_size <= MAX_BYTES or not is_image(name))
+
+
+def changed_since(records: Records, stamps: Int64Array) -> BoolArray:
+    """(N,) whether the file of each image has another size or time than ``stamps`` (2, N) say, as a plan has them."""
+    names, owner = records.files()
+    changed: BoolArray = (np.stack(_stat_all(records, names))[:, owner] != stamps).any(axis=0)
+    return changed
 
 
 def _assign_parts(records: Records, before: Plan, rows: Int64Array, *, part_images: int) -> Int32Array:

@@ -21,7 +21,7 @@ from vreid_cli.models.backbones import TIMM, find_backbone
 from vreid_cli.models.network import Network
 from vreid_cli.models.sources import HUB_CONFIG, HUB_WEIGHTS, SOURCES
 from vreid_cli.models.transforms import Transform
-from vreid_cli.runtime.files import atomic_path
+from vreid_cli.runtime.files import atomic_path, read_text
 from vreid_cli.store.metadata import open_safetensors, read_metadata
 from vreid_cli.types.lazy import load
 
@@ -153,7 +153,7 @@ def read_facts(path: Path) -> Checkpoint:
 def _read_config(path: Path) -> dict[str, Any]:
     """Facts of a ``config.json``; timm's names its architecture, whose input is timm's for it."""
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = json.loads(read_text(path))
     except (OSError, ValueError) as error:
         raise WeightsError(
             f"{path} cannot be read: {first_line(error)}", hint="it names the network", file=path

@@ -125,6 +125,7 @@ class RunOverview:
         history: The commands as they were run, oldest first.
         history_error: What of the history cannot be read.
         next: The command that brings the run further; None where nothing is left to do.
+        index_error: Which index is damaged; only where it was asked for.
     """
 
     run_dir: Path
@@ -137,6 +138,7 @@ class RunOverview:
     history: tuple[HistoryEntry, ...]
     history_error: str | None
     next: str | None = None
+    index_error: str | None = None
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -144,7 +146,7 @@ class RunOverview:
         splits = [f"{split}: {problem}" for split, one in self.splits.items() for problem in one.problems]
         rankings = [error for row in self.rankings for error in (row.error, row.evaluation_error)]
         checkpoints = [one.error for one in self.training.checkpoints] if self.training else []
-        found = [self.made_by_error, *splits, *rankings, *checkpoints, self.history_error]
+        found = [self.made_by_error, *splits, *rankings, *checkpoints, self.index_error, self.history_error]
         return tuple(warning for warning in found if warning)
 
 

@@ -36,7 +36,7 @@ _LABEL_COLUMNS = ("image_id", "track_id", "vehicle_id", "camera_id")
 _PART_COLUMNS = (*_LABEL_COLUMNS, "frame", "feature")
 _RESTART = "use --restart to make the features again, or another --run-dir"
 #: Bytes of features that are read again to verify them whenever a store is opened: a quarter of a second.
-_CHEAP_TO_VERIFY = 256 << 20
+CHEAP_TO_VERIFY = 256 << 20
 #: Parts that are copied from an object store at a time.
 _TRANSFERS = 8
 #: What a part is where its checksum differs.
@@ -346,7 +346,7 @@ class FeatureStore:
         if only_if_cheap and isinstance(self.path, ObjectPath):
             return []
         files = [path for number in numbers if (path := self.part_path(number)).is_file()]
-        if only_if_cheap and sum(path.stat().st_size for path in files) > _CHEAP_TO_VERIFY:
+        if only_if_cheap and sum(path.stat().st_size for path in files) > CHEAP_TO_VERIFY:
             return []
         changed = []
         for number in numbers:
@@ -484,7 +484,7 @@ class FeatureStore:
         with ThreadPoolExecutor(_TRANSFERS if isinstance(self.path, ObjectPath) else 1) as pool:
             parts = list(pool.map(self.read_part, numbers))
         self._check_counts(facts, parts)
-        cheap = sum(part.batch.nbytes for part in parts) <= _CHEAP_TO_VERIFY
+        cheap = sum(part.batch.nbytes for part in parts) <= CHEAP_TO_VERIFY
         for number, part in zip(numbers, parts, strict=True):
             if cheap and not part.is_intact():
                 raise _damaged(self.part_path(number), CHANGED)

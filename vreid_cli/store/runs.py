@@ -15,7 +15,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from vreid_cli.errors import StoreError, first_line
-from vreid_cli.runtime.files import read_json_object, real_path, write_json, write_text
+from vreid_cli.runtime.files import read_json_object, read_text, real_path, write_json, write_text
 from vreid_cli.runtime.objects import ObjectPath, as_path
 from vreid_cli.runtime.progress import log
 from vreid_cli.store.features import FeatureStore
@@ -159,7 +159,7 @@ class RunDirectory:
         """
         if not self.history_path.is_file():
             return [], 0
-        lines = self.history_path.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = read_text(self.history_path, errors="replace").splitlines()
         entries = [_history_entry(line) for line in lines if line.strip()]
         return [entry for entry in entries if entry is not None], entries.count(None)
 
@@ -214,7 +214,7 @@ def latest_run(runs_folder: Path = RUNS_FOLDER) -> RunDirectory | None:
     if not pointer.is_file():
         return None
     try:
-        named = pointer.read_text(encoding="utf-8").strip()
+        named = read_text(pointer).strip()
         run = RunDirectory(as_path(named) if "://" in named else Path(os.path.normpath(runs_folder / named)))
         return run if run.info_path.is_file() else None
     except (OSError, ValueError) as error:  # no text, or no path

@@ -17,6 +17,7 @@ from vreid_cli.reports.overview import CheckpointOverview, RankingOverview, RunO
 from vreid_cli.runtime.files import read_json_object
 from vreid_cli.runtime.objects import as_path
 from vreid_cli.store.formats import read_ranking_facts
+from vreid_cli.store.image_index import IndexFolder
 from vreid_cli.store.metadata import read_metadata
 from vreid_cli.store.runs import RunDirectory, rankings_in
 from vreid_cli.store.state import StoreState, read_state
@@ -76,6 +77,7 @@ def info(session: Session) -> InfoReport:
         reports=tuple(sorted(path.name for path in run.reports.glob("*") if path.is_file())),
         history=tuple(entries),
         history_error=history_error,
+        index_error=_try(IndexFolder.verify, IndexFolder(run.index))[1] if verify else None,
     )
     return InfoReport(
         skipped=tuple({"split": split, **asdict(entry)} for split, one in splits.items() for entry in one.skipped),
