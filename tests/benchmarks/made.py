@@ -20,7 +20,8 @@ import torch
 from numpy.typing import NDArray
 
 from vreid_cli import FeatureSet
-from vreid_cli.store.features import FeatureStore, PartFacts
+from vreid_cli.store.features import FeatureStore
+from vreid_cli.store.parts import PartFacts
 from vreid_cli.types.images import ImageRecord
 
 #: How many of VeRi's test tracks have 1, 2, … 7 images: all 2,021, and the 1,677 that hold a query image.

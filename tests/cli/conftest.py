@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from tiny import EXTRACT, TRACKS, Vreid, draw_tracks, save_weights
 
+from vreid_cli.__main__ import main
 from vreid_cli.cli.app import run
 
 
@@ -42,3 +45,11 @@ def ready(vreid: Vreid, made: Path, tmp_path: Path) -> Path:
     """The extracted run's folder, in a current folder of its own: the images stay where they were made."""
     shutil.copytree(made / "runs", tmp_path / "runs")
     return Path("runs/tracks-resnet18-tiny")
+
+
+@pytest.fixture
+def program() -> Iterator[Callable[[], object]]:
+    """The program as the console script starts it. It ends without looking for garbage; tests that follow do."""
+    yield main
+    gc.unfreeze()
+    gc.enable()

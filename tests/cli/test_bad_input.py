@@ -158,6 +158,8 @@ def test_strict_stops_at_a_bad_image_and_keeps_what_was_done(
     assert (RUN / "features/gallery/part-00000.arrow").is_file()
     assert not (RUN / "features/gallery/complete.json").exists()
     assert vreid.error("rank")["message"] == f"the features in {RUN}/features/gallery are not complete"
+    for side in ("--query-features", "--gallery-features"):  # a folder of images is not a store that is not complete
+        assert vreid.error("rank", side, data, "-o", "r.json")["message"] == f"there are no features in {data}"
     told = vreid(*command)
     assert "query: 2 images in 1 tracks, nothing to compute" in told
     assert "1 computed now" in told

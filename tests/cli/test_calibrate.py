@@ -168,6 +168,7 @@ def mine_data(mine: Path) -> str:
         (("rank", "--min-probability", "1.5"), 2, "--min-probability 1.5: needs less than 1"),
         (("rank", "--min-probability", "0"), 2, "--min-probability 0.0: needs more than 0"),
         (("rank", "--min-probability", "x"), 2, "--min-probability x: needs a number"),
+        (("rank", "--threshold", "nan"), 2, "--threshold nan: needs"),
         (("rank", "--min-probability", "0.5", "--threshold", "1"), 2, "which one?"),
         (("rank", "meanMCD50"), 2, "rank makes rankings of features"),
         (("rank", "--fuse"), 2, "--fuse: which rankings?"),
@@ -208,6 +209,16 @@ def test_a_damaged_calibration_is_named(vreid: Vreid, content: str, message: str
     error = vreid.error("rank", "--calibration", "cal.json")
     assert message in error["message"]
     assert error["file"] == "cal.json"
+
+
+def test_reliability_of_too_few_vehicles_for_intervals_is_plotted(vreid: Vreid, mine: Path, weights: Path) -> None:
+    vreid("calibrate")
+    draw_tracks(Path("few"), {f"{side}/000{n}_c00{c}": 1 for n in (1, 2) for c, side in enumerate(CAMERAS, 1)})
+    vreid(*EXTRACT, "--data-dir", "few", "--weights", weights, "--run-dir", "runs/few")
+    vreid("rank", "--calibration", mine / "calibrations")
+    report = vreid.json("evaluate", "--plot", "plot.png")
+    assert all(part["interval"] is None for part in report["results"][0]["reliability"]["bins"])
+    assert "plot.png" in report["outputs"]
 
 
 @pytest.mark.usefixtures("mine")

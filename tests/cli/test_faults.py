@@ -221,13 +221,11 @@ def test_hints_name_the_command_whose_help_they_mean(vreid: Vreid):
     assert vreid.json("export", "features", "--foo", code=2)["error"]["hint"] == "see vreid export features --help"
 
 
-def test_an_interruption_while_the_program_starts_is_told(monkeypatch: pytest.MonkeyPatch, capsys):
-    import vreid_cli.__main__ as program
-
+def test_an_interruption_while_the_program_starts_is_told(program, monkeypatch: pytest.MonkeyPatch, capsys):
     monkeypatch.setattr(sys, "argv", ["vreid", "info", "--json"])
     monkeypatch.setitem(sys.modules, "vreid_cli.cli.app", _Interrupting("vreid_cli.cli.app"))
     with pytest.raises(SystemExit) as ended:
-        program.main()
+        program()
     told = capsys.readouterr()
     assert (ended.value.code, "Traceback" in told.err) == (130, False)
     assert json.loads(told.out)["error"]["message"] == "interrupted"

@@ -65,8 +65,10 @@ def test_what_is_new_is_added_and_what_changed_makes_it_again(
     error = vreid.error("rank", "--candidates", "3")
     assert "the index does not fit the features: the features have 1 more part than it" in error["message"]
     assert error["hint"] == "bring it up to date: vreid index --distance cosine"
+    assert vreid.json("info")["files"][0]["misfit"] == "the features have 1 more part than it"
     (added,) = vreid.json("index")["indexes"]
     assert (added["images"], added["added"], added["rebuilt"]) == (18, 3, None)
+    assert vreid.json("info")["files"][0]["misfit"] is None
     # The new part's track stands amid the others in the gallery: rows are found all the same.
     vreid("rank")
     vreid("rank", "--candidates", "7", "-o", "some.parquet")

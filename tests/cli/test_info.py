@@ -11,6 +11,7 @@ import pytest
 import torch
 from tiny import EXTRACT, TRACKS, Vreid, draw, draw_tracks
 
+from vreid_cli import models
 from vreid_cli.models.backbones import BACKBONES
 from vreid_cli.models.checkpoint import save_checkpoint
 from vreid_cli.models.network import build_random
@@ -22,7 +23,7 @@ from vreid_cli.training.state import EpochResult, Scores, TrainingState, save_st
 IMAGES = {split: sum(n for name, n in TRACKS.items() if name.startswith(split)) for split in ("query", "gallery")}
 KEYS = {
     *("schema", "outputs", "skipped", "warnings", "run_dir", "complete", "next", "splits", "rankings", "training"),
-    *("reports", "history", "history_error", "dataset", "subset", "label_pattern", "data_dir", "query_dir"),
+    *("files", "reports", "history", "history_error", "dataset", "subset", "label_pattern", "data_dir", "query_dir"),
     *("gallery_dir", "data_dir_exists", "query_dir_exists", "gallery_dir_exists", "architecture", "weights"),
     *(
         "weights_exists",
@@ -82,6 +83,23 @@ def test_a_run_with_everything(vreid: Vreid, ready: Path) -> None:
     for words in ("resnet18", found["weights_digest"][:12], "t2t-meanMCD50", f"{100 * scored['mAP']:.1f}", "complete"):
         assert words in told
     assert vreid("info", ready) == told == vreid("info", "--run-dir", ready)
+
+
+def test_indexes_calibrations_and_identities_are_listed(vreid: Vreid, ready: Path) -> None:
+    vreid("rank")
+    vreid("evaluate")
+    vreid("index")
+    vreid("associate", "--threshold", "0.25")
+    shutil.copytree(next(Path(models.__file__).parent.glob("*/calibrations")), ready / "calibrations")
+    found = vreid.json("info")
+    what = {one["file"]: one["what"] for one in found["files"]}
+    assert what.pop("index/cosine.json") == "index flat for the cosine distance"
+    assert what.pop("identities/meanMCD50.parquet") == "identities by meanMCD50 ≤ 0.25"
+    assert what
+    assert all(said.startswith("calibration of ") for said in what.values())
+    assert found["next"] is None
+    told = vreid("info")
+    assert all(one["file"] in told for one in found["files"])
 
 
 def test_a_run_that_was_moved_says_the_same(vreid: Vreid, ready: Path, tmp_path: Path) -> None:
@@ -158,6 +176,9 @@ DAMAGE = {
     "features/gallery/complete.json": "not valid JSON",
     "rankings/t2t-meanMCD50.parquet": "is damaged or no ranking",
     "evaluations/t2t-meanMCD50.json": "not valid JSON",
+    "index/cosine.json": "not valid JSON",
+    "calibrations/t2t-meanMCD50.json": "not valid JSON",
+    "identities/meanMCD50.parquet": "cannot be read as identities",
     "history.jsonl": "1 line of",
     "checkpoints/last.safetensors": "damaged or is no safetensors",
     "checkpoints/resume.safetensors": "damaged or is no safetensors",
@@ -284,6 +305,16 @@ def test_no_run_and_no_run_directory(vreid: Vreid, tmp_path: Path) -> None:
     assert (error["file"], "no run directory" in error["message"]) == ("empty", True)
     assert "is not there" in vreid.error("info", "nowhere")["message"]
     assert "which one" in vreid.error("info", "one", "--run-dir", "two", code=2)["message"]
+
+
+@pytest.mark.usefixtures("ready")
+def test_a_narrow_terminal_cuts_off_no_number(vreid: Vreid, monkeypatch: pytest.MonkeyPatch) -> None:
+    vreid("rank", "--metric", "minMED,meanMCD50")
+    monkeypatch.setattr("vreid_cli.cli.output._WIDTH_OF_NO_TERMINAL", 40)
+    for command in (("show", "0001_c001"), ("evaluate",)):
+        lines = vreid(*command).splitlines()
+        assert not [line for line in lines if "…" in line]
+        assert max(len(line) for line in lines if "│" in line) <= 40
 
 
 @pytest.mark.parametrize("width", [80, 120])

@@ -58,7 +58,7 @@ def test_random_weights_warn_both_ways(vreid: Vreid, made: Path) -> None:
     assert list(found.warnings) == report["warnings"] == [MEANINGLESS]
 
 
-def test_records_bring_their_own_labels_and_boxes(weights: Path, made: Path) -> None:
+def test_records_bring_their_own_labels_and_boxes(weights: Path, made: Path, tmp_path: Path) -> None:
     path = next((made / "data" / "gallery").rglob("*.png")).absolute()
     records = [
         ImageRecord("a", path, "t1", "7", "north", 3),
@@ -69,6 +69,6 @@ def test_records_bring_their_own_labels_and_boxes(weights: Path, made: Path) -> 
     assert list(found.image_id) == [path.name, f"{path.name}#xywh=1,2,20,16"]
     assert (list(found.track_id), list(found.vehicle_id)) == (["t1", "t2"], ["7", "8"])
     with Image.open(path) as image:
-        image.convert("RGB").crop((1, 2, 21, 18)).save("crop.png")
-    alone = vreid_library.extract(["crop.png"], network)
+        image.convert("RGB").crop((1, 2, 21, 18)).save(tmp_path / "crop.png")
+    alone = vreid_library.extract([tmp_path / "crop.png"], network)
     np.testing.assert_allclose(found.matrix.take(np.array([1])), alone.matrix.take(np.array([0])), rtol=1e-5, atol=1e-5)

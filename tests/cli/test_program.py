@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from PIL import Image
 from processes import in_process_of_its_own
 from tiny import EXTRACT, Vreid, draw_tracks
+
+from vreid_cli.workflows.session import RunChoice
 
 
 @pytest.mark.slow
@@ -141,3 +145,21 @@ def test_to_look_at_results_nobody_waits_for_torch() -> None:
     code = f"import {modules}, sys; print(sorted({{'torch', 'scipy', 'matplotlib'}} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.usefixtures("vreid")
+def test_garbage_is_collected_from_when_work_begins(
+    program: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def look(*_: object) -> RunChoice:
+        seen.append((gc.isenabled(), gc.get_freeze_count() > 0))
+        return RunChoice()
+
+    monkeypatch.setattr("vreid_cli.workflows.info.choose_run", look)  # before: modules are still imported
+    monkeypatch.setattr("vreid_cli.workflows.info.info", lambda session: look() and None)
+    monkeypatch.setattr(sys, "argv", ["vreid", "info"])
+    with pytest.raises(SystemExit):
+        program()
+    assert seen == [(False, False), (True, True)]

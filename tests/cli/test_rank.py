@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny import GALLERY, QUERIES, TRACK_METRICS, Vreid, columns
+from tiny import EXTRACT, GALLERY, QUERIES, TRACK_METRICS, Vreid, columns, draw_tracks
 
 
 def test_rank_lists_every_gallery_item_for_every_query(vreid: Vreid, ready: Path) -> None:
@@ -68,6 +68,7 @@ def test_an_unknown_metric_is_offered_the_nearest(vreid: Vreid) -> None:
         (("--device", "gpu"), "--device gpu: unknown device"),
         (("--query-features", "a.json", "--gallery-features", "b.json"), "where should the ranking go?"),
         (("--set", "rank.top_k=x"), '--set rank.top_k = "x": needs a whole number'),
+        (("--set", "rank.alpha=2"), "--set rank.alpha: only RSCR uses it"),
         (("--set", "rank.topk=1"), "--set: unknown key 'rank.topk'"),
         (("--set", "top_k=1"), "--set top_k=1: not of the form section.key=VALUE"),
     ],
@@ -77,6 +78,22 @@ def test_rank_refuses_wrong_usage(vreid: Vreid, arguments: tuple[str, ...], mess
     error = vreid.json("rank", *arguments, code=2)["error"]
     assert message in error["message"]
     assert not list(Path("runs").glob("*/rankings/*"))
+
+
+@pytest.mark.usefixtures("ready")
+def test_a_setting_that_is_typed_as_an_option_is_told_how_it_is_given(vreid: Vreid) -> None:
+    assert vreid.json("rank", "--alpha", "2", code=2)["error"]["hint"] == "it is a setting: --set rank.alpha=…"
+    vreid("rank", "--lambda-value", "2", code=2)
+    assert "hint:  it is a setting: --set rank.lambda_value=…" in vreid.err
+
+
+def test_a_ranking_that_lists_nothing_says_so(vreid: Vreid, weights: Path) -> None:
+    draw_tracks(Path("data"), {"query/0001_c001": 1, "gallery/0002_c001": 1})
+    vreid(*EXTRACT, "--data-dir", "data", "--weights", weights)
+    assert vreid.json("rank", "--cameras", "other")["warnings"] == [
+        "nothing is listed for any query: look at --cameras, --threshold and --min-probability"
+    ]
+    assert "--cameras all" in vreid.error("show")["hint"]
 
 
 def test_a_ranking_made_otherwise_is_replaced_only_with_force(vreid: Vreid, ready: Path) -> None:

@@ -83,6 +83,7 @@ def test_places_are_lit_by_the_runs_own_network(vreid: Vreid, ready: Path) -> No
     vreid(*arguments)
     assert Image.open("pair.png").height > 0
     assert "about one match" in vreid.error("show", "--attention", "-o", "x.png", code=2)["message"]
+    assert "is for a page" in vreid.error("show", "--assets", "-o", "x.png", code=2)["message"]
     assert (ready / "rankings").is_dir()
 
 

@@ -105,12 +105,15 @@ def run(arguments: Sequence[str]) -> int:
         _say(error.message, hint=hint, file=error.file, as_json=as_json)
         return error.exit_code
     except TyperException as error:
+        hint = _setting_of(error.format_message(), arguments)
         if as_json:
-            _say(error.format_message(), hint=f"see {show_help}", file=None, as_json=True)
+            _say(error.format_message(), hint=hint or f"see {show_help}", file=None, as_json=True)
         else:
             from typer import rich_utils
 
             rich_utils.rich_format_error(error)  # type: ignore[arg-type]
+            if hint:
+                print(f"hint:  {hint}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return say_interrupted(as_json=as_json)
@@ -139,6 +142,19 @@ def _command_words(arguments: Sequence[str]) -> list[str]:
     if first == "export":
         return [first, second] if second in EXPORTS else [first]
     return [first] if first in COMMANDS else []
+
+
+def _setting_of(message: str, arguments: Sequence[str]) -> str | None:
+    """How a setting is given that was typed as if it were an option of its own; None where it is none."""
+    unknown = re.match(r"No such option: --([a-z0-9-]+)", message)
+    command = {**COMMANDS, **EXPORTS}.get("".join(_command_words(arguments)[-1:]))
+    if unknown is None or command is None:
+        return None
+    from vreid_cli.config import section_class
+
+    key = unknown[1].replace("-", "_")
+    sections = [section for section in command.settings if key in section_class(section).model_fields]
+    return f"it is a setting: --set {sections[0]}.{key}=…" if sections else None
 
 
 def _say(message: str, *, hint: str | None, file: str | None, as_json: bool) -> None:

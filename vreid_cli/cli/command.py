@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import io
 import sys
@@ -131,7 +132,9 @@ class Command:
             return
         if self.check is not None:
             load(self.check)(session)
-        report = load(self.workflow)(session)
+        workflow = load(self.workflow)
+        _collect_garbage()
+        report = workflow(session)
         if report is None:
             return
         if common.json:
@@ -140,6 +143,13 @@ class Command:
             print_json({**lists, **more})
         else:
             self.render(report, make_console())
+
+
+def _collect_garbage() -> None:
+    """Begin to look for garbage where the program put that off, and not among what is there: that is modules."""
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
 
 
 def _by_section(parameters: Sequence[SettingParameter], typed: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -153,7 +163,9 @@ def _by_section(parameters: Sequence[SettingParameter], typed: Mapping[str, Any]
         value = None if typed[parameter.name] is None else parameter.read(typed[parameter.name])
         if value is None:
             continue
-        earlier = given.setdefault(parameter.section, {}).setdefault(parameter.key, value)
-        if earlier != value:
-            raise UsageError(f"{earlier} and {parameter.flag} {value}: which one?", hint="name one of them")
+        section = given.setdefault(parameter.section, {})
+        if parameter.key in section and section[parameter.key] != value:
+            message = f"{section[parameter.key]} and {parameter.flag} {value}: which one?"
+            raise UsageError(message, hint="name one of them")
+        section[parameter.key] = value
     return given

@@ -22,14 +22,26 @@ if TYPE_CHECKING:
 
 #: Wide enough for every table where the output is no terminal, whose width would be a guess.
 _WIDTH_OF_NO_TERMINAL = 200
+#: Wider than any table, to ask how much room one needs.
+_WIDE = 10_000
 _INTERRUPTED = 130
 
 
 def make_console() -> Console:
     """A console on stdout for tables."""
     from rich.console import Console
+    from rich.measure import Measurement
+    from rich.table import Table
 
     class Output(Console):
+        def print(self, *objects: Any, **how: Any) -> None:
+            for table in objects:
+                roomy = self.options.update(width=_WIDE)
+                if isinstance(table, Table) and Measurement.get(self, roomy, table).minimum > self.width:
+                    for column in table.columns:  # a number that is cut off is no result
+                        column.no_wrap, column.overflow = False, "fold"
+            super().print(*objects, **how)
+
         def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
             # A segment with control codes is the program's own; what a name holds of them is text.
             for part in super().render(renderable, options):

@@ -273,9 +273,10 @@ def walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
 
 def unreadable(path: Path | str, error: OSError) -> DataError:
     """What the system says against reading a file or folder, as an error for the user."""
-    return DataError(
-        f"{path} cannot be read: {error.strerror}", hint="check that it is whole and may be read", file=path
-    )
+    if isinstance(error, FileNotFoundError):
+        return DataError(f"there is no file {path}", hint="check the path", file=path)
+    hint = "check that it is whole and may be read"
+    return DataError(f"{path} cannot be read: {error.strerror}", hint=hint, file=path)
 
 
 def examples(names: Sequence[str]) -> str:

@@ -14,17 +14,13 @@ from vreid_cli.extraction.inference import Inference
 from vreid_cli.extraction.loading import Preparation, load_batches
 from vreid_cli.extraction.options import ExtractionOptions
 from vreid_cli.extraction.parts import Part, PartResult
-from vreid_cli.extraction.planning import changed_since
 from vreid_cli.extraction.timings import Timings
 from vreid_cli.extraction.work import LIMIT
 from vreid_cli.runtime.devices import one_torch_thread
 from vreid_cli.runtime.progress import log, progress
 from vreid_cli.runtime.workers import choose_workers
-from vreid_cli.store.features import Skipped
+from vreid_cli.store.parts import Skipped
 from vreid_cli.types.images import ImageRecord
-
-#: Why an image is left out whose features would be those of another file than the plan says.
-CHANGED = "the file changed while it was read"
 
 
 def compute_parts(parts: Sequence[Part], *, inference: Inference, options: ExtractionOptions) -> Iterator[PartResult]:
@@ -69,17 +65,14 @@ def compute_parts(parts: Sequence[Part], *, inference: Inference, options: Extra
                 with timings.on("wait"), one_torch_thread():
                     batch = next(loaded)
                 timings.decode += batch.decode_seconds
-                skipped += [_skip(records[index], reason, strict=options.strict) for index, reason in batch.bad]
+                skipped += [skip_image(records[index], reason, strict=options.strict) for index, reason in batch.bad]
                 if batch.indices:
                     with timings.on("compute"):
                         features.append(inference.compute(batch.pixels))
                 kept += [index - start for index in batch.indices]
                 bar.update(len(batch.indices) + len(batch.bad))
-            rows, found = np.array(kept, dtype=np.int64), torch.cat(features).numpy()
-            changed = rows[:0] if part.stamps is None else rows[changed_since(part.records, part.stamps)[rows]]
-            skipped += [_skip(part.records[int(row)], CHANGED, strict=options.strict) for row in changed]
-            left = ~np.isin(rows, changed)
-            yield PartResult(part, rows[left], found[left], tuple(skipped), recorded, timings.take())
+            rows = np.array(kept, dtype=np.int64)
+            yield PartResult(part, rows, torch.cat(features).numpy(), tuple(skipped), recorded, timings.take())
 
 
 def refuse_image(path: Path, reason: str) -> DataError:
@@ -88,7 +81,12 @@ def refuse_image(path: Path, reason: str) -> DataError:
     return DataError(f"{path}: {reason}", hint=hint, file=path)
 
 
-def _skip(record: ImageRecord, reason: str, *, strict: bool) -> Skipped:
+def skip_image(record: ImageRecord, reason: str, *, strict: bool) -> Skipped:
+    """Leave an image out, in words.
+
+    Raises:
+        DataError: With ``strict``.
+    """
     if strict:
         raise refuse_image(record.path, reason)
     log.warning("skipped %s: %s", record.path, reason)

@@ -27,7 +27,7 @@ from vreid_cli.models.weights import AnyNetwork
 from vreid_cli.runtime.devices import choose_device
 from vreid_cli.runtime.objects import as_path
 from vreid_cli.runtime.options import RuntimeOptions
-from vreid_cli.store.features import Skipped
+from vreid_cli.store.parts import Skipped
 from vreid_cli.types.arrays import Labels
 from vreid_cli.types.features import ArrayMatrix, FeatureSet
 from vreid_cli.types.images import ImageRecord

@@ -164,11 +164,22 @@ def _is_readable(stat: os.stat_result, name: str) -> bool:
     return S_ISREG(stat.st_mode) and (stat.st_size <= MAX_BYTES or not is_image(name))
 
 
-def changed_since(records: Records, stamps: Int64Array) -> BoolArray:
-    """(N,) whether the file of each image has another size or time than ``stamps`` (2, N) say, as a plan has them."""
+def stamps_now(records: Records) -> Int64Array:
+    """(2, N) int64 size and time that the file of each image has now, as a plan keeps them."""
     names, owner = records.files()
-    changed: BoolArray = (np.stack(_stat_all(records, names))[:, owner] != stamps).any(axis=0)
-    return changed
+    return np.stack(_stat_all(records, names))[:, owner]
+
+
+def changed_files(records: Records, plan: Plan, rows: Int64Array) -> BoolArray:
+    """(N,) whether the file of each image is another than the plan says in these rows: by its digest, if not its time.
+
+    Copies of a data set on several machines may differ in their times.
+    """
+    names, owner = records.files()
+    other = np.unique(owner[(stamps_now(records) != plan.stamps()[:, rows]).any(axis=0)])
+    found = {int(file): _hash_file(as_path(records.locate(names[int(file)].as_py()))) for file in other}
+    said = plan.table.column("sha256").take(pa.array(rows)).to_pylist()
+    return np.array([found.get(int(file), digest) != digest for file, digest in zip(owner, said, strict=True)])
 
 
 def _assign_parts(records: Records, before: Plan, rows: Int64Array, *, part_images: int) -> Int32Array:

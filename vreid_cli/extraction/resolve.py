@@ -22,7 +22,7 @@ from vreid_cli.runtime.cache import cache_folder
 from vreid_cli.runtime.devices import check_precision
 from vreid_cli.runtime.options import InferencePrecision
 from vreid_cli.runtime.progress import log
-from vreid_cli.store.features import PartFacts
+from vreid_cli.store.parts import PartFacts
 
 #: Images from which on ``auto`` exports a network to ONNX.
 WORTH_EXPORTING = 2_000

@@ -10,7 +10,8 @@ import numpy as np
 from vreid_cli.extraction.parts import Part, PartResult
 from vreid_cli.runtime.files import refuse_folder
 from vreid_cli.runtime.progress import log
-from vreid_cli.store.features import FeatureStore, PartFacts, Skipped, StoredPart
+from vreid_cli.store.features import FeatureStore
+from vreid_cli.store.parts import PartFacts, Skipped, StoredPart
 from vreid_cli.store.plan import Plan
 from vreid_cli.types.arrays import Int32Array
 

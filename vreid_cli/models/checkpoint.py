@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
-from vreid_cli.errors import UsageError, WeightsError, first_line
+from vreid_cli.errors import UsageError, WeightsError, first_line, nearest_name
 from vreid_cli.models.backbones import TIMM, find_backbone
 from vreid_cli.models.network import Network
 from vreid_cli.models.sources import HUB_CONFIG, HUB_WEIGHTS, SOURCES
@@ -177,11 +177,10 @@ def check_weights_file(path: Path) -> None:
         WeightsError: It is not.
     """
     if not path.is_file():
-        raise WeightsError(
-            f"there is no weights file {path}",
-            hint=f"--weights takes {', '.join(SOURCES)}, or the path of a .safetensors, .pth, .pt or .onnx file",
-            file=path,
-        )
+        nearest = nearest_name(str(path), SOURCES)
+        offer = f"did you mean '{nearest}'? " if nearest else ""
+        hint = f"{offer}--weights takes {', '.join(SOURCES)}, or the path of a .safetensors, .pth, .pt or .onnx file"
+        raise WeightsError(f"there is no weights file {path}", hint=hint, file=path)
 
 
 def _named_architecture(facts: Mapping[str, Any], path: Path) -> str | None:

@@ -52,7 +52,7 @@ def group_tracks(features: FeatureSet, unit: TrackUnit) -> Tracks:
     if (keys.codes < 0).any():
         raise DataError(
             f"{features.source}: image {features.image_id[int(np.argmax(keys.codes < 0))]} has no track",
-            hint="every image must name its track for the tasks t2t and i2t",
+            hint="every image must name its track for the tasks t2t and i2t; use --task i2i for single images",
             file=features.source,
         )
     # By their codes first, then by their first rows.

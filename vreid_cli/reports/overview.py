@@ -61,6 +61,27 @@ class RankingOverview:
 
 
 @dataclass(frozen=True)
+class FileOverview:
+    """An index, a calibration or a table of identities.
+
+    Attributes:
+        file: The file in the run.
+        what: What it is, by what it says; None where that cannot be read.
+        error: Why that cannot be read.
+        misfit: Why it does not fit the features of the run; None where it does, or nobody can tell.
+        size: Its bytes.
+        written: When it was written.
+    """
+
+    file: str
+    what: str | None
+    error: str | None
+    misfit: str | None
+    size: int | None
+    written: str | None
+
+
+@dataclass(frozen=True)
 class CheckpointOverview:
     """A checkpoint: of which epoch, with which mAP on held-out vehicles, or why it cannot be read."""
 
@@ -120,12 +141,12 @@ class RunOverview:
         made_by_error: Why it cannot be read.
         splits: The state of the features of each split.
         rankings: Its rankings, then evaluations whose ranking is gone.
+        files: Its indexes, calibrations and identities.
         training: What was trained; None where nothing was.
         reports: Names of the sheets and pages.
         history: The commands as they were run, oldest first.
         history_error: What of the history cannot be read.
         next: The command that brings the run further; None where nothing is left to do.
-        index_error: Which index is damaged; only where it was asked for.
     """
 
     run_dir: Path
@@ -133,20 +154,21 @@ class RunOverview:
     made_by_error: str | None
     splits: Mapping[Split, StoreState]
     rankings: tuple[RankingOverview, ...]
+    files: tuple[FileOverview, ...]
     training: TrainingOverview | None
     reports: tuple[str, ...]
     history: tuple[HistoryEntry, ...]
     history_error: str | None
     next: str | None = None
-    index_error: str | None = None
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What is damaged, each with its place."""
         splits = [f"{split}: {problem}" for split, one in self.splits.items() for problem in one.problems]
         rankings = [error for row in self.rankings for error in (row.error, row.evaluation_error)]
+        files = [one.error for one in self.files]
         checkpoints = [one.error for one in self.training.checkpoints] if self.training else []
-        found = [self.made_by_error, *splits, *rankings, *checkpoints, self.index_error, self.history_error]
+        found = [self.made_by_error, *splits, *rankings, *files, *checkpoints, self.history_error]
         return tuple(warning for warning in found if warning)
 
 
@@ -167,6 +189,7 @@ def overview_json(run: RunOverview) -> dict[str, Any]:
             for split, one in run.splits.items()
         },
         "rankings": [_json(row) for row in run.rankings],
+        "files": [asdict(one) for one in run.files],
         "training": run.training
         and {**vars(run.training), "checkpoints": [_json(one) for one in run.training.checkpoints]},
         "reports": list(run.reports),
@@ -195,6 +218,8 @@ def print_overview(run: RunOverview) -> Iterator[RenderableType]:
         yield from _features(run.splits)
     if run.rankings:
         yield from _rankings(run.rankings)
+    if run.files:
+        yield from _files(run.files)
     if run.training is not None:
         yield from _training(run.training)
     if run.reports:
@@ -344,6 +369,16 @@ def _notes(row: RankingOverview) -> Iterator[str]:
     if row.facts and row.facts.rerank:
         numbers = " ".join(f"{key} {value}" for key, value in row.facts.rerank.items())
         yield f"{name}: re-ranked ({numbers})"
+
+
+def _files(files: Sequence[FileOverview]) -> Iterator[RenderableType]:
+    yield Text()
+    yield _table([{"file": one.file, "what": one.what or _UNKNOWN, "written": _when(one.written)} for one in files])
+    for one in files:
+        if one.error:
+            yield Text(one.error)
+        if one.misfit:
+            yield Text(f"{one.file}: {one.misfit}")
 
 
 def _training(training: TrainingOverview) -> Iterator[RenderableType]:

@@ -170,8 +170,8 @@ def _draw_reliability(axes: Axes, reliabilities: Mapping[str, Reliability]) -> N
     axes.plot([0, 100], [0, 100], color="grey", linestyle="--", linewidth=1, label="as said")
     for name, one in reliabilities.items():
         sure = [part for part in one.bins if part.interval is not None]
-        points = [(100 * part.probability, 100 * part.share) for part in sure]
-        (line,) = axes.plot(*zip(*points, strict=True), marker="o", label=f"{name} (ECE {one.ece:.4f})")
+        said, so = [100 * part.probability for part in sure], [100 * part.share for part in sure]
+        (line,) = axes.plot(said, so, marker="o", label=f"{name} (ECE {one.ece:.4f})")
         for part in sure:
             assert part.interval is not None
             ends = [100 * part.interval.low, 100 * part.interval.high]

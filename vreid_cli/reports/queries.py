@@ -55,7 +55,7 @@ def choose_queries(
 def _named(ranking: Ranking, names: str | Sequence[str] | None, *, most: int) -> list[str]:
     known = list(ranking.queries.ids)
     if not known:
-        hint = "choose a larger --threshold" if ranking.facts.threshold is not None else "make it again"
+        hint = "make it again, with a larger --threshold, a smaller --min-probability, or --cameras all"
         message = f"{ranking.source} lists nothing for any query (lists {ranking.facts.text('coverage')})"
         raise DataError(message, hint=hint, file=ranking.source)
     if not names:

@@ -27,8 +27,8 @@ from vreid_cli.runtime.extras import require_extra
 _STORES = {"s3": ("s3", "s3fs"), "gs": ("gcs", "gcsfs"), "memory": ("s3", "fsspec")}
 #: A single letter would be a drive of Windows.
 _ADDRESS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+)://(?P<rest>.*)", re.DOTALL)
-#: What looks like ``key:secret@bucket``; only names of Amazon's access points hold colons themselves.
-_SECRET = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://(?!arn:)[^/]*[:@]")
+#: What looks like ``key:secret@bucket``; names of Amazon's access points and addresses of Ray hold colons themselves.
+_SECRET = re.compile(r"\b(?!ray:)[A-Za-z][A-Za-z0-9+.-]+://(?!arn:)[^/]*[:@]")
 #: Words of a library that may show a part of somebody's credentials.
 _DELICATE = re.compile(r"credential|signature|token|secret|password|akia", re.IGNORECASE)
 

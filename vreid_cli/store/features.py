@@ -10,11 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
@@ -25,123 +22,21 @@ from numpy.typing import NDArray
 
 from vreid_cli.errors import StoreError
 from vreid_cli.runtime.arrow import gallery_order
-from vreid_cli.runtime.files import atomic_path, local_file, read_json_object, write_csv, write_json
+from vreid_cli.runtime.files import atomic_path, read_json_object, write_csv, write_json
 from vreid_cli.runtime.objects import ObjectPath
+from vreid_cli.store.parts import CHANGED, PartFacts, Skipped, StoredPart, damaged, read_facts, read_part, write_part
 from vreid_cli.store.plan import Plan
-from vreid_cli.types.arrays import Float32Array, Int64Array, Labels, TextArray
+from vreid_cli.types.arrays import Float32Array, Int64Array, Labels
 from vreid_cli.types.features import FeatureMatrix, FeatureSet, QueryProtocol
 from vreid_cli.types.images import ImageRecord
 
-_LABEL_COLUMNS = ("image_id", "track_id", "vehicle_id", "camera_id")
-_PART_COLUMNS = (*_LABEL_COLUMNS, "frame", "feature")
 _RESTART = "use --restart to make the features again, or another --run-dir"
 #: Bytes of features that are read again to verify them whenever a store is opened: a quarter of a second.
 CHEAP_TO_VERIFY = 256 << 20
 #: Parts that are copied from an object store at a time.
 _TRANSFERS = 8
-#: What a part is where its checksum differs.
-CHANGED = "its rows are not those that were written (the checksum differs)"
 #: Of ``complete.json``: 2 since it says the protocol of the data set.
 _SCHEMA = 2
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """An image that could not be used, and why."""
-
-    image_id: str
-    track_id: str | None
-    reason: str
-
-
-@dataclass(frozen=True)
-class PartFacts:
-    """What a part's schema says about it, read without its features.
-
-    Attributes:
-        identity: What made the features; another identity means other features.
-        recorded: What does not change what the features mean (batch, threads, versions).
-        contents: Digest over ids and contents of its images.
-        labels: Digest over its rows' ids and labels, in their order.
-        skipped: Images of this part that could not be used.
-        checksum: CRC-32 of its rows, written with them; empty in parts of before there was one.
-    """
-
-    identity: Mapping[str, str]
-    recorded: Mapping[str, str]
-    contents: str
-    labels: str
-    skipped: tuple[Skipped, ...]
-    checksum: str = field(default="", compare=False)
-
-    def to_metadata(self) -> dict[str, str]:
-        """Schema metadata: each fact as JSON text."""
-        skipped = [[s.image_id, s.track_id, s.reason] for s in self.skipped]
-        return {
-            "identity": json.dumps(dict(self.identity), sort_keys=True),
-            "recorded": json.dumps(dict(self.recorded), sort_keys=True),
-            "contents": self.contents,
-            "labels": self.labels,
-            "skipped": json.dumps(skipped, ensure_ascii=False),
-        }
-
-    @classmethod
-    def from_metadata(cls, metadata: Mapping[bytes, bytes]) -> PartFacts:
-        """Read back what :meth:`to_metadata` wrote; KeyError or ValueError if it is something else."""
-        texts = {key.decode(): value.decode() for key, value in metadata.items()}
-        skipped = tuple(Skipped(*entry) for entry in json.loads(texts["skipped"]))
-        identity, recorded = json.loads(texts["identity"]), json.loads(texts["recorded"])
-        checksum = texts.get("checksum", "")
-        return cls(identity, recorded, texts["contents"], texts["labels"], skipped, checksum)
-
-
-class StoredPart:
-    """The rows of a part, memory-mapped: they can be read even after its file was replaced.
-
-    Args:
-        batch: The part.
-        facts: What it says about itself.
-    """
-
-    def __init__(self, batch: pa.RecordBatch, facts: PartFacts) -> None:
-        self.batch = batch
-        self.facts = facts
-
-    def __len__(self) -> int:
-        return int(self.batch.num_rows)
-
-    @property
-    def dimension(self) -> int:
-        """Length D of a feature."""
-        return int(self.batch.schema.types[-1].list_size)
-
-    def distinct(self, name: str) -> set[str]:
-        """The values of a label, without absent ones."""
-        return {value for value in self.batch.column(name).unique().to_pylist() if value is not None}
-
-    @property
-    def features(self) -> Float32Array:
-        """(N, D) read-only."""
-        # flatten() respects slices and copies nothing; .values would ignore them.
-        flat: Float32Array = self.batch.column("feature").flatten().to_numpy(zero_copy_only=True)
-        return flat.reshape(len(self), self.dimension)
-
-    def is_intact(self) -> bool:
-        """Whether its rows are those that were written, as far as a checksum tells; reads all of them."""
-        return not self.facts.checksum or checksum_rows(self.batch) == self.facts.checksum
-
-    def find(self, image_ids: Sequence[str] | TextArray) -> Int64Array:
-        """(M,) int64 row of each image; -1 where the part does not hold it."""
-        found = pc.index_in(pa.array(image_ids, pa.utf8()), value_set=self.batch.column("image_id"))
-        rows: Int64Array = found.fill_null(-1).cast(pa.int64()).to_numpy()
-        return rows
-
-
-def checksum_rows(batch: pa.RecordBatch) -> str:
-    """CRC-32 of a part's labels and features, as eight digits."""
-    *labels, feature = batch.columns
-    found = zlib.crc32(json.dumps([column.to_pylist() for column in labels]).encode())
-    return f"{zlib.crc32(feature.flatten().to_numpy(zero_copy_only=True), found):08x}"
 
 
 class PartedMatrix:
@@ -288,28 +183,11 @@ class FeatureStore:
         self, part: int, records: Sequence[ImageRecord], *, features: Float32Array, facts: PartFacts
     ) -> None:
         """Write one part: a row a record, features (len(records), D) float32; whole or not at all."""
-        flat = pa.array(np.ascontiguousarray(features).reshape(-1))
-        columns: dict[str, Any] = {
-            name: pa.array([getattr(record, name) for record in records], pa.utf8()) for name in _LABEL_COLUMNS
-        }
-        columns["frame"] = pa.array([record.frame for record in records], pa.int64())
-        columns["feature"] = pa.FixedSizeListArray.from_arrays(flat, features.shape[1])
-        batch = pa.record_batch(columns)
-        batch = batch.replace_schema_metadata({**facts.to_metadata(), "checksum": checksum_rows(batch)})
-        with (
-            atomic_path(self.part_path(part)) as temporary,
-            pa.OSFile(str(temporary), "wb") as sink,
-            pa.ipc.new_file(sink, batch.schema) as writer,
-        ):
-            writer.write_batch(batch)
+        write_part(self.part_path(part), records, features=features, facts=facts)
 
     def read_facts(self, part: int) -> PartFacts | None:
         """What a part says about itself; None if it is not there or is damaged, so that it is made again."""
-        try:
-            with _open_footer(self.part_path(part)) as source:
-                return PartFacts.from_metadata(pa.ipc.open_file(source).schema.metadata or {})
-        except (OSError, pa.ArrowException, KeyError, ValueError, TypeError):
-            return None
+        return read_facts(self.part_path(part))
 
     def read_part(self, part: int) -> StoredPart:
         """The rows of a part.
@@ -317,24 +195,7 @@ class FeatureStore:
         Raises:
             StoreError: It is missing or damaged.
         """
-        path = self.part_path(part)
-        try:
-            # The batch keeps the map alive for as long as any array looks into it.
-            with local_file(path) as local:
-                batch = pa.ipc.open_file(pa.memory_map(str(local))).get_batch(0)
-            # Damaged offsets would crash the process. This looks at the labels only, not at the features.
-            batch.validate(full=True)
-            names = tuple(batch.schema.names)
-        except (OSError, ValueError, IndexError, pa.ArrowException) as error:
-            raise _damaged(path, error) from None
-        *labels, feature = batch.schema.types or [None]
-        known = pa.types.is_fixed_size_list(feature) and feature.value_type in (pa.float32(), pa.float16())
-        if not known or (names, labels) != (_PART_COLUMNS, [*[pa.utf8()] * 4, pa.int64()]):
-            raise _damaged(path, f"its columns are {', '.join(names)}, or of other types")
-        try:
-            return StoredPart(batch, PartFacts.from_metadata(batch.schema.metadata or {}))
-        except (KeyError, ValueError, TypeError):
-            raise _damaged(path, "it does not say what made it") from None
+        return read_part(self.part_path(part))
 
     def changed_parts(self, *, only_if_cheap: bool = False) -> list[int]:
         """Numbers of the parts whose rows are not those that were written; damaged ones are left out.
@@ -411,7 +272,7 @@ class FeatureStore:
         Raises:
             StoreError: There is no store, or it is not complete.
         """
-        if not self.path.is_dir():
+        if not (self.is_complete() or self.plan_path.exists() or self.replaced_plan_path.exists()):
             raise StoreError(
                 f"there are no features in {self.path}", hint="make them with vreid extract", file=self.path
             )
@@ -487,7 +348,7 @@ class FeatureStore:
         cheap = sum(part.batch.nbytes for part in parts) <= CHEAP_TO_VERIFY
         for number, part in zip(numbers, parts, strict=True):
             if cheap and not part.is_intact():
-                raise _damaged(self.part_path(number), CHANGED)
+                raise damaged(self.part_path(number), CHANGED)
         return parts
 
     def _check_still(self, facts: Mapping[str, Any]) -> None:
@@ -527,17 +388,6 @@ def _open_again(store: FeatureStore, version: str) -> FeatureMatrix:
     return found.matrix
 
 
-@contextmanager
-def _open_footer(path: Path) -> Iterator[pa.NativeFile]:
-    """A part whose schema is to be read, and no more of it."""
-    if isinstance(path, ObjectPath):
-        with path.open_ranges() as file, pa.PythonFile(file, mode="r") as source:
-            yield source
-    else:
-        with pa.memory_map(str(path)) as source:
-            yield source
-
-
 def _version(parts: Iterable[PartFacts]) -> str:
     """Digest over what the features were made by and from, and how they are labelled."""
     digest = hashlib.sha256()
@@ -549,13 +399,9 @@ def _version(parts: Iterable[PartFacts]) -> str:
 def _protocol(facts: Mapping[str, Any], path: Path) -> QueryProtocol:
     found = facts.get("protocol", "separate")
     if found not in get_args(QueryProtocol):
-        raise _damaged(path, f"it knows no protocol '{found}'")
+        raise damaged(path, f"it knows no protocol '{found}'")
     protocol: QueryProtocol = found
     return protocol
-
-
-def _damaged(path: Path, reason: object) -> StoreError:
-    return StoreError(f"{path} is damaged: {reason}", hint="remove it and run vreid extract again", file=path)
 
 
 def _encode(batches: Sequence[pa.RecordBatch]) -> pa.Table:

@@ -330,15 +330,17 @@ class IndexFolder:
             raise _damaged(kept.file, f"it holds {index.ntotal:,} images, not {len(rows):,}")
         return ImageIndex(index, kept.facts, rows=rows, probes=probes)
 
-    def verify(self) -> None:
-        """Compare all indexes with their checksums, however long that takes; FAISS is not needed.
+    def verify(self, distance: Geometry, *, only_if_cheap: bool = False) -> None:
+        """Compare an index that is there with its checksum; FAISS is not needed.
+
+        Args:
+            distance: Which.
+            only_if_cheap: Whether to compare only its size, where more would take longer than a moment, or a transfer.
 
         Raises:
-            StoreError: One is damaged.
+            StoreError: It is damaged.
         """
-        for distance in get_args(Geometry):
-            if (path := self.facts_path(distance)).is_file():
-                self._read_facts(path).check()
+        self._read_facts(self.facts_path(distance)).check(only_if_cheap=only_if_cheap)
 
     def read_facts(self, distance: Geometry) -> IndexFacts | None:
         """What an index says that it holds; None where there is none.

@@ -23,7 +23,7 @@ from vreid_cli.errors import DataError, StoreError, first_line
 from vreid_cli.runtime.extras import require_extra
 from vreid_cli.runtime.files import explain_write_errors, refuse_huge
 from vreid_cli.runtime.objects import ObjectPath
-from vreid_cli.store.features import CHANGED, checksum_rows
+from vreid_cli.store.parts import CHANGED, checksum_rows
 from vreid_cli.types.arrays import text_array
 from vreid_cli.types.features import COLUMNS, ArrayMatrix, FeatureSet, QueryProtocol
 

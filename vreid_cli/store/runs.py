@@ -6,7 +6,7 @@ import json
 import os
 import shlex
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -264,21 +264,21 @@ def rankings_in(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*") if path.suffix.lower() in known)
 
 
-def named_rankings(named: Sequence[Path]) -> list[Path]:
-    """The rankings that are named, and those in folders that are; one that is meant twice comes once, as the first.
-
-    Raises:
-        StoreError: A folder has none.
-    """
+def named_files(named: Sequence[Path], files_in: Callable[[Path], list[Path]]) -> list[Path]:
+    """The files that are named, and those in folders that are; one that is meant twice comes once, as the first."""
     found: dict[Path, Path] = {}
     for path in named:
-        for ranking in _rankings_of(path) if path.is_dir() else [path]:
-            found.setdefault(real_path(ranking), ranking)
+        for file in files_in(path) if path.is_dir() else [path]:
+            found.setdefault(real_path(file), file)
     return list(found.values())
 
 
-def _rankings_of(folder: Path) -> list[Path]:
-    """The rankings in a folder, or in that of a run."""
+def some_rankings(folder: Path) -> list[Path]:
+    """The rankings in a folder, or in that of a run.
+
+    Raises:
+        StoreError: There are none.
+    """
     run = RunDirectory(folder)
     found = rankings_in(run.rankings if run.info_path.is_file() else folder)
     if not found:

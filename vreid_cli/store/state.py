@@ -9,7 +9,8 @@ from typing import Literal
 import numpy as np
 
 from vreid_cli.errors import StoreError
-from vreid_cli.store.features import CHANGED, FeatureStore, Skipped, StoredPart
+from vreid_cli.store.features import FeatureStore
+from vreid_cli.store.parts import CHANGED, Skipped, StoredPart
 from vreid_cli.store.plan import Plan
 
 #: ``damaged``: it says that it is complete, or where it stands, and that is not so or cannot be read.

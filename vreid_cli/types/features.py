@@ -272,8 +272,8 @@ def number_images(track_ids: Sequence[str | None]) -> list[str]:
     """Names for images that have none: ``<track>#0``, ``<track>#1``, … within each track.
 
     Examples:
-        >>> number_images(["a", "b", "a"])
-        ['a#0', 'b#0', 'a#1']
+        >>> number_images(["a", "b", "a", None])
+        ['a#0', 'b#0', 'a#1', '#0']
     """
     positions: dict[str | None, Iterator[int]] = defaultdict(count)
-    return [f"{track}#{next(positions[track])}" for track in track_ids]
+    return [f"{track or ''}#{next(positions[track])}" for track in track_ids]

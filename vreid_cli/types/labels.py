@@ -10,6 +10,7 @@ from vreid_cli.errors import UsageError
 
 #: VeRi's naming: vehicle, camera, and whatever follows (passage or frame).
 DEFAULT_PATTERN = r"^(?P<vehicle>\d{4})_(?P<camera>c\d{3})(?:_(?:(?P<frame>\d+)(?=_|\.))?|$)"
+_EXAMPLE = r"as in '^(?P<vehicle>[a-z]+_\d+)_(?P<camera>cam\d)'"
 
 #: Longer numbers would not fit the 64 bits that a store gives them.
 _FRAME_DIGITS = 18
@@ -46,12 +47,10 @@ class LabelPattern:
         try:
             expression = re.compile(pattern or DEFAULT_PATTERN)
         except re.error as error:
-            raise UsageError(f"--label-pattern {pattern}: no valid regular expression: {error}") from None
+            message = f"--label-pattern {pattern}: no valid regular expression: {error}"
+            raise UsageError(message, hint=_EXAMPLE) from None
         if "vehicle" not in expression.groupindex:
-            raise UsageError(
-                f"--label-pattern {pattern}: it has no group named 'vehicle'",
-                hint=r"as in '^(?P<vehicle>[a-z]+_\d+)_(?P<camera>cam\d)'",
-            )
+            raise UsageError(f"--label-pattern {pattern}: it has no group named 'vehicle'", hint=_EXAMPLE)
         return cls(expression)
 
     def read(self, name: str) -> NameLabels:

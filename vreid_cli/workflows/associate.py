@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,17 @@ class _Tracks:
     split: Mapping[str, str]
     recordings: Sequence[Recording] = ()
 
+    @cached_property
+    def boxes(self) -> dict[str, TrackerBoxes]:
+        """What each camera's tracker saw."""
+        return {one.camera: one.boxes() for one in self.recordings}
+
+    @property
+    def spans(self) -> dict[str, tuple[int, int]]:
+        """First and last frame of each track, by its name."""
+        spans = {camera: boxes.spans() for camera, boxes in self.boxes.items()}
+        return {track_name(camera, track): span for camera, own in spans.items() for track, span in own.items()}
+
 
 def choose_run(settings: Settings) -> RunChoice:
     """The run whose tracks are associated; none where feature files are named."""
@@ -97,11 +109,36 @@ def associate(session: Session) -> AssociateReport:
         check_plot_path(chosen.plot)
     path = _output(session)
     tracks = _read_tracks(session)
-    features = tracks.features
+    found, point, doubts = _find_identities(session, tracks)
+    if not chosen.force and path.exists():
+        _refuse_another(path, found)
+    traffic = count_traffic(found)
+    outputs = [*write_identities(path, found), *write_traffic(path.with_suffix(""), traffic)]
+    if tracks.recordings:
+        outputs.append(_rewrite(path.with_suffix(""), tracks, found))
+    if chosen.plot is not None:
+        plot_traffic(chosen.plot, traffic)
+        outputs.append(chosen.plot)
+    warnings = tuple(dict.fromkeys([*doubts, *found.warnings]))
+    for warning in warnings:
+        log.warning("%s", warning)
+    if not chosen.features:
+        session.record()
+    return AssociateReport(
+        outputs=tuple(map(str, outputs)),
+        warnings=warnings,
+        identities=found,
+        traffic=traffic,
+        path=path,
+        chosen=point,
+        in_run=chosen.output is None,
+    )
+
+
+def _find_identities(session: Session, tracks: _Tracks) -> tuple[Identities, OperatingPoint | None, list[str]]:
+    """The identities, the threshold that was chosen by labels, if any, and what is doubtful."""
+    chosen, features = session.settings.associate, tracks.features
     clocks, warnings = _read_clocks(session, tracks)
-    boxes = {one.camera: one.boxes() for one in tracks.recordings}
-    spans = {track_name(camera, track): span for camera, one in boxes.items() for track, span in one.spans().items()}
-    windows = read_travel_times(chosen.travel_times) if chosen.travel_times is not None else []
     options = AssociationOptions(**{name: getattr(chosen, name) for name in AssociationOptions.model_fields})
     finder = CalibrationFinder(chosen.calibration, None if chosen.features else session.run)
     calibration = finder([ranking_facts(features, options)]).get(options.metric)
@@ -116,37 +153,15 @@ def associate(session: Session) -> AssociateReport:
             features,
             options,
             calibration=calibration,
-            travel_times=windows,
+            travel_times=read_travel_times(chosen.travel_times) if chosen.travel_times is not None else [],
             clocks=clocks,
-            spans=spans,
+            spans=tracks.spans,
             index=_propose(session, features, options),
             runtime=session.settings.runtime,
             advance=bar.update,
         )
-    found = replace(found, split=text_array([tracks.split.get(name) for name in found.tracks.ids]))
-    if not chosen.force and path.exists():
-        _refuse_another(path, found)
-    traffic = count_traffic(found)
-    outputs = [*write_identities(path, found), *write_traffic(path.with_suffix(""), traffic)]
-    if tracks.recordings:
-        outputs.append(_rewrite(path.with_suffix(""), tracks.recordings, found, boxes))
-    if chosen.plot is not None:
-        plot_traffic(chosen.plot, traffic)
-        outputs.append(chosen.plot)
-    warnings = list(dict.fromkeys([*warnings, *found.warnings]))
-    for warning in warnings:
-        log.warning("%s", warning)
-    if not chosen.features:
-        session.record()
-    return AssociateReport(
-        outputs=tuple(map(str, outputs)),
-        warnings=tuple(warnings),
-        identities=found,
-        traffic=traffic,
-        path=path,
-        chosen=point,
-        in_run=chosen.output is None,
-    )
+    split = text_array([tracks.split.get(name) for name in found.tracks.ids])
+    return replace(found, split=split), point, warnings
 
 
 def _propose(session: Session, features: FeatureSet, options: AssociationOptions) -> ImageIndex | None:
@@ -254,17 +269,15 @@ def _read_clocks(session: Session, tracks: _Tracks) -> tuple[dict[str, Clock], l
     return read_clocks(path, cameras, stated=stated)
 
 
-def _rewrite(
-    folder: Path, recordings: Sequence[Recording], found: Identities, boxes: Mapping[str, TrackerBoxes]
-) -> Path:
+def _rewrite(folder: Path, tracks: _Tracks, found: Identities) -> Path:
     """Write each tracker's file again with the numbers of identities in the place of its own ids.
 
     Tracks without a usable image get numbers of their own, after all others.
     """
     numbers = dict(zip(found.tracks.ids, found.identity.tolist(), strict=True))
     following = itertools.count(int(found.identity.max(initial=0)) + 1)
-    for one in recordings:
-        names = {track: track_name(one.camera, track) for track in dict.fromkeys(boxes[one.camera].track)}
+    for one in tracks.recordings:
+        names = {track: track_name(one.camera, track) for track in dict.fromkeys(tracks.boxes[one.camera].track)}
         ids = {track: numbers[name] if name in numbers else next(following) for track, name in names.items()}
         one.format.rewrite(one.tracks, folder / one.camera / one.tracks.name, ids)
     return folder

@@ -15,7 +15,7 @@ from vreid_cli.runtime.objects import as_path
 from vreid_cli.runtime.progress import log, progress
 from vreid_cli.store.calibrations import write_calibration
 from vreid_cli.store.formats import read_ranking
-from vreid_cli.store.runs import calibration_name, named_rankings, owning_run
+from vreid_cli.store.runs import calibration_name, named_files, owning_run, some_rankings
 from vreid_cli.types.calibrations import Calibration
 from vreid_cli.types.rankings import Ranking
 from vreid_cli.workflows.session import Report, RunChoice, Session
@@ -43,7 +43,7 @@ def calibrate(session: Session) -> CalibrateReport:
         VreidError: A ranking is missing or cannot be fitted to, or a file cannot be written.
     """
     settings, chosen = session.settings, session.settings.calibrate
-    paths = named_rankings(chosen.rankings or [session.need_run().path])
+    paths = named_files(chosen.rankings or [session.need_run().path], some_rankings)
     found = [(path, read_ranking(path, label_pattern=settings.data.label_pattern)) for path in paths]
     if not chosen.rankings:
         # Candidates are no sample of all pairs; where a run has nothing else, the error says so.

@@ -25,14 +25,14 @@ from vreid_cli.reports.evaluation_json import evaluation_json
 from vreid_cli.reports.identities import identity_scores_json
 from vreid_cli.reports.names import Evaluations, enumerate_some, names_of
 from vreid_cli.reports.plots import check_plot_path, plot_evaluation
-from vreid_cli.runtime.files import real_path, write_json
+from vreid_cli.runtime.files import write_json
 from vreid_cli.runtime.objects import as_path
 from vreid_cli.runtime.progress import log, progress
 from vreid_cli.store.formats import read_ranking
 from vreid_cli.store.identities import IDENTITY_ENDINGS, is_identities, read_identities
 from vreid_cli.store.query_scores import check_table_path, write_query_scores
 from vreid_cli.store.review import read_review
-from vreid_cli.store.runs import RunDirectory, identities_in, owning_run, rankings_in
+from vreid_cli.store.runs import RunDirectory, identities_in, named_files, owning_run, rankings_in, some_rankings
 from vreid_cli.types.arrays import text_array
 from vreid_cli.workflows.calibrations import older_than_features, with_probabilities
 from vreid_cli.workflows.ground_truth import ground_truth
@@ -83,7 +83,8 @@ def evaluate(session: Session) -> EvaluateReport:
     if chosen.truth is not None and chosen.split_open is not None:
         message = "--truth and --split-open exclude each other: marks say nothing of vehicles that are held out"
         raise UsageError(message, hint="leave one of them out")
-    tables, paths = _split_kinds(_named_files(chosen.rankings) if chosen.rankings else _all_of(session.need_run()))
+    named = chosen.rankings or [session.need_run().path]
+    tables, paths = _split_kinds(named_files(named, _scored_files))
     identities = {str(path): _evaluate_identities(path, session) for path in tables}
     results, skipped, older = _evaluate_rankings(paths, session)
     warnings = [*older, *_all_warnings({**results, **identities})]
@@ -141,24 +142,10 @@ def _evaluate_rankings(
 # -- which rankings ------------------------------------------------------------------------------------------
 
 
-def _named_files(named: Sequence[Path]) -> list[Path]:
-    """The files that are named, and those in folders that are; one that is meant twice comes once, as the first."""
-    found: dict[Path, Path] = {}
-    for path in named:
-        for file in _files_of(path) if path.is_dir() else [path]:
-            found.setdefault(real_path(file), file)
-    return list(found.values())
-
-
-def _files_of(folder: Path) -> list[Path]:
-    """The rankings or identities in a folder, or all of a run."""
+def _scored_files(folder: Path) -> list[Path]:
+    """The rankings in a folder, or all that can be scored of a run."""
     run = RunDirectory(folder)
-    if run.info_path.is_file():
-        return _all_of(run)
-    found = rankings_in(folder)
-    if not found:
-        raise StoreError(f"there are no rankings in {folder}", hint="make one with vreid rank", file=folder)
-    return found
+    return _all_of(run) if run.info_path.is_file() else some_rankings(folder)
 
 
 def _all_of(run: RunDirectory) -> list[Path]:

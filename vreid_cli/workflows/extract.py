@@ -31,7 +31,7 @@ from vreid_cli.models.onnx_cache import INT8_IMAGES
 from vreid_cli.models.weights import AnyNetwork
 from vreid_cli.runtime.arrow import release_memory
 from vreid_cli.runtime.progress import log
-from vreid_cli.store.features import PartFacts
+from vreid_cli.store.parts import PartFacts
 from vreid_cli.store.runs import INFO_SCHEMA, RUNS_FOLDER, RunDirectory
 from vreid_cli.types.features import MEANINGLESS, RANDOM_WEIGHTS
 from vreid_cli.types.images import Split

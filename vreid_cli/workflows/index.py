@@ -92,7 +92,7 @@ def _bring_up_to_date(
     chosen, folder, parts = session.settings.index, IndexFolder(run.index), store.digests()
     one, reason = _read_old(folder, distance, restart=chosen.restart)
     if one is not None:
-        reason = misfit(one.facts, stored, parts, adding=True) or _other_recipe(session, one.facts, stored)
+        reason = misfit(one.facts, stored.identity, parts, adding=True) or _other_recipe(session, one.facts, stored)
     if reason is not None:
         log.info("the %s index is made again: %s", distance, reason)
         one = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -21,17 +21,21 @@ def rows_as_stored(features: FeatureSet) -> Int64Array:
 
 
 def misfit(
-    facts: IndexFacts, features: FeatureSet, parts: tuple[tuple[str, str], ...], *, adding: bool = False
+    facts: IndexFacts,
+    identity: Mapping[str, str] | None,
+    parts: tuple[tuple[str, str], ...],
+    *,
+    adding: bool = False,
 ) -> str | None:
     """Why an index does not fit the features of a store; None where it does.
 
     Args:
         facts: What the index holds.
-        features: What the store holds.
+        identity: What made the features of the store.
         parts: The digests of its parts.
         adding: Whether parts may be missing from the index, because they are to be added.
     """
-    own, other = facts.identity, dict(features.identity or {})
+    own, other = facts.identity, identity or {}
     for key in (*own, *other):
         if own.get(key) != other.get(key):
             return f"it holds features of another {key}: '{own.get(key)}', not '{other.get(key)}'"
@@ -55,7 +59,7 @@ def open_indexes(session: Session, features: FeatureSet, distances: Sequence[Geo
     rows, found = rows_as_stored(features), []
     for distance in distances:
         facts = folder.read_facts(distance)
-        reason = None if facts is None else misfit(facts, features, parts)
+        reason = None if facts is None else misfit(facts, features.identity, parts)
         if reason is not None:
             hint = f"bring it up to date: vreid index --distance {distance}"
             raise StoreError(f"the index does not fit the features: {reason}", hint=hint, file=run.index)

@@ -6,22 +6,27 @@ import shlex
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from vreid_cli.config import Settings
 from vreid_cli.data.layouts import LAYOUTS
 from vreid_cli.data.options import DataOptions
 from vreid_cli.errors import StoreError, VreidError
-from vreid_cli.reports.overview import CheckpointOverview, RankingOverview, RunOverview, TrainingOverview
+from vreid_cli.reports.overview import CheckpointOverview, FileOverview, RankingOverview, RunOverview, TrainingOverview
 from vreid_cli.runtime.files import read_json_object
 from vreid_cli.runtime.objects import as_path
+from vreid_cli.store.calibrations import read_calibration
 from vreid_cli.store.formats import read_ranking_facts
+from vreid_cli.store.identities import read_identity_facts
 from vreid_cli.store.image_index import IndexFolder
 from vreid_cli.store.metadata import read_metadata
-from vreid_cli.store.runs import RunDirectory, rankings_in
+from vreid_cli.store.runs import RunDirectory, identities_in, rankings_in
 from vreid_cli.store.state import StoreState, read_state
+from vreid_cli.types.index import Geometry
 from vreid_cli.workflows.calibrations import older_than_features
+from vreid_cli.workflows.indexes import misfit
 from vreid_cli.workflows.session import Report, RunChoice, Session, extract_with_trained
 
 T = TypeVar("T")
@@ -73,11 +78,11 @@ def info(session: Session) -> InfoReport:
         made_by_error=made_by_error,
         splits=splits,
         rankings=tuple(_rankings(run, splits.get("gallery"))),
+        files=(*_indexes(run, splits.get("gallery"), verify=verify), *_calibrations(run), *_identities(run)),
         training=_training(run),
         reports=tuple(sorted(path.name for path in run.reports.glob("*") if path.is_file())),
         history=tuple(entries),
         history_error=history_error,
-        index_error=_try(IndexFolder.verify, IndexFolder(run.index))[1] if verify else None,
     )
     return InfoReport(
         skipped=tuple({"split": split, **asdict(entry)} for split, one in splits.items() for entry in one.skipped),
@@ -152,6 +157,38 @@ def _with_scores(row: RankingOverview, path: Path) -> RankingOverview:
     )
 
 
+def _indexes(run: RunDirectory, gallery: StoreState | None, *, verify: bool) -> Iterator[FileOverview]:
+    folder, distances = IndexFolder(run.index), get_args(Geometry)
+    for distance in filter(lambda one: folder.facts_path(one).is_file(), distances):
+        facts, error = _try(folder.read_facts, distance)
+        error = error or _try(partial(folder.verify, only_if_cheap=not verify), distance)[1]
+        what = None if facts is None else f"index {facts.kind} for the {distance} distance"
+        reason = None
+        if facts is not None and gallery is not None:
+            reason = misfit(facts, gallery.identity, run.features("gallery").digests())
+        path = folder.facts_path(distance)
+        yield FileOverview(f"index/{path.name}", what, error, reason, *_size_and_time(path))
+
+
+def _calibrations(run: RunDirectory) -> Iterator[FileOverview]:
+    for path in sorted(run.calibrations.glob("*.json")):
+        one, error = _try(read_calibration, path)
+        what = None if one is None else f"calibration of {one.metric}, {one.fitted_on.vehicles:,} vehicles"
+        yield FileOverview(f"calibrations/{path.name}", what, error, None, *_size_and_time(path))
+
+
+def _identities(run: RunDirectory) -> Iterator[FileOverview]:
+    for path in identities_in(run.identities):
+        facts, error = _try(read_identity_facts, path)
+        limits = {
+            "≤": _get(facts, "threshold", float, int),
+            "probability ≥": _get(facts, "min_probability", float, int),
+        }
+        known = [f"{sign} {limit:.4g}" for sign, limit in limits.items() if limit is not None]
+        what = None if facts is None else " ".join(["identities by", _get(facts, "metric", str) or "?", *known])
+        yield FileOverview(f"identities/{path.name}", what, error, None, *_size_and_time(path))
+
+
 def _training(run: RunDirectory) -> TrainingOverview | None:
     paths = (run.last_checkpoint, run.best_checkpoint, run.training_state)
     read = {path: _try(read_metadata, path) for path in paths if path.is_file()}
@@ -213,4 +250,6 @@ def _next(run: RunDirectory, found: RunOverview) -> str | None:
         return f"vreid rank --run-dir {folder} --task {older.task} --metric {older.metric} --force"
     if any(not row.evaluated or row.outdated for row in rankings):
         return f"vreid evaluate --run-dir {folder}"
+    if any(one.misfit for one in found.files):
+        return f"vreid index --run-dir {folder}"
     return None

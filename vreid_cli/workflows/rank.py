@@ -19,7 +19,7 @@ from vreid_cli.evaluation.fusion import fuse
 from vreid_cli.evaluation.recall import Recall, measure_recall
 from vreid_cli.ranking.candidates import group_by_space
 from vreid_cli.ranking.diagnostics import Diagnostics
-from vreid_cli.ranking.metrics import parse_metrics
+from vreid_cli.ranking.metrics import DISTANCES, parse_metrics
 from vreid_cli.ranking.rank import RankingJob, collect, plan_ranking, rank_blocks, sample_both_ways
 from vreid_cli.ranking.trials import split_trial
 from vreid_cli.runtime.objects import as_path
@@ -217,7 +217,7 @@ def _uses_run(chosen: RankSettings) -> bool:
 def _check_options(session: Session) -> None:
     """Refuse what was typed and would have no effect, or contradicts the rest."""
     resolved, chosen = session.resolved, session.settings.rank
-    parse_metrics(chosen.metric, chosen.task, definition=chosen.definition)
+    metrics = parse_metrics(chosen.metric, chosen.task, definition=chosen.definition)
     if chosen.task == "i2i" and resolved.typed("rank.track_unit"):
         raise UsageError("--track-unit: the task i2i compares single images", hint="leave it out, or use --task i2t")
     if session.settings.runtime.engine != "local" and (chosen.rerank or chosen.candidates is not None):
@@ -226,6 +226,10 @@ def _check_options(session: Session) -> None:
     for key in ("k1", "k2", "lambda_value"):
         if resolved.typed(f"rank.{key}") and not chosen.rerank:
             raise UsageError(f"{resolved.name(f'rank.{key}')}: only --rerank uses it", hint="add --rerank")
+    for name, distance in DISTANCES.items():
+        for key in distance.options if name not in {metric.distance for metric in metrics} else ():
+            if resolved.typed(f"rank.{key}"):
+                raise UsageError(f"{resolved.name(f'rank.{key}')}: only {name} uses it", hint=f"add --metric {name}")
     _check_candidates(session)
     output, known = chosen.output, ", ".join(endings(RANKING_FORMATS, read=False))
     if output is None:
@@ -298,7 +302,7 @@ def _read_side(session: Session, split: Split) -> FeatureSet:
 
 def _write(job: RankingJob, paths: Iterator[Path], *, workers: Engine | None, device: torch.device) -> list[str]:
     """Rank, and write the lists by each metric to the next path; returns the warnings."""
-    diagnostics = Diagnostics()
+    diagnostics, listed = Diagnostics(), 0
     sides = {"queries": job.queries, "gallery": job.listed}
     with ExitStack() as stack:
         writers = {
@@ -311,10 +315,12 @@ def _write(job: RankingJob, paths: Iterator[Path], *, workers: Engine | None, de
         bar = stack.enter_context(progress(total=job.steps, what=what, unit=unit))
         for ranked in rank_blocks(job, advance=bar.update, workers=workers, device=device):
             diagnostics += ranked.diagnostics
+            listed += sum(len(block.rank) for block in ranked.by_metric.values())
             # Side by side: Arrow lets other threads go on while it encodes.
             for writing in [pool.submit(writers[name], block) for name, block in ranked.by_metric.items()]:
                 writing.result()
-    return [warning for metric in job.metrics for warning in job.warnings_by(metric, diagnostics)]
+    empty = [] if listed else ["nothing is listed for any query: look at --cameras, --threshold and --min-probability"]
+    return [*empty, *(warning for metric in job.metrics for warning in job.warnings_by(metric, diagnostics))]
 
 
 def _output_paths(session: Session, jobs: Sequence[RankingJob]) -> dict[Path, RankingFacts]:

@@ -95,6 +95,8 @@ def show(session: Session) -> ShowReport:
             raise UsageError("--images is for the table in the terminal", hint=hint)
         check_terminal_images()
     page = chosen.output is not None and chosen.match is None and is_page(chosen.output)
+    if chosen.assets and not page:
+        raise UsageError("--assets is for a page", hint="add --output report.html")
     if chosen.output is not None and not page:
         check_ending(chosen.output)
     if chosen.identities:

@@ -14,7 +14,7 @@ from vreid_cli.errors import UsageError
 from vreid_cli.extraction import resolve
 from vreid_cli.extraction.options import ExtractionOptions
 from vreid_cli.extraction.resolve import check_inference, choose_backend, resolve_inference
-from vreid_cli.store.features import PartFacts
+from vreid_cli.store.parts import PartFacts
 
 HERE = {"device": "cpu", "precision": "fp32", "images": 2_000, "installed": True, "exported": False}
 

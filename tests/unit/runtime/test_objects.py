@@ -173,7 +173,9 @@ def test_credentials_are_refused_without_a_word_of_them(text: str) -> None:
     assert "secret" not in f"{caught.value.message} {caught.value.hint}"
 
 
-@pytest.mark.parametrize("text", ["s3://bucket/a@b:c", "s3://arn:aws:s3:eu:1:accesspoint/a/b", "a@b:c/d", "hf-hub:o/n"])
+@pytest.mark.parametrize(
+    "text", ["s3://bucket/a@b:c", "s3://arn:aws:s3:eu:1:accesspoint/a/b", "a@b:c/d", "hf-hub:o/n", "ray://h:1"]
+)
 def test_what_holds_no_credentials_is_taken(text: str) -> None:
     refuse_credentials(text)
 

@@ -17,8 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vreid_cli.errors import StoreError, VreidError
-from vreid_cli.store.features import FeatureStore, PartFacts, Skipped
+from vreid_cli.store.features import FeatureStore
 from vreid_cli.store.formats import read_features
+from vreid_cli.store.parts import PartFacts, Skipped
 from vreid_cli.store.plan import PLAN_SCHEMA, Plan
 from vreid_cli.types.images import ImageRecord
 

@@ -53,5 +53,6 @@ def test_empty_groups_are_no_labels():
 
 @pytest.mark.parametrize("pattern", ["(", r"(?P<camera>\d)", "no groups"])
 def test_pattern_that_cannot_be_used(pattern: str):
-    with pytest.raises(UsageError, match="--label-pattern"):
+    with pytest.raises(UsageError, match="--label-pattern") as caught:
         LabelPattern.compile(pattern)
+    assert "(?P<vehicle>" in str(caught.value.hint)
