@@ -8,7 +8,8 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -246,29 +247,55 @@ def _write_data_sets() -> None:
         Path(name).write_text(text)
 
 
+def _entries(folder: str, below: str = "") -> Iterator[tuple[str, os.stat_result]]:
+    """All that lies in a folder, what lies deepest first: the name, and what the system says of it."""
+    with os.scandir(folder) as found:
+        for entry in sorted(found, key=lambda one: one.name):
+            if entry.is_dir(follow_symlinks=False):
+                yield from _entries(entry.path, f"{below}{entry.name}/")
+            yield f"{below}{entry.name}", entry.stat(follow_symlinks=False)
+
+
+@lru_cache
+def _kept(pristine: Path) -> dict[str, os.stat_result]:
+    return dict(_entries(str(pristine)))
+
+
 def renew(world: Path, pristine: Path) -> None:
     """Make the world what it was; at the same place, since runs know where their images lie."""
-    kept = {path.relative_to(pristine): path.stat() for path in pristine.rglob("*") if path.is_file()}
-    for path in sorted(world.rglob("*"), reverse=True):
-        name, now = path.relative_to(world), path.lstat()
+    kept = dict(_kept(pristine))
+    for name, now in _entries(str(world)):
         own = kept.get(name)
-        if own and stat.S_ISREG(now.st_mode) and (now.st_size, now.st_mtime_ns) == (own.st_size, own.st_mtime_ns):
+        folder = stat.S_ISDIR(now.st_mode)
+        if own and folder and stat.S_ISDIR(own.st_mode):
             del kept[name]
-        elif stat.S_ISDIR(now.st_mode):
-            if own or not (pristine / name).is_dir():
-                path.rmdir()
+        elif folder:
+            (world / name).rmdir()
+        elif own and stat.S_ISREG(now.st_mode) and (now.st_size, now.st_mtime_ns) == (own.st_size, own.st_mtime_ns):
+            del kept[name]
         else:
-            path.unlink()
-    for name in kept:
+            (world / name).unlink()
+    for name, own in kept.items():
         (world / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(pristine / name, world / name)
+        if not stat.S_ISDIR(own.st_mode):
+            shutil.copy2(pristine / name, world / name)
+
+
+#: What was read before, by the file, its size and its time: most files of a world never change.
+_READ: dict[tuple[str, int, int], bytes] = {}
 
 
 def contents(folder: Path) -> dict[str, bytes]:
     """Every file of a world, but for those that only tell what was tried."""
     found = {}
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if path.is_file() and path.name not in ("history.jsonl", ".lock", "latest"):
-            found[name] = b"huge" if path.stat().st_size == HUGE else path.read_bytes()
+    for name, now in _entries(str(folder)):
+        if (
+            stat.S_ISREG(now.st_mode)
+            and name.rpartition("/")[2] not in ("history.jsonl", "latest")
+            and ".lock" not in name
+        ):
+            key = (f"{folder}/{name}", now.st_size, now.st_mtime_ns)
+            if key not in _READ:
+                _READ[key] = b"huge" if now.st_size == HUGE else (folder / name).read_bytes()
+            found[name] = _READ[key]
     return found

@@ -86,6 +86,19 @@ def write_tensors(path: Path, tensors: StateDict, *, facts: Mapping[str, str]) -
             save_file(plain, temporary, metadata=dict(facts))
         except SafetensorError as error:  # what it makes of a full disk
             raise OSError(str(error)) from error
+        _order_facts(temporary)
+
+
+def _order_facts(path: Path) -> None:
+    """Sort the metadata of a safetensors file, whose writer has them in any order: the same network, the same bytes."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        if len(text) <= size:  # as long as before, or somebody writes JSON in another way
+            file.seek(8)
+            file.write(text.ljust(size))
 
 
 def network_state(network: Network) -> StateDict:

@@ -379,7 +379,7 @@ class IndexFolder:
         """
         facts_path, distance = self.facts_path(index.distance), index.distance
         # The new file has another name than the old one, so that the JSON alone decides which is meant.
-        old = self.path.glob(f"{distance}-*.faiss")
+        old = self.path.glob(f"{distance}-*.faiss") if facts_path.is_file() else ()
         numbers = [int(path.stem.rpartition("-")[2]) for path in old if path.stem.rpartition("-")[2].isdigit()]
         file = self.path / f"{distance}-{max(numbers, default=0) + 1}.faiss"
         with atomic_path(file) as temporary:

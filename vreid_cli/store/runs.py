@@ -175,8 +175,11 @@ class RunDirectory:
         write_text(runs_folder / LATEST, Path(name).as_posix() + "\n")
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, file: str = ".lock") -> Iterator[None]:
         """Keep others from writing to the run meanwhile; in an object store, which has no locks, only warn.
+
+        Args:
+            file: The lock: that of what writes into the folder, or that of a command that runs others which do.
 
         Raises:
             StoreError: Another process is writing to it, or nobody can.
@@ -186,7 +189,7 @@ class RunDirectory:
             log.warning("%s: an object store has no locks; let one vreid at a time write to this run", self.path)
             yield
             return
-        lock = FileLock(self.path / ".lock")
+        lock = FileLock(self.path / file)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0)
@@ -197,8 +200,9 @@ class RunDirectory:
             message = f"{self.path} cannot be written to: {error.strerror or error}"
             raise StoreError(message, hint="choose another folder with --run-dir", file=self.path) from None
         try:
-            for path in self.path.glob(".*.tmp*"):  # of a process that was killed while it wrote
-                path.unlink(missing_ok=True)
+            for folder in (self.path, self.checkpoints):  # of a process that was killed while it wrote
+                for path in folder.glob(".*.tmp*"):
+                    path.unlink(missing_ok=True)
             yield
         finally:
             lock.release()
