@@ -196,4 +196,4 @@ def test_a_real_disk_of_any_size(vreid: Vreid, arguments: tuple[str | Path, ...]
             enlarge(10_000)
             vreid(*arguments, "--run-dir", run)
             assert files_of(run) == wanted, f"{kilobytes} kB"
-    assert refused > 3
+    assert refused >= 3
