@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from vreid_cli.errors import StoreError, first_line
 from vreid_cli.runtime.files import read_json_object, read_text, real_path, write_json, write_text
 from vreid_cli.runtime.objects import ObjectPath, as_path
@@ -189,6 +187,8 @@ class RunDirectory:
             log.warning("%s: an object store has no locks; let one vreid at a time write to this run", self.path)
             yield
             return
+        from filelock import FileLock, Timeout  # not for commands that only look
+
         lock = FileLock(self.path / file)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
