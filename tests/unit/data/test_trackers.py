@@ -83,7 +83,7 @@ def test_detections_without_ids_are_no_tracks(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DataError, match="is not text"):
         read_mot_text(path)
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="there is no file"):
         read_mot_text(tmp_path / "gone.txt")
 
 
