@@ -204,7 +204,7 @@ def _named_rankings(session: Session, name: str) -> list[Path]:
     for metric in parse_metrics([name], task):
         path = session.need_run().rankings / f"{task}-{metric.name}.parquet"
         if not path.is_file():
-            hint = f"make it with vreid rank --task {task} --metric {metric.name}"
+            hint = f"make it with vreid rank{session.run_option} --task {task} --metric {metric.name}"
             raise StoreError(f"the run was not ranked by {metric.name}: there is no {path}", hint=hint, file=path)
         found.append(path)
     return found
