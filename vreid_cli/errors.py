@@ -120,8 +120,9 @@ def require_type(value: object, kind: type, *, name: str, hint: str) -> None:
         vreid_cli.errors.UsageError: options: needs a dict, not a str
     """
     if not isinstance(value, kind):
-        article = "an" if kind.__name__[0] in "AEIOU" else "a"
-        raise UsageError(f"{name}: needs {article} {kind.__name__}, not a {type(value).__name__}", hint=hint)
+        names = (kind.__name__, type(value).__name__)
+        needed, given = (f"an {one}" if one[0] in "AEIOUaeiou" else f"a {one}" for one in names)
+        raise UsageError(f"{name}: needs {needed}, not {given}", hint=hint)
 
 
 def first_line(error: BaseException) -> str:
@@ -130,5 +131,8 @@ def first_line(error: BaseException) -> str:
     Examples:
         >>> first_line(ValueError("bad header\nin line 3")), first_line(KeyError())
         ('bad header', 'KeyError')
+        >>> first_line(OSError(28, "No space left on device"))
+        'No space left on device'
     """
-    return next(iter(str(error).splitlines()), type(error).__name__)
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return next(iter(text.splitlines()), type(error).__name__)

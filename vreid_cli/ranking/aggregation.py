@@ -7,9 +7,10 @@ reduction over a whole dimension, and sorting an item's values is a handful of e
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 
 import numpy as np
 import torch
@@ -20,6 +21,8 @@ from vreid_cli.types.arrays import Int64Array
 #: Up to this many values are sorted by a network of comparators, one operation for all pairs of tracks each; beyond
 #: it their number grows faster than the work of a sort. ``tests/benchmarks/aggregation.py`` compares the two.
 _NETWORK = 64
+#: Values that are aggregated at a time, so that they stay in the cache of a core.
+_CACHED = 1 << 19
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,11 @@ def nearest_image(values: torch.Tensor, layout: SlotLayout, *, out: torch.Tensor
         [[3.0, 2.0]]
     """
     for group in layout.groups:
-        torch.amin(group.view(values, dim=1), dim=1, out=out.narrow(1, group.first, group.count))
+        images, nearest = group.view(values, dim=1), out.narrow(1, group.first, group.count)
+        if group.length == 1:
+            nearest.copy_(images[:, 0])
+        else:
+            torch.amin(images, dim=1, out=nearest)
     return out
 
 
@@ -161,25 +168,36 @@ def aggregate_tracks(
     """
     wanted = tuple(aggregations)
     results = {name: distances.new_empty(queries.count, items.count) for name in wanted}
-    for query in queries.groups:
-        noted = list(query.view(distances, dim=0).unbind(0))
-        for slot in range(1, len(noted) if running else 0):
-            noted[slot] = torch.minimum(noted[slot], noted[slot - 1])
-        for group in items.groups:
-            values = [slot for each in noted for slot in group.view(each, dim=1).unbind(1)]
-            rows, columns = slice(query.first, query.first + query.count), slice(group.first, group.first + group.count)
-            for name, block in aggregate(values, wanted).items():
+    for query, group in product(queries.groups, items.groups):
+        pairs = group.view(query.view(distances, dim=0), dim=2)  # query image, query, item's image, item
+        columns = slice(group.first, group.first + group.count)
+        for some in _pieces(pairs):
+            values = list(pairs[:, some].unbind(0))
+            for step in range(1, len(values) if running else 0):
+                values[step] = torch.minimum(values[step], values[step - 1])
+            # Walked backwards, the running minima at an image rise.
+            slots = [each[:, image] for image in range(group.length) for each in reversed(values)]
+            rows = slice(query.first + some.start, query.first + some.stop)
+            for name, block in aggregate(slots, wanted, run=query.length if running else 1).items():
                 results[name][rows, columns] = block
     return results
 
 
-def aggregate(values: Sequence[torch.Tensor], aggregations: Iterable[str]) -> dict[str, torch.Tensor]:
+def _pieces(pairs: torch.Tensor) -> Iterator[slice]:
+    """Queries whose (images, queries, item's images, items) values stay in the cache of a core; on a GPU all."""
+    count = pairs.shape[1]
+    step = max(1, count * _CACHED // pairs.numel()) if pairs.device.type == "cpu" else count
+    return (slice(start, min(start + step, count)) for start in range(0, count, step))
+
+
+def aggregate(values: Sequence[torch.Tensor], aggregations: Iterable[str], *, run: int = 1) -> dict[str, torch.Tensor]:
     """Aggregate n tensors of one shape, element by element; they are not changed, and one alone is its own result.
 
     Args:
         values: The n tensors.
         aggregations: Names in :data:`~vreid_cli.ranking.metrics.AGGREGATIONS`, which says of which of the sorted
             values each is the mean.
+        run: So many tensors, one after the other, rise already.
 
     Returns:
         A tensor of that shape by each name.
@@ -192,7 +210,7 @@ def aggregate(values: Sequence[torch.Tensor], aggregations: Iterable[str]) -> di
     count = len(values)
     places = {name: tuple(AGGREGATIONS[name](count)) for name in aggregations}
     some = {place for each in places.values() if len(each) < count for place in each}
-    ordered = _smallest(values, frozenset(some))
+    ordered = _smallest(values, frozenset(some), run=run)
     return {
         name: _mean(values if len(each) == count else [ordered[place] for place in each])
         for name, each in places.items()
@@ -211,47 +229,62 @@ def _mean(values: Sequence[torch.Tensor]) -> torch.Tensor:
     return total.div_(len(values))
 
 
-def _smallest(values: Sequence[torch.Tensor], places: frozenset[int]) -> Sequence[torch.Tensor]:
+def _smallest(values: Sequence[torch.Tensor], places: frozenset[int], *, run: int) -> Sequence[torch.Tensor]:
     """The values sorted element by element, right at these places; at the others anything may stand."""
     if not places or len(values) == 1:
         return values
     if len(values) > _NETWORK:
         return torch.stack(list(values)).sort(dim=0).values.unbind(0)
     slots = list(values)
-    for low, high, keep_low, keep_high in _network(len(values), places):
+    comparators, order = _network(len(values), places, run)
+    for low, high, keep_low, keep_high in comparators:
         one, other = slots[low], slots[high]
         if keep_low:
             slots[low] = torch.minimum(one, other)
         if keep_high:
             slots[high] = torch.maximum(one, other)
-    return slots
+    return [slots[slot] for slot in order]
 
 
 @lru_cache(maxsize=4096)
-def _network(count: int, places: frozenset[int]) -> tuple[tuple[int, int, bool, bool], ...]:
-    """Comparators that bring the right values to these places, and which of their two outcomes is needed.
+def _network(
+    count: int, places: frozenset[int], run: int
+) -> tuple[tuple[tuple[int, int, bool, bool], ...], tuple[int, ...]]:
+    """Comparators that bring the right values to these places, which of their two outcomes is needed, and the slots.
+
+    Runs of this length rise already, and are merged. Place i is in slot ``order[i]`` then.
 
     Source: Batcher's odd-even merge sort (Knuth, The Art of Computer Programming 3, algorithm 5.2.2M), walked
     backwards to leave out what no wanted place depends on.
     """
-    needed = set(places)
+    comparators, order = _comparators(count, run)
+    needed = {order[place] for place in places}
     kept = []
-    for low, high in reversed(_comparators(count)):
+    for low, high in reversed(comparators):
         if low in needed or high in needed:
             kept.append((low, high, low in needed, high in needed))
             needed |= {low, high}
-    return tuple(reversed(kept))
+    return tuple(reversed(kept)), order
 
 
-def _comparators(count: int) -> list[tuple[int, int]]:
+def _comparators(count: int, run: int) -> tuple[list[tuple[int, int]], tuple[int, ...]]:
+    """Pairs of slots that are compared one after the other to merge the runs, and the slot of each place then."""
+    # The method merges runs of 1, 2, 4, … places: ours are filled up by places of no slot, where infinity would stand.
+    span = 1 << (run - 1).bit_length()
+    slots = [first + i if i < run else None for first in range(0, count, run) for i in range(span)]
     pairs = []
-    span = 1
-    while span < count:
+    while span < len(slots):
         step = span
         while step >= 1:
-            for start in range(step % span, count - step, 2 * step):
-                run = range(start, min(start + step, count - step))
-                pairs += [(i, i + step) for i in run if i // (2 * span) == (i + step) // (2 * span)]
+            for start in range(step % span, len(slots) - step, 2 * step):
+                for i in range(start, min(start + step, len(slots) - step)):
+                    low, high = slots[i], slots[i + step]
+                    if i // (2 * span) != (i + step) // (2 * span) or high is None:
+                        continue
+                    if low is None:
+                        slots[i], slots[i + step] = high, None
+                    else:
+                        pairs.append((low, high))
             step //= 2
         span *= 2
-    return pairs
+    return pairs, tuple(slot for slot in slots if slot is not None)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 import torch
@@ -91,6 +92,21 @@ class Side:
     directions: Points | None
 
 
+class _Arrays:
+    """Large arrays that are used again and again, because fresh memory costs more than the arithmetic."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._flat: dict[str, torch.Tensor] = {}
+
+    def get(self, name: str, rows: int, columns: int) -> torch.Tensor:
+        """A contiguous (rows, columns) float32 array whose contents are those of the last use of this name."""
+        size = rows * columns
+        if name not in self._flat or len(self._flat[name]) < size:
+            self._flat[name] = torch.empty(size, device=self._device)
+        return self._flat[name][:size].view(rows, columns)
+
+
 class ProductDistances:
     """Computes the distances of query images to the nearest image of each gallery item.
 
@@ -105,8 +121,7 @@ class ProductDistances:
         self._product = product
         self._origin = origin
         self._middle = float(torch.linalg.vector_norm(origin.centre * origin.scale))
-        # Large arrays that are used again and again, because fresh memory costs more than the arithmetic.
-        self._flat: dict[str, torch.Tensor] = {}
+        self._idle: list[_Arrays] = []
         # Alone, the cosine is quicker and keeps more digits by a product of directions.
         self._by_directions = "MCD" in names and not ("MED" in names and origin.shared)
 
@@ -130,30 +145,30 @@ class ProductDistances:
             gallery: (R, D) images, slot-major.
             items: Layout of the gallery images; the items come in its order.
         """
-        pairs = _ImagePairs(query, gallery, items, self._origin.scale)
+        # As many threads, as many sets of arrays; they come back when the last distances were taken.
+        arrays = self._idle.pop() if self._idle else _Arrays(self._origin.centre.device)
+        pairs = _ImagePairs(query, gallery, items, self._origin.scale, arrays)
         if query.moved and gallery.moved:
-            products = self._multiply(query.moved, gallery.moved)
+            products = self._multiply(query.moved, gallery.moved, arrays)
             nearest = self._squared(products, query.moved, gallery.moved, pairs=pairs, exact=pairs.squared)
             nearest.clamp_(min=0).sqrt_()
             yield "MED", nearest if self._origin.scale == 1 else nearest.div_(self._origin.scale)
             if "MCD" in self._names and not self._by_directions:
                 yield "MCD", pairs.with_zeros(self._cosine(products, query.moved, gallery.moved, pairs=pairs))
         if query.directions and gallery.directions:
-            products = self._multiply(query.directions, gallery.directions)
+            products = self._multiply(query.directions, gallery.directions, arrays)
             nearest = self._squared(products, query.directions, gallery.directions, pairs=pairs, exact=pairs.angular)
             yield "MCD", pairs.with_zeros(nearest.div_(2))
+        self._idle.append(arrays)
 
-    def _array(self, name: str, rows: int, columns: int) -> torch.Tensor:
-        """A contiguous (rows, columns) float32 array whose contents are those of the last use of this name."""
-        size = rows * columns
-        if name not in self._flat or len(self._flat[name]) < size:
-            self._flat[name] = self._origin.centre.new_empty(size)
-        return self._flat[name][:size].view(rows, columns)
+    def allowed(self) -> AbstractContextManager[None]:
+        """Where :meth:`nearest` may be called: torch's arithmetic is that of the product."""
+        return self._product.allowed()
 
-    def _multiply(self, query: Points, gallery: Points) -> torch.Tensor:
+    def _multiply(self, query: Points, gallery: Points, arrays: _Arrays) -> torch.Tensor:
         """(Q, R) products, each the same whatever else is multiplied with it."""
         rows, columns = (_filled_up(side.rows) for side in (query, gallery))
-        products = self._array("products", len(rows), len(columns))
+        products = arrays.get("products", len(rows), len(columns))
         return self._product(rows, columns, out=products)[: len(query.rows), : len(gallery.rows)]
 
     def _squared(
@@ -167,39 +182,63 @@ class ProductDistances:
     ) -> torch.Tensor:
         """(Q, items) squared distances to the nearest point of each item; ``exact`` computes what cancels."""
         # |q|² is the same for all images of an item: it can wait until the nearest one is known.
-        keys = self._array("keys", *products.shape)
+        keys = pairs.arrays.get("keys", *products.shape)
         torch.add(gallery.squares.to(keys.dtype), products, alpha=-2, out=keys)
-        nearest = nearest_image(keys, pairs.items, out=self._array("nearest", len(keys), pairs.items.count))
+        nearest = nearest_image(keys, pairs.items, out=pairs.arrays.get("nearest", len(keys), pairs.items.count))
         own = query.squares.to(keys.dtype)[:, None]
         # If any image of an item cancels, its nearest one is below this bound too.
-        reach = own + pairs.largest(gallery.squares.where(gallery.squares.isfinite(), 0.0))
-        places, values = pairs.repeat(keys, nearest, offset=own, reach=reach, exact=exact)
+        largest = pairs.largest(gallery.squares.where(gallery.squares.isfinite(), 0.0))
+        reach = _Reach(own, torch.ones_like(largest), largest)
+        places, values = pairs.repeat(keys, nearest, lacking=1, reach=reach, exact=exact)
         nearest += own
         nearest[places] = values
         return nearest
 
     def _cosine(self, products: torch.Tensor, query: Points, gallery: Points, *, pairs: _ImagePairs) -> torch.Tensor:
-        """(Q, items) MCD from the products of the moved rows, which are overwritten."""
+        """(Q, items) MCD from the products of the moved rows."""
         length, other = pairs.query.lengths, pairs.gallery.lengths
         # |q| and |r| are small against their difference from the centre's length, and all terms like it:
         # |q| |r| MCD = ½ (|q|² - δq²) + ½ (|r|² - δr²) - (q·r - δq δr), by the rows and lengths as moved.
         excess, excess_other = length - self._middle, other - self._middle
         half, half_other = (query.squares - excess**2) / 2, (gallery.squares - excess_other**2) / 2
         inverse, inverse_other = _inverse(length), _inverse(other)
-        kind = products.dtype
-        products.addcmul_(excess.to(kind)[:, None], excess_other.to(kind), value=-1)
-        products -= half.to(kind)[:, None]
-        keys = self._array("keys", *products.shape)
-        torch.addcmul((half_other * inverse_other).to(kind), products, -inverse_other.to(kind), out=keys)
-        keys.masked_fill_(other == 0, math.inf)
-        nearest = nearest_image(keys, pairs.items, out=self._array("nearest", len(keys), pairs.items.count))
-        reach = query.squares.to(kind)[:, None] * pairs.largest(inverse_other)
-        reach += pairs.largest(gallery.squares * inverse_other)
         # The keys are half a squared distance, over |r|.
-        places, values = pairs.repeat(keys, nearest, offset=0, reach=reach / 2, exact=pairs.angular)
-        nearest *= inverse.to(kind)[:, None]
+        factor, rest = pairs.largest(inverse_other) / 2, pairs.largest(gallery.squares * inverse_other) / 2
+        columns = (excess, half, inverse, query.squares)
+        excess, half, inverse, squares = (values.to(products.dtype)[:, None] for values in columns)
+        rows = (excess_other, half_other * inverse_other, -inverse_other)
+        excess_other, half_other, inverse_other = (values.to(products.dtype) for values in rows)
+        keys = pairs.arrays.get("keys", *products.shape)
+        nearest = pairs.arrays.get("nearest", len(keys), pairs.items.count)
+        for some in _pieces(keys):
+            torch.addcmul(products[some], excess[some], excess_other, value=-1, out=keys[some]).sub_(half[some])
+            torch.addcmul(half_other, keys[some], inverse_other, out=keys[some])
+            keys[some].masked_fill_(other == 0, math.inf)
+            nearest_image(keys[some], pairs.items, out=nearest[some])
+        reach = _Reach(squares, factor, rest)
+        places, values = pairs.repeat(keys, nearest, lacking=0, reach=reach, exact=pairs.angular)
+        nearest *= inverse
         nearest[places] = values / 2
         return nearest
+
+
+@dataclass(frozen=True)
+class _Reach:
+    """What |q|² + |r|² is at most for a query image and the images of an item: ``squares * factor + rest``.
+
+    Attributes:
+        squares: (Q, 1) float32.
+        factor: (1, items) float32.
+        rest: (1, items) float32.
+    """
+
+    squares: torch.Tensor
+    factor: torch.Tensor
+    rest: torch.Tensor
+
+    def at(self, image: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
+        """(p,) for some pairs."""
+        return self.squares[image, 0] * self.factor[0, item] + self.rest[0, item]
 
 
 @dataclass(frozen=True)
@@ -210,6 +249,7 @@ class _ImagePairs:
     gallery: Side
     items: SlotLayout
     scale: float
+    arrays: _Arrays
 
     def largest(self, values: torch.Tensor) -> torch.Tensor:
         """(1, items) float32: the largest of (R,) values over each item's images."""
@@ -221,8 +261,8 @@ class _ImagePairs:
         keys: torch.Tensor,
         nearest: torch.Tensor,
         *,
-        offset: torch.Tensor | float,
-        reach: torch.Tensor,
+        lacking: int,
+        reach: _Reach,
         exact: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
     ) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
         """Compute again, pair by pair, what lies so near that its digits are lost.
@@ -230,23 +270,27 @@ class _ImagePairs:
         Args:
             keys: (Q, R) values that rise with the distance.
             nearest: (Q, items) the least of them for each item.
-            offset: What added to the keys makes them squared distances, or multiples of these.
-            reach: (Q, items) what |q|² + |r|² is at most, as the same multiples.
+            lacking: How often ``reach.squares`` must be added to make them squared distances, or multiples of these.
+            reach: What |q|² + |r|² is at most for each item, as the same multiples.
             exact: From the (p,) query and gallery rows of pairs to their (p,) squared distances.
 
         Returns:
             Query image and item of each pair, and their (p,) squared distances.
         """
-        # What is no number is computed again too.
-        places = (~(nearest + offset >= reach * _CANCELLATION)).nonzero()
-        values = []
+        factor, rest = _CANCELLATION * reach.factor - lacking, _CANCELLATION * reach.rest
+        found = [torch.empty(0, 2, dtype=torch.int64, device=nearest.device)]
+        for some in _pieces(nearest):
+            # What is no number is computed again too.
+            near = ~(nearest[some] >= torch.addcmul(rest, reach.squares[some], factor))
+            found.append(near.nonzero().add_(torch.tensor([some.start, 0], device=near.device)))
+        places, values = torch.cat(found), []
         for chunk in places.split(_PAIRS):
             image, item = chunk.unbind(dim=1)
             rows, owner = self.items.rows_of(item)
-            least = (nearest[image, item] + _UNDECIDED * reach[image, item])[owner]
+            least = (nearest[image, item] + _UNDECIDED * reach.at(image, item))[owner]
             # Only images that could be the item's nearest.
             able = (~(keys[image[owner], rows] > least)).nonzero()[:, 0]
-            squared = nearest.new_full((len(chunk),), math.inf)
+            squared = nearest.new_full((len(item),), math.inf)
             step = max(1, _NUMBERS // self.query.original.shape[1])
             for some in able.split(step):
                 mine = owner[some]
@@ -276,8 +320,15 @@ class _ImagePairs:
         zeros = self.gallery.lengths == 0
         if bool(zeros.any()):
             nearest.clamp_(max=2 - self.largest(zeros))
-        nearest.masked_fill_((self.query.lengths == 0)[:, None], 1.0)
+        if bool((own := self.query.lengths == 0).any()):
+            nearest.masked_fill_(own[:, None], 1.0)
         return nearest
+
+
+def _pieces(array: torch.Tensor) -> Iterator[slice]:
+    """Rows of a (Q, n) array that stay in the cache of a core; all of them on a GPU."""
+    step = max(1, _NUMBERS // array.shape[1]) if array.device.type == "cpu" else max(1, len(array))
+    return (slice(start, min(start + step, len(array))) for start in range(0, len(array), step))
 
 
 def _wide(device: torch.device) -> torch.dtype:
@@ -300,8 +351,11 @@ def _move(rows: torch.Tensor, origin: Origin) -> Points:
     moved = rows - origin.centre
     if origin.scale != 1:
         moved *= origin.scale
-    # The sum, not the square of a rounded length: between whole numbers it is exact.
-    return Points(moved, moved.square().sum(dim=1, dtype=_wide(rows.device)))
+    squares = rows.new_empty(len(rows), dtype=_wide(rows.device))
+    for part in _chunks(rows):
+        # The sum, not the square of a rounded length: between whole numbers it is exact.
+        torch.sum(moved[part].to(squares.dtype).square_(), dim=1, out=squares[part])
+    return Points(moved, squares)
 
 
 def _lengths(rows: torch.Tensor, scale: float) -> torch.Tensor:

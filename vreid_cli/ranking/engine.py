@@ -7,7 +7,7 @@ blocks give depends on nothing but these two.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -21,8 +21,8 @@ from vreid_cli.ranking.distances import Origin, ProductDistances, Side, choose_o
 from vreid_cli.ranking.duplicates import Duplicates, checksums, find_duplicates
 from vreid_cli.ranking.metrics import DISTANCES, Metric
 from vreid_cli.ranking.options import RankingOptions
-from vreid_cli.runtime.devices import exact_float32
 from vreid_cli.runtime.products import choose_product
+from vreid_cli.runtime.threads import side_by_side, threads_for
 from vreid_cli.types.arrays import Int64Array
 from vreid_cli.types.features import FeatureSet
 from vreid_cli.types.lazy import load
@@ -30,9 +30,10 @@ from vreid_cli.types.tracks import Tracks
 
 #: Rows of a side that the origin is chosen by: enough to lie amid the data, few enough to be quick.
 _SAMPLE_ROWS = 4096
-#: Parts of the memory budget: one block's products; the gallery, if it is kept; one block of it. Blocks are
-#: small because memory that the system hands out again for every block costs more than what is done with it.
-_PRODUCTS, _KEPT, _BLOCK = 1 / 16, 1 / 2, 1 / 16
+#: Part of the memory budget that the gallery may take, if it is kept; and parts at least, of which one block's products
+#: may take one, and so may its images. Blocks are small because memory that the system hands out again for every block
+#: costs more than what is done with it.
+_KEPT, _PARTS = 1 / 2, 16
 #: Images a block, at least: smaller products waste the machine.
 _FEWEST_ROWS = 64
 
@@ -165,6 +166,7 @@ class DistanceEngine:
         duplicates: Gallery items that are equal.
         kept: The gallery's blocks, if they fit on the device; else empty, and they are read each time.
         zero_vectors: Images of the gallery that are zero.
+        threads: How many blocks are compared side by side.
         shard: Positions of the gallery's blocks that are compared, where others compare the rest; None for all.
     """
 
@@ -175,6 +177,7 @@ class DistanceEngine:
     products: ProductDistances
     rows: tuple[int, int]
     room: int
+    threads: int
     duplicates: Duplicates
     kept: tuple[Block, ...] = ()
     zero_vectors: int = 0
@@ -211,12 +214,16 @@ class DistanceEngine:
         count = offsets[blocks[-1].stop] - first
         fits = self.products.arrays * 4 * gallery.features.dimension * count <= self.room
         kept, zero_vectors, sums = [], 0, np.empty(count, dtype=np.int64)
-        for positions in blocks:
+
+        def look(positions: range) -> tuple[int, Block | None]:
             layout, images, zeros = gallery.read(positions)
             sums[offsets[positions.start] - first + layout.order] = checksums(images).cpu().numpy()
+            return zeros, self.block(positions, layout, images, zeros) if fits else None
+
+        for zeros, block in side_by_side(look, blocks, threads=self.threads):
             zero_vectors += zeros
-            if fits:
-                kept.append(self.block(positions, layout, images, zeros))
+            if block is not None:
+                kept.append(block)
         return GalleryLook(sums, zero_vectors, tuple(kept))
 
     def query_blocks(self, *, most: int) -> Iterator[Block]:
@@ -225,13 +232,17 @@ class DistanceEngine:
         Raises:
             DataError: A feature is not finite.
         """
-        for positions in self.query.cut(rows=self.rows[0], most=most):
-            yield self.block(positions, *self.query.read(positions))
+
+        # While one block is compared, the next one is brought near.
+        def read(positions: range) -> Block:
+            return self.block(positions, *self.query.read(positions))
+
+        blocks = list(self.query.cut(rows=self.rows[0], most=most))
+        yield from side_by_side(read, blocks, threads=min(2, self.threads))
 
     def block(self, positions: range, layout: SlotLayout, images: torch.Tensor, zero_vectors: int) -> Block:
         """A block from what was read at these positions."""
-        with exact_float32():
-            return Block(positions, layout, self.products.prepare(images), zero_vectors)
+        return Block(positions, layout, self.products.prepare(images), zero_vectors)
 
     def against(self, query: Block) -> Iterator[BlockDistances]:
         """Distances of these queries to the gallery items of all blocks and to those equal to one, part by part.
@@ -239,23 +250,33 @@ class DistanceEngine:
         Raises:
             DataError: A distance is too large for float32.
         """
-        read = (self.block(some, *self.gallery.read(some)) for some in self.blocks)
-        for gallery in self.kept or read:
-            by_metric, diagnostics = self._between(query, gallery)
-            for name, values in by_metric.items():
-                if not bool(torch.isfinite(values).all()):
-                    source = self._larger_side().features.source
-                    raise DataError(
-                        f"{source}: distances by {name} are beyond float32's range",
-                        hint="the features are too large: scale both sides down",
-                        file=source,
-                    )
-            for items, column in self._columns(gallery):
-                some = by_metric
-                if column is not None:
-                    some = {name: values.index_select(1, column) for name, values in by_metric.items()}
-                yield BlockDistances(items, some, diagnostics)
-                diagnostics = Diagnostics()
+
+        def compare(part: Block | range) -> list[BlockDistances]:
+            block = part if isinstance(part, Block) else self.block(part, *self.gallery.read(part))
+            return list(self._to_items(query, block))
+
+        gallery: Sequence[Block | range] = self.kept or self.blocks
+        with self.products.allowed():
+            for parts in side_by_side(compare, gallery, threads=self.threads):
+                yield from parts
+
+    def _to_items(self, query: Block, gallery: Block) -> Iterator[BlockDistances]:
+        """Distances to the items of a block, and to those equal to one, in parts."""
+        by_metric, diagnostics = self._between(query, gallery)
+        for name, values in by_metric.items():
+            if not bool(torch.isfinite(values).all()):
+                source = self._larger_side().features.source
+                raise DataError(
+                    f"{source}: distances by {name} are beyond float32's range",
+                    hint="the features are too large: scale both sides down",
+                    file=source,
+                )
+        for items, column in self._columns(gallery):
+            some = by_metric
+            if column is not None:
+                some = {name: values.index_select(1, column) for name, values in by_metric.items()}
+            yield BlockDistances(items, some, diagnostics)
+            diagnostics = Diagnostics()
 
     def _larger_side(self) -> ItemImages:
         """The side with the largest number, as far as a sample tells."""
@@ -280,19 +301,18 @@ class DistanceEngine:
         found: dict[str, torch.Tensor] = {}
         diagnostics = Diagnostics()
         released = self.options.definition == "released"
-        with exact_float32():
-            layout = gallery.layout
-            singles = slot_layout(np.ones(len(layout.order) if released else layout.count, dtype=np.int64))
-            nearest, columns = (singles, layout) if released else (layout, singles)
-            for distance, values in self._between_images(query.side, gallery.side, nearest):
-                metrics = {m.aggregation or "min": m.name for m in self.metrics if m.distance == distance}
-                aggregated = aggregate_tracks(values, query.layout, columns, metrics, running=released)
-                found |= {metrics[name]: result for name, result in aggregated.items()}
-            for metric in self.metrics:
-                if DISTANCES[metric.distance].between == "tracks":
-                    function: TrackDistance = load(str(DISTANCES[metric.distance].function))
-                    found[metric.name], noticed = function(query, gallery, options=self.options)
-                    diagnostics += noticed
+        layout = gallery.layout
+        singles = slot_layout(np.ones(len(layout.order) if released else layout.count, dtype=np.int64))
+        nearest, columns = (singles, layout) if released else (layout, singles)
+        for distance, values in self._between_images(query.side, gallery.side, nearest):
+            metrics = {m.aggregation or "min": m.name for m in self.metrics if m.distance == distance}
+            aggregated = aggregate_tracks(values, query.layout, columns, metrics, running=released)
+            found |= {metrics[name]: result for name, result in aggregated.items()}
+        for metric in self.metrics:
+            if DISTANCES[metric.distance].between == "tracks":
+                function: TrackDistance = load(str(DISTANCES[metric.distance].function))
+                found[metric.name], noticed = function(query, gallery, options=self.options)
+                diagnostics += noticed
         order = torch.from_numpy(np.argsort(query.layout.items)).to(self.query.device)
         return {metric.name: found[metric.name].index_select(0, order) for metric in self.metrics}, diagnostics
 
@@ -357,15 +377,16 @@ def plan_engine(
         origin=origin or choose_origin(gallery.sample(), query.sample()),
     )
     image_bytes = 4 * products.arrays * gallery.features.dimension
-    rows = _block_rows(len(query.items.rows), image_bytes, budget=budget)
-    none_yet = Duplicates(np.arange(len(gallery)))
-    return DistanceEngine(query, gallery, metrics, options, products, rows, int(budget * _KEPT), none_yet)
+    threads = threads_for(query.device)
+    rows = _block_rows(len(query.items.rows), image_bytes, room=int(budget / max(_PARTS, 4 * threads)))
+    room, none_yet = int(budget * _KEPT), Duplicates(np.arange(len(gallery)))
+    return DistanceEngine(query, gallery, metrics, options, products, rows, room, threads, none_yet)
 
 
-def _block_rows(queries: int, image_bytes: int, *, budget: int) -> tuple[int, int]:
-    """Images in a block of queries and in a block of the gallery, so that products and images fit their parts."""
+def _block_rows(queries: int, image_bytes: int, *, room: int) -> tuple[int, int]:
+    """Images in a block of queries and in a block of the gallery, whose products fit the room, as its images do."""
     # Half as many query images as gallery images.
-    most = max(_FEWEST_ROWS, int((budget * _PRODUCTS / 8) ** 0.5))
-    by_products = budget * _PRODUCTS / (4 * min(most, max(1, queries)))
-    by_images = budget * _BLOCK / image_bytes
+    most = max(_FEWEST_ROWS, int((room / 8) ** 0.5))
+    by_products = room / (4 * min(most, max(1, queries)))
+    by_images = room / image_bytes
     return most, max(_FEWEST_ROWS, int(min(by_products, by_images)))

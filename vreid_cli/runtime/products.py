@@ -13,10 +13,11 @@ import json
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from vreid_cli.runtime.cache import cache_folder
 from vreid_cli.runtime.devices import exact_float32
 from vreid_cli.runtime.files import atomic_path
 from vreid_cli.runtime.progress import log
+from vreid_cli.runtime.threads import one_thread
 
 #: Largest error, in parts of |a| |b|, that counts as float32's: what the paths differ by on vectors that
 #: nearly coincide, where errors add up most. TF32 has 5e-4, bfloat16 4e-3.
@@ -43,16 +45,24 @@ class Product:
     Attributes:
         name: What computes it.
         call: Takes rows (n, D), columns (m, D) and the result (n, m), all contiguous.
+        precision: What torch calls the arithmetic.
     """
 
     name: str
     call: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], object]
+    precision: Literal["highest", "medium"] = "highest"
 
     def __call__(self, rows: torch.Tensor, columns: torch.Tensor, *, out: torch.Tensor) -> torch.Tensor:
-        """Write the (n, m) product of (n, D) and (m, D) rows into ``out``, and return it."""
-        with exact_float32():
-            self.call(rows, columns, out)
+        """Write the (n, m) product of (n, D) and (m, D) rows into ``out``, and return it; call it where ``allowed``."""
+        self.call(rows, columns, out)
         return out
+
+    @contextmanager
+    def allowed(self) -> Iterator[None]:
+        """Set torch's arithmetic, which is that of all threads, to the product's."""
+        with exact_float32():
+            torch.set_float32_matmul_precision(self.precision)
+            yield
 
 
 def choose_product(device: torch.device, *, multiplications: float, name: str = "auto") -> Product:
@@ -71,7 +81,7 @@ def choose_product(device: torch.device, *, multiplications: float, name: str = 
 
 
 def measure_products(paths: Mapping[str, Product], *, rounds: int = _ROUNDS) -> dict[str, tuple[float, float]]:
-    """GFLOP/s (median) and error of each path, in turns so that a busy moment hits all alike.
+    """GFLOP/s (median) of one thread and error of each path, in turns so that a busy moment hits all alike.
 
     The error is the largest difference from float64, in parts of |a| |b|, between vectors of positive numbers
     that nearly coincide.
@@ -80,21 +90,22 @@ def measure_products(paths: Mapping[str, Product], *, rounds: int = _ROUNDS) -> 
     generator = torch.Generator().manual_seed(0)
     rows, columns = (1 + torch.rand(count, width, generator=generator) for count in (n, m))
     out = torch.empty(n, m)
-    errors = {name: _error(path, rows, columns, out=out) for name, path in paths.items()}
+    errors = {}
     seconds: dict[str, list[float]] = {name: [] for name in paths}
     for _ in range(rounds):
         for name, path in paths.items():
-            start = time.perf_counter()
-            path(rows, columns, out=out)
-            seconds[name].append(time.perf_counter() - start)
+            with one_thread(), path.allowed():
+                start = time.perf_counter()
+                path(rows, columns, out=out)
+                seconds[name].append(time.perf_counter() - start)
+            errors[name] = _error(out, rows, columns)
     return {name: (2e-9 * out.numel() * width / statistics.median(seconds[name]), errors[name]) for name in paths}
 
 
-def _error(path: Product, rows: torch.Tensor, columns: torch.Tensor, *, out: torch.Tensor) -> float:
-    path(rows, columns, out=out)
+def _error(product: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> float:
     sample, other = rows[::16].double(), columns[::16].double()
     scale = torch.linalg.vector_norm(sample, dim=1)[:, None] * torch.linalg.vector_norm(other, dim=1)
-    return float(((out[::16, ::16].double() - sample @ other.T) / scale).abs().max())
+    return float(((product[::16, ::16].double() - sample @ other.T) / scale).abs().max())
 
 
 def machine() -> str:
@@ -103,7 +114,7 @@ def machine() -> str:
     with suppress(OSError, StopIteration):
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
         model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return f"{model}, {torch.get_num_threads()} threads, torch {torch.__version__}, numpy {np.__version__}"
+    return f"{model}, one thread, torch {torch.__version__}, numpy {np.__version__}"
 
 
 def _fastest() -> str:
@@ -137,14 +148,9 @@ def _by_numpy(rows: torch.Tensor, columns: torch.Tensor, out: torch.Tensor) -> N
     np.matmul(rows.numpy(), columns.numpy().T, out=out.numpy())
 
 
-def _by_onednn(rows: torch.Tensor, columns: torch.Tensor, out: torch.Tensor) -> None:
-    # On chips without bfloat16 products this name means oneDNN in full float32. The caller restores it.
-    torch.set_float32_matmul_precision("medium")
-    torch.mm(rows, columns.T, out=out)
-
-
 TORCH = Product("torch", _by_torch)
 #: Ways to a product on a CPU. oneDNN is left out where torch was built without it.
 PATHS = {"torch": TORCH, "numpy": Product("numpy", _by_numpy)}
 if torch.backends.mkldnn.is_available():
-    PATHS["onednn"] = Product("onednn", _by_onednn)
+    # On chips without bfloat16 products "medium" means oneDNN in full float32.
+    PATHS["onednn"] = Product("onednn", _by_torch, "medium")

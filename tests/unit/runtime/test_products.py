@@ -43,7 +43,8 @@ def test_every_path_is_the_product(name: str, shape: tuple[int, int, int]) -> No
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high")
     try:
-        assert PATHS[name](rows, columns, out=out) is out
+        with PATHS[name].allowed():
+            assert PATHS[name](rows, columns, out=out) is out
         assert torch.get_float32_matmul_precision() == "high"
     finally:
         torch.set_float32_matmul_precision(before)
