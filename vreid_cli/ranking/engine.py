@@ -7,9 +7,9 @@ blocks give depends on nothing but these two.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -36,6 +36,8 @@ _SAMPLE_ROWS = 4096
 _KEPT, _PARTS = 1 / 2, 16
 #: Images a block, at least: smaller products waste the machine.
 _FEWEST_ROWS = 64
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -209,22 +211,51 @@ class DistanceEngine:
         Raises:
             DataError: A feature is not finite.
         """
-        gallery, blocks, offsets = self.gallery, self.blocks, self.gallery.items.offsets
+        images = np.diff(self.gallery.items.offsets[[self.blocks[0].start, self.blocks[-1].stop]])[0]
+        if self.products.arrays * 4 * self.gallery.features.dimension * images > self.room:
+            return self._look(lambda *read: None)[0]
+        seen, kept = self._look(self.block)
+        return replace(seen, kept=kept)
+
+    def look_and_compare(self, query: Block) -> tuple[BlockDistances, int]:
+        """Distances of these queries to the whole gallery, each image of which is read once; and how many are zero.
+
+        Raises:
+            DataError: A feature is not finite, or a distance too large for float32.
+        """
+
+        def compare(positions: range, layout: SlotLayout, images: torch.Tensor, zeros: int) -> list[BlockDistances]:
+            return list(self._to_items(query, self.block(positions, layout, images, zeros)))
+
+        with self.products.allowed():
+            seen, found = self._look(compare)
+        parts = [part for each in found for part in each]
+        items = torch.cat([part.items for part in parts])
+        # What equals an earlier item takes its distances.
+        first = find_duplicates(self.gallery.features.matrix, self.gallery.items, checksums=seen.checksums).first
+        column = items.argsort()[torch.from_numpy(first).to(items.device)][items]
+        by_metric = {
+            name: torch.cat([part.by_metric[name] for part in parts], dim=1)[:, column] for name in parts[0].by_metric
+        }
+        return BlockDistances(
+            items, by_metric, sum((part.diagnostics for part in parts), Diagnostics())
+        ), seen.zero_vectors
+
+    def _look(
+        self, use: Callable[[range, SlotLayout, torch.Tensor, int], Result]
+    ) -> tuple[GalleryLook, tuple[Result, ...]]:
+        """Read all blocks once, and use each as :meth:`block` does."""
+        blocks, offsets = self.blocks, self.gallery.items.offsets
         first = offsets[blocks[0].start]
-        count = offsets[blocks[-1].stop] - first
-        fits = self.products.arrays * 4 * gallery.features.dimension * count <= self.room
-        kept, zero_vectors, sums = [], 0, np.empty(count, dtype=np.int64)
+        sums = np.empty(offsets[blocks[-1].stop] - first, dtype=np.int64)
 
-        def look(positions: range) -> tuple[int, Block | None]:
-            layout, images, zeros = gallery.read(positions)
+        def look(positions: range) -> tuple[int, Result]:
+            layout, images, zeros = self.gallery.read(positions)
             sums[offsets[positions.start] - first + layout.order] = checksums(images).cpu().numpy()
-            return zeros, self.block(positions, layout, images, zeros) if fits else None
+            return zeros, use(positions, layout, images, zeros)
 
-        for zeros, block in side_by_side(look, blocks, threads=self.threads):
-            zero_vectors += zeros
-            if block is not None:
-                kept.append(block)
-        return GalleryLook(sums, zero_vectors, tuple(kept))
+        zeros, used = zip(*side_by_side(look, blocks, threads=self.threads), strict=True)
+        return GalleryLook(sums, sum(zeros), ()), used
 
     def query_blocks(self, *, most: int) -> Iterator[Block]:
         """The queries in blocks of at most this many.

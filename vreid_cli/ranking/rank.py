@@ -6,7 +6,7 @@ the command writes the same blocks to files as they come.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -17,7 +17,7 @@ from vreid_cli.errors import DataError, DeviceError, UsageError, require_type
 from vreid_cli.ranking.answers import AnswerRules, with_no_match
 from vreid_cli.ranking.candidates import CandidateFinder, ImageSearch, candidate_blocks, choose_indexes, group_by_space
 from vreid_cli.ranking.diagnostics import Diagnostics, warnings_of
-from vreid_cli.ranking.engine import Block, BlockDistances, DistanceEngine, ItemImages, plan_engine, prepare
+from vreid_cli.ranking.engine import Block, BlockDistances, DistanceEngine, ItemImages, plan_engine
 from vreid_cli.ranking.metrics import DISTANCES, Metric, parse_metrics
 from vreid_cli.ranking.options import RankingOptions
 from vreid_cli.ranking.reranking import encode_pool, join_sides, rerank
@@ -219,29 +219,43 @@ def rank_blocks(
     if workers is not None:
         yield from _rank_in_shards(job, workers, device, advance=advance)
         return
+    yield from _rank_here(job, advance)
+
+
+def _rank_here(job: RankingJob, advance: Callable[[int], object]) -> Iterator[RankedBlock]:
+    """Ranked lists as :func:`rank_blocks` yields them, from distances that this process computes."""
+    most, merge = _block_size(job)
     engine = _engine(job, job.query, job.gallery)
+    # Then each image of the gallery is read once.
+    once = not merge and not job.options.rerank and len(list(engine.query.cut(rows=engine.rows[0], most=most))) == 1
+    engine = engine if once else engine.looked_over()
     codes = {}
     if job.options.rerank:
         pool = join_sides(job.query, job.gallery)
-        codes = encode_pool(_engine(job, pool, pool), queries=len(job.query), options=job.options, advance=advance)
+        whole = _engine(job, pool, pool).looked_over()
+        codes = encode_pool(whole, queries=len(job.query), options=job.options, advance=advance)
     rules = ListRules(job.query.items.items, job.gallery.items.items, job.options)
     cut = _answers(job)
-    most, merge = _block_size(job)
     # An image that is on both sides counts once.
     same = job.query.features is job.gallery.features
-    noticed = Diagnostics(zero_vectors=engine.zero_vectors)
+    zero_vectors = engine.zero_vectors
     for block in engine.query_blocks(most=most):
-        parts = engine.against(block)
+        parts: Iterable[BlockDistances]
+        if once:
+            part, zero_vectors = engine.look_and_compare(block)
+            parts = [part]
+        else:
+            parts = engine.against(block)
         if codes:
             weight = job.options.lambda_value
             parts = rerank(block.positions, parts, pool=codes, size=len(job.gallery), weight=weight)
         if merge:
             ranked = _merged(engine, rules, block, parts=parts)
         else:
-            ranked = sort_whole(rules, block.positions, parts, size=len(job.gallery))
-        noticed += ranked.diagnostics + Diagnostics(zero_vectors=0 if same else block.zero_vectors)
-        yield RankedBlock(cut(ranked.by_metric, block.positions), noticed)
-        noticed = Diagnostics()
+            ranked = sort_whole(rules, block.positions, parts, size=len(job.gallery), threads=engine.threads)
+        zero_vectors += 0 if same else block.zero_vectors
+        yield RankedBlock(cut(ranked.by_metric, block.positions), ranked.diagnostics + Diagnostics(zero_vectors))
+        zero_vectors = 0
         advance(len(block.positions))
 
 
@@ -382,7 +396,7 @@ def _answers(
 
 
 def _engine(job: RankingJob, query: ItemImages, gallery: ItemImages) -> DistanceEngine:
-    return prepare(query, gallery, metrics=job.metrics, options=job.options, budget=job.budget, product=job.product)
+    return plan_engine(query, gallery, metrics=job.metrics, options=job.options, budget=job.budget, product=job.product)
 
 
 def _block_size(job: RankingJob) -> tuple[int, bool]:
@@ -397,7 +411,7 @@ def _block_size(job: RankingJob) -> tuple[int, bool]:
     return most, False
 
 
-def _merged(engine: DistanceEngine, rules: ListRules, block: Block, *, parts: Iterator[BlockDistances]) -> RankedBlock:
+def _merged(engine: DistanceEngine, rules: ListRules, block: Block, *, parts: Iterable[BlockDistances]) -> RankedBlock:
     """The nearest of the gallery, whose same-vehicle items are looked up first."""
     pairs = rules.pairs(block.positions)
     known = distances_of(engine, block, pairs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -313,12 +313,16 @@ def _write(job: RankingJob, paths: Iterator[Path], *, workers: Engine | None, de
         what = "ranking" if job.facts.trial is None else f"ranking trial {job.facts.trial}"
         unit = "items" if job.options.rerank else "queries"
         bar = stack.enter_context(progress(total=job.steps, what=what, unit=unit))
+        writing: list[Future[None]] = []
         for ranked in rank_blocks(job, advance=bar.update, workers=workers, device=device):
             diagnostics += ranked.diagnostics
             listed += sum(len(block.rank) for block in ranked.by_metric.values())
-            # Side by side: Arrow lets other threads go on while it encodes.
-            for writing in [pool.submit(writers[name], block) for name, block in ranked.by_metric.items()]:
-                writing.result()
+            for one in writing:
+                one.result()
+            # Side by side, while the next block is ranked: Arrow lets other threads go on while it encodes.
+            writing = [pool.submit(writers[name], block) for name, block in ranked.by_metric.items()]
+        for one in writing:
+            one.result()
     empty = [] if listed else ["nothing is listed for any query: look at --cameras, --threshold and --min-probability"]
     return [*empty, *(warning for metric in job.metrics for warning in job.warnings_by(metric, diagnostics))]
 
