@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -30,6 +31,14 @@ def shared() -> Path:
             pytest.fail(message)
         pytest.skip(message)
     return folder
+
+
+@pytest.fixture
+def caplog(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
+    """Sees the program's log even if a command ran before in this process, which keeps it to stderr."""
+    monkeypatch.setattr(logging.getLogger("vreid"), "propagate", True)
+    caplog.set_level(logging.DEBUG, logger="vreid")
+    return caplog
 
 
 LimitFiles = Callable[[int], AbstractContextManager[None]]

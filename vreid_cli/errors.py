@@ -120,8 +120,9 @@ def require_type(value: object, kind: type, *, name: str, hint: str) -> None:
         vreid_cli.errors.UsageError: options: needs a dict, not a str
     """
     if not isinstance(value, kind):
-        article = "an" if kind.__name__[0] in "AEIOU" else "a"
-        raise UsageError(f"{name}: needs {article} {kind.__name__}, not a {type(value).__name__}", hint=hint)
+        names = (kind.__name__, type(value).__name__)
+        needed, given = (f"an {one}" if one[0] in "AEIOUaeiou" else f"a {one}" for one in names)
+        raise UsageError(f"{name}: needs {needed}, not {given}", hint=hint)
 
 
 def first_line(error: BaseException) -> str:

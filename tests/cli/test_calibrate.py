@@ -49,6 +49,8 @@ def test_each_ranking_of_the_run_is_calibrated_and_every_command_says_so(vreid: 
     assert not one["reliability_not_cross_validated"]["cross_validated"]
     assert set(one["distances"]) == {"0.5", "0.9", "0.99"}
     assert any("fitted on 24 vehicles only" in warning for warning in report["warnings"])
+    assert "next: vreid rank --force" in vreid("calibrate")
+    assert f"vreid show --run-dir {mine}, " in vreid("calibrate", "--run-dir", mine)
     told = vreid("calibrate")
     for text in ("P(same vehicle | distance)", "cross-validated by vehicle", "1 of 24", "written:", "d at 90%"):
         assert text in told
@@ -219,6 +221,27 @@ def test_reliability_of_too_few_vehicles_for_intervals_is_plotted(vreid: Vreid, 
     report = vreid.json("evaluate", "--plot", "plot.png")
     assert all(part["interval"] is None for part in report["results"][0]["reliability"]["bins"])
     assert "plot.png" in report["outputs"]
+
+
+def test_ones_own_calibration_takes_the_place_of_one_that_ships(
+    vreid: Vreid, mine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ranking = mine / "rankings" / "t2t-meanMCD50.parquet"
+    vreid("calibrate", ranking, "--method", "logistic", "-o", "shipped.json")
+    monkeypatch.setattr("vreid_cli.workflows.calibrations.shipped_calibrations", lambda name: [Path("shipped.json")])
+    vreid("rank", "--set", "rank.expected=2", "--force")
+
+    def said(calibration: Path, *, expected: float) -> None:
+        (item, *_) = vreid.json("show", "0001_c001")["queries"][0]["nearest"]
+        kept = json.loads(calibration.read_text())
+        odds = np.interp(item["distance"], kept["distances"], kept["log_ratios"]) - np.log(VEHICLES / expected - 1)
+        assert item["probability"] == pytest.approx(1 / (1 + np.exp(-odds)), rel=1e-4)
+
+    said(Path("shipped.json"), expected=2)
+    vreid("calibrate", ranking)
+    said(mine / "calibrations" / "t2t-meanMCD50.json", expected=2)
+    vreid("rank", "--calibration", "shipped.json", "--min-probability", "0.1", "--force")
+    said(Path("shipped.json"), expected=1)
 
 
 @pytest.mark.usefixtures("mine")

@@ -88,6 +88,7 @@ def test_the_command_that_extracts_the_other_side_works_as_printed(vreid: Vreid,
     said = vreid(
         *EXTRACT, "--data-dir", made / "data", "--weights", weights, "--split", "gallery", "--run-dir", "a run"
     )
+    assert said.splitlines()[-1] == "or:   vreid associate"
     command = next(line.removeprefix("next: vreid ") for line in said.splitlines() if line.startswith("next: "))
     assert vreid(*shlex.split(command)).splitlines()[-1] == "next: vreid rank"
     vreid("rank", "--run-dir", "a run")

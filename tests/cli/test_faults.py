@@ -14,7 +14,7 @@ import pytest
 from tiny import EXTRACT, TRACKS, Vreid, draw_tracks, save_weights
 
 import vreid_cli as library
-from vreid_cli.errors import DataError, UsageError
+from vreid_cli.errors import DataError, UsageError, WeightsError
 
 COMMON = (*EXTRACT, "--data-dir", "data", "--weights", "tiny.safetensors")
 RUN = Path("runs/tracks-resnet18-tiny")
@@ -134,6 +134,25 @@ FEATURES = library.FeatureSet.from_arrays([[1, 0], [0, 1]], track_id=["a", "b"])
         (lambda: library.rank(np.eye(2), FEATURES), UsageError, "query: needs a FeatureSet, not a ndarray"),
         (lambda: library.rank(FEATURES, FEATURES, {"metric": "MCD"}), UsageError, "options: needs a RankingOptions"),
         (lambda: library.evaluate(np.eye(2)), UsageError, "ranking: needs a Ranking, not a ndarray"),
+        (lambda: library.read_features(3), UsageError, "3: needs a str, not an int"),
+        (lambda: library.read_ranking(None), UsageError, "None: needs a str"),
+        (lambda: library.read_identities("nowhere.csv"), DataError, "there are no identities nowhere.csv"),
+        (lambda: library.read_images(".", "quer", dataset="tracks"), UsageError, "there is no split 'quer'"),
+        (lambda: library.load_network("smal"), WeightsError, "there is no weights file smal"),
+        (lambda: library.extract("images", "small"), UsageError, "network: small names one"),
+        (lambda: library.extract(3, None), UsageError, "images: needs a Sequence, not an int"),
+        (lambda: library.extract([3], None), UsageError, "3: needs a str, not an int"),
+        (lambda: library.show({}, gallery=FEATURES), UsageError, "ranking: needs a Ranking, not a dict"),
+        (lambda: library.report({}, gallery=FEATURES), UsageError, "ranking: needs a Ranking, not a dict"),
+        (lambda: library.explain({}, "a", "b", gallery=FEATURES), UsageError, "ranking: needs a Ranking, not a dict"),
+        (lambda: library.compare({}, {}), UsageError, "one: needs an Evaluation, not a dict"),
+        (lambda: library.associate(np.eye(2)), UsageError, "features: needs a FeatureSet, not a ndarray"),
+        (lambda: library.associate(FEATURES, {"threshold": 1}), UsageError, "options: needs an AssociationOptions"),
+        (lambda: library.fuse(FEATURES), UsageError, "rankings: needs a Sequence, not a FeatureSet"),
+        (lambda: library.calibrate(["r.parquet"]), UsageError, "rankings: needs a Ranking, not a str"),
+        (lambda: library.build_index(np.eye(2)), UsageError, "features: needs a FeatureSet, not a ndarray"),
+        (lambda: library.split_trial(np.eye(2)), UsageError, "features: needs a FeatureSet, not a ndarray"),
+        (lambda: library.evaluate_identities({}), UsageError, "found: needs an Identities, not a dict"),
         (
             lambda: library.evaluate_distances([0.5, 1], query_vehicles=["a"], gallery_vehicles=["a", "b"]),
             DataError,

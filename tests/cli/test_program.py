@@ -28,7 +28,10 @@ def test_smoke_extract(made: Path, weights: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("ready")
-def test_smoke_rank_then_evaluate_then_show_then_export(tmp_path: Path) -> None:
+def test_smoke_rank_then_evaluate_then_show_then_info_then_export(tmp_path: Path) -> None:
+    # Found before the real one, which takes long to import; Arrow does that in passing, and hides what goes wrong.
+    pandas = tmp_path / "pandas.py"
+    pandas.write_text("open('imported', 'w')")
     rank = in_process_of_its_own("rank", cwd=tmp_path)
     assert "4 queries against 7 gallery items" in rank.stdout
     assert "run: runs/tracks-resnet18-tiny (named by runs/latest)" in rank.stderr
@@ -36,6 +39,10 @@ def test_smoke_rank_then_evaluate_then_show_then_export(tmp_path: Path) -> None:
     assert json.loads(evaluate.stdout)["results"][0]["total_queries"] == 4
     show = in_process_of_its_own("show", "0001_c001", cwd=tmp_path)
     assert "0001_c002" in show.stdout
+    info = in_process_of_its_own("info", cwd=tmp_path)
+    assert "t2t-meanMCD50" in info.stdout
+    assert not (tmp_path / "imported").exists()
+    pandas.unlink()
     export = in_process_of_its_own("export", "features", "--format", "npz", cwd=tmp_path)
     assert "feat_query.npz" in export.stdout
 

@@ -112,3 +112,25 @@ def test_one_word_for_one_thing(word: str) -> None:
         if pattern.search(line)
     ]
     assert found == [], f"say {AVOIDED[word]}"
+
+
+def unseeded(node: ast.AST) -> bool:
+    """Whether this is a random choice that no seed decides."""
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        return "random" in [*(name.name for name in node.names), getattr(node, "module", None)]
+    if not isinstance(node, ast.Call):
+        return False
+    called, given = ast.unparse(node.func), {keyword.arg for keyword in node.keywords}
+    if re.fullmatch(r"np\.random\.\w+", called):
+        return called != "np.random.default_rng" or not node.args
+    return re.fullmatch(r"torch\.(rand|randn|randint|randperm|normal|bernoulli|multinomial)", called) is not None and (
+        "generator" not in given
+    )
+
+
+def test_every_random_choice_has_a_seed() -> None:
+    assert unseeded(ast.parse("torch.rand(3)").body[0].value)  # type: ignore[attr-defined]
+    assert not unseeded(ast.parse("np.random.default_rng([seed, 1])").body[0].value)  # type: ignore[attr-defined]
+    for path in CODE:
+        found = [ast.unparse(node) for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if unseeded(node)]
+        assert not found, f"{short(path)}: {found}"

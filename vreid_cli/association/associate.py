@@ -13,7 +13,7 @@ from vreid_cli.association.distances import TrackDistances, pairs_within
 from vreid_cli.association.linkage import agglomerate
 from vreid_cli.association.links import Links, make_links
 from vreid_cli.association.options import AssociationOptions
-from vreid_cli.errors import DataError, UsageError
+from vreid_cli.errors import DataError, UsageError, require_type
 from vreid_cli.ranking.candidates import ImageSearch
 from vreid_cli.ranking.metrics import DISTANCES, parse_metrics
 from vreid_cli.runtime.options import RuntimeOptions
@@ -76,6 +76,8 @@ def associate(
         [1, 1, 2]
     """
     options = options or AssociationOptions()
+    require_type(features, FeatureSet, name="features", hint="of an array: vreid.FeatureSet.from_arrays(array)")
+    require_type(options, AssociationOptions, name="options", hint="as in vreid.AssociationOptions(threshold=0.15)")
     facts = ranking_facts(features, options)
     if calibration is not None:
         choose_fitting([calibration], [facts])

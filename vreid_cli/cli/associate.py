@@ -36,8 +36,8 @@ def _render(report: AssociateReport, console: Console) -> None:
         console.print(hops_table(report.traffic))
     for path in report.outputs:
         console.print(f"written: {path}", soft_wrap=True)
-    file = "" if report.in_run else f" {shlex.quote(str(report.path))}"
-    show = " --identities" if report.in_run else f" --ranking {shlex.quote(str(report.path))}"
+    file = report.run_option if report.in_run else f" {shlex.quote(str(report.path))}"
+    show = f"{report.run_option} --identities" if report.in_run else f" --ranking {shlex.quote(str(report.path))}"
     print_note(f"next: vreid evaluate{file} (where vehicles are known), vreid show{show}", console)
 
 

@@ -28,7 +28,8 @@ def _render(report: CalibrateReport, console: Console) -> None:
         console.print(reliability_table(str(one.calibration.metric), one.reliability))
     for path in report.outputs:
         console.print(f"written: {path}", soft_wrap=True)
-    print_note("next: vreid rank --force --min-probability 0.9, vreid show, vreid evaluate", console)
+    run = report.run_option
+    print_note(f"next: vreid rank{run} --force --min-probability 0.9, vreid show{run}, vreid evaluate{run}", console)
 
 
 COMMAND = Command(

@@ -59,6 +59,8 @@ def _render(report: ExtractReport, console: Console) -> None:
             console.print(f"skipped: see {report.run_dir / 'features' / split / 'skipped.csv'}", soft_wrap=True)
     console.print(f"run: {report.run_dir}", soft_wrap=True)
     print_note(f"next: {report.next_command}", console)
+    if report.one_side:
+        print_note("or:   vreid associate", console)
 
 
 COMMAND = Command(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING, Any
 
 from vreid_cli.cli.command import Command
+from vreid_cli.cli.output import print_note
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,8 +18,7 @@ def _render(report: IndexReport, console: Console) -> None:
         added = "nothing to add" if not one.added else f"{one.added:,} added"
         console.print(f"{one.distance}, {one.kind}: {one.images:,} images, {added}, {one.size / 1e6:,.1f} MB")
         console.print(f"written: {one.path}", soft_wrap=True)
-    run = f" --run-dir {shlex.quote(str(report.run_dir))}" if report.run_named else ""
-    console.print(f"next: vreid rank{run} --candidates 1000 --check-recall 100", soft_wrap=True)
+    print_note(f"next: vreid rank{report.run_option} --candidates 1000 --check-recall 100", console)
 
 
 def _results(report: IndexReport) -> dict[str, Any]:

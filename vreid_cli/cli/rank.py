@@ -51,8 +51,7 @@ def _next_commands(report: RankReport) -> str:
     if report.fused:
         return f"vreid evaluate {shlex.join([*report.outputs, *report.fused])}, to see whether it helps"
     if report.run_dir is not None:
-        run = f" --run-dir {shlex.quote(str(report.run_dir))}" if report.run_named else ""
-        return f"vreid evaluate{run}, vreid show{run}"
+        return f"vreid evaluate{report.run_option}, vreid show{report.run_option}"
     folder = shlex.quote(str(as_path(report.outputs[0]).parent if len(report.outputs) > 1 else report.outputs[0]))
     return f"vreid evaluate {folder}, vreid show --ranking {shlex.quote(report.outputs[0])}"
 

@@ -239,8 +239,11 @@ def read_images(
         ('0002_c001', 'separate')
     """
     from vreid_cli.data.listing import DataFolders
+    from vreid_cli.types.images import SPLITS
 
     if dataset not in LAYOUTS:
         raise UsageError(f"there is no layout '{dataset}'", hint=did_you_mean(dataset, LAYOUTS))
+    if split not in SPLITS:
+        raise UsageError(f"there is no split '{split}'", hint=did_you_mean(str(split), SPLITS))
     folders = DataFolders(as_path(data_dir), label_pattern=label_pattern, subset=subset)
     return LAYOUTS[dataset].read(folders, split)

@@ -64,7 +64,8 @@ def read_manifest(folders: DataFolders, split: Split) -> Listing:
             if image_id.startswith(("../", "/")) or "://" in image_id:
                 outside.append(image_id)
     if not len(listing):
-        hint = f"give some rows the split {split}, or extract others with --split"
+        others = "" if split == "train" else ", or extract others with --split"
+        hint = f"give some rows the split {split}{others}"
         raise DataError(f"{path} has no rows of the split {split}", hint=hint, file=path)
     first, repeated = _distinct(path, listing.table(), lines)
     listing.warn_of(outside, f"images of {path.name} lie outside its folder")

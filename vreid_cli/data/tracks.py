@@ -103,6 +103,7 @@ def _split_folder(folders: DataFolders, split: Split) -> Path:
             file=data_dir,
         )
     if not found:
-        hint = f"put the {split} tracks there{by_option}, or extract one side alone with --split"
+        alone = "" if split == "train" else ", or extract one side alone with --split"
+        hint = f"put the {split} tracks there{by_option}{alone}"
         raise DataError(f"{data_dir} holds no folder {names}", hint=hint, file=data_dir)
     return found[0]

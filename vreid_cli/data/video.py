@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -120,12 +120,13 @@ def read_frames(path: Path, wanted: Sequence[int]) -> Iterator[tuple[int, Image.
     left = list(reversed(wanted))
     last = 0
     reason = ""
+    to_image = _converter(path)
     for number, frame in _numbered(path):
         if frame is None or number != last + 1 or frame.is_corrupt:
             reason = f"the video is damaged at frame {last + 1}: which frames follow is not sure"
             break
         if left and left[-1] == number:
-            yield left.pop(), frame.to_image()
+            yield left.pop(), to_image(frame)
         last = number
         if not left:
             return
@@ -150,7 +151,7 @@ def read_frame(path: Path, number: int) -> Image.Image:
             container.seek(stamps[number - 1], stream=stream, backward=True)
             for frame in _decoded(container, stream):
                 if frame is not None and frame.pts == stamps[number - 1]:
-                    return frame.to_image()  # type: ignore[no-any-return]
+                    return _converter(path)(frame)
     except DataError as error:
         raise BadImageError(error.message) from None
     raise BadImageError("the video is damaged: this frame cannot be decoded")
@@ -182,6 +183,30 @@ def _decoded(container: Any, stream: Any) -> Iterator[Any]:
         yield from frames
 
 
+def _converter(path: Path) -> Callable[[Any], Image.Image]:
+    """From frames of one video to images in RGB.
+
+    PyAV keeps one converter for all frames of a thread, which has threads itself from release 19 on. They do not
+    survive a fork, and a decoding process would wait for them for ever.
+    """
+    converter = _import_av(path).video.reformatter.VideoReformatter()
+
+    def to_image(frame: Any) -> Image.Image:
+        return converter.reformat(frame, format="rgb24").to_image()  # type: ignore[no-any-return]
+
+    return to_image
+
+
+def _import_av(path: Path) -> Any:
+    require_extra("video", ["av"], needed_by=f"reading {path.name}")
+    import av
+
+    # Older releases of torchvision switch PyAV's log on. Closing a damaged video can then wait for ever, namely for
+    # threads of the decoder that wait for the interpreter in order to log.
+    av.logging.set_level(None)
+    return av
+
+
 @dataclass(frozen=True)
 class _Gaps:
     """What the times between frames say: whether they are uneven, and how many frames are missing if they are not."""
@@ -204,9 +229,7 @@ class _Gaps:
 
 @contextmanager
 def _open(path: Path) -> Iterator[tuple[Any, Any]]:
-    require_extra("video", ["av"], needed_by=f"reading {path.name}")
-    import av
-
+    av = _import_av(path)
     try:
         with local_file(path) as local:
             container = av.open(str(local))

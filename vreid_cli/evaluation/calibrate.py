@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from vreid_cli.errors import DataError
+from vreid_cli.errors import DataError, require_type
 from vreid_cli.evaluation.likelihood import Knots, fit_isotonic, fit_logistic
 from vreid_cli.evaluation.options import CalibrationOptions, EvaluationOptions
 from vreid_cli.evaluation.pairs import LabelledPairs, labelled_pairs, vehicle_folds
@@ -94,6 +94,8 @@ def calibrate(
     """
     rankings = [rankings] if isinstance(rankings, Ranking) else list(rankings)
     options, counting = options or CalibrationOptions(), counting or EvaluationOptions()
+    for ranking in rankings:
+        require_type(ranking, Ranking, name="rankings", hint="from vreid.rank or vreid.read_ranking")
     check_alike(rankings)
     pairs = labelled_pairs(rankings, counting, seed=seed)
     source = ", ".join(ranking.source for ranking in rankings)

@@ -8,6 +8,7 @@ from statistics import mean, stdev
 
 import numpy as np
 
+from vreid_cli.errors import require_type
 from vreid_cli.evaluation.evaluate import Evaluation
 from vreid_cli.evaluation.uncertainty import CHUNK, FloatArray, Interval, mean_intervals, sum_by_vehicle
 from vreid_cli.types.rankings import RankingFacts
@@ -55,6 +56,8 @@ def compare(one: Evaluation, other: Evaluation) -> Comparison | None:
         >>> vreid.compare(good, poor).difference
         0.33333333333333337
     """
+    for name, side in (("one", one), ("other", other)):
+        require_type(side, Evaluation, name=name, hint="from vreid.evaluate(ranking)")
     if "top-k" in (one.facts.coverage, other.facts.coverage):
         return None
     resamples, seed = one.options.resamples, one.seed

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vreid_cli.errors import DataError
+from vreid_cli.errors import DataError, require_type
 from vreid_cli.evaluation.calibrate import check_pairs
 from vreid_cli.evaluation.judging import UNKNOWN, WRONG, Judge, positive
 from vreid_cli.evaluation.likelihood import Knots, fit_isotonic, fit_logistic, maximise_likelihood
@@ -97,6 +97,9 @@ def fuse(
         ('minMED+minMCD', 2)
     """
     options, counting = options or CalibrationOptions(), counting or EvaluationOptions()
+    require_type(rankings, Sequence, name="rankings", hint="as in vreid.fuse([one, other])")
+    for ranking in rankings:
+        require_type(ranking, Ranking, name="rankings", hint="from vreid.rank or vreid.read_ranking")
     _check_alike(rankings)
     first = rankings[0]
     columns = [_matrix(ranking, first.queries, first.gallery) for ranking in rankings]

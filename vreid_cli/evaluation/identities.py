@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vreid_cli.errors import DataError
+from vreid_cli.errors import DataError, require_type
 from vreid_cli.evaluation.options import EvaluationOptions
 from vreid_cli.evaluation.uncertainty import FloatArray, Interval, percentile_intervals, resample_sums
 from vreid_cli.types.arrays import Int64Array, shared_codes
@@ -93,6 +93,7 @@ def evaluate_identities(
         1.0
     """
     options = options or EvaluationOptions()
+    require_type(found, Identities, name="found", hint="from vreid.associate or vreid.read_identities")
     vehicle, _ = shared_codes(found.tracks.vehicles, found.tracks.vehicles[:0])
     known = vehicle >= 0
     if not known.any():

@@ -15,7 +15,7 @@ from vreid_cli.data.listing import DataFolders, Listing, list_images, make_listi
 from vreid_cli.data.tracks import read_tracks
 from vreid_cli.engines.engine import Engine
 from vreid_cli.engines.local import LocalEngine
-from vreid_cli.errors import DataError
+from vreid_cli.errors import DataError, UsageError, require_type
 from vreid_cli.extraction.compute import compute_parts
 from vreid_cli.extraction.loading import Preparation, sample_pixels
 from vreid_cli.extraction.options import ExtractionOptions
@@ -74,6 +74,8 @@ def extract(
         (1, 512, 'c001')
     """
     options, runtime = options or ExtractionOptions(), runtime or RuntimeOptions()
+    if isinstance(network, str | Path):
+        raise UsageError(f"network: {network} names one", hint=f"load it: vreid.load_network({str(network)!r})")
     device = choose_device(runtime.device)
     check_inference(options, device)
     listing = images if isinstance(images, Listing) else _list(images)
@@ -122,6 +124,7 @@ def _list(images: str | Path | Sequence[str | Path | ImageRecord]) -> Listing:
         if any(path.is_dir() for path in folder.iterdir()):
             return read_tracks(DataFolders(gallery_dir=folder), "gallery")
         return _list_records(folder, [_labelled(folder / name) for name in list_images(folder)])
+    require_type(images, Sequence, name="images", hint="a folder, a list of paths, or what vreid.read_images gives")
     if not images:
         raise DataError("no images were named")
     records = [image if isinstance(image, ImageRecord) else _labelled(as_path(image)) for image in images]

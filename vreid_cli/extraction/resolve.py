@@ -153,7 +153,7 @@ def _say_speed(loaded: LoadedNetwork, quantised: Quantised, folder: Path, batch_
     networks = [OnnxNetwork(path) for path in (exact, quantised.path) if path.is_file()]
     if len(networks) < 2:  # the export was cleared away, and only the speed needs it
         return
-    images = torch.rand(batch_size, 3, *loaded.transform.size)
+    images = torch.rand(batch_size, 3, *loaded.transform.size, generator=torch.Generator().manual_seed(0))
     seconds: list[list[float]] = [[], []]
     for _ in range(_ROUNDS + 1):
         for network, own in zip(networks, seconds, strict=True):

@@ -3,6 +3,8 @@
 Weights are signed and have a scale for each channel, activations are unsigned and have one for each tensor: x86 has
 instructions for that pair only. A layer that stays in fp32 between others costs more than it takes, so all are
 quantised but the first convolutions, whose rounding all others multiply, and the last layer, if it gives the LR.
+What rounding does to the mean of a channel is known beforehand, and goes into the biases (Nagel et al. 2019, Data-free
+quantization through weight equalization and bias correction).
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import copy
 import logging
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -24,8 +27,8 @@ from vreid_cli.models.onnx_session import OnnxNetwork
 from vreid_cli.runtime.files import atomic_path
 
 #: How many convolutions at the front may stay in fp32; the fewest whose error is nearly the least.
-FRONT = (1, 3, 5, 8, 13)
-_NEARLY = 1.1
+FRONT = (1, 3, 5)
+_NEARLY = 1.25
 #: Of the LR's length: an error that nobody needs smaller.
 _GOOD = 0.03
 _OPERATIONS = ["Conv", "Relu", "Clip", "Add", "Concat", "MaxPool", "AveragePool", "Gemm", "MatMul", "Mul", "Sigmoid"]
@@ -134,8 +137,11 @@ def quantise(
         trial = Path(name) / "trial.onnx"
         try:
             model = _prepare(exact, Path(name))
+            means = _means(model, images)
+            _centre(model, means)
             ranges = _ranges(model, images, Path(name))
-            chosen, front = _choose_front(model, ranges, OnnxNetwork(exact), images[: len(compared)], trial, narrow)
+            tried = images[: len(compared)]
+            chosen, front = _choose_front(model, means, ranges, OnnxNetwork(exact), tried, trial, narrow)
             onnx.save(chosen, trial)
             found = compare_lrs(_lrs(OnnxNetwork(exact), compared), _lrs(OnnxNetwork(trial), compared), front=front)
         except ExportError:
@@ -152,7 +158,8 @@ def _prepare(exact: Path, folder: Path) -> Any:
     """The graph with normalisations folded into the convolutions before them, and those before a ReLU as convolutions.
 
     DenseNet normalises before it convolves. ONNX Runtime has no normalisation in int8; as a convolution of each
-    channel by itself it stays within the int8 flow, where fp32 steps took half of the time.
+    channel by itself it stays within the int8 flow, where fp32 steps took half of the time. Every convolution has a
+    bias of its own, which no other one shares.
     """
     import onnx
     from onnxruntime.quantization import quant_pre_process
@@ -160,7 +167,7 @@ def _prepare(exact: Path, folder: Path) -> Any:
     quant_pre_process(str(exact), str(folder / "prepared.onnx"), skip_symbolic_shape=True)
     model = onnx.load(folder / "prepared.onnx")
     graph = model.graph
-    constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    constants = {name: onnx.numpy_helper.to_array(tensor) for name, tensor in _tensors(graph).items()}
     before_relu = {node.input[0] for node in graph.node if node.op_type == "Relu"}
     for node in graph.node:
         if node.op_type != "BatchNormalization" or node.output[0] not in before_relu:
@@ -174,10 +181,101 @@ def _prepare(exact: Path, folder: Path) -> Any:
             graph.initializer.append(onnx.numpy_helper.from_array(value.astype(np.float32), key))
         inputs = [node.input[0], *names]
         node.CopyFrom(onnx.helper.make_node("Conv", inputs, [node.output[0]], node.name, group=len(scale)))
+    tensors = _tensors(graph)
+    for node in _convolutions(graph):
+        weights, *biases = (onnx.numpy_helper.to_array(tensors[key]) for key in node.input[1:])
+        bias = biases[0] if biases else np.zeros(len(weights), np.float32)
+        graph.initializer.append(onnx.numpy_helper.from_array(bias, f"{node.output[0]}_bias"))
+        node.input[:] = [*node.input[:2], f"{node.output[0]}_bias"]
     used = {key for node in graph.node for key in node.input}
     for tensor in [tensor for tensor in graph.initializer if tensor.name not in used]:
         graph.initializer.remove(tensor)
     return model
+
+
+def _tensors(graph: Any) -> dict[str, Any]:
+    """The constants of a graph by name."""
+    return {tensor.name: tensor for tensor in graph.initializer}
+
+
+def _convolutions(graph: Any) -> list[Any]:
+    return [node for node in graph.node if node.op_type == "Conv"]
+
+
+def _means(model: Any, images: torch.Tensor) -> dict[str, np.ndarray]:
+    """The mean of each channel (C,) of what convolutions take, by the tensor's name."""
+    import onnx
+    import onnxruntime
+
+    model = copy.deepcopy(model)
+    names = list(dict.fromkeys(node.input[0] for node in _convolutions(model.graph)))
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([0, 2, 3]), "mean_axes"))
+    for name in names:
+        node = onnx.helper.make_node("ReduceMean", [name, "mean_axes"], [f"{name}_mean"], keepdims=0)
+        model.graph.node.append(node)
+        model.graph.output.append(onnx.helper.make_empty_tensor_value_info(f"{name}_mean"))
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    wanted, feed = [f"{name}_mean" for name in names], model.graph.input[0].name
+    found = [session.run(wanted, {feed: image.numpy()}) for image in images.split(1)]
+    columns = zip(names, zip(*found, strict=True), strict=True)
+    return {name: np.stack(column).mean(axis=0, dtype=np.float64) for name, column in columns}
+
+
+def _centre(model: Any, means: dict[str, np.ndarray]) -> None:
+    """Move what goes from one convolution into one of 1 x 1 alone to lie around 0, which needs half the range.
+
+    Whatever moves is given back by the second one's bias: the network computes what it did.
+    """
+    import onnx
+
+    graph, tensors = model.graph, _tensors(model.graph)
+    takers = Counter(key for node in graph.node for key in node.input)
+    takers.update(output.name for output in graph.output)
+    made = {node.output[0]: node for node in _convolutions(graph)}
+    for node in _convolutions(graph):
+        name = node.input[0]
+        weights = onnx.numpy_helper.to_array(tensors[node.input[1]]).astype(np.float64)
+        if name not in made or takers[name] > 1 or weights.shape[1:] != (len(means[name]), 1, 1) or _padded(node):
+            continue
+        _add(tensors[made[name].input[2]], -means[name])
+        _add(tensors[node.input[2]], weights[:, :, 0, 0] @ means[name])
+        means[name] = np.zeros_like(means[name])
+
+
+def _padded(node: Any) -> bool:
+    """Whether there are zeros around what a convolution takes."""
+    return any(any(part.ints) or part.s not in (b"", b"NOTSET") for part in node.attribute if "pad" in part.name)
+
+
+def _correct(model: Any, means: dict[str, np.ndarray], front: int, steps: int) -> None:
+    """Put what rounding the weights will take from the mean of a channel into its bias, behind the front.
+
+    Args:
+        model: The graph; it is changed.
+        means: Of what its convolutions take.
+        front: Convolutions that stay in fp32.
+        steps: Of the weights, between 0 and the channel's largest.
+    """
+    import onnx
+
+    tensors = _tensors(model.graph)
+    for node in _convolutions(model.graph)[front:]:
+        weights = onnx.numpy_helper.to_array(tensors[node.input[1]]).astype(np.float64)
+        scale = np.abs(weights).max(axis=(1, 2, 3), keepdims=True) / steps
+        scale[scale == 0] = 1
+        lost = (weights - np.round(weights / scale) * scale).sum(axis=(2, 3))
+        inputs = means[node.input[0]].reshape(-1, 1, lost.shape[1])  # by group
+        _add(tensors[node.input[2]], (lost.reshape(len(inputs), -1, lost.shape[1]) * inputs).sum(axis=2).ravel())
+
+
+def _add(tensor: Any, values: np.ndarray) -> None:
+    """To a constant of a graph, in place."""
+    import onnx
+
+    total = onnx.numpy_helper.to_array(tensor) + values
+    tensor.CopyFrom(onnx.numpy_helper.from_array(total.astype(np.float32), tensor.name))
 
 
 def _ranges(model: Any, images: torch.Tensor, folder: Path) -> Any:
@@ -201,7 +299,13 @@ def _ranges(model: Any, images: torch.Tensor, folder: Path) -> Any:
 
 
 def _choose_front(
-    model: Any, ranges: Any, exact: OnnxNetwork, images: torch.Tensor, trial: Path, narrow: bool
+    model: Any,
+    means: dict[str, np.ndarray],
+    ranges: Any,
+    exact: OnnxNetwork,
+    images: torch.Tensor,
+    trial: Path,
+    narrow: bool,
 ) -> tuple[Any, int]:
     """The quantised graph, and how many convolutions at its front stay in fp32."""
     import onnx
@@ -210,8 +314,10 @@ def _choose_front(
     expected = _lrs(exact, images)
     tried = []
     for front in FRONT:
+        corrected = copy.deepcopy(model)
+        _correct(corrected, means, front, steps=64 if narrow else 127)
         quantizer = QDQQuantizer(
-            copy.deepcopy(model),
+            corrected,
             True,  # a scale for each channel of the weights
             narrow,
             QuantType.QInt8,

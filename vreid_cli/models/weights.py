@@ -132,6 +132,8 @@ def load_network(
     weights, downloads, input = str(weights), downloads or DownloadOptions(), input or InputOptions()
     arch = arch or architecture_of(weights, downloads)
     if arch is None:
+        if not has_name(weights) and not _path_of(weights).exists():
+            check_weights_file(_path_of(weights))
         raise UsageError(f"weights {weights}: which architecture?", hint=f"name it: {', '.join(ArchitectureNames())}")
     source = find_source(weights, arch)
     backbone = None if arch == ONNX else find_backbone(arch)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from vreid_cli.errors import DataError
+from vreid_cli.errors import DataError, require_type
 from vreid_cli.types.arrays import shared_codes
 from vreid_cli.types.features import FeatureSet
 
@@ -38,6 +38,7 @@ def split_trial(features: FeatureSet, *, seed: int = 0, trial: int = 0) -> tuple
         >>> len(query), len(gallery), sorted(gallery.vehicle_id)
         (3, 2, ['1', '2'])
     """
+    require_type(features, FeatureSet, name="features", hint="of an array: vreid.FeatureSet.from_arrays(array)")
     codes, _ = shared_codes(features.vehicle_id.texts, features.vehicle_id.texts)
     if (codes < 0).any():
         name = features.image_id[int(np.argmax(codes < 0))]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
-from vreid_cli.errors import DataError, UsageError, VreidError, did_you_mean, nearest_name
+from vreid_cli.errors import DataError, UsageError, VreidError, did_you_mean, nearest_name, require_type
 from vreid_cli.evaluation.nearest import JudgedItem, find_match
 from vreid_cli.ranking.metrics import Metric, known_metrics, parse_metrics
 from vreid_cli.ranking.pairs import PairDistances, explain_pair, number
@@ -180,6 +180,8 @@ def explain(
         >>> view.save("pair.png")
     """
     options = options or ShowOptions()
+    require_type(ranking, Ranking, name="ranking", hint="from vreid.rank or vreid.read_ranking")
+    require_type(options, ShowOptions, name="options", hint="as in vreid.ShowOptions(max_pair_images=8)")
     _check_name(ranking, "query", query_id, known=ranking.queries.ids.tolist())
     _check_name(ranking, "gallery item", gallery_id, known=ranking.gallery.ids.tolist())
     sides = open_sides(ranking.facts, query=query, gallery=gallery)

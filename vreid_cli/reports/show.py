@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vreid_cli.data.boxes import Crop
-from vreid_cli.errors import DataError
+from vreid_cli.errors import DataError, require_type
 from vreid_cli.evaluation.evaluate import evaluate
 from vreid_cli.evaluation.nearest import nearest
 from vreid_cli.evaluation.options import EvaluationOptions
@@ -70,6 +70,8 @@ def show(
         >>> sheet.save("nearest.png")
     """
     options = options or ShowOptions()
+    require_type(ranking, Ranking, name="ranking", hint="from vreid.rank or vreid.read_ranking")
+    require_type(options, ShowOptions, name="options", hint="as in vreid.ShowOptions(top=3)")
     facts = ranking.facts
     scores = evaluate(ranking, EvaluationOptions(same_camera=same_camera)) if options.by_score else None
     chosen = choose_queries(ranking, queries, most=options.max_queries, options=options, scores=scores)

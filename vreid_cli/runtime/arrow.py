@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from vreid_cli.types.arrays import Int32Array, Int64Array
+from vreid_cli.types.arrays import Int32Array, Int64Array, from_numpy, to_numpy
 
 _POOL = "ARROW_DEFAULT_MEMORY_POOL"
 
@@ -40,12 +40,11 @@ def gallery_order(table: Any) -> Int64Array:
     import pyarrow.compute as pc
 
     # Few texts are compared, and many numbers.
-    keys = {name: _ranks(table.column(name)) for name in ("vehicle_id", "camera_id", "track_id")}
-    keys["frame"] = pc.fill_null(table.column("frame"), -1).combine_chunks()
+    keys = {name: from_numpy(_ranks(table.column(name))) for name in ("vehicle_id", "camera_id", "track_id")}
+    keys["frame"] = from_numpy(to_numpy(table.column("frame"), absent=-1))
     keys["image_id"] = table.column("image_id").combine_chunks()
     order = pc.sort_indices(pa.record_batch(keys), sort_keys=[(name, "ascending") for name in keys])
-    found: Int64Array = order.to_numpy().astype("int64")
-    return found
+    return to_numpy(order).astype(np.int64)
 
 
 def _ranks(column: Any) -> Int32Array:
@@ -55,7 +54,7 @@ def _ranks(column: Any) -> Int32Array:
     encoded = column.combine_chunks().dictionary_encode()
     texts = encoded.dictionary
     ranks = np.zeros(len(texts) + 1, dtype=np.int32)  # the last stands for what is absent
-    ranks[pc.sort_indices(texts).to_numpy()] = np.arange(1, len(ranks))
-    ranks[:-1][pc.equal(texts, "").to_numpy(zero_copy_only=False)] = 0
-    own: Int32Array = ranks[encoded.indices.fill_null(-1).to_numpy()]
+    ranks[to_numpy(pc.sort_indices(texts))] = np.arange(1, len(ranks))
+    ranks[:-1][to_numpy(pc.binary_length(texts)) == 0] = 0
+    own: Int32Array = ranks[to_numpy(encoded.indices, absent=-1)]
     return own

@@ -20,7 +20,7 @@ from pathlib import Path, PosixPath
 from typing import IO, Any
 from urllib.parse import unquote, urlsplit
 
-from vreid_cli.errors import StoreError, UsageError, VreidError
+from vreid_cli.errors import StoreError, UsageError, VreidError, require_type
 from vreid_cli.runtime.extras import require_extra
 
 #: By scheme: the extra and the package that know the store. ``memory`` lasts as long as the process, for tests.
@@ -54,7 +54,7 @@ def as_path(given: str | Path) -> Path:
     """The path that a text means: one of this machine, or one of an object store.
 
     Raises:
-        UsageError: The text is an address of no store that is known, or holds credentials.
+        UsageError: The text is an address of no store that is known, or holds credentials; or it is no text.
 
     Examples:
         >>> as_path("cars/1.jpg"), as_path("file:///data/cars")
@@ -65,6 +65,7 @@ def as_path(given: str | Path) -> Path:
     """
     if isinstance(given, Path):
         return given
+    require_type(given, str, name=f"{given!r}", hint="a place is named by text or a pathlib.Path")
     address = _ADDRESS.fullmatch(given)
     if address is None:
         return Path(given)

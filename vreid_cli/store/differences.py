@@ -13,8 +13,8 @@ import numpy as np
 
 from vreid_cli.errors import VreidError
 
-#: Of the largest number beside it: other threads, batches or machines round otherwise. Twice what was ever seen.
-ROUNDING = 1e-5
+#: Of the largest number beside it: twice what other threads and batches change (docs/definitions.md#tolerances).
+ROUNDING = 2e-6
 #: What differs whenever something is made again: when, how quickly, where, and by which version.
 _OF_THE_MOMENT = frozenset({"time", "seconds", "versions", "ranking", "run_dir", "mtime"})
 

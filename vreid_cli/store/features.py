@@ -17,7 +17,6 @@ from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vreid_cli.errors import StoreError
@@ -26,7 +25,7 @@ from vreid_cli.runtime.files import atomic_path, read_json_object, write_csv, wr
 from vreid_cli.runtime.objects import ObjectPath
 from vreid_cli.store.parts import CHANGED, PartFacts, Skipped, StoredPart, damaged, read_facts, read_part, write_part
 from vreid_cli.store.plan import Plan
-from vreid_cli.types.arrays import Float32Array, Int64Array, Labels, as_float32
+from vreid_cli.types.arrays import Float32Array, Int64Array, Labels, as_float32, to_numpy
 from vreid_cli.types.features import FeatureMatrix, FeatureSet, QueryProtocol
 from vreid_cli.types.images import ImageRecord
 
@@ -273,7 +272,7 @@ class FeatureStore:
         Raises:
             StoreError: There is no store, or it is not complete.
         """
-        if not (self.is_complete() or self.plan_path.exists() or self.replaced_plan_path.exists()):
+        if not (self.is_complete() or self.plan_path.exists() or self.part_numbers()):
             raise StoreError(
                 f"there are no features in {self.path}", hint="make them with vreid extract", file=self.path
             )
@@ -326,7 +325,7 @@ class FeatureStore:
             track_id=_labels(labels.column("track_id"), order),
             vehicle_id=_labels(labels.column("vehicle_id"), order),
             camera_id=_labels(labels.column("camera_id"), order),
-            frame=pc.fill_null(labels.column("frame"), -1).to_numpy()[order],
+            frame=to_numpy(labels.column("frame"), absent=-1)[order],
             source=str(self.path),
             version=version,
             identity=parts[0].facts.identity,
@@ -419,4 +418,4 @@ def _encode(batches: Sequence[pa.RecordBatch]) -> pa.Table:
 
 def _labels(column: pa.ChunkedArray, order: Int64Array) -> Labels:
     encoded = column.combine_chunks()
-    return Labels(encoded.indices.fill_null(-1).to_numpy()[order], encoded.dictionary)
+    return Labels(to_numpy(encoded.indices, absent=-1)[order], encoded.dictionary)

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from vreid_cli.errors import DataError
 from vreid_cli.runtime.files import atomic_path, local_file
+from vreid_cli.runtime.objects import as_path
 from vreid_cli.types.arrays import text_array
 from vreid_cli.types.escaping import for_spreadsheet, from_spreadsheet
 from vreid_cli.types.identities import Identities, TrackTimes
@@ -111,12 +112,13 @@ def _read_parquet(path: Path) -> pa.Table:
     return table
 
 
-def read_identities(path: Path) -> Identities:
+def read_identities(path: str | Path) -> Identities:
     """Read identities, Parquet or CSV, by the ending; columns that are left out are unknown.
 
     Raises:
         DataError: The file is missing, damaged, or lacks a column that must be there.
     """
+    path = as_path(path)
     if not path.is_file():
         raise DataError(f"there are no identities {path}", hint="make them with vreid associate", file=path)
     try:

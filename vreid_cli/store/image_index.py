@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from vreid_cli.errors import DataError, StoreError, first_line
+from vreid_cli.errors import DataError, StoreError, first_line, require_type
 from vreid_cli.runtime.extras import require_extra
 from vreid_cli.runtime.files import atomic_path, local_file, read_json_object, write_json
 from vreid_cli.store.options import IndexOptions
@@ -155,6 +155,7 @@ def build_index(features: FeatureSet, options: IndexOptions | None = None, *, se
         [[1, 2]]
     """
     options = options or IndexOptions()
+    require_type(features, FeatureSet, name="features", hint="of an array: vreid.FeatureSet.from_arrays(array)")
     index = new_index(features, options, distance=options.distance[0], seed=seed)
     index.add(features)
     return index

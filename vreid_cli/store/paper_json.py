@@ -188,7 +188,7 @@ def read_ranking_json(path: Path, label_pattern: str | None = None) -> Ranking:
         return Items(text_array(list(vehicles)), text_array(list(vehicles.values())), text_array(found))
 
     block = _block(rows)
-    refuse_non_finite(block, lambda: list(queries), position.get(NO_MATCH, -1), path=path)
+    refuse_non_finite(block, lambda: list(queries), lambda: list(gallery), path=path)
     if own is None:
         # The paper's own files do not say how they were made.
         coverage = measure_coverage([block], len(queries), len(gallery))

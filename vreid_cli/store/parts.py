@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from vreid_cli.errors import StoreError
 from vreid_cli.runtime.files import atomic_path, local_file
 from vreid_cli.runtime.objects import ObjectPath
-from vreid_cli.types.arrays import Float32Array, Int64Array, TextArray
+from vreid_cli.types.arrays import Float32Array, Int64Array, TextArray, from_numpy, to_numpy
 from vreid_cli.types.images import ImageRecord
 
 _LABEL_COLUMNS = ("image_id", "track_id", "vehicle_id", "camera_id")
@@ -107,7 +107,7 @@ class StoredPart:
     def features(self) -> Float32Array:
         """(N, D) read-only."""
         # flatten() respects slices and copies nothing; .values would ignore them.
-        flat: Float32Array = self.batch.column("feature").flatten().to_numpy(zero_copy_only=True)
+        flat: Float32Array = to_numpy(self.batch.column("feature").flatten())
         return flat.reshape(len(self), self.dimension)
 
     def is_intact(self) -> bool:
@@ -117,20 +117,19 @@ class StoredPart:
     def find(self, image_ids: Sequence[str] | TextArray) -> Int64Array:
         """(M,) int64 row of each image; -1 where the part does not hold it."""
         found = pc.index_in(pa.array(image_ids, pa.utf8()), value_set=self.batch.column("image_id"))
-        rows: Int64Array = found.fill_null(-1).cast(pa.int64()).to_numpy()
-        return rows
+        return to_numpy(found, absent=-1).astype(np.int64)
 
 
 def checksum_rows(batch: pa.RecordBatch) -> str:
     """CRC-32 of a part's labels and features, as eight digits."""
     *labels, feature = batch.columns
     found = zlib.crc32(json.dumps([column.to_pylist() for column in labels]).encode())
-    return f"{zlib.crc32(feature.flatten().to_numpy(zero_copy_only=True), found):08x}"
+    return f"{zlib.crc32(to_numpy(feature.flatten()).data, found):08x}"
 
 
 def write_part(path: Path, records: Sequence[ImageRecord], *, features: Float32Array, facts: PartFacts) -> None:
     """Write one part: a row a record, features (len(records), D) float32; whole or not at all."""
-    flat = pa.array(np.ascontiguousarray(features).reshape(-1))
+    flat = from_numpy(features.reshape(-1))
     columns: dict[str, Any] = {
         name: pa.array([getattr(record, name) for record in records], pa.utf8()) for name in _LABEL_COLUMNS
     }

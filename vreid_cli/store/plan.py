@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from vreid_cli.errors import StoreError
 from vreid_cli.runtime.arrow import release_memory
 from vreid_cli.runtime.files import atomic_path, local_file, refuse_folder
-from vreid_cli.types.arrays import BoolArray, Int32Array, Int64Array
+from vreid_cli.types.arrays import BoolArray, Int32Array, Int64Array, from_numpy, to_numpy
 
 #: ``size`` (bytes) and ``mtime`` (nanoseconds) are -1 where there is no file, ``sha256`` is empty where it cannot be
 #: read; ``part`` is the number of the part that holds the image.
@@ -85,13 +85,13 @@ class Plan:
 
     def numbers(self, name: str) -> Int64Array:
         """(N,) int64 column ``size`` or ``mtime``."""
-        column: Int64Array = self.table.column(name).to_numpy()
+        column: Int64Array = to_numpy(self.table.column(name))
         return column
 
     @property
     def parts(self) -> Int32Array:
         """(N,) int32 number of the part of each image."""
-        numbers: Int32Array = self.table.column("part").to_numpy()
+        numbers: Int32Array = to_numpy(self.table.column("part"))
         return numbers
 
     def members(self) -> list[tuple[int, Int64Array]]:
@@ -103,14 +103,13 @@ class Plan:
 
         As long as it is the same, so are their LRs.
         """
-        some = self.table.select(["image_id", "sha256"]).take(pa.array(rows))
+        some = self.table.select(["image_id", "sha256"]).take(from_numpy(rows))
         return digest_rows(sorted(zip(*(column.to_pylist() for column in some.columns), strict=True)))
 
     def find(self, image_ids: pa.Array | pa.ChunkedArray) -> Int64Array:
         """(M,) int64 position of each id (utf8); -1 where it is none of this plan."""
         found = pc.index_in(image_ids, value_set=self.table.column("image_id"))
-        positions: Int64Array = found.fill_null(-1).cast(pa.int64()).to_numpy()
-        return positions
+        return to_numpy(found, absent=-1).astype(np.int64)
 
     def locate(self, digests: Mapping[int, str], *, others: Iterable[Plan] = ()) -> Int32Array:
         """(N,) int32 part on disk in which the LR of each image lies; -1 where it lies in none.
@@ -144,10 +143,10 @@ class Plan:
 
     def _same_content(self, rows: Int64Array, other: Plan, other_rows: Int64Array) -> BoolArray:
         here, there = (
-            plan.table.column("sha256").take(pa.array(positions))
+            plan.table.column("sha256").take(from_numpy(positions))
             for plan, positions in ((self, rows), (other, other_rows))
         )
-        same: BoolArray = pc.equal(here, there).to_numpy()
+        same: BoolArray = to_numpy(pc.equal(here, there))
         return same
 
 

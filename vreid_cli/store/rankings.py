@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from vreid_cli.errors import StoreError
 from vreid_cli.runtime.files import atomic_path, local_file
-from vreid_cli.types.arrays import TextArray, text_array
+from vreid_cli.types.arrays import TextArray, from_numpy, from_texts, text_array, to_numpy
 from vreid_cli.types.rankings import NO_MATCH, BlockWriter, Coverage, Ranking, RankingBlock, RankingFacts
 from vreid_cli.types.tracks import Items
 
@@ -71,12 +71,12 @@ def write_ranking_parquet(path: Path, facts: RankingFacts, *, queries: Items, ga
     ):
 
         def write(block: RankingBlock) -> None:
-            query_index, gallery_index = pa.array(block.query_index), pa.array(block.gallery_index)
+            query_index, gallery_index = from_numpy(block.query_index), from_numpy(block.gallery_index)
             columns = [
                 *(column.take(query_index) for column in query_columns),
-                pa.array(block.rank),
+                from_numpy(block.rank),
                 *(column.take(gallery_index) for column in gallery_columns),
-                pa.array(block.distance),
+                from_numpy(block.distance),
             ]
             probability = facts.probability(block.distance)
             if probability is not None:
@@ -87,7 +87,7 @@ def write_ranking_parquet(path: Path, facts: RankingFacts, *, queries: Items, ga
 
 
 def _encode(items: Items) -> list[pa.DictionaryArray]:
-    return [pa.array(column, pa.utf8()).dictionary_encode() for column in (items.ids, items.vehicles, items.cameras)]
+    return [from_texts(column).dictionary_encode() for column in (items.ids, items.vehicles, items.cameras)]
 
 
 # -- reading -------------------------------------------------------------------------------------------------
@@ -105,12 +105,12 @@ def read_ranking_parquet(path: Path, label_pattern: str | None = None) -> Rankin
     """
     file, facts = _open(path)
     table = _Table(path, file)
-    queries = table.items(_QUERY)
+    queries, query_ids = table.items(_QUERY)
     # A full ranking's first lists name the whole gallery; what follows need not be looked at.
     described = b"coverage" in (file.schema_arrow.metadata or {})
     enough = facts.gallery_size if described and facts.coverage == "full" else None
-    gallery = table.items(_GALLERY, enough=enough)
-    lists = _Lists(table, pa.array(queries.ids, pa.utf8()), pa.array(gallery.ids, pa.utf8()))
+    gallery, gallery_ids = table.items(_GALLERY, enough=enough)
+    lists = _Lists(table, query_ids, gallery_ids)
     if not described:
         facts = replace(
             facts,
@@ -180,25 +180,28 @@ class _Table:
                 batch.validate(full=True)
                 yield batch
 
-    def items(self, columns: Sequence[str], *, enough: int | None = None) -> Items:
-        """The queries or gallery items in the order in which they first come; ``enough``: how many there are."""
+    def items(self, columns: Sequence[str], *, enough: int | None = None) -> tuple[Items, pa.Array]:
+        """The queries or gallery items in the order in which they first come, and their ids as Arrow holds them.
+
+        ``enough`` says how many there are.
+        """
         parts: list[list[TextArray]] = [[text_array([])] for _ in columns]
-        known = pa.array([], pa.utf8())
+        known = pa.nulls(0, pa.utf8())
         for batch in self.batches(columns):
             ids = batch.column(columns[0]).dictionary_encode()
             if ids.null_count:
                 raise _no_ranking(self.path, f"some rows have no {columns[0]}")
-            codes = ids.indices.to_numpy()
+            codes = to_numpy(ids.indices)
             first = np.full(len(ids.dictionary), len(codes))
             first[codes[::-1]] = np.arange(len(codes))[::-1]  # the first place of each name is written last
-            fresh = pc.index_in(ids.dictionary, value_set=known).is_null().to_numpy(zero_copy_only=False)
-            rows = pa.array(np.sort(first[fresh & (first < len(codes))]))
+            fresh = to_numpy(pc.index_in(ids.dictionary, value_set=known).is_null())
+            rows = from_numpy(np.sort(first[fresh & (first < len(codes))]))
             for part, name in zip(parts, columns, strict=True):
                 part.append(text_array(batch.column(name).take(rows).to_pylist()))
             known = pa.concat_arrays([known, ids.take(rows).cast(pa.utf8())])
             if enough is not None and len(known) >= enough:
                 break
-        return Items(*(np.concatenate(part) for part in parts))
+        return Items(*(np.concatenate(part) for part in parts)), known
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,27 +235,31 @@ class _Lists:
     def _block(self, batch: pa.RecordBatch) -> RankingBlock:
         block = RankingBlock(
             query_index=_positions(batch, "query_id", self.queries),
-            rank=batch.column("rank").to_numpy(),
+            rank=to_numpy(batch.column("rank")),
             gallery_index=_positions(batch, "gallery_id", self.gallery),
-            distance=batch.column("distance").to_numpy(),
+            distance=to_numpy(batch.column("distance")),
         )
-        refuse_non_finite(block, self.queries.to_pylist, self.gallery.index(NO_MATCH).as_py(), path=self.table.path)
+        refuse_non_finite(block, self.queries.to_pylist, self.gallery.to_pylist, path=self.table.path)
         return block
 
 
-def refuse_non_finite(block: RankingBlock, queries: Callable[[], Sequence[str]], no_match: int, *, path: Path) -> None:
+def refuse_non_finite(
+    block: RankingBlock, queries: Callable[[], list[str]], gallery: Callable[[], list[str]], *, path: Path
+) -> None:
     """Refuse a distance that is no number; only the item that stands for no match is infinitely far.
 
     Args:
         block: Rows of the file.
         queries: Gives the names of the queries.
-        no_match: Position of that item in the gallery; -1 where there is none.
+        gallery: Gives those of the gallery.
         path: The file.
 
     Raises:
         StoreError: There is one.
     """
-    odd = np.isnan(block.distance) | (np.isinf(block.distance) & (block.gallery_index != no_match))
+    odd = ~np.isfinite(block.distance)
+    if odd.any() and NO_MATCH in (names := gallery()):
+        odd &= np.isnan(block.distance) | (block.gallery_index != names.index(NO_MATCH))
     if odd.any():
         at = int(np.argmax(odd))
         where = f"query {queries()[block.query_index[at]]}, rank {block.rank[at]}"
@@ -267,7 +274,7 @@ def _positions(batch: pa.RecordBatch, name: str, names: pa.Array) -> NDArray[np.
     """(R,) position of each row's name among all names."""
     column = batch.column(name).dictionary_encode()
     found = pc.index_in(column.dictionary.cast(pa.utf8()), value_set=names)
-    positions: NDArray[np.int32] = found.take(column.indices).to_numpy()
+    positions: NDArray[np.int32] = to_numpy(found.take(column.indices))
     return positions
 
 

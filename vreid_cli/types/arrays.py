@@ -1,8 +1,12 @@
-"""Columns and arrays: dtypes by name, and labels as numbers."""
+"""Columns and arrays: dtypes by name, NumPy's and Arrow's, and labels as numbers.
+
+``to_numpy`` and ``pa.array`` of Arrow itself import pandas where that is installed (apache/arrow#34994), which takes
+longer than looking at a small run. What such commands do goes through the functions here, which do not.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -74,6 +78,59 @@ def text_array(values: Sequence[str | None]) -> TextArray:
     return column
 
 
+def to_numpy(column: Any, *, absent: float | None = None) -> NDArray[Any]:
+    """(N,) a column of numbers or truth values, not copied where nothing is absent.
+
+    Args:
+        column: An Arrow array, in one piece or several.
+        absent: What stands for a number that is absent; None where none is.
+
+    Raises:
+        pyarrow.ArrowException: The column is of another type, or a number is absent.
+
+    Examples:
+        >>> import pyarrow as pa
+        >>> to_numpy(pa.array([True, False])), to_numpy(pa.array([1, None, 3])[1:], absent=-1)
+        (array([ True, False]), array([-1,  3]))
+    """
+    import pyarrow as pa  # not for the help's sake, which reads this module
+
+    whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if pa.types.is_boolean(whole.type):  # bits there, bytes here
+        return np.from_dlpack(whole.cast(pa.uint8())).view(np.bool_)
+    if absent is None or not whole.null_count:
+        return np.from_dlpack(whole)
+    numbers = pa.Array.from_buffers(whole.type, len(whole), [None, whole.buffers()[1]], offset=whole.offset)
+    return np.where(to_numpy(whole.is_valid()), np.from_dlpack(numbers), absent)
+
+
+def from_numpy(values: NDArray[Any]) -> Any:
+    """(N,) numbers as an Arrow array, not copied.
+
+    Examples:
+        >>> from_numpy(np.arange(3)).to_pylist()
+        [0, 1, 2]
+    """
+    import pyarrow as pa
+
+    numbers = np.ascontiguousarray(values)
+    return pa.Array.from_buffers(pa.from_numpy_dtype(numbers.dtype), len(numbers), [None, pa.py_buffer(numbers)])
+
+
+def from_texts(texts: Iterable[str | None]) -> Any:
+    """(N,) texts as an Arrow array of utf8.
+
+    Examples:
+        >>> from_texts(["c001", None]).to_pylist()
+        ['c001', None]
+    """
+    import pyarrow as pa
+
+    builder = pa.lib.StringBuilder()
+    builder.append_values(texts)
+    return builder.finish()
+
+
 @dataclass(frozen=True, eq=False)
 class Labels(Sequence[str | None]):
     """A column of ids or labels that is used as a :data:`TextArray` is, and keeps numbers until texts are asked for.
@@ -109,17 +166,16 @@ class Labels(Sequence[str | None]):
         used[self.codes] = True
         where = np.flatnonzero(used[:-1])
         table = np.full(len(used), None, dtype=object)
-        table[where] = self.names.take(where).tolist()
+        table[where] = self.names.take(where if isinstance(self.names, np.ndarray) else from_numpy(where)).tolist()
         texts: TextArray = table[self.codes]
         return texts
 
     def find(self, texts: TextArray) -> Int64Array:
         """(N,) int64: where each entry stands among these texts, of which none occurs twice; -1 for none of them."""
-        import pyarrow as pa  # not for the help's sake, which reads this module
         import pyarrow.compute as pc
 
-        names = pa.array(self.names)
-        found = pc.index_in(names, value_set=pa.array(texts, names.type)).fill_null(-1).to_numpy()
+        names = from_texts(self.names) if isinstance(self.names, np.ndarray) else self.names
+        found = to_numpy(pc.index_in(names, value_set=from_texts(texts).cast(names.type)), absent=-1)
         places: Int64Array = np.append(found, -1)[self.codes].astype(np.int64)
         return places
 

@@ -60,6 +60,7 @@ class AssociateReport(Report):
         path: The table of identities.
         chosen: The threshold and its miss rate, where it was chosen by labels.
         in_run: Whether the table lies in the run, so that later commands find it.
+        run_option: What commands to come must say to find the run.
     """
 
     identities: Identities
@@ -67,6 +68,7 @@ class AssociateReport(Report):
     path: Path
     chosen: OperatingPoint | None
     in_run: bool
+    run_option: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,6 +134,7 @@ def associate(session: Session) -> AssociateReport:
         path=path,
         chosen=point,
         in_run=chosen.output is None,
+        run_option=session.run_option,
     )
 
 

@@ -25,9 +25,15 @@ _ENDING = ".json"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CalibrateReport(Report):
-    """What was fitted, by the file that holds it."""
+    """What was fitted.
+
+    Attributes:
+        fitted: Each calibration by the file that holds it.
+        run_option: What commands to come must say to find the run.
+    """
 
     fitted: Mapping[str, FittedCalibration]
+    run_option: str
 
 
 def choose_run(settings: Settings) -> RunChoice:
@@ -73,7 +79,7 @@ def calibrate(session: Session) -> CalibrateReport:
         log.warning("%s", warning)
     if not chosen.rankings:
         session.record()
-    return CalibrateReport(outputs=tuple(fitted), warnings=warnings, fitted=fitted)
+    return CalibrateReport(outputs=tuple(fitted), warnings=warnings, fitted=fitted, run_option=session.run_option)
 
 
 def _outputs(output: Path | None, groups: Mapping[str, Sequence[Path]]) -> dict[str, Path]:

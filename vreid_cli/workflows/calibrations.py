@@ -64,8 +64,7 @@ class CalibrationFinder:
             if misfit is None:
                 return calibration
             self.warnings.append(f"{own} is not used: {misfit}. Fit it again with vreid calibrate")
-        shipped = (read_calibration(path) for path in shipped_calibrations(name))
-        return next((one for one in shipped if facts.identity and facts.misfit(one) is None), None)
+        return next((one for one in _shipped(facts) if facts.identity and facts.misfit(one) is None), None)
 
 
 def older_than_features(path: Path, facts: RankingFacts) -> str | None:
@@ -82,11 +81,27 @@ def older_than_features(path: Path, facts: RankingFacts) -> str | None:
 
 
 def with_probabilities(path: Path, ranking: Ranking) -> Ranking:
-    """A ranking that was read from a file, with probabilities where a calibration fits and it has none yet."""
-    if ranking.facts.calibration is not None or ranking.facts.metric is None:
+    """A ranking that was read from a file, with probabilities where a calibration fits and it has none yet.
+
+    What its own run was calibrated with since it was ranked takes the place of what ships with its network.
+    """
+    facts = ranking.facts
+    if facts.metric is None or facts.min_probability is not None:
         return ranking
+    kept, expected = facts.calibration, None
+    if kept is not None:
+        if kept not in _shipped(facts):
+            return ranking
+        if facts.prior is not None and facts.prior != kept.prior(gallery_size=facts.gallery_size):  # it was chosen
+            expected = facts.prior * facts.gallery_size
     finder = CalibrationFinder((), owning_run(path))
-    calibration = finder.find(ranking.facts)
+    calibration = finder.find(facts)
     for warning in finder.warnings:
         log.warning("%s", warning)
-    return ranking if calibration is None else replace(ranking, facts=ranking.facts.with_probabilities(calibration))
+    if calibration is None:
+        return ranking
+    return replace(ranking, facts=facts.with_probabilities(calibration, expected=expected))
+
+
+def _shipped(facts: RankingFacts) -> list[Calibration]:
+    return [read_calibration(path) for path in shipped_calibrations(calibration_name(facts))]

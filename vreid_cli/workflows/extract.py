@@ -49,12 +49,14 @@ class ExtractReport(Report):
         splits: What was done for each split.
         seconds: How long computing took.
         next_command: What to type next.
+        one_side: Whether all tracks are of one side, so that identities are what one may look for.
     """
 
     run_dir: Path
     splits: Mapping[Split, SplitSummary]
     seconds: float
     next_command: str
+    one_side: bool
 
 
 def extract(session: Session) -> ExtractReport | None:
@@ -126,15 +128,20 @@ def _extract(session: Session, engine: Engine) -> ExtractReport:
         splits=summaries,
         seconds=time.monotonic() - started,
         next_command=_next_command(run, layout),
+        one_side=layout.protocol == "every-track" or _missing(run, layout) == ["query"],
     )
 
 
 def _next_command(run: RunDirectory, layout: Layout) -> str:
     """Ranking, once all that the layout ranks is there."""
-    missing = [split for split in layout.splits if not run.features(split).is_complete()]
+    missing = _missing(run, layout)
     if not missing:
         return layout.rank_command
     return f"vreid extract --run-dir {shlex.quote(str(run.path))} --split {','.join(missing)}"
+
+
+def _missing(run: RunDirectory, layout: Layout) -> list[Split]:
+    return [split for split in layout.splits if not run.features(split).is_complete()]
 
 
 def _skipped(summaries: Mapping[Split, SplitSummary]) -> Iterator[dict[str, str | None]]:

@@ -51,13 +51,11 @@ class IndexReport(Report):
 
     Attributes:
         indexes: One for each distance.
-        run_dir: The run.
-        run_named: Whether a person named it.
+        run_option: What commands to come must say to find the run.
     """
 
     indexes: tuple[IndexedGallery, ...] = ()
-    run_dir: Path | None = None
-    run_named: bool = False
+    run_option: str = ""
 
 
 def index(session: Session) -> IndexReport:
@@ -81,8 +79,7 @@ def index(session: Session) -> IndexReport:
     return IndexReport(
         outputs=tuple(str(one.path) for one in found),
         indexes=found,
-        run_dir=run.path,
-        run_named=session.resolved.typed("run.run_dir"),
+        run_option=session.run_option,
     )
 
 

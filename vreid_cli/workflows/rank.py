@@ -61,7 +61,7 @@ class RankReport(Report):
         gallery: Number of gallery items.
         facts: How each ranking was made, in the order of ``outputs``.
         run_dir: The run whose rankings they are; None where they lie elsewhere.
-        run_named: Whether a person named that run, so that later commands may not find it by themselves.
+        run_option: What commands to come must say to find that run.
         fused: The rankings that it was made of, where it was made of rankings.
         recall: What candidates miss of the exact ranking by each metric, where that was checked.
     """
@@ -70,7 +70,7 @@ class RankReport(Report):
     gallery: int = 0
     facts: tuple[RankingFacts, ...] = ()
     run_dir: Path | None = None
-    run_named: bool = False
+    run_option: str = ""
     fused: tuple[str, ...] = ()
     recall: Mapping[str, Recall] = field(default_factory=dict)
 
@@ -131,7 +131,7 @@ def _rank(session: Session, engine: Engine) -> RankReport:
         gallery=len(jobs[0].gallery),
         facts=tuple(outputs.values()),
         run_dir=session.run.path if session.run is not None and chosen.output is None else None,
-        run_named=session.resolved.typed("run.run_dir"),
+        run_option=session.run_option,
         recall=recall,
     )
 

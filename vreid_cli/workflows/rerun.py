@@ -79,7 +79,8 @@ def rerun(session: Session) -> RerunReport:
         first = "; ".join(f"{name}: {why}" for name, why in list(other.items())[:_SHOWN])
         more = f" and {len(other) - _SHOWN} more" if len(other) > _SHOWN else ""
         count = len(other) + len(same) + len(close)
-        hint = f"compare {again} with it: data, weights, versions or vreid.toml may have changed since"
+        since = "data, weights, versions, vreid.toml, back-end or kind of processor"
+        hint = f"compare {again} with it: {since} may have changed since"
         raise StoreError(f"{len(other)} of {count} files are not as they were: {first}{more}", hint=hint, file=run.path)
     return RerunReport(outputs=(str(again),), run_dir=run.path, again=again, commands=len(todo), same=same, close=close)
 

@@ -68,6 +68,13 @@ class Session:
         """The settings."""
         return self.resolved.settings
 
+    @property
+    def run_option(self) -> str:
+        """What commands to come must say to find the run: `` --run-dir DIR`` where a person named it, else nothing."""
+        if self.run is None or not self.resolved.typed("run.run_dir"):
+            return ""
+        return f" --run-dir {shlex.quote(str(self.run.path))}"
+
     def need_run(self) -> RunDirectory:
         """The run directory.
 

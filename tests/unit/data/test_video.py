@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -94,6 +95,13 @@ def test_a_damaged_middle_is_named(tmp_path: Path, name: str, codec: str) -> Non
     named = {frame for frame in found.values() if isinstance(frame, str)}
     assert named
     assert all("is damaged at frame" in reason or "ends before it" in reason for reason in named)
+
+
+def test_the_log_of_pyav_is_off_while_videos_are_read(tmp_path: Path) -> None:
+    path = make(tmp_path, path="a.mp4", count=3)
+    av.logging.set_level(av.logging.ERROR)  # as older releases of torchvision do
+    probe_video(path)
+    assert av.logging.get_level() is None
 
 
 def test_what_is_no_video_is_an_error(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.reference
 import pytest
 import torch
 from extraction_bench import TINY, load_tiny
@@ -17,7 +18,7 @@ from vreid_cli.models import onnx_cache
 from vreid_cli.models.checkpoint import weights_digest
 from vreid_cli.models.onnx_cache import Quantised, cached_quantised
 from vreid_cli.models.onnx_session import OnnxNetwork
-from vreid_cli.models.quantised import compare_lrs
+from vreid_cli.models.quantised import _centre, _correct, _means, compare_lrs
 from vreid_cli.models.weights import LoadedNetwork
 
 
@@ -140,6 +141,57 @@ def test_what_cannot_be_quantised_says_so(made: tuple[LoadedNetwork, Path, Quant
     with pytest.raises(ExportError, match=r"ONNX Runtime cannot quantise tiny_dense.*: no such operation$"):
         cached_quantised(loaded, folder, known=None, sample=lambda: pixels(seed=3))
     assert sorted((folder / "onnx").iterdir()) == before
+
+
+def _graph(*weights: np.ndarray, groups: int, pads: int = 0) -> onnx.ModelProto:
+    """Convolutions with biases, one after the other; the last one has groups and zeros around what it takes."""
+    names = ["images", *(f"made{k}" for k in range(len(weights)))]
+    nodes, constants = [], []
+    for k, values in enumerate(weights):
+        last = k == len(weights) - 1
+        bias = np.arange(len(values), dtype=np.float32)
+        constants += [onnx.numpy_helper.from_array(values, f"w{k}"), onnx.numpy_helper.from_array(bias, f"b{k}")]
+        more = {"group": groups, "pads": [pads] * 4} if last else {}
+        nodes.append(onnx.helper.make_node("Conv", [names[k], f"w{k}", f"b{k}"], [names[k + 1]], **more))
+    taken = onnx.helper.make_tensor_value_info("images", onnx.TensorProto.FLOAT, ["n", weights[0].shape[1], "h", "w"])
+    given = onnx.helper.make_empty_tensor_value_info(names[-1])
+    graph = onnx.helper.make_graph(nodes, "toy", [taken], [given], constants)
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10)
+
+
+def _run(model: onnx.ModelProto, images: torch.Tensor) -> np.ndarray:
+    return np.asarray(onnx.reference.ReferenceEvaluator(model).run(None, {"images": images.numpy()})[0])
+
+
+def test_what_rounded_weights_take_from_the_mean_is_in_the_bias():
+    rng = np.random.default_rng(0)
+    images = torch.tensor(rng.uniform(1, 3, size=(8, 4, 5, 5)), dtype=torch.float32)
+    model = _graph(rng.normal(size=(6, 2, 1, 1)).astype(np.float32), groups=2)
+    model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 4
+    exact = _run(model, images).mean((0, 2, 3))
+    _correct(model, _means(model, images), front=0, steps=7)
+    weights, biases = model.graph.initializer
+    values = onnx.numpy_helper.to_array(weights)
+    scale = np.abs(values).max(axis=1, keepdims=True) / 7
+    weights.CopyFrom(onnx.numpy_helper.from_array(np.round(values / scale) * scale, weights.name))
+    np.testing.assert_allclose(_run(model, images).mean((0, 2, 3)), exact, rtol=1e-5)
+    biases.CopyFrom(onnx.numpy_helper.from_array(np.arange(6, dtype=np.float32), biases.name))
+    assert np.abs(_run(model, images).mean((0, 2, 3)) - exact).max() > 0.05
+
+
+@pytest.mark.parametrize(("side", "pads", "moves"), [(1, 0, True), (1, 1, False), (3, 0, False)])
+def test_what_goes_into_a_convolution_of_1_x_1_alone_lies_around_0(side: int, pads: int, moves: bool):
+    rng = np.random.default_rng(0)
+    images = torch.tensor(rng.uniform(1, 3, size=(4, 3, 7, 7)), dtype=torch.float32)
+    weights = [rng.normal(size=shape).astype(np.float32) for shape in ((5, 3, 3, 3), (6, 5, side, side))]
+    model = _graph(*weights, groups=1, pads=pads)
+    exact, means = _run(model, images), _means(model, images)
+    _centre(model, means)
+    np.testing.assert_allclose(_run(model, images), exact, rtol=1e-4, atol=1e-4)
+    # What it says is what can be measured again.
+    found = _means(model, images)["made0"]
+    np.testing.assert_allclose(found, means["made0"], atol=1e-4)
+    assert (np.abs(found).max() < 1e-4) == moves
 
 
 def test_errors_as_they_are_defined():

@@ -1,4 +1,4 @@
-"""Columns of labels."""
+"""Columns of labels, and columns of Arrow."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from vreid_cli.types.arrays import Labels, text_array
+from vreid_cli.types.arrays import Labels, from_numpy, from_texts, text_array, to_numpy
 
 TEXTS = ["b", None, "a", "b", "c", None, "a"]
 
@@ -50,3 +50,37 @@ def test_labels_that_are_sought(kind: str):
 def test_equal_labels_share_one_text():
     first, *_, last = [text for text in given_as("arrow") if text == "a"]
     assert first is last
+
+
+@pytest.mark.parametrize("kind", ["int32", "int64", "uint64", "float16", "float32", "float64", "bool"])
+@pytest.mark.parametrize("rows", [slice(0, 9), slice(3, 7), slice(4, 4)])
+def test_columns_are_those_that_arrow_makes_of_numbers_and_back(kind: str, rows: slice):
+    values = np.array([0, 3, -1, 7, 1, 0, 5, 2, 9]).astype(kind)
+    column = pa.array(values)[rows]
+    for given in (column, pa.chunked_array([column, column])):
+        found, expected = to_numpy(given), given.to_numpy() if given is not column else given.to_numpy(False)
+        np.testing.assert_array_equal(found, expected, strict=True)
+    if kind != "bool":
+        made = from_numpy(values[rows])
+        made.validate(full=True)
+        assert made.equals(column)
+        assert from_numpy(values[::-2]).equals(pa.array(values[::-2]))
+
+
+def test_absent_numbers_get_what_stands_for_them():
+    column = pa.array([4, None, None, 7, 8, None], pa.int32())
+    for given in (column, column[1:5], pa.chunked_array([column, column[2:]])):
+        found, expected = to_numpy(given, absent=-1), given.fill_null(-1).to_numpy()
+        np.testing.assert_array_equal(found, expected, strict=True)
+        with pytest.raises(pa.ArrowException):
+            to_numpy(given)
+    with pytest.raises(pa.ArrowException):
+        to_numpy(pa.array(["a"]))
+
+
+def test_texts_become_a_column():
+    made = from_texts(text_array([*TEXTS, "", "ü車"]))
+    made.validate(full=True)
+    assert made.equals(pa.array([*TEXTS, "", "ü車"], pa.utf8()))
+    with pytest.raises(ValueError, match="surrogates"):
+        from_texts(["\ud800"])

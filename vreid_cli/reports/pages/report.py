@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from vreid_cli.errors import StoreError, UsageError
+from vreid_cli.errors import StoreError, UsageError, require_type
 from vreid_cli.evaluation.evaluate import Evaluation
 from vreid_cli.evaluation.evaluate import evaluate as evaluate_ranking
 from vreid_cli.evaluation.nearest import JudgedItem, judge_nearest
@@ -187,6 +187,8 @@ def report(
         ['red']
     """
     options, evaluation = options or ShowOptions(), evaluation or EvaluationOptions()
+    require_type(ranking, Ranking, name="ranking", hint="from vreid.rank or vreid.read_ranking")
+    require_type(options, ShowOptions, name="options", hint="as in vreid.ShowOptions(top=3)")
     sides = open_sides(ranking.facts, query=query, gallery=gallery)
     scores = evaluate_ranking(ranking, evaluation, truth=truth) if _labelled(ranking) else None
     chosen = choose_queries(ranking, queries, most=options.page_queries, options=options, scores=scores)
