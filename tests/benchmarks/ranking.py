@@ -23,7 +23,8 @@ from made import machine, median_seconds, veri_sized, watch_memory, write_store
 
 from vreid_cli import FeatureSet, RankingOptions
 from vreid_cli.ranking.metrics import known_metrics
-from vreid_cli.ranking.rank import plan_ranking, rank_blocks
+from vreid_cli.ranking.planning import plan_ranking
+from vreid_cli.ranking.rank import rank_blocks
 from vreid_cli.runtime.devices import choose_device
 from vreid_cli.runtime.options import RuntimeOptions
 from vreid_cli.runtime.products import ERROR_LIMIT, PATHS, TORCH, measure_products

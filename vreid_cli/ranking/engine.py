@@ -1,8 +1,8 @@
 """Blocks of queries against blocks of the gallery, within a memory budget, on any device.
 
-The way of a distance: :func:`prepare` reads the gallery once and makes a :class:`DistanceEngine`, which does not
-change from then on; its ``query_blocks`` are compared with ``against``, a block of the gallery at a time. What two
-blocks give depends on nothing but these two.
+The way of a distance: :meth:`Sides.plan` makes a :class:`DistanceEngine`, which reads the gallery once to know which
+items are equal (``looked_over``); its ``query_blocks`` are compared with ``against``, a block of the gallery at a time,
+several side by side. What two blocks give depends on nothing but these two.
 """
 
 from __future__ import annotations
@@ -139,6 +139,63 @@ class ItemImages:
 
 
 @dataclass(frozen=True)
+class Sides:
+    """Queries and gallery, and how they are compared.
+
+    Attributes:
+        query: The queries.
+        gallery: The gallery.
+        metrics: What to compute; all share one pass over the products.
+        options: How.
+        budget: Bytes for working arrays.
+        product: Path of the matrix products, a key of :data:`vreid_cli.runtime.products.PATHS`, or ``auto``.
+    """
+
+    query: ItemImages
+    gallery: ItemImages
+    metrics: tuple[Metric, ...]
+    options: RankingOptions
+    budget: int
+    product: str
+
+    def on(self, device: torch.device) -> Sides:
+        """The same, to be compared on another device."""
+        return replace(self, query=replace(self.query, device=device), gallery=replace(self.gallery, device=device))
+
+    def plan(self, origin: Origin | None = None) -> DistanceEngine:
+        """An engine that knows a sample of both sides, but not yet which gallery items are equal.
+
+        Args:
+            origin: Amid samples of both sides, where they were looked at before.
+
+        Raises:
+            DataError: A feature of the samples is not finite.
+        """
+        query, gallery = self.query, self.gallery
+        distances = {metric.distance for metric in self.metrics}
+        wanted = [name for name in distances if DISTANCES[name].between == "images" and not DISTANCES[name].function]
+        size = float(len(query.items.rows)) * len(gallery.items.rows) * gallery.features.dimension
+        products = ProductDistances(
+            wanted,
+            product=choose_product(query.device, multiplications=size if wanted else 0, name=self.product),
+            origin=origin or choose_origin(gallery.sample(), query.sample()),
+        )
+        threads = threads_for(query.device)
+        image_bytes, room = 4 * products.arrays * gallery.features.dimension, self.budget / max(_PARTS, 4 * threads)
+        return DistanceEngine(
+            query,
+            gallery,
+            self.metrics,
+            self.options,
+            products,
+            rows=_block_rows(len(query.items.rows), image_bytes, room=room),
+            room=int(self.budget * _KEPT),
+            threads=threads,
+            duplicates=Duplicates(np.arange(len(gallery))),
+        )
+
+
+@dataclass(frozen=True)
 class GalleryLook:
     """What a first look at an engine's blocks found.
 
@@ -155,7 +212,7 @@ class GalleryLook:
 
 @dataclass(frozen=True)
 class DistanceEngine:
-    """Queries and a gallery that are ready to be compared; made by :func:`prepare`.
+    """Queries and a gallery that are ready to be compared; made by :meth:`Sides.plan`.
 
     Attributes:
         query: The queries.
@@ -357,64 +414,7 @@ class DistanceEngine:
                 yield name, nearest_image(values, items, out=values.new_empty(len(values), items.count))
 
 
-def prepare(
-    query: ItemImages,
-    gallery: ItemImages,
-    *,
-    metrics: tuple[Metric, ...],
-    options: RankingOptions,
-    budget: int,
-    product: str,
-) -> DistanceEngine:
-    """Look at the whole gallery once, and keep it on the device if it fits: :func:`plan_engine`, and the look.
-
-    Raises:
-        DataError: A feature of the gallery, or of a sample of the queries, is not finite.
-    """
-    planned = plan_engine(query, gallery, metrics=metrics, options=options, budget=budget, product=product)
-    return planned.looked_over()
-
-
-def plan_engine(
-    query: ItemImages,
-    gallery: ItemImages,
-    *,
-    metrics: tuple[Metric, ...],
-    options: RankingOptions,
-    budget: int,
-    product: str,
-    origin: Origin | None = None,
-) -> DistanceEngine:
-    """An engine that knows a sample of both sides, but not yet which gallery items are equal.
-
-    Args:
-        query: The queries.
-        gallery: The gallery.
-        metrics: What to compute.
-        options: How.
-        budget: Bytes for working arrays.
-        product: Path of the matrix products, a key of :data:`vreid_cli.runtime.products.PATHS`, or ``auto``.
-        origin: Amid samples of both sides, where they were looked at before.
-
-    Raises:
-        DataError: A feature of the samples is not finite.
-    """
-    distances = {metric.distance for metric in metrics}
-    wanted = [name for name in distances if DISTANCES[name].between == "images" and not DISTANCES[name].function]
-    size = float(len(query.items.rows)) * len(gallery.items.rows) * gallery.features.dimension
-    products = ProductDistances(
-        wanted,
-        product=choose_product(query.device, multiplications=size if wanted else 0, name=product),
-        origin=origin or choose_origin(gallery.sample(), query.sample()),
-    )
-    image_bytes = 4 * products.arrays * gallery.features.dimension
-    threads = threads_for(query.device)
-    rows = _block_rows(len(query.items.rows), image_bytes, room=int(budget / max(_PARTS, 4 * threads)))
-    room, none_yet = int(budget * _KEPT), Duplicates(np.arange(len(gallery)))
-    return DistanceEngine(query, gallery, metrics, options, products, rows, room, threads, none_yet)
-
-
-def _block_rows(queries: int, image_bytes: int, *, room: int) -> tuple[int, int]:
+def _block_rows(queries: int, image_bytes: int, *, room: float) -> tuple[int, int]:
     """Images in a block of queries and in a block of the gallery, whose products fit the room, as its images do."""
     # Half as many query images as gallery images.
     most = max(_FEWEST_ROWS, int((room / 8) ** 0.5))

@@ -16,12 +16,10 @@ import torch
 
 from vreid_cli.ranking.aggregation import runs
 from vreid_cli.ranking.diagnostics import Diagnostics
-from vreid_cli.ranking.engine import Block, BlockDistances, DistanceEngine
-from vreid_cli.ranking.options import RankingOptions
+from vreid_cli.ranking.engine import Block, BlockDistances, DistanceEngine, Sides
 from vreid_cli.runtime.threads import side_by_side
 from vreid_cli.types.arrays import Float32Array, Int32Array, Int64Array, shared_codes
 from vreid_cli.types.rankings import RankingBlock
-from vreid_cli.types.tracks import Items
 
 #: The key of what is not ranked: behind everything.
 _NEVER = torch.iinfo(torch.int64).max
@@ -60,13 +58,13 @@ class ListRules:
     """Turns distances into keys, and keys into ranked lists; every same-vehicle item is listed at its true rank.
 
     Args:
-        queries: The queries with their labels.
-        gallery: The gallery items with their labels.
-        options: ``cameras``, ``top_k`` and ``threshold`` say what is listed. The definition ``released`` breaks ties
-            by the item's name, as the authors' code does, not by gallery order.
+        sides: The queries and the gallery items with their labels. Of the options ``cameras``, ``top_k`` and
+            ``threshold`` say what is listed. The definition ``released`` breaks ties by the item's name, as the
+            authors' code does, not by gallery order.
     """
 
-    def __init__(self, queries: Items, gallery: Items, options: RankingOptions) -> None:
+    def __init__(self, sides: Sides) -> None:
+        queries, gallery, options = sides.query.items.items, sides.gallery.items.items, sides.options
         self.top_k = options.top_k
         self._farthest = np.float32(np.inf if options.threshold is None else options.threshold)
         self._other_cameras = options.cameras == "other"

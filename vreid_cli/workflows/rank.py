@@ -20,7 +20,8 @@ from vreid_cli.evaluation.recall import Recall, measure_recall
 from vreid_cli.ranking.candidates import group_by_space
 from vreid_cli.ranking.diagnostics import Diagnostics
 from vreid_cli.ranking.metrics import DISTANCES, parse_metrics
-from vreid_cli.ranking.rank import RankingJob, collect, plan_ranking, rank_blocks, sample_both_ways
+from vreid_cli.ranking.planning import RankingJob, plan_ranking, sample_both_ways
+from vreid_cli.ranking.rank import collect, rank_blocks
 from vreid_cli.ranking.trials import split_trial
 from vreid_cli.runtime.objects import as_path
 from vreid_cli.runtime.progress import log, progress
