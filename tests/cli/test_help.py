@@ -102,7 +102,13 @@ def test_no_markup_is_left_over_or_swallowed(wide: Vreid, command: list[str]) ->
 
 
 @pytest.mark.parametrize(
-    ("words", "offered"), [("vreid ra", "rank"), ("vreid rank --top", "--top-k"), ("vreid rank --task t", "t2t")]
+    ("words", "offered"),
+    [
+        ("vreid ra", "rank"),
+        ("vreid rank --top", "--top-k"),
+        ("vreid rank --task t", "t2t"),
+        ("vreid rank --metric meanMED5", "meanMED50"),
+    ],
 )
 def test_a_shell_completes_commands_options_and_values(words: str, offered: str) -> None:
     asking = {"_VREID_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}

@@ -47,6 +47,27 @@ def test_smoke_rank_then_evaluate_then_show_then_info_then_export(tmp_path: Path
     assert "feat_query.npz" in export.stdout
 
 
+#: What ``os`` has on POSIX alone, as far as a program like this could come to use it.
+ONLY_POSIX = [
+    *("chown", "fork", "getegid", "geteuid", "getgid", "getloadavg", "getpgid", "getpgrp", "getpriority", "getuid"),
+    *("initgroups", "killpg", "lchown", "mkfifo", "mknod", "nice", "posix_fadvise", "pread", "pwrite", "sendfile"),
+    *("sched_getaffinity", "sched_yield", "setpgid", "setsid", "statvfs", "sync", "sysconf", "uname", "wait3", "wait4"),
+]
+
+
+def test_the_main_path_needs_nothing_that_only_posix_has(
+    vreid: Vreid, made: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ONLY_POSIX:
+        monkeypatch.delattr(os, name, raising=False)
+    vreid(*EXTRACT, "--data-dir", made / "data", "--weights", weights)
+    vreid("rank")
+    vreid("evaluate")
+    vreid("show", "--output", "page.html")
+    vreid("info")
+    assert Path("page.html").stat().st_size > 10_000
+
+
 @pytest.mark.slow
 def test_smoke_demo_settings(tmp_path: Path) -> None:
     done = in_process_of_its_own("demo", "--show-config", "--epochs", "3", cwd=tmp_path)

@@ -114,6 +114,12 @@ def test_one_word_for_one_thing(word: str) -> None:
     assert found == [], f"say {AVOIDED[word]}"
 
 
+@pytest.mark.parametrize("module", ["fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty"])
+def test_no_module_that_only_posix_has_is_imported(module: str) -> None:
+    importing = re.compile(rf"^\s*(import|from) {module}\b", flags=re.MULTILINE)
+    assert [short(path) for path in CODE if importing.search(path.read_text(encoding="utf-8"))] == []
+
+
 def unseeded(node: ast.AST) -> bool:
     """Whether this is a random choice that no seed decides."""
     if isinstance(node, ast.Import | ast.ImportFrom):

@@ -40,6 +40,7 @@ class SettingParameter:
         self._is_argument = not self.flag.startswith("-")
         self._is_list = get_origin(self._field.annotation) is tuple
         self._values = list(_alternatives(self._field.annotation, self._field.metadata))
+        self._offered = self._shown.offered or [value for value in self._values if isinstance(value, str)]
 
     def declare(self) -> inspect.Parameter:
         """The parameter as Typer reads it; its default is always None, for "not given"."""
@@ -54,7 +55,7 @@ class SettingParameter:
                 metavar=self._metavar(),
                 help=self._help(),
                 rich_help_panel=panel,
-                autocompletion=self._complete if any(isinstance(value, str) for value in self._values) else None,
+                autocompletion=self._complete if self._offered else None,
             )
         annotation = Annotated[kind | None, declared]
         return inspect.Parameter(self.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
@@ -85,7 +86,7 @@ class SettingParameter:
 
     def _complete(self, incomplete: str) -> list[str]:
         """The values that a shell offers for what was typed so far."""
-        return [value for value in self._values if isinstance(value, str) and value.startswith(incomplete)]
+        return [value for value in self._offered if value.startswith(incomplete)]
 
     def _metavar(self) -> str:
         if bool in self._values:

@@ -200,6 +200,8 @@ class LeaderEngine:
 
 def _born(process: int) -> str | None:
     """When a process began, in the system's own count; None where it is gone, "" where the system does not say."""
+    if os.name == "nt":
+        return ""  # the signal 0 would be Ctrl-C there
     try:
         os.kill(process, 0)
         state, *fields = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from vreid_cli.ranking.metrics import metrics_help
+from vreid_cli.ranking.metrics import metric_order, metrics_help
 from vreid_cli.types.options import DATA, NotNegative, Options, Positive, Probability, Share, option
 from vreid_cli.types.rankings import Definition, Task
 from vreid_cli.types.tracks import TrackUnit
@@ -23,7 +23,14 @@ class RankingOptions(Options):
     """
 
     task: Task = option("t2t", "Tracks against tracks, images against tracks, or images against images.", panel=_WHAT)
-    metric: tuple[str, ...] = option((), metrics_help(), metavar="NAME,…|all", panel=_WHAT, shown="meanMCD50, or MCD")
+    metric: tuple[str, ...] = option(
+        (),
+        metrics_help(),
+        metavar="NAME,…|all",
+        panel=_WHAT,
+        shown="meanMCD50, or MCD",
+        offered=("all", *metric_order()),
+    )
     definition: Definition = option(
         "paper", "The paper's formula, or what the authors' released code computes (t2t).", panel=_WHAT
     )

@@ -6,7 +6,7 @@ consist of these classes, and the command line derives its options from their fi
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -56,6 +56,7 @@ class Presentation:
     metavar: str | None = None
     panel: str | None = None
     shown: str | None = None
+    offered: Sequence[str] = ()
 
     @property
     def names(self) -> list[str]:
@@ -102,6 +103,7 @@ def option(
     metavar: str | None = None,
     panel: str | None = None,
     shown: str | None = None,
+    offered: Sequence[str] = (),
 ) -> Any:
     """A field of an :class:`Options` class, and how the command line shows it.
 
@@ -113,6 +115,7 @@ def option(
         metavar: How the value is shown; by default derived from the field's type.
         panel: The help panel; by default the first one.
         shown: The default in words, "" for none; by default the value.
+        offered: Values that a shell offers; by default derived from the field's type.
     """
-    extra: Any = {"flag": flag, "metavar": metavar, "panel": panel, "shown": shown}
+    extra: Any = {"flag": flag, "metavar": metavar, "panel": panel, "shown": shown, "offered": offered}
     return Field(default, description=text, json_schema_extra=extra)

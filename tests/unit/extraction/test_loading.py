@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import pickle
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from extraction_bench import SMALL, Bench
 from torch.utils.data._utils.pin_memory import pin_memory
 
 from vreid_cli.data.decoding import decode_rgb
-from vreid_cli.extraction.loading import Batch, Preparation, load_batches
+from vreid_cli.extraction.loading import Batch, ImageDataset, Preparation, VideoDataset, load_batches
 
 
 def test_loader_keeps_the_order_and_separates_the_bad(bench: Bench):
@@ -31,3 +35,12 @@ def test_batches_are_pinned_as_torch_asks_for_it(monkeypatch: pytest.MonkeyPatch
     found = pin_memory(batch)
     assert pinned == [2]
     assert (found.indices, found.bad, found.decode_seconds) == (batch.indices, batch.bad, batch.decode_seconds)
+
+
+@pytest.mark.parametrize("dataset", [ImageDataset, lambda preparation: VideoDataset(preparation, [[0, 1], [2]])])
+def test_decoding_processes_that_are_no_forks_get_all_they_need(bench: Bench, dataset: Callable[..., Any]):
+    # Windows and macOS start them so, and Python does everywhere from 3.14 on.
+    there = pickle.loads(pickle.dumps(dataset(Preparation(bench.listing().records, SMALL, 10**6))))
+    first = next(iter(there)) if isinstance(there, VideoDataset) else there[0]
+    pixels = first.pixels[0] if isinstance(first, Batch) else first[1]
+    assert torch.equal(pixels, SMALL.crop_uint8(decode_rgb(bench.listing().records[0].path, max_pixels=10**6)))
