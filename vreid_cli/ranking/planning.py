@@ -31,42 +31,20 @@ _RECORDED = {"task", "definition", "cameras", "candidates", "top_k", "threshold"
 
 
 @dataclass(frozen=True)
-class RankingJob:
-    """Both sides gathered and checked, before any distance is computed; made by :func:`plan_ranking`.
+class RankingJob(Sides):
+    """Both sides gathered and checked, before any distance is computed, and what their rankings say of themselves.
 
     Attributes:
-        sides: What is compared, and how.
         facts: How the rankings are made, but for the metric.
         warnings: What concerns the rankings by every metric.
         calibrations: What gives the distances of a metric probabilities, by the metric's name.
         indexes: What proposes candidates, by what is near; none where every item is ranked.
     """
 
-    sides: Sides
     facts: RankingFacts
     warnings: tuple[str, ...]
     calibrations: Mapping[str, Calibration]
     indexes: Mapping[Geometry, ImageSearch]
-
-    @property
-    def query(self) -> ItemImages:
-        """The queries."""
-        return self.sides.query
-
-    @property
-    def gallery(self) -> ItemImages:
-        """The gallery."""
-        return self.sides.gallery
-
-    @property
-    def metrics(self) -> tuple[Metric, ...]:
-        """What to rank by."""
-        return self.sides.metrics
-
-    @property
-    def options(self) -> RankingOptions:
-        """How."""
-        return self.sides.options
 
     @property
     def queries(self) -> Items:
@@ -144,8 +122,7 @@ def plan_ranking(
     fitting = choose([_facts_by(facts, metric, options) for metric in metrics])
     _check_answers(options, metrics, fitting, size=len(right))
     chosen = _choose_indexes(indexes, metrics, options, gallery=gallery)
-    sides = Sides(left, right, metrics, options, budget, runtime.product)
-    return RankingJob(sides, facts, tuple(warnings), fitting, chosen)
+    return RankingJob(left, right, metrics, options, budget, runtime.product, facts, tuple(warnings), fitting, chosen)
 
 
 def sample_both_ways(job: RankingJob, *, queries: int, nearest: int, seed: int) -> tuple[RankingJob, RankingJob]:
@@ -165,7 +142,7 @@ def sample_both_ways(job: RankingJob, *, queries: int, nearest: int, seed: int) 
         options = job.options.model_copy(update={**whole, **limits})
         coverage = _coverage(query.items.items, job.gallery.items.items, options)
         facts = replace(job.facts, query_count=len(query), coverage=coverage, **whole, **limits)  # type: ignore[arg-type]
-        return replace(job, sides=replace(job.sides, query=query, options=options), facts=facts)
+        return replace(job, query=query, options=options, facts=facts)
 
     return ranked({"candidates": None, "top_k": nearest}), ranked({"top_k": None})
 

@@ -110,16 +110,16 @@ def rank_blocks(
 def _rank_here(job: RankingJob, advance: Callable[[int], object]) -> Iterator[RankedBlock]:
     """Ranked lists as :func:`rank_blocks` yields them, from distances that this process computes."""
     most, merge = _block_size(job)
-    engine = job.sides.plan()
+    engine = job.plan()
     # Then each image of the gallery is read once.
     once = not merge and not job.options.rerank and len(list(engine.query.cut(rows=engine.rows[0], most=most))) == 1
     engine = engine if once else engine.looked_over()
     codes = {}
     if job.options.rerank:
         pool = join_sides(job.query, job.gallery)
-        whole = replace(job.sides, query=pool, gallery=pool).plan().looked_over()
+        whole = replace(job, query=pool, gallery=pool).plan().looked_over()
         codes = encode_pool(whole, queries=len(job.query), options=job.options, advance=advance)
-    rules = ListRules(job.sides)
+    rules = ListRules(job)
     cut = _answers(job)
     # An image that is on both sides counts once.
     same = job.query.features is job.gallery.features
@@ -150,7 +150,7 @@ def _rank_in_shards(
     """Ranked lists as :func:`rank_blocks` yields them, whose distances workers compute."""
     if job.options.rerank:
         raise UsageError("--rerank compares all with all, on one machine", hint="leave out --engine")
-    gallery = ShardedGallery(job.sides, workers=workers, device=device or job.gallery.device)
+    gallery = ShardedGallery(job, workers=workers, device=device or job.gallery.device)
     cut = _answers(job)
     most, merge = _block_size(job)
     # An image that is on both sides counts once.
@@ -174,9 +174,9 @@ def _rank_candidates(job: RankingJob, advance: Callable[[int], object]) -> Itera
             count=job.options.candidates or 1,
             other_cameras=job.options.cameras == "other",
         )
-        engines.append((finder, replace(job.sides, metrics=metrics).plan()))
+        engines.append((finder, replace(job, metrics=metrics).plan()))
     cut = _answers(job)
-    for positions, ranked in candidate_blocks(job.query, engines, ListRules(job.sides)):
+    for positions, ranked in candidate_blocks(job.query, engines, ListRules(job)):
         yield RankedBlock(cut(ranked.by_metric, positions), ranked.diagnostics)
         advance(len(positions))
 
@@ -216,7 +216,7 @@ def _block_size(job: RankingJob) -> tuple[int, bool]:
     # What an item takes while a query's distances to it are kept (re-ranking keeps a second one for each), and one is
     # sorted and handed on.
     each = 4 * len(job.metrics) * (2 if job.options.rerank else 1) + 48
-    most = max(1, int(job.sides.budget * _LISTS / (len(job.gallery) * each)))
+    most = max(1, int(job.budget * _LISTS / (len(job.gallery) * each)))
     limited = job.options.top_k is not None and job.options.top_k < len(job.gallery)
     if limited and not job.options.rerank and most < min(_FEW_QUERIES, len(job.query)):
         return len(job.query), True
