@@ -286,17 +286,21 @@ class DistanceEngine:
 
         with self.products.allowed():
             seen, found = self._look(compare)
-        parts = [part for each in found for part in each]
-        items = torch.cat([part.items for part in parts])
+        items = torch.cat([part.items for each in found for part in each])
+        diagnostics = sum((part.diagnostics for each in found for part in each), Diagnostics())
+        values = [dict(part.by_metric) for each in found for part in each]
+        del found
         # What equals an earlier item takes its distances.
         first = find_duplicates(self.gallery.features.matrix, self.gallery.items, checksums=seen.checksums).first
-        column = items.argsort()[torch.from_numpy(first).to(items.device)][items]
-        by_metric = {
-            name: torch.cat([part.by_metric[name] for part in parts], dim=1)[:, column] for name in parts[0].by_metric
-        }
-        return BlockDistances(
-            items, by_metric, sum((part.diagnostics for part in parts), Diagnostics())
-        ), seen.zero_vectors
+        later = np.flatnonzero(first != np.arange(len(first)))
+        column = items.argsort()
+        to, source = (column[torch.from_numpy(some).to(items.device)] for some in (later, first[later]))
+        by_metric = {}
+        for metric in self.metrics:
+            # Taken out one by one, so that few are there twice.
+            by_metric[metric.name] = torch.cat([some.pop(metric.name) for some in values], dim=1)
+            by_metric[metric.name][:, to] = by_metric[metric.name][:, source]
+        return BlockDistances(items, by_metric, diagnostics), seen.zero_vectors
 
     def _look(
         self, use: Callable[[range, SlotLayout, torch.Tensor, int], Result]

@@ -147,7 +147,10 @@ def sort_whole(
     for part in parts:
         end = start + len(part.items)
         for name, values in part.by_metric.items():
-            rows.setdefault(name, values.new_empty(len(values), size))[:, start:end] = values
+            if len(part.items) == size:
+                rows[name] = values
+            else:
+                rows.setdefault(name, values.new_empty(len(values), size))[:, start:end] = values
         items.append(part.items)
         start, diagnostics = end, diagnostics + part.diagnostics
     every, shape = torch.cat(items), (len(queries), size)
