@@ -20,10 +20,8 @@ Each step gives what the command of the same name gives.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from vreid_cli.types.lazy import load
-
+#: What type checkers take to be true. The program begins here, and until it can meet Ctrl-C nothing more is imported.
+TYPE_CHECKING = False
 #: Where each name of the library stands: a name is added here and, for type checkers, below.
 _HOMES = {
     "AssociationOptions": "vreid_cli.association.options:AssociationOptions",
@@ -131,10 +129,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     # Looked up on first use: importing the package must not import torch, or `vreid --help` would take seconds.
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from vreid_cli.types.lazy import load
+
     return load(_HOMES[name])
 
 

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import gc
 import sys
-from typing import NoReturn
-
-from vreid_cli.cli.output import say_interrupted
 
 
-def main() -> NoReturn:
+def main() -> None:
     """Run the command line. What it needs is imported here, so that Ctrl-C is met with words from the beginning."""
     # Modules are never garbage, and looking for some among them is a quarter of what importing torch takes. A command
     # that has its modules turns this on again (cli/command.py).
@@ -19,6 +16,8 @@ def main() -> NoReturn:
 
         code = run(sys.argv[1:])
     except KeyboardInterrupt:
+        from vreid_cli.cli.output import say_interrupted
+
         code = say_interrupted(as_json="--json" in sys.argv)
     gc.freeze()  # the same when Python ends: all memory goes with the process
     sys.exit(code)

@@ -26,6 +26,7 @@ from vreid_cli.extraction.options import ExtractionOptions
 from vreid_cli.models.options import ExportOptions, ModelOptions
 from vreid_cli.ranking.options import RankingOptions
 from vreid_cli.reports.options import ShowOptions
+from vreid_cli.runtime.files import read_text
 from vreid_cli.runtime.objects import as_path
 from vreid_cli.runtime.options import LocalPath, Location, RuntimeOptions
 from vreid_cli.store.formats import FEATURE_FORMATS, RANKING_FORMATS, endings, known_formats
@@ -399,8 +400,7 @@ def read_layer(path: Path) -> Layer:
         ConfigError: The file is missing or is not valid TOML.
     """
     try:
-        with path.open("rb") as file:
-            values = tomllib.load(file)
+        values = tomllib.loads(read_text(path))
     except FileNotFoundError:
         hint = "--config takes the path of a .toml file, or the name of a preset"
         raise ConfigError(f"there is no configuration file {path}", hint=hint, file=path) from None

@@ -131,5 +131,8 @@ def first_line(error: BaseException) -> str:
     Examples:
         >>> first_line(ValueError("bad header\nin line 3")), first_line(KeyError())
         ('bad header', 'KeyError')
+        >>> first_line(OSError(28, "No space left on device"))
+        'No space left on device'
     """
-    return next(iter(str(error).splitlines()), type(error).__name__)
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return next(iter(text.splitlines()), type(error).__name__)

@@ -24,6 +24,7 @@ import resource
 import signal
 import sys
 import tempfile
+import threading
 import time
 import types
 from collections.abc import Iterable, Iterator
@@ -269,9 +270,11 @@ class Tracer:
 
     def of(self, item: pytest.Item, following: pytest.Item | None) -> dict[str, object]:
         self.lines, started = set(), time.process_time()
-        sys.settrace(self)  # type: ignore[arg-type]
+        for trace in (threading.settrace, sys.settrace):
+            trace(self)  # type: ignore[operator]
         item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
-        sys.settrace(None)
+        for trace in (sys.settrace, threading.settrace):
+            trace(None)
         return {"test": item.nodeid, "seconds": time.process_time() - started, "lines": sorted(self.lines)}
 
 

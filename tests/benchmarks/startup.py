@@ -1,14 +1,15 @@
 """What the commands take on a small run, beside `vreid --help` and a bare `import torch`.
 
-    python tests/benchmarks/startup.py
+    python tests/benchmarks/startup.py [--against CHECKOUT]
 
-Each command runs several times as a process of its own, in turns with the others. CPU seconds change least with what
-else the machine does; the least of the clock's comes nearest to an idle machine. Bytecode is kept, as installed
-packages keep it.
+Each command runs several times as a process of its own, in turns with the others, and with those of another checkout.
+CPU seconds change least with what else the machine does; the least of the clock's comes nearest to an idle machine.
+Bytecode is kept, as installed packages keep it.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import statistics
 import subprocess
@@ -20,7 +21,6 @@ from pathlib import Path
 from made import machine
 from PIL import Image
 
-ROUNDS = 7
 VREID = ["-m", "vreid_cli"]
 COMMANDS = {
     "vreid --help": [*VREID, "--help"],
@@ -29,6 +29,7 @@ COMMANDS = {
     "vreid show": [*VREID, "show", "--run-dir", "run"],
     "vreid rank": [*VREID, "rank", "--run-dir", "run", "--force"],
     "import torch": ["-c", "import torch"],
+    "the same, no garbage": ["-c", "import gc; gc.disable(); import torch; gc.freeze()"],
 }
 
 
@@ -60,23 +61,31 @@ def make_run(folder: Path, environment: dict[str, str]) -> None:
 
 def main() -> None:
     """Print every figure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--against", type=Path, help="another checkout, whose commands run in turns with these")
+    parser.add_argument("--rounds", type=int, default=7)
+    arguments = parser.parse_args()
     print(machine())
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(folder / "bytecode"), "PYTHONDONTWRITEBYTECODE": ""}
         make_run(folder, environment)
-        found: dict[str, list[tuple[float, float]]] = {what: [] for what in COMMANDS}
-        for turn in range(ROUNDS + 1):
-            for what, command in COMMANDS.items():
-                taken = seconds(command, folder, environment)
+        sides = {"": environment}
+        if arguments.against is not None:
+            sides[", the other"] = {**environment, "PYTHONPATH": str(arguments.against.resolve())}
+        runs = [(what, side) for what, words in COMMANDS.items() for side in (sides if words[0] == "-m" else [""])]
+        found: dict[tuple[str, str], list[tuple[float, float]]] = {run: [] for run in runs}
+        for turn in range(arguments.rounds + 1):
+            for what, side in runs:
+                taken = seconds(COMMANDS[what], folder, sides[side])
                 if turn:  # the first one writes bytecode
-                    found[what].append(taken)
-    unit = statistics.median(cpu for cpu, _ in found["vreid --help"])
-    for what, taken in found.items():
+                    found[what, side].append(taken)
+    for (what, side), taken in found.items():
         cpu, clock = zip(*taken, strict=True)
+        ratio = statistics.median(cpu) / statistics.median(one for one, _ in found[what, ""])
         print(
-            f"{what:15s} {statistics.median(cpu):.2f} CPU seconds ({min(cpu):.2f} to {max(cpu):.2f}), "
-            f"{statistics.median(cpu) / unit:4.1f} x --help; by the clock {min(clock):.2f} to {max(clock):.2f}"
+            f"{what + side:25s} {statistics.median(cpu):.2f} CPU seconds ({min(cpu):.2f} to {max(cpu):.2f}), "
+            f"{ratio:.2f} x; by the clock {min(clock):.2f} to {max(clock):.2f}"
         )
 
 

@@ -14,13 +14,31 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from faults import ANY, IMAGE, JSON, NPZ, NUMBERS, TEXT, VERSION, Damage, contents, make_world, renew, replacing
+from faults import (
+    ANY,
+    IMAGE,
+    JSON,
+    NPZ,
+    NUMBERS,
+    TEXT,
+    TWICE,
+    VERSION,
+    VIDEO,
+    Damage,
+    adding,
+    contents,
+    make_world,
+    renew,
+    replacing,
+)
 
 from vreid_cli.cli.app import run
 
 RUN = Path("runs/r")
 FROM_JSON = ("rank", "--query-features", "feat_query.json", "--gallery-features", "feat_test.json", "-o", "new.parquet")
 FROM_NPZ = ("rank", "--query-features", "feat_query.npz", "--gallery-features", "feat_test.npz", "-o", "new.json")
+FROM_LANCE = ("rank", "--query-features", "feat_query.json", "--gallery-features", "feat_test.lancedb", "-o", "l.json")
+CANDIDATES = ("rank", "--candidates", "3", "--force")
 CSV_SET = ("extract", "--dataset", "csv", "--data-dir", "cars.csv", "--run-dir", "runs/new")
 AGAIN = ("extract", "--dataset", "tracks", "--data-dir", "data", "--run-dir", "runs/r")
 NEW = ("extract", "--dataset", "tracks", "--data-dir", "data", "--run-dir", "runs/new")
@@ -32,7 +50,7 @@ class Row:
 
     Attributes:
         command: The command.
-        file: The file.
+        file: The file, or a pattern of the name where other programs choose it.
         damages: What is wrong, by name.
         unknowable: Damages that nobody can know of, such as a file that is not there where any file may be.
         named: What is named instead of the file.
@@ -84,16 +102,41 @@ ROWS = (
             "a column twice": replacing("split", "path"),
         },
     ),
-    Row(lists("veri", "veri"), "veri/name_test.txt", TEXT),
+    Row(lists("veri", "veri"), "veri/name_test.txt", {**TEXT, **TWICE}),
     Row(lists("veri", "veri", "query"), "veri/name_query.txt", TEXT),
-    Row(lists("veri", "veri"), "veri/test_track.txt", TEXT, named="no listed track"),
-    Row(lists("vric", "vric"), "vric/vric_gallery.txt", TEXT),
-    Row(lists("veri-wild", "wild"), "wild/train_test_split/test_3000.txt", TEXT),
-    Row(lists("veri-wild", "wild"), "wild/train_test_split/vehicle_info.txt", TEXT),
-    Row(lists("vehicleid", "vehicleid"), "vehicleid/train_test_split/test_list_800.txt", TEXT),
-    Row(lists("aicity", "aicity"), "aicity/test_track.txt", TEXT, named="no listed track"),
-    Row(lists("aicity", "aicity", "train"), "aicity/train_label.xml", TEXT),
-    Row(lists("mot", "scene"), "scene/c1/mtsc/sort.txt", TEXT),
+    Row(
+        lists("veri", "veri"),
+        "veri/test_track.txt",
+        {**TEXT, **TWICE, "an image in two tracks": adding("0001_c002_t2 0001_c002_00000020_0.jpg")},
+        named="no listed track",
+    ),
+    Row(lists("vric", "vric"), "vric/vric_gallery.txt", {**TEXT, **TWICE, "two vehicles": adding("a.jpg 13 3")}),
+    Row(lists("veri-wild", "wild"), "wild/train_test_split/test_3000.txt", {**TEXT, **TWICE}),
+    Row(
+        lists("veri-wild", "wild"),
+        "wild/train_test_split/vehicle_info.txt",
+        {**TEXT, **TWICE, "two cameras": adding("00001/000001;9;2018")},
+    ),
+    Row(
+        lists("vehicleid", "vehicleid"),
+        "vehicleid/train_test_split/test_list_800.txt",
+        {**TEXT, **TWICE, "two vehicles": adding("0000001 8")},
+    ),
+    Row(lists("aicity", "aicity"), "aicity/test_track.txt", {**TEXT, **TWICE}, named="no listed track"),
+    Row(
+        lists("aicity", "aicity", "train"),
+        "aicity/train_label.xml",
+        {**TEXT, "two vehicles": replacing("</Items>", '<Item imageName="000001.jpg" vehicleID="2" /></Items>')},
+    ),
+    Row(
+        lists("mot", "scene"),
+        "scene/c1/mtsc/sort.txt",
+        {**TEXT, **TWICE, **NUMBERS, "a frame of 30 digits": replacing("^1", "9" * 30)},
+        named="boxes are",
+    ),
+    Row(lists("mot", "labels"), "labels/c1/labels/c1_1.txt", {**TEXT, **TWICE, **NUMBERS}, named="boxes are"),
+    Row(lists("mot", "otc"), "otc/c1/c1.ottrk", ANY),
+    Row(lists("mot", "film"), "film/c1/vdo.avi", VIDEO, ("flipped bits",), named="neither a video"),
     Row(lists("mot", "scene"), "scene/c1/seqinfo.ini", ANY),
     Row(lists("mot", "scene"), "scene/c1/img1/000001.jpg", ANY, PIXELS),
     # -- what a run holds
@@ -115,10 +158,28 @@ ROWS = (
     Row(FROM_JSON, "feat_query.json", {**JSON, **NUMBERS}),
     Row(FROM_JSON, "feat_test.json", {**JSON, **NUMBERS}),
     Row(FROM_NPZ, "feat_test.npz", NPZ),
+    Row(FROM_LANCE, "feat_test.lancedb/features.lance/data/*.lance", ANY, named="feat_test.lancedb"),
+    Row(FROM_LANCE, "feat_test.lancedb/features.lance/_versions/*.manifest", ANY, named="feat_test.lancedb"),
+    # -- indexes
+    Row(CANDIDATES, "runs/r/index/cosine.json", {**JSON, **VERSION}),
+    Row(CANDIDATES, "runs/r/index/cosine-1.faiss", ANY),
+    Row(("index",), "runs/r/index/cosine.json", {**JSON, **VERSION}, ("missing", "unreadable")),
+    Row(("index",), "runs/r/index/cosine-1.faiss", ANY),
+    Row(("info", "--verify"), "runs/r/index/cosine-1.faiss", ANY),
     # -- scores
     Row(("evaluate",), "runs/r/rankings/t2t-minMED.parquet", ANY, ("missing",)),
     Row(("evaluate", "runs/r/rankings/t2t-minMED.parquet"), "runs/r/rankings/t2t-minMED.parquet", ANY),
-    Row(("evaluate", "ranking.json"), "ranking.json", {**JSON, **NUMBERS}),
+    Row(
+        ("evaluate", "ranking.json"),
+        "ranking.json",
+        {
+            **JSON,
+            **NUMBERS,
+            "an item twice": replacing('"id": "0002_c002"', '"id": "0001_c002"'),
+            "two vehicles": replacing('"class": "0002"', '"class": "0003"'),
+            "a rank of 30 digits": replacing('"2":', f'"{"9" * 30}":'),
+        },
+    ),
     Row(("evaluate",), "runs/r/identities/meanMCD50.parquet", ANY, ("missing",)),
     Row(("evaluate", "runs/r/identities/meanMCD50.csv"), "runs/r/identities/meanMCD50.csv", TEXT),
     Row(("evaluate",), "runs/r/run.json", {**ANY, **VERSION}),
@@ -173,13 +234,14 @@ class Bench:
     def __init__(self, row: Row, worlds: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
         self.row, self.capsys = row, capsys
         self.world, self.pristine = worlds
+        (self.file,) = (path.relative_to(self.pristine) for path in self.pristine.glob(row.file))
 
     def attempt(self, damage: Damage | None) -> tuple[int, str, str, dict[str, bytes], dict[str, bytes]]:
         """Exit code, stdout, stderr, and the files before and after."""
         renew(self.world, self.pristine)
         os.chdir(self.world)
         if damage is not None:
-            damage(Path(self.row.file))
+            damage(self.file)
         before = contents(self.world)
         self.capsys.readouterr()
         code = run([*self.row.command, "--json"])
@@ -189,7 +251,7 @@ class Bench:
     def complaint(self, what: str, damage: Damage, usual: Mapping[str, bytes] | None, said: str) -> str | None:
         """What is wrong with how a damage was met; None where nothing is."""
         code, out, err, before, after = self.attempt(damage)
-        named = any(name in err + out for name in (Path(self.row.file).name, self.row.named) if name)
+        named = any(name in err + out for name in (self.file.name, self.row.named) if name)
         if "Traceback" in err or code not in (0, 1):
             return f"exit code {code}: {err[-300:]}"
         if code == 1:
@@ -204,7 +266,7 @@ class Bench:
         if what in self.row.unknowable:
             return None
         found = contents(self.world)
-        found.pop(self.row.file, None)
+        found.pop(self.file.as_posix(), None)
         same = usual is not None and found == usual and (self.row.command[0] == "extract" or scrub(out) == said)
         return None if same else f"not a word: {err}"
 
@@ -224,7 +286,7 @@ def test_whatever_is_wrong_with_a_file_is_told(
     if row.works:
         code, out, err, _, usual = bench.attempt(None)
         assert code == 0, err
-        usual.pop(row.file, None)
+        usual.pop(bench.file.as_posix(), None)
         said = scrub(out)
     complaints = {what: bench.complaint(what, damage, usual, said) for what, damage in row.damages.items()}
     assert {what: one for what, one in complaints.items() if one} == {}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny import EXTRACT, TRACKS, Vreid, draw_tracks, save_weights
+from tiny import EXTRACT, TRACKS, Vreid, draw_tracks
 
 import vreid_cli as library
 from vreid_cli.errors import DataError, UsageError, WeightsError
@@ -21,10 +21,10 @@ RUN = Path("runs/tracks-resnet18-tiny")
 
 
 @pytest.fixture
-def vreid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Vreid:
+def vreid(tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Vreid:
     draw_tracks(tmp_path / "data", TRACKS)
     monkeypatch.chdir(tmp_path)
-    save_weights(Path("tiny.safetensors"))
+    Path("tiny.safetensors").symlink_to(weights)
     return Vreid(capsys)
 
 

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import bz2
 import json
+import os
 import re
 import shutil
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from graphs import write_graph
 from PIL import Image
 from safetensors.numpy import save_file
+from videos import make_frames, write_video
 
 from vreid_cli.cli.app import run
 
 Damage = Callable[[Path], object]
+#: Bytes: more than machines have memory.
+HUGE = 1 << 40
 
 
 def _cut(path: Path) -> None:
@@ -45,6 +51,11 @@ def _an_image(path: Path) -> None:
     Image.new("RGB", (5, 4)).save(path, format="BMP")
 
 
+def _grow(path: Path) -> None:
+    # Without data: it takes no room on the disk, and would fill any memory.
+    os.truncate(path, HUGE)
+
+
 def replacing(old: str, new: str) -> Damage:
     """What a regular expression finds first is replaced; it must find something."""
 
@@ -65,6 +76,7 @@ ANY: dict[str, Damage] = {
     "of another kind": _an_image,
     "unreadable": _a_loop,
     "a folder": _a_folder,
+    "huge": _grow,
 }
 #: Of a text file.
 TEXT: dict[str, Damage] = {
@@ -90,6 +102,30 @@ NUMBERS = {
     "beyond float32": replacing(r"-?\d\.\d+", "1e300"),
     "text for a number": replacing(r"-?\d\.\d+", '"x"'),
 }
+
+
+def adding(text: str) -> Damage:
+    """The file has one line more."""
+
+    def damage(path: Path) -> None:
+        path.write_text(path.read_text(encoding="utf-8").rstrip("\n") + f"\n{text}\n", encoding="utf-8")
+
+    return damage
+
+
+#: Of a list: what is named before comes again.
+TWICE: dict[str, Damage] = {
+    "a line twice": lambda path: path.write_text(path.read_text() + path.read_text().splitlines(keepends=True)[-1])
+}
+
+
+def _without_frames(path: Path) -> None:
+    write_video(path, [])
+
+
+#: Of a video. Large ones are usual, and are read to their end.
+VIDEO: dict[str, Damage] = {**ANY, "without frames": _without_frames}
+del VIDEO["huge"]
 
 
 def _as_npz(change: Callable[[dict[str, np.ndarray]], Mapping[str, np.ndarray]]) -> Damage:
@@ -134,6 +170,8 @@ def make_world(world: Path) -> None:
         ("extract", "--dataset", "tracks", "--data-dir", "data", "--run-dir", "runs/r", "--quiet"),
         ("rank", "--metric", "minMED,meanMCD50"),
         ("evaluate",),
+        ("index",),
+        ("export", "features", "--output", ".", "--format", "lancedb"),
         ("export", "features", "--output", "."),
         ("export", "features", "--output", ".", "--format", "npz"),
         ("calibrate",),
@@ -180,8 +218,13 @@ def _write_data_sets() -> None:
         *("veri/image_test/0001_c002_00000020_0.jpg", "vric/gallery_images/a.jpg", "wild/images/00001/000001.jpg"),
         *("wild/images/00001/000002.jpg", "vehicleid/image/0000001.jpg", "vehicleid/image/0000002.jpg"),
         *("aicity/image_test/000001.jpg", "aicity/image_train/000001.jpg", "scene/c1/img1/000001.jpg"),
+        *("labels/c1/img1/000001.jpg", "otc/c1/img1/000001.jpg"),
     ):
         _draw(Path(name), 1, len(name))
+    write_video(Path("film/c1/vdo.avi"), make_frames(3, size=(48, 32)), codec="mpeg4")
+    found = {"frame": 1, "track-id": 2, "x": 1.0, "y": 2.0, "w": 30.0, "h": 20.0, "confidence": 0.5}
+    content = {"metadata": {"otdet_version": "1.2"}, "data": {"detections": [found]}}
+    Path("otc/c1/c1.ottrk").write_bytes(bz2.compress(json.dumps(content).encode()))
     lists = {
         "veri/name_query.txt": "0001_c001_00000010_0.jpg \r\n",
         "veri/name_test.txt": "0001_c001_00000010_0.jpg \r\n0001_c002_00000020_0.jpg \r\n",
@@ -196,35 +239,63 @@ def _write_data_sets() -> None:
         "aicity/train_label.xml": '<Items><Item imageName="000001.jpg" vehicleID="0001" cameraID="c001" /></Items>',
         "scene/c1/mtsc/sort.txt": "1,7,2,2,18,17,0.9,-1,-1,-1\n",
         "scene/c1/seqinfo.ini": "[Sequence]\nframeRate=10\n",
+        "film/c1/mtsc/sort.txt": "2,7,2,2,18,17,0.9,-1,-1,-1\n",
+        "labels/c1/labels/c1_1.txt": "2 0.5 0.5 1.0 1.0 0.9 7\n",
     }
     for name, text in lists.items():
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).write_text(text)
 
 
+def _entries(folder: str, below: str = "") -> Iterator[tuple[str, os.stat_result]]:
+    """All that lies in a folder, what lies deepest first: the name, and what the system says of it."""
+    with os.scandir(folder) as found:
+        for entry in sorted(found, key=lambda one: one.name):
+            if entry.is_dir(follow_symlinks=False):
+                yield from _entries(entry.path, f"{below}{entry.name}/")
+            yield f"{below}{entry.name}", entry.stat(follow_symlinks=False)
+
+
+@lru_cache
+def _kept(pristine: Path) -> dict[str, os.stat_result]:
+    return dict(_entries(str(pristine)))
+
+
 def renew(world: Path, pristine: Path) -> None:
     """Make the world what it was; at the same place, since runs know where their images lie."""
-    kept = {path.relative_to(pristine): path.stat() for path in pristine.rglob("*") if path.is_file()}
-    for path in sorted(world.rglob("*"), reverse=True):
-        name, now = path.relative_to(world), path.lstat()
+    kept = dict(_kept(pristine))
+    for name, now in _entries(str(world)):
         own = kept.get(name)
-        if own and stat.S_ISREG(now.st_mode) and (now.st_size, now.st_mtime_ns) == (own.st_size, own.st_mtime_ns):
+        folder = stat.S_ISDIR(now.st_mode)
+        if own and folder and stat.S_ISDIR(own.st_mode):
             del kept[name]
-        elif stat.S_ISDIR(now.st_mode):
-            if own or not (pristine / name).is_dir():
-                path.rmdir()
+        elif folder:
+            (world / name).rmdir()
+        elif own and stat.S_ISREG(now.st_mode) and (now.st_size, now.st_mtime_ns) == (own.st_size, own.st_mtime_ns):
+            del kept[name]
         else:
-            path.unlink()
-    for name in kept:
+            (world / name).unlink()
+    for name, own in kept.items():
         (world / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(pristine / name, world / name)
+        if not stat.S_ISDIR(own.st_mode):
+            shutil.copy2(pristine / name, world / name)
+
+
+#: What was read before, by the file, its size and its time: most files of a world never change.
+_READ: dict[tuple[str, int, int], bytes] = {}
 
 
 def contents(folder: Path) -> dict[str, bytes]:
     """Every file of a world, but for those that only tell what was tried."""
     found = {}
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if path.is_file() and path.name not in ("history.jsonl", ".lock", "latest"):
-            found[name] = path.read_bytes()
+    for name, now in _entries(str(folder)):
+        if (
+            stat.S_ISREG(now.st_mode)
+            and name.rpartition("/")[2] not in ("history.jsonl", "latest")
+            and ".lock" not in name
+        ):
+            key = (f"{folder}/{name}", now.st_size, now.st_mtime_ns)
+            if key not in _READ:
+                _READ[key] = b"huge" if now.st_size == HUGE else (folder / name).read_bytes()
+            found[name] = _READ[key]
     return found

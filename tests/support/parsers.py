@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import bz2
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,7 +112,7 @@ PARSERS: Mapping[str, Parser] = {
     "travel times": Parser(read_travel_times, "ways.csv"),
     "manifest": Parser(lambda path: LAYOUTS["csv"].read(DataFolders(path), "gallery").records[0], "cars.csv"),
     "tracker's text": Parser(read_mot_text, "scene/c1/mtsc/sort.txt"),
-    "tracker's bzip2": Parser(read_ottrk, "scene/c1.ottrk"),
+    "tracker's bzip2": Parser(read_ottrk, "otc/c1/c1.ottrk"),
     "list of names": Parser(_layout("veri"), "veri/name_test.txt", "name_test.txt"),
     "list of tracks": Parser(_layout("veri"), "veri/test_track.txt", "test_track.txt"),
     "list of vehicles": Parser(_layout("vehicleid"), f"vehicleid/{TEST_LIST}", TEST_LIST),
@@ -134,6 +132,3 @@ def write_more_samples(world: Path) -> None:
     import torch
 
     torch.save({"features.weight": torch.zeros(2)}, world / "weights.pth")
-    found = {"frame": 1, "track-id": 2, "x": 1.0, "y": 2.0, "w": 30.0, "h": 20.0, "confidence": 0.5}
-    content = {"metadata": {"otdet_version": "1.2"}, "data": {"detections": [found]}}
-    (world / "scene/c1.ottrk").write_bytes(bz2.compress(json.dumps(content).encode()))

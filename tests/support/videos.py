@@ -43,7 +43,7 @@ def write_video(
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=fps, options=options or {})
-        stream.height, stream.width = frames[0].shape[:2]
+        stream.height, stream.width = frames[0].shape[:2] if frames else (32, 48)
         stream.pix_fmt = pixels
         if stamps is not None:
             stream.codec_context.time_base = Fraction(1, 1000)

@@ -16,7 +16,7 @@ from vreid_cli import __version__
 from vreid_cli.cli import associate, calibrate, demo, evaluate, export, extract, index, info, rank, rerun, show, train
 from vreid_cli.cli.command import Command
 from vreid_cli.cli.output import print_json, say_interrupted
-from vreid_cli.errors import VreidError
+from vreid_cli.errors import VreidError, first_line
 from vreid_cli.runtime.objects import refuse_credentials
 from vreid_cli.types.escaping import for_terminal
 
@@ -126,6 +126,10 @@ def run(arguments: Sequence[str]) -> int:
         hint = "check the path, and that the disk has room"
         file = None if error.filename is None else str(error.filename)
         _say(f"{where}{error.strerror or error}", hint=hint, file=file, as_json=as_json)
+        return VreidError.exit_code
+    except MemoryError as error:
+        hint = "take fewer images or metrics at a time, or a machine with more memory"
+        _say(f"the memory is not enough: {first_line(error)}", hint=hint, file=None, as_json=as_json)
         return VreidError.exit_code
     if result == 130:  # Typer turns an interruption into this
         return say_interrupted(as_json=as_json)

@@ -60,6 +60,6 @@ def _read_labels(
     if not path.is_file():
         listing.warnings.append(f"no {path.name} beside the images: the training images have no labels")
         return {}
-    labels = read_label_xml(path)
+    labels = read_label_xml(path, listing)
     listing.warn_of(sorted(set(names) - set(labels)), f"images are not in {path.name}, unlabelled")
     return labels

@@ -11,6 +11,7 @@ from typing import Any
 
 from vreid_cli.data.listing import unreadable
 from vreid_cli.errors import DataError, did_you_mean
+from vreid_cli.runtime.files import read_text, refuse_huge
 from vreid_cli.types.identities import Clock, TravelWindow
 
 #: The clocks that lie beside the data.
@@ -44,7 +45,7 @@ def read_clocks(
         Clock(fps=10.0, start=1.5)
     """
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(read_text(path))
     except OSError as error:
         raise unreadable(path, error) from None
     except (ValueError, RecursionError) as error:
@@ -88,6 +89,7 @@ def read_travel_times(path: Path) -> list[TravelWindow]:
     """
     windows: list[TravelWindow] = []
     try:
+        refuse_huge(path)
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file)
             names = [name.strip() for name in next(reader, [])]

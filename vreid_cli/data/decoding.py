@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from stat import S_ISREG
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -18,6 +19,9 @@ from vreid_cli.types.images import Box
 
 #: Endings that a folder is searched for; everything else in it is left alone.
 IMAGE_ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif"})
+
+#: No image has more bytes; TIFF's own places end there. Videos have.
+MAX_BYTES = 1 << 32
 
 #: A crop longer than this many times its width is no vehicle; resizing its short side would fill the memory.
 MAX_ASPECT_RATIO = 50
@@ -63,10 +67,20 @@ def decode_rgb(path: Path, *, max_pixels: int, box: Box | None = None) -> Image.
         >>> image.mode, image.size
         ('RGB', (20, 15))
     """
-    if not isinstance(path, ObjectPath) and path.exists() and not path.is_file():
+    with _in_words(path):
+        _check_file(path)
+        with open_image(path) as image:
+            return _to_rgb(cut_part(image, box, max_pixels=max_pixels))
+
+
+def _check_file(path: Path) -> None:
+    if isinstance(path, ObjectPath):
+        return
+    stat = path.stat()
+    if not S_ISREG(stat.st_mode):
         raise BadImageError("is no regular file")  # to open a pipe would wait for whoever writes to it
-    with _in_words(path), open_image(path) as image:
-        return _to_rgb(cut_part(image, box, max_pixels=max_pixels))
+    if stat.st_size > MAX_BYTES:
+        raise BadImageError(f"its {stat.st_size:,} bytes are more than any image has")
 
 
 def open_image(path: Path) -> Image.Image:

@@ -7,16 +7,21 @@ import re
 from pathlib import Path
 from xml.etree import ElementTree
 
-from vreid_cli.data.listing import unreadable
+from vreid_cli.data.listing import ListingBuilder, unreadable
 from vreid_cli.errors import DataError
+from vreid_cli.runtime.files import read_bytes
 
 _DECLARATION = re.compile(rb"^\s*<\?xml[^>]*?encoding\s*=\s*[\"']([A-Za-z0-9._-]+)[\"'][^>]*\?>")
 
 
-def read_label_xml(path: Path) -> dict[str, tuple[str | None, str | None]]:
+def read_label_xml(path: Path, listing: ListingBuilder) -> dict[str, tuple[str | None, str | None]]:
     """Vehicle and camera of each ``<Item imageName="…" vehicleID="…" cameraID="…" />``, None where it says none.
 
     The number of items in a header is not read: in VeRi-776's files it is wrong.
+
+    Args:
+        path: The file.
+        listing: Takes the warning of images that are labelled in two ways.
 
     Raises:
         DataError: The file is no XML, or holds no such items.
@@ -24,25 +29,29 @@ def read_label_xml(path: Path) -> dict[str, tuple[str | None, str | None]]:
     Examples:
         >>> path = Path("train_label.xml")
         >>> _ = path.write_text('<Items><Item imageName="000001.jpg" vehicleID="0001" cameraID="c001" /></Items>')
-        >>> read_label_xml(path)
+        >>> read_label_xml(path, ListingBuilder())
         {'000001.jpg': ('0001', 'c001')}
     """
     labels: dict[str, tuple[str | None, str | None]] = {}
+    contradictory: list[str] = []
     for number, item in enumerate(_parse_xml(path).iter("Item"), start=1):
         name = item.get("imageName")
         if not name:
             raise DataError(f"{path}: item {number} has no imageName", file=path)
-        labels[name] = (item.get("vehicleID") or None, item.get("cameraID") or None)
+        own = (item.get("vehicleID") or None, item.get("cameraID") or None)
+        if labels.setdefault(name, own) != own:
+            contradictory.append(f"{name} (item {number})")
     if not labels:
         hint = 'expected <Item imageName="000001.jpg" vehicleID="0001" cameraID="c001" />'
         raise DataError(f"{path} holds no items", hint=hint, file=path)
+    listing.warn_of(contradictory, f"images are labelled in two ways in {path.name}, the first counts")
     return labels
 
 
 def _parse_xml(path: Path) -> ElementTree.Element:
     """The root of an XML file in any encoding that Python knows: the parser itself knows no gb2312."""
     try:
-        raw = path.read_bytes()
+        raw = read_bytes(path)
     except OSError as error:
         raise unreadable(path, error) from None
     if b"<!ENTITY" in raw or b"<!DOCTYPE" in raw:

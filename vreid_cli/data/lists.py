@@ -8,7 +8,8 @@ from pathlib import Path
 
 from vreid_cli.data.decoding import is_image
 from vreid_cli.data.listing import ListingBuilder, list_images
-from vreid_cli.errors import DataError, UsageError
+from vreid_cli.errors import DataError, UsageError, first_line
+from vreid_cli.runtime.files import read_text
 
 #: How much of a line that is not understood is shown.
 SHOWN = 80
@@ -42,9 +43,9 @@ def read_words(path: Path) -> list[list[str]]:
     if not path.is_file():
         raise DataError(f"there is no list {path}", file=path)
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path, encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read as text: {error}", file=path) from None
+        raise DataError(f"{path} cannot be read as text: {first_line(error)}", file=path) from None
     return [line.split() for line in text.splitlines()]
 
 

@@ -17,6 +17,7 @@ from vreid_cli.data.boxes import name_crop, parse_crop
 from vreid_cli.data.listing import DataFolders, Listing, ListingBuilder, unreadable
 from vreid_cli.data.lists import SHOWN
 from vreid_cli.errors import DataError
+from vreid_cli.runtime.files import refuse_huge
 from vreid_cli.runtime.objects import ObjectPath, as_path
 from vreid_cli.types.arrays import Int64Array
 from vreid_cli.types.images import Box, Split
@@ -76,6 +77,7 @@ def read_manifest(folders: DataFolders, split: Split) -> Listing:
 def _read_rows(path: Path, split: Split, listing: ListingBuilder) -> Iterator[tuple[int, dict[str, str]]]:
     """The line in which each row ends, and its cells that are not empty."""
     try:
+        refuse_huge(path)
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file)
             columns = [name.strip() for name in next(reader, [])]

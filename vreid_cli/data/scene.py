@@ -12,7 +12,8 @@ from vreid_cli.data.decoding import is_image, open_image
 from vreid_cli.data.listing import list_images, walk
 from vreid_cli.data.trackers import Size, TrackerFormat, tracker_format
 from vreid_cli.data.video import VideoFacts, is_video, probe_video
-from vreid_cli.errors import DataError
+from vreid_cli.errors import DataError, first_line
+from vreid_cli.runtime.files import read_text
 from vreid_cli.types.identities import Clock
 from vreid_cli.types.tracker import TrackerBoxes
 
@@ -103,10 +104,10 @@ class Recording:
         if path.is_file():
             parser = configparser.ConfigParser()
             try:
-                parser.read_string(path.read_text(encoding="utf-8"))
+                parser.read_string(read_text(path))
                 rate = parser.getfloat("Sequence", "frameRate", fallback=0.0)
             except (configparser.Error, ValueError, OSError) as error:
-                raise DataError(f"{path} cannot be read: {error}", file=path) from None
+                raise DataError(f"{path} cannot be read: {first_line(error)}", file=path) from None
             if rate > 0:
                 return Clock(rate)
         return None if self.video is None or not self.video.fps else Clock(self.video.fps)

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from vreid_cli.data.listing import unreadable
-from vreid_cli.errors import DataError
-from vreid_cli.runtime.files import atomic_path, write_text
+from vreid_cli.errors import DataError, first_line
+from vreid_cli.runtime.files import atomic_path, read_bytes, read_text, write_text
 from vreid_cli.types.arrays import text_array
 from vreid_cli.types.tracker import TrackerBoxes
 
@@ -29,6 +29,8 @@ Size = tuple[int, int]
 BoxRow = tuple[int, str, tuple[float, ...], float]
 
 _MOT_COLUMNS = 6
+#: No video is so long; a larger number is damage.
+_MOST_FRAMES = 1 << 31
 #: Boxes as JSON are packed to a tenth or so; a file may unpack to this many times its size, and some.
 _MOST_RATIO, _MOST_UNPACKED = 200, 16 << 20
 _LABEL_FILE = re.compile(r"^(?P<stem>.*)_(?P<frame>\d+)\.txt$")
@@ -90,7 +92,7 @@ def read_mot_text(path: Path, _: Size = (0, 0)) -> TrackerBoxes:
 
 def _mot_lines(path: Path) -> list[tuple[int, list[str]]]:
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_text(path, encoding="utf-8-sig").splitlines()
     except OSError as error:
         raise unreadable(path, error) from None
     except UnicodeDecodeError as error:
@@ -102,17 +104,25 @@ def _mot_lines(path: Path) -> list[tuple[int, list[str]]]:
 def _mot_row(cells: Sequence[str]) -> BoxRow:
     if len(cells) < _MOT_COLUMNS:
         raise ValueError(f"{len(cells)} columns, at least {_MOT_COLUMNS} are needed")
-    frame, track = (_whole(name, cell) for name, cell in zip(("frame", "id"), cells, strict=False))
-    if frame < 1:
-        raise ValueError(f"frame {frame}: frames are counted from 1")
+    frame, track = _frame(cells[0]), _whole("id", cells[1])
     box = tuple(_number(name, cell) for name, cell in zip("xywh", cells[2:_MOT_COLUMNS], strict=True))
     _check_size(box)
     confidence = _number("confidence", cells[6]) if len(cells) > _MOT_COLUMNS and cells[6].strip() else -1.0
     return frame, str(track), box, math.nan if confidence < 0 else confidence
 
 
+def _frame(cell: str) -> int:
+    frame = _whole("frame", cell)
+    if not 1 <= frame < _MOST_FRAMES:
+        raise ValueError(f"frame {frame}: frames are counted from 1")
+    return frame
+
+
 def _whole(name: str, cell: str) -> int:
-    number = _number(name, cell)  # some trackers write 12.0
+    try:
+        return int(cell)  # of any length: an id may have more digits than a float knows
+    except ValueError:
+        number = _number(name, cell)  # some trackers write 12.0
     if not number.is_integer():
         raise ValueError(f"{name} '{cell.strip()}' is no whole number")
     return int(number)
@@ -121,7 +131,7 @@ def _whole(name: str, cell: str) -> int:
 def _number(name: str, cell: object) -> float:
     try:
         number = float(cell)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
         raise ValueError(f"{name} '{str(cell).strip()}' is no number")
@@ -189,7 +199,10 @@ def _label_files(path: Path) -> list[tuple[Path, int]]:
     if len(stems) > 1:
         hint = "keep one folder of labels for each camera"
         raise DataError(f"{path} holds labels of several videos: {', '.join(stems[:3])}", hint=hint, file=path)
-    return sorted(((file, int(match["frame"])) for file, match in found), key=lambda one: one[1])
+    try:
+        return sorted(((file, _frame(match["frame"])) for file, match in found), key=lambda one: one[1])
+    except ValueError as error:
+        raise DataError(f"{path}: {error}", hint="labels are named <video>_<frame>.txt", file=path) from None
 
 
 def _label_row(cells: Sequence[str], frame: int, *, size: Size) -> BoxRow:
@@ -236,7 +249,7 @@ def read_ottrk(path: Path, _: Size = (0, 0)) -> TrackerBoxes:
     rows: list[BoxRow] = []
     for number, one in enumerate(detections, start=1):
         try:
-            frame, track = (_whole(key, str(one[key])) for key in ("frame", "track-id"))
+            frame, track = _frame(str(one["frame"])), _whole("track-id", str(one["track-id"]))
             x, y, width, height = (_number(key, one[key]) for key in "xywh")
             _check_size((x, y, width, height))
             confidence = _number("confidence", one.get("confidence", 1.0))
@@ -251,12 +264,14 @@ def read_ottrk(path: Path, _: Size = (0, 0)) -> TrackerBoxes:
 
 def _load_ottrk(path: Path) -> tuple[dict[str, Any], list[Any]]:
     try:
-        content = json.loads(_unpack(path.read_bytes()))
+        content = json.loads(_unpack(read_bytes(path)))
         detections = content["data"]["detections"]
         if not isinstance(detections, list):
             raise ValueError("its detections are no list")
     except (OSError, ValueError, KeyError, TypeError, EOFError, zlib.error, RecursionError) as error:
-        raise DataError(f"{path} is no .ottrk (JSON in bzip2 with data, detections): {error}", file=path) from None
+        raise DataError(
+            f"{path} is no .ottrk (JSON in bzip2 with data, detections): {first_line(error)}", file=path
+        ) from None
     return content, detections
 
 

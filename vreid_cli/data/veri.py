@@ -59,7 +59,7 @@ def _read_tracks(path: Path, names: Collection[str], split: Split, *, listing: L
 
 def _add_images(names: Collection[str], tracks: dict[str, str], path: Path, *, listing: ListingBuilder) -> None:
     """Add the images with the labels of their names, or of the label file where that says otherwise."""
-    labels = read_label_xml(path) if path.is_file() else {}
+    labels = read_label_xml(path, listing) if path.is_file() else {}
     unnamed: list[str] = []
     trackless: list[str] = []
     misplaced: list[str] = []

@@ -11,6 +11,7 @@ from pathlib import Path
 from vreid_cli.data.listing import DataFolders, Listing, ListingBuilder, require_folder, unreadable
 from vreid_cli.data.lists import NO_PASSAGES, SHOWN, camera_track, choose_list, read_table
 from vreid_cli.errors import DataError
+from vreid_cli.runtime.files import refuse_huge
 from vreid_cli.types.images import Split
 
 
@@ -72,7 +73,9 @@ def _read_cameras(path: Path, names: Collection[str], listing: ListingBuilder) -
         return {}
     wanted = {_stem(name) for name in names}
     cameras: dict[str, str] = {}
+    contradictory: list[str] = []
     try:
+        refuse_huge(path)
         # Models and colours may be in whatever encoding; only the ASCII fields before them are used.
         with path.open(encoding="utf-8-sig", errors="replace") as file:
             for number, line in enumerate(file, start=1):
@@ -83,10 +86,11 @@ def _read_cameras(path: Path, names: Collection[str], listing: ListingBuilder) -
                         f"{path}, line {number}: expected 'id/image;Camera ID;…', found '{found}'", file=path
                     )
                 name = fields[0] if fields[0] in wanted else _stem(fields[0])
-                if name in wanted and fields[1]:
-                    cameras[name] = fields[1]
+                if name in wanted and fields[1] and cameras.setdefault(name, fields[1]) != fields[1]:
+                    contradictory.append(f"{name} (line {number})")
     except OSError as error:
         raise unreadable(path, error) from None
+    listing.warn_of(contradictory, f"images have two cameras in {path.name}, the first counts")
     listing.warn_of(sorted(wanted - set(cameras)), f"images have no camera in {path.name}, each a track of its own")
     if cameras:
         listing.warnings.append(NO_PASSAGES)

@@ -99,7 +99,7 @@ class PairCounter:
 
     def curve(self) -> ErrorCurve | None:
         """The errors; None where one kind of pairs is missing."""
-        used = np.flatnonzero(self._positive | self._negative)
+        used = np.flatnonzero((self._positive > 0) | (self._negative > 0))
         positive, negative = self._positive[used], self._negative[used]
         positives, negatives = int(positive.sum()), int(negative.sum())
         if not positives or not negatives:

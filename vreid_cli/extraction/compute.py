@@ -65,7 +65,7 @@ def compute_parts(parts: Sequence[Part], *, inference: Inference, options: Extra
                 with timings.on("wait"), one_torch_thread():
                     batch = next(loaded)
                 timings.decode += batch.decode_seconds
-                skipped += [_skip(records[index], reason, strict=options.strict) for index, reason in batch.bad]
+                skipped += [skip_image(records[index], reason, strict=options.strict) for index, reason in batch.bad]
                 if batch.indices:
                     with timings.on("compute"):
                         features.append(inference.compute(batch.pixels))
@@ -81,7 +81,12 @@ def refuse_image(path: Path, reason: str) -> DataError:
     return DataError(f"{path}: {reason}", hint=hint, file=path)
 
 
-def _skip(record: ImageRecord, reason: str, *, strict: bool) -> Skipped:
+def skip_image(record: ImageRecord, reason: str, *, strict: bool) -> Skipped:
+    """Leave an image out, in words.
+
+    Raises:
+        DataError: With ``strict``.
+    """
     if strict:
         raise refuse_image(record.path, reason)
     log.warning("skipped %s: %s", record.path, reason)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from vreid_cli.data.records import Records
 from vreid_cli.extraction.planning import assign_parts
 from vreid_cli.extraction.timings import Timings
+from vreid_cli.runtime.objects import ObjectPath
 from vreid_cli.store.parts import PartFacts, Skipped
 from vreid_cli.store.plan import Plan, digest_rows, group
 from vreid_cli.types.arrays import Float32Array, Int64Array
@@ -24,6 +26,8 @@ class Part:
         records: Its images.
         contents: Digest over ids and file contents of its images, whatever their order; empty where no store asks.
         labels: Digest over ids and labels in order; likewise.
+        stamp: Digest over size and time of their files when they were planned; empty where nobody looked, and for
+            object stores, which give a whole object or none and take as long to say its size.
     """
 
     number: int
@@ -31,6 +35,7 @@ class Part:
     records: Records
     contents: str = ""
     labels: str = ""
+    stamp: str = ""
 
     def __str__(self) -> str:
         first, last = self.records[0].path, self.records[len(self.records) - 1].path
@@ -66,12 +71,19 @@ class PartResult:
         return list(self.part.records.select(self.kept))
 
 
+def digest_stamps(stamps: Int64Array) -> str:
+    """SHA-256 over (2, N) sizes and times."""
+    return hashlib.sha256(stamps.tobytes()).hexdigest()
+
+
 def planned_parts(records: Records, plan: Plan) -> list[Part]:
     """The parts of a plan, by number, each with the digests that say whether it must be made."""
+    stamps = plan.stamps()
+    local = not isinstance(records.folder, ObjectPath)
     parts = []
     for number, rows in plan.members():
-        own = records.select(rows)
-        parts.append(Part(number, rows, own, plan.contents(rows), digest_rows(own.label_rows())))
+        own, stamp = records.select(rows), digest_stamps(stamps[:, rows]) if local else ""
+        parts.append(Part(number, rows, own, plan.contents(rows), digest_rows(own.label_rows()), stamp))
     return parts
 
 

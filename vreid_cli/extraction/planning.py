@@ -8,16 +8,18 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
+from stat import S_ISREG
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from vreid_cli.data.decoding import MAX_BYTES, is_image
 from vreid_cli.data.records import Records
 from vreid_cli.runtime.objects import ObjectPath, as_path
 from vreid_cli.runtime.progress import progress
 from vreid_cli.store.plan import PLAN_SCHEMA, Plan
-from vreid_cli.types.arrays import Int32Array, Int64Array
+from vreid_cli.types.arrays import BoolArray, Int32Array, Int64Array
 
 _HASH_THREADS = 8
 #: Files handed to the threads at a time: each that waits for its turn takes memory.
@@ -149,12 +151,35 @@ def _hash_all(paths: Iterator[Path], count: int) -> pa.LargeStringArray:
 
 def _hash_file(path: Path) -> str:
     try:
-        if not isinstance(path, ObjectPath) and not path.is_file():
+        if not isinstance(path, ObjectPath) and not _is_readable(path.stat(), path.name):
             return ""
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return ""
+
+
+def _is_readable(stat: os.stat_result, name: str) -> bool:
+    """Whether it makes sense to read a file: decoding refuses what is none, and what no image can be."""
+    return S_ISREG(stat.st_mode) and (stat.st_size <= MAX_BYTES or not is_image(name))
+
+
+def stamps_now(records: Records) -> Int64Array:
+    """(2, N) int64 size and time that the file of each image has now, as a plan keeps them."""
+    names, owner = records.files()
+    return np.stack(_stat_all(records, names))[:, owner]
+
+
+def changed_files(records: Records, plan: Plan, rows: Int64Array) -> BoolArray:
+    """(N,) whether the file of each image is another than the plan says in these rows: by its digest, if not its time.
+
+    Copies of a data set on several machines may differ in their times.
+    """
+    names, owner = records.files()
+    other = np.unique(owner[(stamps_now(records) != plan.stamps()[:, rows]).any(axis=0)])
+    found = {int(file): _hash_file(as_path(records.locate(names[int(file)].as_py()))) for file in other}
+    said = plan.table.column("sha256").take(pa.array(rows)).to_pylist()
+    return np.array([found.get(int(file), digest) != digest for file, digest in zip(owner, said, strict=True)])
 
 
 def _assign_parts(records: Records, before: Plan, rows: Int64Array, *, part_images: int) -> Int32Array:

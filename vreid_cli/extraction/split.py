@@ -6,7 +6,7 @@ import functools
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -15,11 +15,11 @@ from vreid_cli.data.records import Records
 from vreid_cli.engines.engine import Engine
 from vreid_cli.engines.local import LocalEngine
 from vreid_cli.errors import DataError, StoreError
-from vreid_cli.extraction.compute import compute_parts, refuse_image
+from vreid_cli.extraction.compute import compute_parts, refuse_image, skip_image
 from vreid_cli.extraction.inference import Inference
 from vreid_cli.extraction.options import ExtractionOptions
-from vreid_cli.extraction.parts import Part, PartResult, planned_parts
-from vreid_cli.extraction.planning import make_plan
+from vreid_cli.extraction.parts import Part, PartResult, digest_stamps, planned_parts
+from vreid_cli.extraction.planning import changed_files, make_plan, stamps_now
 from vreid_cli.extraction.timings import Timings
 from vreid_cli.extraction.work import WorkPlan, plan_work, rewrite_parts
 from vreid_cli.runtime.arrow import release_memory
@@ -154,8 +154,33 @@ def commit_parts(
         raise DataError(f"{platform.node()} does not see {folder}", hint=hint, file=folder)
     for result in compute_parts(parts, inference=inference, options=options):
         timings = Timings()
-        _write(store, result, inference, timings)
+        _write(store, _leave_out_changed(store, result, strict=options.strict), inference, timings)
         yield Committed(len(result.part.records), result.timings + timings)
+
+
+def _leave_out_changed(store: FeatureStore, result: PartResult, *, strict: bool) -> PartResult:
+    """Without the images whose files are others now than when they were planned: nobody knows which was read.
+
+    Raises:
+        DataError: With ``strict``, there is one.
+        StoreError: The plan is gone.
+    """
+    part = result.part
+    if not part.stamp or digest_stamps(stamps_now(part.records)) == part.stamp:
+        return result
+    plan = store.read_plan()
+    if plan is None:
+        hint = "run vreid extract again"
+        raise StoreError(f"{store.plan_path} was removed meanwhile", hint=hint, file=store.plan_path)
+    changed = changed_files(part.records, plan, part.rows)[result.kept]
+    why = "the file changed while it was read"
+    skipped = tuple(skip_image(part.records[int(row)], why, strict=strict) for row in result.kept[changed])
+    return replace(
+        result,
+        kept=result.kept[~changed],
+        features=result.features[~changed],
+        skipped=(*result.skipped, *skipped),
+    )
 
 
 def commit_share(

@@ -21,7 +21,7 @@ from vreid_cli.models.backbones import TIMM, find_backbone
 from vreid_cli.models.network import Network
 from vreid_cli.models.sources import HUB_CONFIG, HUB_WEIGHTS, SOURCES
 from vreid_cli.models.transforms import Transform
-from vreid_cli.runtime.files import atomic_path
+from vreid_cli.runtime.files import atomic_path, read_text
 from vreid_cli.store.metadata import open_safetensors, read_metadata
 from vreid_cli.types.lazy import load
 
@@ -86,6 +86,19 @@ def write_tensors(path: Path, tensors: StateDict, *, facts: Mapping[str, str]) -
             save_file(plain, temporary, metadata=dict(facts))
         except SafetensorError as error:  # what it makes of a full disk
             raise OSError(str(error)) from error
+        _order_facts(temporary)
+
+
+def _order_facts(path: Path) -> None:
+    """Sort the metadata of a safetensors file, whose writer has them in any order: the same network, the same bytes."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        if len(text) <= size:  # as long as before, or somebody writes JSON in another way
+            file.seek(8)
+            file.write(text.ljust(size))
 
 
 def network_state(network: Network) -> StateDict:
@@ -153,7 +166,7 @@ def read_facts(path: Path) -> Checkpoint:
 def _read_config(path: Path) -> dict[str, Any]:
     """Facts of a ``config.json``; timm's names its architecture, whose input is timm's for it."""
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = json.loads(read_text(path))
     except (OSError, ValueError) as error:
         raise WeightsError(
             f"{path} cannot be read: {first_line(error)}", hint="it names the network", file=path

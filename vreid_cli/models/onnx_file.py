@@ -16,7 +16,7 @@ from vreid_cli.models.backbones import ONNX
 from vreid_cli.models.inputs import InputOptions
 from vreid_cli.models.onnx_session import OnnxNetwork, require_onnx
 from vreid_cli.models.transforms import Transform
-from vreid_cli.runtime.files import real_path
+from vreid_cli.runtime.files import real_path, refuse_huge
 
 #: The ending of these files.
 ENDING = ".onnx"
@@ -110,6 +110,7 @@ def _parse(path: Path) -> Any:
     if not path.is_file():
         raise WeightsError(f"there is no weights file {path}", hint="check the path", file=path)
     try:
+        refuse_huge(path)
         model = onnx.load(str(path), load_external_data=False)
     except (DecodeError, ValueError, OSError) as error:
         raise WeightsError(f"{path} is damaged or no ONNX file: {first_line(error)}", hint=_AGAIN, file=path) from None

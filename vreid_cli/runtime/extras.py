@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
 from vreid_cli.errors import MissingExtraError
@@ -38,6 +37,8 @@ def missing_packages(packages: Sequence[str]) -> list[str]:
 
 def installed_version(package: str) -> str:
     """The version of a package; ``none`` where it is not installed."""
+    from importlib.metadata import PackageNotFoundError, version  # the list of commands needs none
+
     try:
         return version(package)
     except PackageNotFoundError:

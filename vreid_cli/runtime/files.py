@@ -6,6 +6,7 @@ import csv
 import errno
 import json
 import os
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,8 +14,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from vreid_cli.errors import StoreError
+from vreid_cli.runtime.memory import free_memory
 from vreid_cli.runtime.objects import ObjectPath, as_path
 from vreid_cli.types.escaping import for_spreadsheet
+
+#: Bytes of a file that fit into any memory; a larger one may take this share of what is free.
+_ALWAYS_FITS, _SHARE = 64 << 20, 4
 
 
 @contextmanager
@@ -119,6 +124,55 @@ def write_csv(path: Path, head: Sequence[str], rows: Iterable[Sequence[object]])
         writer.writerows(map(for_spreadsheet, row) for row in rows)
 
 
+def refuse_huge(path: Path) -> None:
+    """Refuse a file that would fill the memory when it, or a line of it, is read and parsed.
+
+    Raises:
+        OSError: It is larger than a quarter of the free memory.
+    """
+    if isinstance(path, ObjectPath):  # to ask for its size takes as long as to read most of them
+        return
+    size = path.stat().st_size
+    if size > _ALWAYS_FITS and size > free_memory() // _SHARE:
+        raise OSError(errno.EFBIG, f"its {size:,} bytes are more than a quarter of the free memory", str(path))
+
+
+def read_bytes(path: Path) -> bytes:
+    """All of a file.
+
+    Raises:
+        OSError: It cannot be read, or would fill the memory.
+    """
+    refuse_huge(path)
+    return path.read_bytes()
+
+
+def read_text(path: Path, *, encoding: str = "utf-8", errors: str = "strict") -> str:
+    """All of a file, as text.
+
+    Raises:
+        OSError: It cannot be read, or would fill the memory.
+        UnicodeDecodeError: It is no such text.
+    """
+    refuse_huge(path)
+    return path.read_text(encoding=encoding, errors=errors)
+
+
+def checksum_file(path: Path) -> str:
+    """CRC-32 of a file's bytes, as eight digits.
+
+    Examples:
+        >>> _ = Path("a.txt").write_text("a")
+        >>> checksum_file(Path("a.txt"))
+        'e8b7be43'
+    """
+    found = 0
+    with path.open("rb") as file:
+        while some := file.read(1 << 20):
+            found = zlib.crc32(some, found)
+    return f"{found:08x}"
+
+
 def refuse_folder(path: Path) -> None:
     """Refuse a folder where a file is read and written: nothing could replace it.
 
@@ -149,7 +203,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
         StoreError: The file is missing, unreadable, no JSON, holds something else, or has a key twice.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_distinct)
+        value = json.loads(read_text(path), object_pairs_hook=_distinct)
     except FileNotFoundError:
         raise StoreError(f"there is no file {path}", file=path) from None
     except OSError as error:

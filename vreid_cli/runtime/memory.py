@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 _MEBIBYTE = 2**20
 #: More does not make blocks of matrix products faster; less starves them.
@@ -17,6 +19,7 @@ def memory_budget(requested_mb: int | str, device: torch.device) -> int:
     """Bytes for the working arrays of one computation; ``auto`` is an eighth of the free memory, within limits.
 
     Examples:
+        >>> import torch
         >>> memory_budget(100, torch.device("cpu"))
         104857600
         >>> 64 * 2**20 <= memory_budget("auto", torch.device("cpu")) <= 512 * 2**20
@@ -24,11 +27,17 @@ def memory_budget(requested_mb: int | str, device: torch.device) -> int:
     """
     if isinstance(requested_mb, int):
         return requested_mb * _MEBIBYTE
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory()
+    free = _free_on_gpu(device) if device.type == "cuda" else free_memory()
     smallest, largest = _AUTO_LIMITS
     if device.type == "cuda":
         largest *= 8
     return max(smallest, min(largest, free // 8))
+
+
+def _free_on_gpu(device: torch.device) -> int:
+    import torch  # settings are read without it, and files of settings ask for the free memory
+
+    return torch.cuda.mem_get_info(device)[0]
 
 
 def free_memory() -> int:

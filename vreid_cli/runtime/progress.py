@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import NoReturn
-
-from tqdm import tqdm
+from typing import TYPE_CHECKING, NoReturn
 
 from vreid_cli.types.escaping import for_terminal
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 log = logging.getLogger("vreid")
 
@@ -17,6 +18,8 @@ class _TqdmHandler(logging.Handler):
     """Writes log lines above a running bar instead of through it."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm  # commands that only look need none
+
         tqdm.write(for_terminal(self.format(record)), file=sys.stderr)
 
 
@@ -44,6 +47,8 @@ def progress(*, total: int, what: str, unit: str, initial: int = 0) -> tqdm[NoRe
         ...     for _ in range(2):
         ...         _ = bar.update(1)
     """
+    from tqdm import tqdm
+
     hidden = not sys.stderr.isatty() or not log.isEnabledFor(logging.INFO)
     return tqdm(
         total=total, initial=initial, desc=what, unit=f" {unit}", disable=hidden, file=sys.stderr, smoothing=0.1

@@ -31,7 +31,7 @@ from vreid_cli.types.images import ImageRecord
 
 _RESTART = "use --restart to make the features again, or another --run-dir"
 #: Bytes of features that are read again to verify them whenever a store is opened: a quarter of a second.
-_CHEAP_TO_VERIFY = 256 << 20
+CHEAP_TO_VERIFY = 256 << 20
 #: Parts that are copied from an object store at a time.
 _TRANSFERS = 8
 #: Of ``complete.json``: 2 since it says the protocol of the data set.
@@ -207,7 +207,7 @@ class FeatureStore:
         if only_if_cheap and isinstance(self.path, ObjectPath):
             return []
         files = [path for number in numbers if (path := self.part_path(number)).is_file()]
-        if only_if_cheap and sum(path.stat().st_size for path in files) > _CHEAP_TO_VERIFY:
+        if only_if_cheap and sum(path.stat().st_size for path in files) > CHEAP_TO_VERIFY:
             return []
         changed = []
         for number in numbers:
@@ -345,7 +345,7 @@ class FeatureStore:
         with ThreadPoolExecutor(_TRANSFERS if isinstance(self.path, ObjectPath) else 1) as pool:
             parts = list(pool.map(self.read_part, numbers))
         self._check_counts(facts, parts)
-        cheap = sum(part.batch.nbytes for part in parts) <= _CHEAP_TO_VERIFY
+        cheap = sum(part.batch.nbytes for part in parts) <= CHEAP_TO_VERIFY
         for number, part in zip(numbers, parts, strict=True):
             if cheap and not part.is_intact():
                 raise damaged(self.part_path(number), CHANGED)

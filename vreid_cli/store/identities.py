@@ -17,7 +17,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from vreid_cli.errors import DataError
-from vreid_cli.runtime.files import atomic_path, local_file
+from vreid_cli.runtime.files import atomic_path, local_file, refuse_huge
 from vreid_cli.runtime.objects import as_path
 from vreid_cli.types.arrays import text_array
 from vreid_cli.types.escaping import for_spreadsheet, from_spreadsheet
@@ -189,6 +189,7 @@ def _read_names(path: Path) -> list[str]:
         with local_file(path) as local:
             names: list[str] = pq.read_schema(local).names
         return names
+    refuse_huge(path)
     with path.open(encoding="utf-8", newline="") as file:
         return next(csv.reader(file), [])
 

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import numpy as np
 
 from vreid_cli.errors import DataError, StoreError, first_line, require_type
 from vreid_cli.runtime.extras import require_extra
-from vreid_cli.runtime.files import atomic_path, local_file, read_json_object, write_json
+from vreid_cli.runtime.files import atomic_path, checksum_file, local_file, read_json_object, write_json
+from vreid_cli.runtime.objects import ObjectPath
+from vreid_cli.store.features import CHEAP_TO_VERIFY
 from vreid_cli.store.options import IndexOptions
 from vreid_cli.types.arrays import Float32Array, Int64Array
 from vreid_cli.types.features import FeatureSet
@@ -250,6 +253,34 @@ def _prepare(rows: Float32Array, facts: IndexFacts) -> Float32Array:
     return made
 
 
+@dataclass(frozen=True)
+class _Kept:
+    """An index on the disk: what it holds, FAISS's file, its bytes, and their CRC-32; empty where it has none."""
+
+    facts: IndexFacts
+    file: Path
+    size: int
+    checksum: str
+
+    def check(self, *, only_if_cheap: bool = False) -> None:
+        """Compare the file with what is said of it.
+
+        Raises:
+            StoreError: It is another one.
+        """
+        try:
+            size = self.file.stat().st_size
+            if size != self.size:
+                raise _damaged(self.file, f"it has {size:,} bytes, not {self.size:,}")
+            cheap = size <= CHEAP_TO_VERIFY and not isinstance(self.file, ObjectPath)
+            if self.checksum and (cheap or not only_if_cheap) and checksum_file(self.file) != self.checksum:
+                raise _damaged(self.file, "its bytes are not those that were written (the checksum differs)")
+        except FileNotFoundError:
+            raise _damaged(self.file, "it is not there") from None
+        except OSError as error:
+            raise _damaged(self.file, first_line(error)) from None
+
+
 class IndexFolder:
     """The folder ``index/`` of a run: for each distance a file of FAISS, and a JSON that names and describes it.
 
@@ -287,19 +318,30 @@ class IndexFolder:
             more = "" if distance == "cosine" else f" --distance {distance}"
             hint = f"make it: vreid index{more}"
             raise StoreError(f"there is no index for the {distance} distance in {self.path}", hint=hint, file=path)
-        facts, file, size = self._read_facts(path)
+        kept = self._read_facts(path)
+        kept.check(only_if_cheap=True)
         try:
-            if file.stat().st_size != size:
-                raise _damaged(file, f"it has {file.stat().st_size:,} bytes, not {size:,}")
-            with local_file(file) as near:
+            with local_file(kept.file) as near:
                 index = faiss.read_index(str(near), 0 if add else faiss.IO_FLAG_MMAP_IFC)
-        except FileNotFoundError:
-            raise _damaged(file, "it is not there") from None
         except (OSError, RuntimeError) as error:
-            raise _damaged(file, first_line(error)) from None
+            raise _damaged(kept.file, first_line(error)) from None
+        if index.d != _filled(kept.facts.dimension):
+            raise _damaged(kept.file, f"its vectors have {index.d} numbers, not {_filled(kept.facts.dimension)}")
         if rows is not None and len(rows) != index.ntotal:
-            raise _damaged(file, f"it holds {index.ntotal:,} images, not {len(rows):,}")
-        return ImageIndex(index, facts, rows=rows, probes=probes)
+            raise _damaged(kept.file, f"it holds {index.ntotal:,} images, not {len(rows):,}")
+        return ImageIndex(index, kept.facts, rows=rows, probes=probes)
+
+    def verify(self, distance: Geometry, *, only_if_cheap: bool = False) -> None:
+        """Compare an index that is there with its checksum; FAISS is not needed.
+
+        Args:
+            distance: Which.
+            only_if_cheap: Whether to compare only its size, where more would take longer than a moment, or a transfer.
+
+        Raises:
+            StoreError: It is damaged.
+        """
+        self._read_facts(self.facts_path(distance)).check(only_if_cheap=only_if_cheap)
 
     def read_facts(self, distance: Geometry) -> IndexFacts | None:
         """What an index says that it holds; None where there is none.
@@ -308,20 +350,25 @@ class IndexFolder:
             StoreError: That is damaged.
         """
         path = self.facts_path(distance)
-        return self._read_facts(path)[0] if path.is_file() else None
+        return self._read_facts(path).facts if path.is_file() else None
 
     def file(self, distance: Geometry) -> Path:
         """FAISS's file of an index that is there."""
-        return self._read_facts(self.facts_path(distance))[1]
+        return self._read_facts(self.facts_path(distance)).file
 
-    def _read_facts(self, path: Path) -> tuple[IndexFacts, Path, int]:
-        found = read_json_object(path)
+    def _read_facts(self, path: Path) -> _Kept:
+        try:
+            found = read_json_object(path)
+        except StoreError as error:
+            error.hint = _AGAIN
+            raise
         try:
             if found.pop("schema") != _SCHEMA:
                 raise _damaged(path, "it was written by another version of vreid")
             file, size = self.path / Path(found.pop("file")).name, int(found.pop("bytes"))
+            checksum = str(found.pop("checksum", ""))
             parts = tuple((str(contents), str(labels)) for contents, labels in found.pop("parts"))
-            return IndexFacts(**found, parts=parts), file, size
+            return _Kept(_validated(IndexFacts(**found, parts=parts)), file, size, checksum)
         except (KeyError, TypeError, ValueError) as error:
             raise _damaged(path, first_line(error)) from None
 
@@ -333,17 +380,33 @@ class IndexFolder:
         """
         facts_path, distance = self.facts_path(index.distance), index.distance
         # The new file has another name than the old one, so that the JSON alone decides which is meant.
-        old = self.path.glob(f"{distance}-*.faiss")
+        old = self.path.glob(f"{distance}-*.faiss") if facts_path.is_file() else ()
         numbers = [int(path.stem.rpartition("-")[2]) for path in old if path.stem.rpartition("-")[2].isdigit()]
         file = self.path / f"{distance}-{max(numbers, default=0) + 1}.faiss"
         with atomic_path(file) as temporary:
             index.write(temporary)
-        content = {"schema": _SCHEMA, "file": file.name, "bytes": file.stat().st_size, **asdict(index.facts)}
-        write_json(facts_path, content)
+        about = {"file": file.name, "bytes": file.stat().st_size, "checksum": checksum_file(file)}
+        write_json(facts_path, {"schema": _SCHEMA, **about, **asdict(index.facts)})
         for path in self.path.glob(f"{distance}-*.faiss"):
             if path != file:
-                path.unlink(missing_ok=True)
+                with suppress(OSError):  # it is in nobody's way
+                    path.unlink()
         return file
+
+
+def _validated(facts: IndexFacts) -> IndexFacts:
+    """The facts, as a file says them.
+
+    Raises:
+        TypeError, ValueError: One is not what it should be.
+    """
+    if facts.kind not in get_args(IndexKind) or facts.distance not in get_args(Geometry):
+        raise ValueError(f"it knows no index of the kind '{facts.kind}' for the distance '{facts.distance}'")
+    if not all(type(number) is int for number in (facts.dimension, facts.seed, facts.images)):
+        raise TypeError("a number of it is none")
+    if facts.dimension < 1 or not 0 < float(facts.scale) < math.inf:
+        raise ValueError(f"vectors of {facts.dimension} numbers, scaled by {facts.scale}")
+    return replace(facts, identity=dict(facts.identity))
 
 
 def _damaged(path: Path, reason: object) -> StoreError:

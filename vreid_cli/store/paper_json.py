@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from vreid_cli.types.rankings import NO_MATCH, BlockWriter, Ranking, RankingBloc
 from vreid_cli.types.tracks import Items
 
 OWN_KEY = "vreid"
+_LAST_RANK = np.iinfo(np.int32).max
 
 # -- features ------------------------------------------------------------------------------------------------
 
@@ -169,18 +170,20 @@ def read_ranking_json(path: Path, label_pattern: str | None = None) -> Ranking:
     try:
         for query, entry in tracks.items():
             queries[query] = _text(entry.get("class"))
+            _check_items(query, entry["ranking"].values(), gallery)
             for rank, item in entry["ranking"].items():
                 name = str(item["id"])
                 gallery.setdefault(name, _text(item.get("class")))
                 at = position.setdefault(name, len(position))
                 distance = math.inf if name == NO_MATCH else float(item["distance"])
-                rows.append((len(queries) - 1, int(rank), at, distance))
+                rows.append((len(queries) - 1, _rank(rank), at, distance))
         facts = RankingFacts(metric=join_metric_name(content.get("metric"), content.get("aggregation")))
         cameras: Mapping[str, Mapping[str, str]] = {}
         if own is not None:
             facts, cameras = RankingFacts.from_stored(own), own.get("camera_ids") or {}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise StoreError(f"{path} is no ranking: {type(error).__name__} {error}", file=path) from None
+        why = error if isinstance(error, ValueError) else f"{type(error).__name__} {error}"
+        raise StoreError(f"{path} is no ranking: {why}", file=path) from None
 
     def items(side: str, vehicles: Mapping[str, str | None]) -> Items:
         known = cameras.get(side)
@@ -196,6 +199,20 @@ def read_ranking_json(path: Path, label_pattern: str | None = None) -> Ranking:
     return Ranking(facts, items("query", queries), items("gallery", gallery), blocks=(block,), source=str(path))
 
 
+def _check_items(query: str, items: Collection[Any], known: Mapping[str, str | None]) -> None:
+    """Refuse a list that names an item twice, or whose items are of other vehicles than in the lists before.
+
+    Raises:
+        ValueError: It does.
+    """
+    names = [str(item["id"]) for item in items]
+    if len(set(names)) < len(names):
+        raise ValueError(f"the list of query {query} names item {max(names, key=names.count)} twice")
+    for name, item in zip(names, items, strict=True):
+        if None not in (one := {known.get(name), _text(item.get("class"))}) and len(one) > 1:
+            raise ValueError(f"item {name} is of two vehicles: {', '.join(sorted(map(str, one)))}")
+
+
 def _block(rows: list[tuple[int, int, int, float]]) -> RankingBlock:
     """The lists in the order of their ranks, whatever that of the keys is."""
     table = np.array(rows, dtype=np.float64).reshape(-1, 4)
@@ -203,6 +220,13 @@ def _block(rows: list[tuple[int, int, int, float]]) -> RankingBlock:
     order = np.lexsort((rank, query))
     with np.errstate(over="ignore"):  # beyond float32's range counts as infinite
         return RankingBlock(query[order], rank[order], item[order], table[order, 3].astype(np.float32))
+
+
+def _rank(text: str) -> int:
+    rank = int(text)
+    if not 0 <= rank <= _LAST_RANK:  # whether they rise from 1, evaluation looks
+        raise ValueError(f"'{text[:20]}' is no rank")
+    return rank
 
 
 def _text(value: object) -> str | None:

@@ -88,6 +88,10 @@ class Plan:
         column: Int64Array = to_numpy(self.table.column(name))
         return column
 
+    def stamps(self) -> Int64Array:
+        """(2, N) int64 size and time of the file of each image."""
+        return np.stack([self.numbers("size"), self.numbers("mtime")])
+
     @property
     def parts(self) -> Int32Array:
         """(N,) int32 number of the part of each image."""

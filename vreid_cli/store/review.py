@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from vreid_cli.errors import DataError, did_you_mean
+from vreid_cli.errors import DataError, did_you_mean, first_line
+from vreid_cli.runtime.files import refuse_huge
 from vreid_cli.runtime.objects import as_path
 from vreid_cli.types.escaping import from_spreadsheet
 from vreid_cli.types.truth import ReviewedPairs
@@ -28,6 +29,7 @@ def read_review(path: str | Path) -> ReviewedPairs:
     path = as_path(path)
     marks: dict[tuple[str, str], bool | None] = {}
     try:
+        refuse_huge(path)
         with path.open(newline="", encoding="utf-8-sig") as file:
             head = file.readline()
             file.seek(0)
@@ -42,7 +44,7 @@ def read_review(path: str | Path) -> ReviewedPairs:
     except FileNotFoundError:
         raise DataError(f"there is no file {path}", hint="a report page exports it", file=path) from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read as a table: {error}", file=path) from None
+        raise DataError(f"{path} cannot be read as a table: {first_line(error)}", file=path) from None
     if not marks:
         raise DataError(f"{path} marks nothing", hint="mark matches in a report page, then export", file=path)
     decided = {pair: mark for pair, mark in marks.items() if mark is not None}

@@ -12,10 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from vreid_cli.errors import StoreError, first_line
-from vreid_cli.runtime.files import read_json_object, real_path, write_json, write_text
+from vreid_cli.runtime.files import read_json_object, read_text, real_path, write_json, write_text
 from vreid_cli.runtime.objects import ObjectPath, as_path
 from vreid_cli.runtime.progress import log
 from vreid_cli.store.features import FeatureStore
@@ -159,7 +157,7 @@ class RunDirectory:
         """
         if not self.history_path.is_file():
             return [], 0
-        lines = self.history_path.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = read_text(self.history_path, errors="replace").splitlines()
         entries = [_history_entry(line) for line in lines if line.strip()]
         return [entry for entry in entries if entry is not None], entries.count(None)
 
@@ -175,8 +173,11 @@ class RunDirectory:
         write_text(runs_folder / LATEST, Path(name).as_posix() + "\n")
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, file: str = ".lock") -> Iterator[None]:
         """Keep others from writing to the run meanwhile; in an object store, which has no locks, only warn.
+
+        Args:
+            file: The lock: that of what writes into the folder, or that of a command that runs others which do.
 
         Raises:
             StoreError: Another process is writing to it, or nobody can.
@@ -186,7 +187,9 @@ class RunDirectory:
             log.warning("%s: an object store has no locks; let one vreid at a time write to this run", self.path)
             yield
             return
-        lock = FileLock(self.path / ".lock")
+        from filelock import FileLock, Timeout  # not for commands that only look
+
+        lock = FileLock(self.path / file)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0)
@@ -197,8 +200,9 @@ class RunDirectory:
             message = f"{self.path} cannot be written to: {error.strerror or error}"
             raise StoreError(message, hint="choose another folder with --run-dir", file=self.path) from None
         try:
-            for path in self.path.glob(".*.tmp*"):  # of a process that was killed while it wrote
-                path.unlink(missing_ok=True)
+            for folder in (self.path, self.checkpoints):  # of a process that was killed while it wrote
+                for path in folder.glob(".*.tmp*"):
+                    path.unlink(missing_ok=True)
             yield
         finally:
             lock.release()
@@ -214,7 +218,7 @@ def latest_run(runs_folder: Path = RUNS_FOLDER) -> RunDirectory | None:
     if not pointer.is_file():
         return None
     try:
-        named = pointer.read_text(encoding="utf-8").strip()
+        named = read_text(pointer).strip()
         run = RunDirectory(as_path(named) if "://" in named else Path(os.path.normpath(runs_folder / named)))
         return run if run.info_path.is_file() else None
     except (OSError, ValueError) as error:  # no text, or no path

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -19,6 +20,8 @@ _LARGEST_PRIOR = 0.5
 #: What of an identity may differ: both back-ends compute the same features, to rounding.
 _SAME_FEATURES = ("backend",)
 
+#: What reads a dataclass back and checks it; making it takes longer than reading with it, so each is made once.
+adapter_of: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -139,7 +142,7 @@ class Calibration:
             ValueError: A value is missing or is not what it should be; the message names it.
         """
         try:
-            found: Self = TypeAdapter(cls).validate_python(dict(values))
+            found: Self = adapter_of(cls).validate_python(dict(values))
         except ValidationError as error:
             first = error.errors()[0]
             raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -12,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from vreid_cli.errors import DataError
 from vreid_cli.types.arrays import BoolArray, Float32Array, Int32Array, Int64Array
-from vreid_cli.types.calibrations import Calibration
+from vreid_cli.types.calibrations import Calibration, adapter_of
 from vreid_cli.types.features import RANDOM_WEIGHTS
 from vreid_cli.types.tracks import Items, TrackUnit
 
@@ -186,7 +187,7 @@ class RankingFacts:
         """
         known = {name: values[name] for name in cls.declared() if name in values}
         try:
-            facts: Self = TypeAdapter(cls).validate_python(known)
+            facts: Self = adapter_of(cls).validate_python(known)
         except ValidationError as error:
             first = error.errors()[0]
             raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
@@ -206,7 +207,7 @@ class RankingFacts:
         Raises:
             ValueError: A value is not what it should be.
         """
-        text, declared = _text_names(cls), cls.declared()
+        text, declared = _text_names(adapter_of(cls)), cls.declared()
         return cls.from_stored(
             {name: value if name in text else json.loads(value) for name, value in metadata.items() if name in declared}
         )
@@ -287,9 +288,10 @@ def said_of(rankings: Iterable[RankingFacts], names: Iterable[str] | None = None
     return tuple(said)
 
 
-def _text_names(cls: type[RankingFacts]) -> frozenset[str]:
+@cache
+def _text_names(facts: TypeAdapter[Any]) -> frozenset[str]:
     """Fields that hold text and nothing else."""
-    schemas = TypeAdapter(cls).json_schema()["properties"].items()
+    schemas = facts.json_schema()["properties"].items()
     kinds = {name: {one.get("type") for one in schema.get("anyOf", [schema])} for name, schema in schemas}
     return frozenset(name for name, kind in kinds.items() if kind <= {"string", "null"})
 

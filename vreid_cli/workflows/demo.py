@@ -94,16 +94,20 @@ def demo(session: Session) -> DemoReport | SceneReport:
     """Render, train, extract, rank, evaluate and show; with ``--scene`` from videos to identities.
 
     Raises:
-        StoreError: The folder holds something that no demo made.
+        StoreError: The folder holds something that no demo made, or another demo is at work there.
     """
-    started = time.monotonic()
     settings = session.settings
     default = RUNS_FOLDER / ("demo-scene" if settings.demo.scene else "demo")
     run = RunDirectory(settings.run.run_dir or default)
-    _make_room(run, settings)
-    chosen = settings.demo
-    if chosen.scene:
-        return demo_scene(session, run, train=_train)
+    _refuse_others(run)
+    with run.locked(".demo.lock"):
+        _make_room(run, settings)
+        return demo_scene(session, run, train=_train) if settings.demo.scene else _demo(session, run)
+
+
+def _demo(session: Session, run: RunDirectory) -> DemoReport:
+    started = time.monotonic()
+    settings, chosen = session.settings, session.settings.demo
     log.info("1/5  rendering vehicles seen by %d cameras", chosen.cameras)
     data = render_veri(run.path / "data", chosen, seed=settings.run.seed)
     log.info("2/5  training %s from nothing on %d images", ARCHITECTURE, data.train_images)
@@ -167,18 +171,22 @@ def _train(data_dir: Path, checkpoint: Path, settings: Settings) -> None:
     result.network.save(checkpoint, facts={"recipe": "demo", "vreid_version": __version__})
 
 
+def _refuse_others(run: RunDirectory) -> None:
+    """Refuse a folder with anything in it that no demo made; one that was killed at its beginning left hidden files."""
+    require_local(run.path, "vreid demo keeps its run")
+    there = run.path.is_dir() and any(not path.name.startswith(".") for path in run.path.iterdir())
+    if there and not (run.path / _MARKER).is_file():
+        raise StoreError(
+            f"{run.path} is there already and was not made by vreid demo",
+            hint="choose another folder with --run-dir",
+            file=run.path,
+        )
+
+
 def _make_room(run: RunDirectory, settings: Settings) -> None:
     """Remove what an earlier demo left, and nothing else."""
-    require_local(run.path, "vreid demo keeps its run")
-    if run.path.exists() and any(run.path.iterdir()):
-        if not (run.path / _MARKER).is_file():
-            raise StoreError(
-                f"{run.path} is there already and was not made by vreid demo",
-                hint="choose another folder with --run-dir",
-                file=run.path,
-            )
-        for name in _FOLDERS:
-            shutil.rmtree(run.path / name, ignore_errors=True)
-        for name in _FILES:
-            (run.path / name).unlink(missing_ok=True)
+    for name in _FOLDERS:
+        shutil.rmtree(run.path / name, ignore_errors=True)
+    for name in _FILES:
+        (run.path / name).unlink(missing_ok=True)
     write_json(run.path / _MARKER, {"schema": 1, "vreid": __version__, "seed": settings.run.seed})

@@ -6,6 +6,7 @@ import shlex
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -77,7 +78,7 @@ def info(session: Session) -> InfoReport:
         made_by_error=made_by_error,
         splits=splits,
         rankings=tuple(_rankings(run, splits.get("gallery"))),
-        files=(*_indexes(run, splits.get("gallery")), *_calibrations(run), *_identities(run)),
+        files=(*_indexes(run, splits.get("gallery"), verify=verify), *_calibrations(run), *_identities(run)),
         training=_training(run),
         reports=tuple(sorted(path.name for path in run.reports.glob("*") if path.is_file())),
         history=tuple(entries),
@@ -156,10 +157,11 @@ def _with_scores(row: RankingOverview, path: Path) -> RankingOverview:
     )
 
 
-def _indexes(run: RunDirectory, gallery: StoreState | None) -> Iterator[FileOverview]:
+def _indexes(run: RunDirectory, gallery: StoreState | None, *, verify: bool) -> Iterator[FileOverview]:
     folder, distances = IndexFolder(run.index), get_args(Geometry)
     for distance in filter(lambda one: folder.facts_path(one).is_file(), distances):
         facts, error = _try(folder.read_facts, distance)
+        error = error or _try(partial(folder.verify, only_if_cheap=not verify), distance)[1]
         what = None if facts is None else f"index {facts.kind} for the {distance} distance"
         reason = None
         if facts is not None and gallery is not None:

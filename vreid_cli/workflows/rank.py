@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -114,11 +115,12 @@ def _rank(session: Session, engine: Engine) -> RankReport:
     outputs = _output_paths(session, jobs)
     if not chosen.force:
         # All are looked at before the first is made.
-        for path, facts in outputs.items():
-            if path.exists():
-                _refuse_another(path, facts)
+        _refuse_others(outputs)
     paths = iter(outputs)
-    found = [warning for job in jobs for warning in _write(job, paths, workers=workers, device=device)]
+    found = []
+    for job in jobs:
+        own = {path: outputs[path] for path in itertools.islice(paths, len(job.metrics))}
+        found += _write(job, own, force=chosen.force, workers=workers, device=device)
     warnings = tuple(dict.fromkeys([*finder.warnings, *_warn_of_gaps(session), *found]))
     for warning in warnings:
         log.warning("%s", warning)
@@ -203,7 +205,7 @@ def _named_rankings(session: Session, name: str) -> list[Path]:
     for metric in parse_metrics([name], task):
         path = session.need_run().rankings / f"{task}-{metric.name}.parquet"
         if not path.is_file():
-            hint = f"make it with vreid rank --task {task} --metric {metric.name}"
+            hint = f"make it with vreid rank{session.run_option} --task {task} --metric {metric.name}"
             raise StoreError(f"the run was not ranked by {metric.name}: there is no {path}", hint=hint, file=path)
         found.append(path)
     return found
@@ -301,14 +303,16 @@ def _read_side(session: Session, split: Split) -> FeatureSet:
     return session.need_run().features(split).read()
 
 
-def _write(job: RankingJob, paths: Iterator[Path], *, workers: Engine | None, device: torch.device) -> list[str]:
-    """Rank, and write the lists by each metric to the next path; returns the warnings."""
+def _write(
+    job: RankingJob, outputs: Mapping[Path, RankingFacts], *, force: bool, workers: Engine | None, device: torch.device
+) -> list[str]:
+    """Rank, and write the lists by each metric to its path; returns the warnings."""
     diagnostics, listed = Diagnostics(), 0
     sides = {"queries": job.queries, "gallery": job.listed}
     with ExitStack() as stack:
         writers = {
-            metric.name: stack.enter_context(write_ranking(next(paths), job.facts_by(metric), **sides))
-            for metric in job.metrics
+            metric.name: stack.enter_context(write_ranking(path, facts, **sides))
+            for metric, (path, facts) in zip(job.metrics, outputs.items(), strict=True)
         }
         pool = stack.enter_context(ThreadPoolExecutor())
         what = "ranking" if job.facts.trial is None else f"ranking trial {job.facts.trial}"
@@ -324,6 +328,8 @@ def _write(job: RankingJob, paths: Iterator[Path], *, workers: Engine | None, de
             writing = [pool.submit(writers[name], block) for name, block in ranked.by_metric.items()]
         for one in writing:
             one.result()
+        if not force:  # somebody else may have written meanwhile
+            _refuse_others(outputs)
     empty = [] if listed else ["nothing is listed for any query: look at --cameras, --threshold and --min-probability"]
     return [*empty, *(warning for metric in job.metrics for warning in job.warnings_by(metric, diagnostics))]
 
@@ -354,6 +360,12 @@ def _warn_of_gaps(session: Session) -> list[str]:
         f"extract skipped {skipped} query images, which have no line in {chosen.output}: "
         "the lines after them do not stand where the challenge expects them"
     ]
+
+
+def _refuse_others(outputs: Mapping[Path, RankingFacts]) -> None:
+    for path, facts in outputs.items():
+        if path.exists():
+            _refuse_another(path, facts)
 
 
 def _refuse_another(path: Path, facts: RankingFacts) -> None:

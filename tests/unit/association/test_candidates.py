@@ -58,3 +58,11 @@ def test_an_index_that_does_not_fit_is_refused() -> None:
         vreid.associate(features, options, index=index_of(features, "euclidean"))
     with pytest.raises(DataError, match="the index holds 5 images"):
         vreid.associate(features, options, index=index_of(features.select(np.arange(5)), "cosine"))
+
+
+def test_candidates_may_be_of_the_same_camera() -> None:
+    # One vehicle passes the first camera twice; what the second camera saw is farther.
+    cars = np.array([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]])
+    features = FeatureSet.from_arrays(cars, track_id=["a", "b", "c"], camera_id=["1", "1", "2"])
+    options = vreid.AssociationOptions(metric="minMCD", threshold=0.1, candidates=1)
+    assert vreid.associate(features, options, index=index_of(features, "cosine")).identity.tolist() == [1, 1, 2]

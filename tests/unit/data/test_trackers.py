@@ -60,6 +60,7 @@ def test_words_instead_of_commas_and_no_confidence(tmp_path: Path) -> None:
     [
         ("1,2,3,4,5", "5 columns, at least 6 are needed"),
         ("0,2,3,4,5,6", "frame 0: frames are counted from 1"),
+        (f"{'9' * 30},2,3,4,5,6", f"frame {'9' * 30}: frames are counted from 1"),
         ("1,2,3,4,-5,6", "a box of negative size: w -5, h 6"),
         ("1,2.5,3,4,5,6", "id '2.5' is no whole number"),
         ("1,2,3,four,5,6", "y 'four' is no number"),
@@ -76,6 +77,20 @@ def test_a_bad_line_is_named(tmp_path: Path, line: str, message: str) -> None:
     assert caught.value.file == str(path)
 
 
+def test_ids_of_any_length_stay_apart(tmp_path: Path) -> None:
+    ids = ["9007199254740993", "9007199254740992", "1" * 40]
+    path = write_lines(tmp_path / "a.txt", [(1, name, 1, 1, 9, 9) for name in ids])
+    assert read_mot_text(path).track.tolist() == ids
+
+
+def test_labels_of_impossible_frames_are_named(tmp_path: Path) -> None:
+    for number in ("0", "9" * 30):
+        (tmp_path / f"a_{number}.txt").write_text("0 0.5 0.5 0.1 0.1 7")
+        with pytest.raises(DataError, match=f"frame {number}: frames are counted from 1"):
+            read_ultralytics_labels(tmp_path, (10, 10))
+        (tmp_path / f"a_{number}.txt").unlink()
+
+
 def test_detections_without_ids_are_no_tracks(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "det.txt", [(1, -1, 2, 3, 4, 5, 0.5)])
     with pytest.raises(DataError, match="holds detections without ids"):
@@ -83,7 +98,7 @@ def test_detections_without_ids_are_no_tracks(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DataError, match="is not text"):
         read_mot_text(path)
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="there is no file"):
         read_mot_text(tmp_path / "gone.txt")
 
 
@@ -127,6 +142,8 @@ def test_the_corner_of_an_ottrk_box_depends_on_its_version(
         ({"w": -1}, "detection 2: a box of negative size"),
         ({"x": "left"}, "detection 2: x 'left' is no number"),
         ({"frame": None}, "detection 2: frame 'None' is no number"),
+        ({"frame": -3}, "detection 2: frame -3: frames are counted from 1"),
+        ({"w": 10**400}, "detection 2: w '10+' is no number"),
     ],
 )
 def test_a_bad_detection_is_named(tmp_path: Path, change: dict[str, object], message: str) -> None:

@@ -197,3 +197,9 @@ def test_few_vehicles_and_random_weights_are_warned_of() -> None:
 def test_a_calibration_is_for_the_same_features_and_metric_alone(facts: dict[str, Any], message: str | None) -> None:
     calibration = calibrate(two_cameras(20), QUICK, counting=COUNTING).calibration
     assert two_cameras(3, **facts).facts.misfit(calibration) == message
+
+
+def test_ten_vehicles_are_enough() -> None:
+    assert calibrate(two_cameras(10), CalibrationOptions(resamples=20), counting=COUNTING).calibration.log_ratios[0] > 0
+    with pytest.raises(DataError, match="shows 9 vehicles twice"):
+        calibrate(two_cameras(9), counting=COUNTING)

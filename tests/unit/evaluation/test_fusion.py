@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 from ranked import lists
+from scipy.optimize import minimize
 from simulated import NEAR, Floats, drawn, scored, true_log_ratio, two_cameras
+from sklearn.isotonic import IsotonicRegression
 
 from vreid_cli.errors import DataError
 from vreid_cli.evaluation.comparison import compare
@@ -65,6 +67,45 @@ def test_two_independent_scores_reach_the_known_optimum() -> None:
         single = evaluate(ranking, COUNTING).mean_ap
         assert single is not None
         assert one.mean_ap > single + 0.02
+
+
+def logistic(columns: Floats, target: Floats, ridge: float = 0.0) -> Floats:
+    """Offset and factors of (m, n) columns that make the (n,) targets likeliest."""
+    rows = np.concatenate([np.ones((1, columns.shape[1])), columns])
+
+    def loss(factors: Floats) -> float:
+        odds = factors @ rows
+        return float((np.logaddexp(0, odds) - target * odds).sum() + ridge * factors @ factors / 2)
+
+    return minimize(loss, np.zeros(len(rows)), method="BFGS", options={"gtol": 1e-7}).x
+
+
+def ratio(distance: Floats, same: np.ndarray, at: Floats) -> Floats:
+    """The log-likelihood ratio at distances: the mean of the isotonic and of Platt's, from (n,) labelled pairs."""
+    order = np.argsort(distance)
+    x, y = distance[order], same[order].astype(float)
+    count, other = y.sum(), (1 - y).sum()
+    ends = np.concatenate([[x[0]], x, [x[-1]]]), np.concatenate([[0.0], y, [1.0]])
+    share = IsotonicRegression(increasing=False).fit(*ends).predict(x)
+    steps = np.log(share / (1 - share)) - np.log((count + 1) / (other + 1))
+    offset, slope = logistic((x[None] - 1.5), np.where(y > 0, (count + 1) / (count + 2), 1 / (other + 2)))
+    return (np.interp(at, x, steps) + offset + slope * (at - 1.5) - np.log(count / other)) / 2
+
+
+def test_the_list_of_an_unknown_vehicle_is_that_of_textbook_fits_to_all_others() -> None:
+    rng, names = np.random.default_rng(11), [f"v{number:02d}" for number in range(20)]
+    same = np.eye(20, dtype=bool)
+    whole = [drawn(rng, np.concatenate([same, same[:1]])).astype(np.float32) for _ in range(2)]
+    fused = fuse([scored(matrix, [*names, None], names) for matrix in whole], counting=COUNTING)
+    known = [matrix[:20].astype(np.float64).reshape(-1) for matrix in whole]
+    of_pairs, of_query = (
+        np.stack([ratio(one, same.reshape(-1), at) for one, at in zip(known, places, strict=True)])
+        for places in (known, [matrix[20].astype(np.float64) for matrix in whole])
+    )
+    factors = logistic(of_pairs, same.reshape(-1).astype(float), ridge=1e-3)
+    assert fused.weights == pytest.approx(factors[1:], rel=1e-3)
+    evidence = factors[0] - np.log(1 / 19) + factors[1:] @ of_query
+    assert table(fused.ranking)[20] == pytest.approx(np.log1p(np.exp(-evidence)), rel=2e-3)
 
 
 def test_two_scores_of_one_worth_weigh_alike_and_one_that_says_nothing_costs_little() -> None:

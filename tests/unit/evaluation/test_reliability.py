@@ -14,7 +14,7 @@ from vreid_cli.evaluation.reliability import BINS, measure_reliability
 @given(seed=st.integers(0, 2**32 - 1), size=st.integers(1, 60), vehicles=st.integers(1, 12))
 def test_scores_are_those_of_a_loop(seed: int, size: int, vehicles: int) -> None:
     rng = np.random.default_rng(seed)
-    probability, same = rng.choice([0.0, 0.05, 0.1, 0.33, 0.95, 1.0], size), rng.random(size) < 0.5
+    probability, same = rng.choice([0.0, 0.05, 0.1, 0.33, 0.85, 0.95, 1.0], size), rng.random(size) < 0.5
     weight, own = rng.integers(1, 4, size).astype(float), rng.integers(0, vehicles, size)
     found = measure_reliability(probability, same, vehicles=own, weight=weight, resamples=100)
     pairs = [(p, float(y)) for p, y, w in zip(probability, same, weight, strict=True) for _ in range(int(w))]
@@ -26,9 +26,11 @@ def test_scores_are_those_of_a_loop(seed: int, size: int, vehicles: int) -> None
     assert found.ece == pytest.approx(error / len(pairs))
     assert [part.pairs for part in found.bins] == [len(bins[number]) for number in sorted(bins)]
     for part, number in zip(found.bins, sorted(bins), strict=True):
+        assert (part.low, part.high) == (number / BINS, (number + 1) / BINS)
         assert part.share == pytest.approx(np.mean([y for _, y in bins[number]]))
         assert part.probability == pytest.approx(np.mean([p for p, _ in bins[number]]))
     assert found.vehicles == len(set(own.tolist()))
+    assert (found.brier_interval is None) == (found.vehicles == 1)
     assert found.pairs == len(pairs)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy import stats
 
-from vreid_cli.evaluation.uncertainty import mean_intervals
+from vreid_cli.evaluation.uncertainty import mean_intervals, tail_of
 from vreid_cli.types.arrays import text_array
 
 Floats = NDArray[np.floating]
@@ -63,3 +64,11 @@ def test_intervals_are_the_same_for_the_same_seed_and_contain_the_mean() -> None
 
 def test_one_vehicle_says_nothing_about_others() -> None:
     assert mean_intervals(np.ones((5, 2)), text_array(["v"] * 5), resamples=100, seed=0) == [None, None]
+
+
+@pytest.mark.parametrize(("clusters", "rel"), [(12, 5e-4), (40, 3e-6), (200, 1e-7)])
+@pytest.mark.parametrize("level", [0.8, 0.95])
+def test_percentiles_of_few_vehicles_are_as_wide_as_students(clusters: int, rel: float, level: float) -> None:
+    quantile = stats.t.ppf((1 + level) / 2, clusters - 1)
+    expected = stats.norm.cdf(-quantile * np.sqrt(clusters / (clusters - 1)))
+    assert tail_of(clusters, level=level) == pytest.approx(expected, rel=rel)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import builtins
 import csv
 import io
+import os
 from typing import Any
 
+import numpy as np
 import pytest
-from extraction_bench import IMAGES, TRACKS, VERI, Bench, draw, expected_tracks
+from extraction_bench import IMAGES, TRACKS, VERI, Bench, draw, expected_tracks, lr_of
 
 from vreid_cli.errors import DataError
+from vreid_cli.extraction import split
 from vreid_cli.store.features import FeatureStore
+from vreid_cli.store.plan import Plan
 
 
 def skipped_rows(store: FeatureStore) -> list[list[str]]:
@@ -40,6 +44,41 @@ def test_bad_images_are_skipped_with_a_reason(bench: Bench):
     again = bench.run()
     assert (bench.computed, again.computed) == (0, 0)
     assert (again.skipped, again.warnings) == (summary.skipped, summary.warnings)
+
+
+def test_images_that_change_between_hashing_and_decoding_are_left_out(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    other, cut, touched = (bench.image(name) for name in ("0001_c001/0.png", "0004_c001/0.png", "0005_c003/0.png"))
+    plan = split.make_plan
+
+    def plan_and_change(*given: Any, **more: Any) -> Plan:
+        made = plan(*given, **more)
+        draw(other, 99)
+        cut.write_bytes(cut.read_bytes()[:500])
+        os.utime(touched, ns=(1, 1))  # the same image: a copy, say, on another machine
+        return made
+
+    with monkeypatch.context() as patch:
+        patch.setattr(split, "make_plan", plan_and_change)
+        reasons = {one.image_id: one.reason for one in bench.run().skipped}
+    assert set(reasons) == {"0001_c001/0.png", "0004_c001/0.png"}
+    assert reasons["0001_c001/0.png"] == "the file changed while it was read"
+    assert set(bench.features()) == {*bench.features(bench.undisturbed())} - {"0001_c001/0.png"}
+    # The next run looks at the new file.
+    assert [one.image_id for one in bench.run().skipped] == ["0004_c001/0.png"]
+    assert np.allclose(bench.features()["0001_c001/0.png"], lr_of(other), atol=1e-6)
+    bench.store.clear()
+    draw(other, 98)
+    monkeypatch.setattr(split, "make_plan", plan_and_change)
+    with pytest.raises(DataError, match="the file changed while it was read"):
+        bench.run(strict=True)
+
+
+def test_a_file_larger_than_any_image_is_not_even_hashed(bench: Bench, hashed: list[str]):
+    path = bench.image("0003_c002/0.png")
+    os.truncate(path, 1 << 40)
+    (skipped,) = bench.run().skipped
+    assert skipped.reason == "its 1,099,511,627,776 bytes are more than any image has"
+    assert len(hashed) == IMAGES - 1
 
 
 def test_repaired_image_has_only_its_part_made_again(bench: Bench):

@@ -110,13 +110,24 @@ def test_damage_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     path.write_bytes(whole[:-9])
     with pytest.raises(StoreError, match=r"damaged: it has [\d,]+ bytes, not"):
         folder.read("cosine")
+    path.write_bytes(whole[:-1] + b"\1")
+    for look in (folder.read, folder.verify):
+        with pytest.raises(StoreError, match=r"are not those that were written \(the checksum differs\)"):
+            look("cosine")
+    with monkeypatch.context() as patch:
+        patch.setattr("vreid_cli.store.image_index.CHEAP_TO_VERIFY", 0)
+        assert len(folder.read("cosine")) == 1500
+        with pytest.raises(StoreError, match="the checksum differs"):
+            folder.verify("cosine")
     path.write_bytes(b"\0" * len(whole))
     with pytest.raises(StoreError, match="is damaged"):
         folder.read("cosine")
     path.unlink()
     with pytest.raises(StoreError, match="it is not there"):
         folder.read("cosine")
-    for content in ({}, {**json.loads(facts.read_text()), "parts": 3}, {**json.loads(facts.read_text()), "schema": 9}):
+    said = json.loads(facts.read_text())
+    odd = {"parts": 3, "schema": 9, "kind": "x", "distance": 1, "dimension": "8", "scale": 0, "identity": [1], "new": 1}
+    for content in ({}, *({**said, key: value} for key, value in odd.items())):
         facts.write_text(json.dumps(content))
         with pytest.raises(StoreError, match="is damaged"):
             folder.read_facts("cosine")

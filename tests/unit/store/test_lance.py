@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 import vreid_cli as vreid
@@ -54,6 +55,57 @@ def test_its_distances_are_ours(features: FeatureSet, tmp_path: Path, metric: st
     found = table.search(np.ones(5, dtype=np.float32)).distance_type(kind).limit(9).to_arrow()
     assert found.column("image_id").to_pylist() == ranking.gallery.ids[block.gallery_index].tolist()
     np.testing.assert_allclose(found.column("_distance").to_numpy(), block.distance**power, rtol=1e-4, atol=1e-6)
+
+
+def test_a_flipped_bit_is_found_and_named(features: FeatureSet, tmp_path: Path) -> None:
+    path = tmp_path / "cars.lancedb"
+    write_features(path, features)
+    (file,) = path.glob("features.lance/data/*")
+    whole = file.read_bytes()
+    place = whole.index(features.matrix.take(np.arange(1)).tobytes())
+    for offset in (3, 11):
+        content = bytearray(whole)
+        content[place + offset] ^= 0x01
+        file.write_bytes(content)
+        with pytest.raises(StoreError, match="is damaged: its rows are not those that were written"):
+            read_features(path)
+    file.write_bytes(whole)
+    # What another program adds is read, and no longer compared.
+    row = {"image_id": "new", "track_id": "t", "vehicle_id": None, "camera_id": None, "frame": None}
+    lancedb.connect(path).open_table("features").add([{**row, "vector": [1.0] * 5}])
+    assert len(read_features(path)) == 10
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ("{", "its metadata: Expecting property name"),
+        ("[1]", "its metadata: 'list' object"),
+        ('{"identity": [1]}', "its metadata: 'list' object"),
+        ('{"weights": 3}', "its metadata: a fact is no text"),
+    ],
+)
+def test_metadata_that_are_none_are_named(tmp_path: Path, said: str, message: str) -> None:
+    with pytest.raises(StoreError, match=message):
+        read_features(foreign(tmp_path / "cars.lancedb", [1.0, 2.0], said))
+
+
+def foreign(path: Path, vector: list[float | None], said: str = "{}") -> Path:
+    """A table of one row, by another program."""
+    columns = [*((name, pa.utf8()) for name in COLUMNS), ("frame", pa.int64()), ("vector", pa.list_(pa.float32(), 2))]
+    schema = pa.schema(columns, metadata={"vreid": said})
+    table = pa.table([["i"], ["t"], [None], [None], [1], [vector]], schema=schema)
+    lancedb.connect(path).create_table("features", data=table, schema=schema, on_bad_vectors="null")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("vector", "message"),
+    [([1.0, float("inf")], "image i is not finite"), ([1.0, None], "a row lacks its")],
+)
+def test_vectors_that_are_none_are_named(tmp_path: Path, vector: list[float | None], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        read_features(foreign(tmp_path / "cars.lancedb", vector))
 
 
 def test_what_is_no_such_database_is_named(

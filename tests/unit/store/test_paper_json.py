@@ -94,15 +94,30 @@ def test_a_foreign_json_is_full_if_every_query_lists_the_same(tmp_path: Path) ->
     assert evaluated(opened).mean_ap == (1 + 1 / 2) / 2
 
 
-@pytest.mark.parametrize(
-    "other", [["0001_c002", "0002_c001"], ["0001_c002", "0002_c001", "0004_c001"], [], ["0002_c001"] * 3]
-)
+@pytest.mark.parametrize("other", [["0001_c002", "0002_c001"], ["0001_c002", "0002_c001", "0004_c001"], []])
 def test_a_foreign_json_is_not_full_if_the_queries_list_others(tmp_path: Path, other: list[str]) -> None:
     lists = {"0001_c001": ["0001_c002", "0002_c001", "0003_c001"], "0002_c002": other}
     opened = read_ranking(foreign_json(tmp_path / "r.json", lists))
     assert opened.facts.coverage == "top-k"
     found = evaluated(opened)
     assert found.mean_ap is found.mean_inp is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"id": "0002_c001"', '"id": "0001_c002"', "the list of query 0001_c001 names item 0001_c002 twice"),
+        ('"class": "0002"', '"class": "0009"', "item 0002_c001 is of two vehicles: 0002, 0009"),
+        ('"2"', f'"{"9" * 30}"', "'99999999999999999999' is no rank"),
+    ],
+)
+def test_what_contradicts_itself_is_named(tmp_path: Path, old: str, new: str, message: str) -> None:
+    path = foreign_json(tmp_path / "r.json", {"0001_c001": ["0001_c002", "0002_c001"], "0003_c001": ["0002_c001"]})
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(StoreError, match=message):
+        read_ranking(path)
 
 
 def test_a_foreign_jsons_cameras_come_from_the_names(tmp_path: Path) -> None:
