@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import TRACK_METRICS
@@ -199,6 +200,23 @@ def test_a_feature_that_is_not_finite_is_an_error_that_names_the_image(value: fl
         with pytest.raises(DataError, match=rf"{side}-17\.jpg .*not finite") as caught:
             within(budget, sides["query"], sides["gallery"], options("t2t", metric))
         assert caught.value.file == f"{side}.npz"
+
+
+@pytest.mark.parametrize("definition", DEFINITIONS)
+def test_any_number_of_threads_gives_the_same(definition: Definition) -> None:
+    rng = np.random.default_rng(37)
+    query, gallery = (features(random_tracks(rng, side, count=30, width=9)) for side in "qr")
+    chosen = options("t2t", "meanMED", "meanMCD50", "minMCD", definition=definition)
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            found.append(within(20_000, query, gallery, chosen))
+    finally:
+        torch.set_num_threads(before)
+    for metric, ranking in found[0].items():
+        for what in ("distance", "rank"):
+            assert np.array_equal(table(ranking, of=what), table(found[1][metric], of=what)), (metric, what)
 
 
 def test_few_queries_read_each_image_of_the_gallery_once() -> None:
