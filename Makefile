@@ -41,7 +41,7 @@ format: ## let ruff fix and format what it can
 docs: ## all pages as a site in build/site; warnings are errors
 	NO_MKDOCS_2_WARNING=1 mkdocs build --quiet
 
-versions: ## the oldest and newest releases of all dependencies, with each Python (takes an hour, needs uv)
+versions: ## the oldest and newest releases of all dependencies, with each Python (takes hours, needs uv)
 	.ci/versions
 
 all: ## everything that must hold, from fresh environments (takes minutes and gigabytes)

@@ -3,6 +3,7 @@
     python tests/benchmarks/extraction.py FOLDER [--images 600] [--rounds 3] [--arch densenet201] [--memory]
     python tests/benchmarks/extraction.py FOLDER --small    # the network that ships against DenseNet201, by torch
     python tests/benchmarks/extraction.py FOLDER --forward  # bare forward passes in fp32, bf16 and int8, by batch size
+    python tests/benchmarks/extraction.py FOLDER --whole 8 16    # whole extractions in fp32 and int8, by batch size
 
 FOLDER holds JPEGs. The command's workflow is called in this process; what is timed goes from the plan to the
 complete store, without loading the network and, for ONNX Runtime, without the export, which is made once before.
@@ -17,7 +18,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -49,6 +50,8 @@ BATCH = 8
 #: Batch sizes that forward passes are compared at.
 BATCHES = (1, 8, 16)
 BACKENDS: tuple[BackendName, ...] = ("torch", "onnx")
+#: Networks that are measured by batch size, and their weights.
+NETWORKS = (("densenet201", "random"), ("mobilenet_v2", "small"), ("resnet18", "random"))
 #: Batches of a measurement of the bare forward pass, and images of one of the released way.
 FORWARD_BATCHES, RELEASED_IMAGES = 5, 48
 
@@ -64,6 +67,7 @@ class Bench:
     weights: str = "random"
     runs: int = 0
     opening: list[float] = field(default_factory=list)
+    ready: tuple[float, float] = (0.0, 0.0)
 
     def write_manifest(self) -> None:
         """The images as one split."""
@@ -72,7 +76,7 @@ class Bench:
             writer.writerow(("path", "split"))
             writer.writerows((path.resolve(), "gallery") for path in self.images)
 
-    def extract(self, backend: str) -> tuple[float, RunDirectory]:
+    def extract(self, backend: str, *, precision: str = "fp32", batch: int = BATCH) -> tuple[float, RunDirectory]:
         """Seconds of one extraction, and its run."""
         self.runs += 1
         run = self.folder / f"run{self.runs}"
@@ -81,7 +85,7 @@ class Bench:
             "data": {"dataset": "csv", "data_dir": str(self.folder / "manifest.csv"), "splits": ["gallery"]},
             "model": {"arch": self.arch, "weights": self.weights, "cache_dir": str(self.cache)},
             "runtime": {"device": "cpu"},
-            "extract": {"backend": backend},
+            "extract": {"backend": backend, "precision": precision, "batch_size": batch},
         }
         self.opening.clear()
         report = extract(resolve_session([Layer("benchmark", values)], choose_run=extraction_run))
@@ -94,14 +98,20 @@ class Bench:
         return ImageDataset(Preparation(listing.records, loaded.transform, 10**8))
 
     def time_opening(self) -> None:
-        """Note how long a kept export takes to be checked and opened: a start-up, as loading the network is."""
+        """Note how long a kept export takes to be checked and opened: a start-up, as loading the network is.
+
+        And when, by the clock and in CPU-seconds, the last network was ready.
+        """
         prepare, opening = Inference.prepare, self.opening
 
         def timed(inference: Inference) -> None:
+            first = inference._latent is None
             start = time.perf_counter()
             prepare(inference)
             if inference.config.backend == "onnx":
                 opening.append(time.perf_counter() - start)
+            if first:
+                self.ready = time.perf_counter(), time.process_time()
 
         Inference.prepare = timed  # type: ignore[method-assign]
 
@@ -258,7 +268,7 @@ def compare_forwards(images: list[Path], cache: Path, rounds: int) -> None:
     sides: tuple[tuple[BackendName, InferencePrecision], ...] = (
         *(("torch", "fp32"), ("onnx", "fp32"), ("torch", "bf16"), ("onnx", "int8")),
     )
-    for arch, weights in (("densenet201", "random"), ("mobilenet_v2", "small"), ("resnet18", "random")):
+    for arch, weights in NETWORKS:
         loaded = load_network(weights, arch=arch, seed=0)
         records = make_listing([ImageRecord(path.name, path) for path in images], images[0].parent).records
         sample = partial(sample_pixels, Preparation(records, loaded.transform, 10**8), count=INT8_IMAGES, seed=0)
@@ -291,17 +301,19 @@ def _rates(inference: Inference, images: torch.Tensor) -> tuple[float, float]:
     return passes * len(images) / clock, passes * len(images) / cpu
 
 
-def print_rates(rates: dict[tuple[str, int], list[tuple[float, float]]], rounds: int) -> None:
+def print_rates(
+    rates: dict[tuple[str, int], list[tuple[float, float]]], rounds: int, batches: Sequence[int] = BATCHES
+) -> None:
     """Medians by batch size, and int8 against the fastest fp32."""
     for name in dict.fromkeys(name for name, _ in rates):
         texts = []
-        for batch in BATCHES:
+        for batch in batches:
             clock, cpu = (statistics.median(column) for column in zip(*rates[name, batch], strict=True))
             texts.append(f"{batch}: {clock:.1f} ({cpu:.1f})")
         print(f"  {name}, img/s (a CPU-second) by batch: {', '.join(texts)}")
     for unit, what in enumerate(("second", "CPU-second")):
         best = {
-            name: max(BATCHES, key=lambda batch, name=name: statistics.median(one[unit] for one in rates[name, batch]))
+            name: max(batches, key=lambda batch, name=name: statistics.median(one[unit] for one in rates[name, batch]))
             for name in ("torch fp32", "onnx fp32", "onnx int8")
         }
         values = {name: [one[unit] for one in rates[name, batch]] for name, batch in best.items()}
@@ -312,6 +324,31 @@ def print_rates(rates: dict[tuple[str, int], list[tuple[float, float]]], rounds:
             f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f}) in {rounds} rounds",
             flush=True,
         )
+
+
+def compare_whole(images: list[Path], folder: Path, cache: Path, batches: list[int], rounds: int) -> None:
+    """Print the images a second of whole extractions, decoding included, by back-end, precision and batch size.
+
+    All in turns. What is measured begins when the network is ready: int8 is quantised and compared before.
+    """
+    sides = (("torch", "fp32"), ("onnx", "fp32"), ("onnx", "int8"))
+    for arch, weights in NETWORKS:
+        place = folder / arch
+        place.mkdir()
+        bench = Bench(images, place, arch, cache, weights=weights)
+        bench.write_manifest()
+        bench.time_opening()
+        found: dict[tuple[str, int], list[tuple[float, float]]] = {}
+        for turn in range(rounds + 1):
+            for backend, precision in sides:
+                for batch in batches[: None if turn else 1]:  # the first exports and quantises
+                    bench.extract(backend, precision=precision, batch=batch)
+                    taken = time.perf_counter() - bench.ready[0], time.process_time() - bench.ready[1]
+                    if turn:
+                        rates = len(images) / taken[0], len(images) / taken[1]
+                        found.setdefault((f"{backend} {precision}", batch), []).append(rates)
+        print(f"{arch}, weights {weights}: {len(images)} images, {rounds} rounds")
+        print_rates(found, rounds, batches)
 
 
 def print_memory(bench: Bench) -> None:
@@ -332,6 +369,7 @@ def main() -> None:
     parser.add_argument("--cache", type=lambda text: Path(text).resolve(), help="keep exports here between runs")
     parser.add_argument("--memory", action="store_true", help="measure memory too")
     parser.add_argument("--forward", action="store_true", help="bare forward passes only, in every precision")
+    parser.add_argument("--whole", type=int, nargs="+", metavar="BATCH", help="whole extractions by batch size")
     parser.add_argument("--small", action="store_true", help="compare the network that ships with DenseNet201")
     options = parser.parse_args()
     print(f"{machine()}; fastest float32 product {product_rate():.0f} GFLOP/s")
@@ -343,6 +381,9 @@ def main() -> None:
         os.chdir(name)  # runs/latest goes there too
         if options.forward:
             compare_forwards(bench.images, bench.cache, options.rounds)
+            return
+        if options.whole:
+            compare_whole(bench.images, Path(name), bench.cache, options.whole, options.rounds)
             return
         if options.small:
             compare_small(bench.images, Path(name), options.rounds)

@@ -160,6 +160,22 @@ def test_a_query_is_weighed_without_its_own_vehicle() -> None:
     assert before.weights != after.weights
 
 
+def test_a_query_is_weighed_without_what_others_have_to_do_with_its_vehicle() -> None:
+    _, rankings = two_scores(30, 5)
+    # What the queries of all other vehicles say of the first one's item.
+    odd = [_moved(ranking, slice(1, None), 0) for ranking in rankings]
+    before, after = (lists(fuse(each, counting=COUNTING).ranking) for each in (rankings, odd))
+    assert before["q0"] == after["q0"]
+    assert [row for row in before["q1"] if row[0] != "g0"] != [row for row in after["q1"] if row[0] != "g0"]
+
+
+def _moved(ranking: Ranking, queries: slice, item: int) -> Ranking:
+    matrix = table(ranking)
+    matrix[queries, item] = 0.3
+    names = list(ranking.queries.vehicles)
+    return replace(ranking, blocks=scored(matrix, names, names).blocks)
+
+
 def _with_distance(ranking: Ranking, query: int, item: int) -> Any:
     matrix = table(ranking)
     matrix[query, item] = matrix.max() * 1.5

@@ -44,6 +44,9 @@ def test_scores_are_those_of_brute_force(rows: list[tuple[int, str | None, int]]
     for name, wanted in score_by_brute_force(*zip(*rows, strict=True)).items():
         assert found.scores[name].value == pytest.approx(wanted, nan_ok=True), name
     assert found.tracks + found.unlabelled == len(rows)
+    identities, vehicles, images = zip(*(row for row in rows if row[1] is not None), strict=True)
+    assert (found.vehicles, found.identities, found.images) == (len(set(vehicles)), len(set(identities)), sum(images))
+    assert (found.scores["IDF1"].interval is None) == (found.vehicles == 1)
 
 
 @settings(max_examples=10)

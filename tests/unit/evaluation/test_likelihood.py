@@ -45,6 +45,9 @@ def test_isotonic_is_that_of_scikit_learn_with_a_pair_of_either_kind_added(seed:
     assert (np.diff(knots) >= 0).all()
     assert (np.diff(ratios) <= 0).all()
     assert np.isfinite(ratios).all()
+    # Pairs that stand for none leave no knot.
+    for ours, alone in zip((knots, ratios), fit_isotonic(x, same[used], w), strict=True):
+        assert ours.tolist() == alone.tolist()
 
 
 def test_logistic_is_that_of_scikit_learn_with_platts_targets() -> None:

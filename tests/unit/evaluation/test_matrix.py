@@ -63,5 +63,9 @@ def test_a_matrix_that_does_not_fit_its_labels_or_has_gaps() -> None:
         evaluate_distances(made.distances, query_vehicles=["v"] * 2, gallery_vehicles=["v"] * 4)
     with pytest.raises(DataError, match="4 columns"):
         evaluate_distances(made.distances, query_vehicles=["v"] * 3, gallery_vehicles=["v"] * 3)
+    with pytest.raises(DataError, match="4 columns"):
+        evaluate_distances(
+            made.distances, query_vehicles=["v"] * 3, gallery_vehicles=["v"] * 4, gallery_cameras=["c"] * 5
+        )
     with pytest.raises(DataError, match="NaN"):
         evaluate_distances(made.distances * np.nan, query_vehicles=["v"] * 3, gallery_vehicles=["v"] * 4)

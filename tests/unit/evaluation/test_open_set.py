@@ -98,13 +98,13 @@ def test_identification_rates_are_the_best_over_all_thresholds(seed: int, levels
         assert np.mean(right <= np.float32(at.threshold)) == pytest.approx(at.tpir.value)
 
 
-def test_a_rate_that_too_few_queries_can_tell_is_not_given() -> None:
-    names = [f"v{n}" for n in range(60)]
-    ranking = scored(np.random.default_rng(0).random((60, 40)), names, names[:40])
+@pytest.mark.parametrize(("others", "known"), [(9, []), (10, [0.1]), (99, [0.1]), (100, [0.01, 0.1])])
+def test_a_rate_that_too_few_queries_can_tell_is_not_given(others: int, known: list[float]) -> None:
+    names = [f"v{n}" for n in range(others + 5)]
+    ranking = scored(np.random.default_rng(0).random((others + 5, 5)), names, names[:5])
     one = evaluate(ranking, EvaluationOptions(resamples=100)).open_set
     assert one is not None
-    assert one.at_false_positive_rate[0.01] is None
-    assert one.at_false_positive_rate[0.1] is not None
+    assert sorted(rate for rate, found in one.at_false_positive_rate.items() if found is not None) == known
 
 
 def opened(share: float, seed: int, **more: Any) -> OpenSet:
