@@ -28,7 +28,8 @@ from numpy.typing import NDArray
 
 import vreid_cli as vreid
 from vreid_cli.evaluation.recall import measure_recall
-from vreid_cli.ranking.rank import plan_ranking, rank_blocks
+from vreid_cli.ranking.planning import plan_ranking
+from vreid_cli.ranking.rank import rank_blocks
 from vreid_cli.store.features import FeatureStore
 from vreid_cli.store.image_index import IndexFolder, new_index
 from vreid_cli.store.rankings import read_ranking_parquet, write_ranking_parquet

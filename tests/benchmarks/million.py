@@ -17,7 +17,8 @@ import numpy as np
 from made import GALLERY_LENGTHS, NO_FACTS, WIDTH, copied_bytes, lengths_of, machine, made_tracks, watch_memory
 
 from vreid_cli import FeatureSet, RankingOptions, read_features
-from vreid_cli.ranking.rank import plan_ranking, rank_blocks
+from vreid_cli.ranking.planning import plan_ranking
+from vreid_cli.ranking.rank import rank_blocks
 from vreid_cli.runtime.options import RuntimeOptions
 from vreid_cli.store.features import FeatureStore
 from vreid_cli.types.images import ImageRecord

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from vreid_cli import FeatureSet, RankingOptions
 from vreid_cli.ranking import rank, reranking
-from vreid_cli.ranking.rank import RankingJob, plan_ranking, rank_blocks
+from vreid_cli.ranking.planning import RankingJob, plan_ranking
+from vreid_cli.ranking.rank import rank_blocks
 from vreid_cli.runtime.options import RuntimeOptions
 
 #: The last commit that compared the pool with itself twice.

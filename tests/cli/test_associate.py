@@ -86,6 +86,10 @@ def test_feature_files_and_where_the_result_goes(vreid: Vreid) -> None:
     assert report["outputs"] == ["cars.parquet", "cars.csv", "cars-od.csv", "cars-hops.csv"]
     assert vreid.json("evaluate", "cars.parquet")["identities"][0]["IDF1"] == 1.0
     assert vreid.json("evaluate", "cars.csv")["identities"][0]["IDF1"] == 1.0
+    assert not vreid.json("evaluate", ".")["skipped"]  # the scores beside a table are no ranking
+    assert vreid.error("show", "--ranking", "cars.parquet", code=2)["hint"] == "add --identities"
+    shown = ("show", "--identities", "--ranking", "cars.parquet", "--match", "a1")
+    assert "--match is about a ranking" in vreid.error(*shown, code=2)["message"]
     # Made again, it is replaced; made otherwise only by force.
     vreid("associate", "a.npz", "b.npz", "--threshold", "0.1", "-o", "cars.parquet")
     error = vreid.error("associate", "a.npz", "b.npz", "--threshold", "0.2", "-o", "cars.parquet")

@@ -50,6 +50,8 @@ def test_each_ranking_of_the_run_is_calibrated_and_every_command_says_so(vreid: 
     assert set(one["distances"]) == {"0.5", "0.9", "0.99"}
     assert any("fitted on 24 vehicles only" in warning for warning in report["warnings"])
     assert "next: vreid rank --force" in vreid("calibrate")
+    kept = vreid("calibrate", mine / "rankings" / "t2t-minMED.parquet", "-o", "kept.json")
+    assert "next: vreid rank --calibration kept.json" in kept
     assert f"vreid show --run-dir {mine}, " in vreid("calibrate", "--run-dir", mine)
     told = vreid("calibrate")
     for text in ("P(same vehicle | distance)", "cross-validated by vehicle", "1 of 24", "written:", "d at 90%"):

@@ -146,6 +146,8 @@ def test_folders_of_tracks_are_not_for_veri(vreid: Vreid) -> None:
         (("--dataset", "tracks", "--weights", "random"), "where are the query tracks?"),
         (("--arch", "resnet18"), "--arch resnet18: which weights?"),
         (("--colour",), "No such option: --colour"),
+        (("--data-dir", ""), "--data-dir '' names nothing"),
+        (("--weights", "random", "--arch", "resnet18", "--per-track", "3"), "--per-track: only --dataset mot uses it"),
     ],
 )
 def test_extract_refuses_wrong_usage(vreid: Vreid, arguments: tuple[str, ...], message: str) -> None:

@@ -304,6 +304,8 @@ def test_no_run_and_no_run_directory(vreid: Vreid, tmp_path: Path) -> None:
     error = vreid.error("info", "empty")
     assert (error["file"], "no run directory" in error["message"]) == ("empty", True)
     assert "is not there" in vreid.error("info", "nowhere")["message"]
+    (tmp_path / "file").touch()
+    assert "is no folder" in vreid.error("info", "file")["message"]
     assert "which one" in vreid.error("info", "one", "--run-dir", "two", code=2)["message"]
 
 

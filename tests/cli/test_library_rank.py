@@ -12,7 +12,7 @@ import pytest
 from tiny import Vreid, columns, draw, save_weights
 
 import vreid_cli as library
-from vreid_cli.ranking.rank import plan_ranking
+from vreid_cli.ranking.planning import plan_ranking
 
 #: Passages: vehicle, camera, images. Vehicle 1 passes camera 1 twice.
 PASSAGES = [(1, 1, 2), (1, 1, 3), (1, 2, 2), (2, 1, 1), (2, 3, 4), (3, 2, 2), (3, 1, 2)]

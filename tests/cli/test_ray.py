@@ -61,11 +61,16 @@ def exchange_a_node(nodes: Any) -> Callable[[], None]:
 def test_extract_writes_the_bytes_of_one_process_also_when_a_machine_is_exchanged(
     vreid: Vreid, nodes: Any, made: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command = (*EXTRACT, "--data-dir", made / "data", "--weights", weights, *PARTS)
-    vreid(*command, "--run-dir", "one")
+    # A worker names the image that it cannot use, as one process does.
+    bad = Path(shutil.copytree(made / "data", "data"), "gallery/0004_c001/1.png").absolute()
+    bad.write_bytes(b"no image")
+    command = (*EXTRACT, "--data-dir", "data", "--weights", weights, *PARTS)
+    expected = vreid.json(*command, "--run-dir", "one")
     on_first_finish(monkeypatch, exchange_a_node(nodes))
     report = vreid.json(*command, "--run-dir", "many", "--engine", "ray")
-    assert {name: split["computed"] for name, split in report["splits"].items()} == {"query": 10, "gallery": 15}
+    assert f"skipped {bad}: not an image in a known format" in vreid.err
+    assert report["skipped"] == expected["skipped"] != []
+    assert {name: split["computed"] for name, split in report["splits"].items()} == {"query": 10, "gallery": 14}
     assert content("many") == content("one")
     assert "nothing to compute" in vreid(*command, "--run-dir", "many")
 

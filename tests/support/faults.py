@@ -229,6 +229,8 @@ def _write_data_sets() -> None:
         "veri/name_query.txt": "0001_c001_00000010_0.jpg \r\n",
         "veri/name_test.txt": "0001_c001_00000010_0.jpg \r\n0001_c002_00000020_0.jpg \r\n",
         "veri/test_track.txt": "0001_c001_t1 0001_c001_00000010_0.jpg \r\n0001_c002_t1 0001_c002_00000020_0.jpg \r\n",
+        "veri/gt_index.txt": "2 \r\n",
+        "veri/jk_index.txt": "1 \r\n",
         "vric/vric_gallery.txt": "a.jpg 12 3\n",
         "wild/train_test_split/test_3000.txt": "00001/000001\n00001/000002\n",
         "wild/train_test_split/test_3000_query.txt": "00001/000002\n",

@@ -13,7 +13,9 @@ from vreid_cli.data.clocks import read_clocks, read_travel_times
 from vreid_cli.data.decoding import BadImageError, decode_rgb
 from vreid_cli.data.layouts import LAYOUTS
 from vreid_cli.data.listing import DataFolders
-from vreid_cli.data.trackers import read_mot_text, read_ottrk
+from vreid_cli.data.trackers import read_mot_text, read_ottrk, read_ultralytics_labels
+from vreid_cli.data.veri_truth import read_truth
+from vreid_cli.data.video import probe_video, read_frames
 from vreid_cli.models.checkpoint import read_checkpoint
 from vreid_cli.models.inputs import InputOptions
 from vreid_cli.models.onnx_file import read_onnx
@@ -21,6 +23,7 @@ from vreid_cli.store.calibrations import read_calibration
 from vreid_cli.store.features import FeatureStore
 from vreid_cli.store.formats import read_features, read_ranking
 from vreid_cli.store.identities import is_identities, read_identities
+from vreid_cli.store.image_index import IndexFolder
 from vreid_cli.store.metadata import read_metadata
 from vreid_cli.store.plan import Plan
 from vreid_cli.store.review import read_review
@@ -70,6 +73,14 @@ def _part(path: Path) -> object:
 
 def _complete(path: Path) -> object:
     return FeatureStore(path.parent).read_complete()
+
+
+def _video(path: Path) -> object:
+    return probe_video(path), [content for _, content in read_frames(path, [1, 3])]
+
+
+def _truth(path: Path) -> object:
+    return read_truth(path.parent)
 
 
 def _identities(path: Path) -> object:
@@ -123,6 +134,14 @@ PARSERS: Mapping[str, Parser] = {
     "pickled checkpoint": Parser(read_checkpoint, "weights.pth", "c.pth"),
     "metadata": Parser(read_metadata, "runs/trained/checkpoints/last.safetensors"),
     "training state": Parser(read_state, "runs/trained/checkpoints/resume.safetensors"),
+    "video": Parser(_video, "film/c1/vdo.avi", "v.avi"),
+    "tracker's labels": Parser(
+        lambda path: read_ultralytics_labels(path.parent, (24, 20)), "labels/c1/labels/c1_1.txt", "c1_1.txt"
+    ),
+    "VeRi's index of right images": Parser(_truth, "veri/gt_index.txt", "gt_index.txt"),
+    "facts of an index": Parser(
+        lambda path: IndexFolder(path.parent).read_facts("cosine"), f"{RUN}/index/cosine.json", "cosine.json"
+    ),
     "ONNX": Parser(_onnx, "net.onnx", "n.onnx"),
 }
 

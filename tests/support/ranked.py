@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from oracles import MCD_ABSOLUTE, MED_RELATIVE, TRACK_METRICS, image_distance, track_distance
 
 from vreid_cli.ranking.options import RankingOptions
-from vreid_cli.ranking.rank import collect, plan_ranking, rank
+from vreid_cli.ranking.planning import plan_ranking
+from vreid_cli.ranking.rank import collect, rank
 from vreid_cli.types.features import FeatureSet
 from vreid_cli.types.rankings import Definition, Ranking, Task
 

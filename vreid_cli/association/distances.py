@@ -13,7 +13,7 @@ from vreid_cli.association.options import AssociationOptions
 from vreid_cli.errors import DataError
 from vreid_cli.ranking.candidates import CandidateFinder, ImageSearch, choose_indexes
 from vreid_cli.ranking.diagnostics import Diagnostics, warnings_of
-from vreid_cli.ranking.engine import DistanceEngine, ItemImages, prepare
+from vreid_cli.ranking.engine import DistanceEngine, ItemImages, Sides
 from vreid_cli.ranking.metrics import Metric, parse_metrics
 from vreid_cli.ranking.options import RankingOptions
 from vreid_cli.ranking.tracks import group_tracks
@@ -140,14 +140,8 @@ class TrackDistances:
             advance(1)
 
     def _prepare(self) -> DistanceEngine:
-        engine = prepare(
-            self._images,
-            self._images,
-            metrics=(self._metric,),
-            options=self._options,
-            budget=self._budget,
-            product=self._runtime.product,
-        )
+        images, product = self._images, self._runtime.product
+        engine = Sides(images, images, (self._metric,), self._options, self._budget, product).plan().looked_over()
         self._diagnostics = Diagnostics(zero_vectors=engine.zero_vectors)
         return engine
 

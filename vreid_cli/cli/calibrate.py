@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 from vreid_cli.cli.command import Command
@@ -28,6 +29,9 @@ def _render(report: CalibrateReport, console: Console) -> None:
         console.print(reliability_table(str(one.calibration.metric), one.reliability))
     for path in report.outputs:
         console.print(f"written: {path}", soft_wrap=True)
+    if not report.in_run:
+        print_note(f"next: vreid rank --calibration {shlex.quote(report.outputs[0])}", console)
+        return
     run = report.run_option
     print_note(f"next: vreid rank{run} --force --min-probability 0.9, vreid show{run}, vreid evaluate{run}", console)
 

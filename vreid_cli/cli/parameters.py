@@ -64,8 +64,10 @@ class SettingParameter:
         """The value of what was typed. Text that is no such value stays text: the settings refuse it by its name.
 
         Raises:
-            UsageError: A list was given that names nothing.
+            UsageError: What was given names nothing.
         """
+        if given == "" and not self._is_argument:  # "$FOLDER" of a shell where FOLDER is unset
+            raise UsageError(f"{self.flag} '' names nothing", hint=f"leave {self.flag} out for its default")
         if isinstance(given, str):
             return self._number(given)
         if not isinstance(given, Sequence) or self._is_argument:

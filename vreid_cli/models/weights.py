@@ -27,6 +27,7 @@ from vreid_cli.models.inputs import InputOptions
 from vreid_cli.models.network import Network, build_random
 from vreid_cli.models.onnx_file import ENDING as ONNX_ENDING
 from vreid_cli.models.onnx_file import OnnxFile, read_onnx
+from vreid_cli.models.onnx_session import require_onnx
 from vreid_cli.models.options import DownloadOptions
 from vreid_cli.models.sources import HUB, SOURCES, find_source, has_name, locate_hub
 from vreid_cli.models.transforms import Transform
@@ -136,6 +137,8 @@ def load_network(
             check_weights_file(_path_of(weights))
         raise UsageError(f"weights {weights}: which architecture?", hint=f"name it: {', '.join(ArchitectureNames())}")
     source = find_source(weights, arch)
+    if arch == ONNX:
+        require_onnx(weights)  # before anything is downloaded
     backbone = None if arch == ONNX else find_backbone(arch)
     path = _path_of(weights)
     if source is not None and source.locate is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -11,6 +11,7 @@ import torch
 
 from vreid_cli.errors import DataError, UsageError
 from vreid_cli.ranking.diagnostics import Diagnostics
+from vreid_cli.ranking.duplicates import Duplicates
 from vreid_cli.ranking.engine import BlockDistances, DistanceEngine, ItemImages
 from vreid_cli.ranking.metrics import DISTANCES, Metric
 from vreid_cli.ranking.reranking import encode_pool, join_sides, rerank
@@ -166,7 +167,7 @@ def choose_indexes(
     return chosen
 
 
-def _reranked(engine: DistanceEngine, place: int, parts: Iterator[BlockDistances]) -> Iterator[BlockDistances]:
+def _reranked(engine: DistanceEngine, place: int, parts: Iterable[BlockDistances]) -> Iterator[BlockDistances]:
     """The distances of one query to all items of the engine, re-ranked in the pool of these."""
     query = replace(engine.query, items=engine.query.items.select(np.array([place])))
     pool = join_sides(_alone(query), _alone(engine.gallery))
@@ -194,10 +195,10 @@ def _rank_one(engine: DistanceEngine, rules: ListRules, place: int, *, items: In
         nothing = RankingBlock(none, none, none, np.empty(0, dtype=np.float32))
         return RankedBlock({metric.name: nothing for metric in engine.metrics}, Diagnostics())
     gallery = replace(engine.gallery, items=engine.gallery.items.select(items))
-    some = replace(engine, gallery=gallery).looked_over()
+    some = replace(engine, gallery=gallery, duplicates=Duplicates(np.arange(len(items))))
     block = some.block(positions, *some.query.read(positions))
     every = torch.from_numpy(items).to(gallery.device)
-    parts = some.against(block)
+    parts: Iterable[BlockDistances] = [some.look_and_compare(block)[0]]
     if engine.options.rerank:
         parts = _reranked(some, place, parts)
     parts = (replace(part, items=every[part.items]) for part in parts)

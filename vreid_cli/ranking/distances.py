@@ -382,8 +382,8 @@ def _directions(rows: torch.Tensor, lengths: torch.Tensor, origin: Origin) -> Po
         # Rounded before they are moved, directions that are nearly equal would lose what they differ by.
         wide = rows[part].to(lengths.dtype).mul_(inverse[part, None] * origin.scale).sub_(middle)
         moved[part] = wide
-        squares[part] = moved[part].to(lengths.dtype).square_().sum(dim=1)
-    return Points(moved, squares.masked_fill_(lengths == 0, math.inf))
+        torch.linalg.vector_norm(wide, dim=1, out=squares[part])
+    return Points(moved, squares.square_().masked_fill_(lengths == 0, math.inf))
 
 
 def choose_origin(gallery: torch.Tensor, queries: torch.Tensor) -> Origin:

@@ -1,15 +1,15 @@
 """Blocks of queries against blocks of the gallery, within a memory budget, on any device.
 
-The way of a distance: :func:`prepare` reads the gallery once and makes a :class:`DistanceEngine`, which does not
-change from then on; its ``query_blocks`` are compared with ``against``, a block of the gallery at a time. What two
-blocks give depends on nothing but these two.
+The way of a distance: :meth:`Sides.plan` makes a :class:`DistanceEngine`, which reads the gallery once to know which
+items are equal (``looked_over``); its ``query_blocks`` are compared with ``against``, a block of the gallery at a time,
+several side by side. What two blocks give depends on nothing but these two.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -36,6 +36,8 @@ _SAMPLE_ROWS = 4096
 _KEPT, _PARTS = 1 / 2, 16
 #: Images a block, at least: smaller products waste the machine.
 _FEWEST_ROWS = 64
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,63 @@ class ItemImages:
 
 
 @dataclass(frozen=True)
+class Sides:
+    """Queries and gallery, and how they are compared.
+
+    Attributes:
+        query: The queries.
+        gallery: The gallery.
+        metrics: What to compute; all share one pass over the products.
+        options: How.
+        budget: Bytes for working arrays.
+        product: Path of the matrix products, a key of :data:`vreid_cli.runtime.products.PATHS`, or ``auto``.
+    """
+
+    query: ItemImages
+    gallery: ItemImages
+    metrics: tuple[Metric, ...]
+    options: RankingOptions
+    budget: int
+    product: str
+
+    def on(self, device: torch.device) -> Sides:
+        """The same, to be compared on another device."""
+        return replace(self, query=replace(self.query, device=device), gallery=replace(self.gallery, device=device))
+
+    def plan(self, origin: Origin | None = None) -> DistanceEngine:
+        """An engine that knows a sample of both sides, but not yet which gallery items are equal.
+
+        Args:
+            origin: Amid samples of both sides, where they were looked at before.
+
+        Raises:
+            DataError: A feature of the samples is not finite.
+        """
+        query, gallery = self.query, self.gallery
+        distances = {metric.distance for metric in self.metrics}
+        wanted = [name for name in distances if DISTANCES[name].between == "images" and not DISTANCES[name].function]
+        size = float(len(query.items.rows)) * len(gallery.items.rows) * gallery.features.dimension
+        products = ProductDistances(
+            wanted,
+            product=choose_product(query.device, multiplications=size if wanted else 0, name=self.product),
+            origin=origin or choose_origin(gallery.sample(), query.sample()),
+        )
+        threads = threads_for(query.device)
+        image_bytes, room = 4 * products.arrays * gallery.features.dimension, self.budget / max(_PARTS, 4 * threads)
+        return DistanceEngine(
+            query,
+            gallery,
+            self.metrics,
+            self.options,
+            products,
+            rows=_block_rows(len(query.items.rows), image_bytes, room=room),
+            room=int(self.budget * _KEPT),
+            threads=threads,
+            duplicates=Duplicates(np.arange(len(gallery))),
+        )
+
+
+@dataclass(frozen=True)
 class GalleryLook:
     """What a first look at an engine's blocks found.
 
@@ -153,7 +212,7 @@ class GalleryLook:
 
 @dataclass(frozen=True)
 class DistanceEngine:
-    """Queries and a gallery that are ready to be compared; made by :func:`prepare`.
+    """Queries and a gallery that are ready to be compared; made by :meth:`Sides.plan`.
 
     Attributes:
         query: The queries.
@@ -209,22 +268,55 @@ class DistanceEngine:
         Raises:
             DataError: A feature is not finite.
         """
-        gallery, blocks, offsets = self.gallery, self.blocks, self.gallery.items.offsets
+        images = np.diff(self.gallery.items.offsets[[self.blocks[0].start, self.blocks[-1].stop]])[0]
+        if self.products.arrays * 4 * self.gallery.features.dimension * images > self.room:
+            return self._look(lambda *read: None)[0]
+        seen, kept = self._look(self.block)
+        return replace(seen, kept=kept)
+
+    def look_and_compare(self, query: Block) -> tuple[BlockDistances, int]:
+        """Distances of these queries to the whole gallery, each image of which is read once; and how many are zero.
+
+        Raises:
+            DataError: A feature is not finite, or a distance too large for float32.
+        """
+
+        def compare(positions: range, layout: SlotLayout, images: torch.Tensor, zeros: int) -> list[BlockDistances]:
+            return list(self._to_items(query, self.block(positions, layout, images, zeros)))
+
+        with self.products.allowed():
+            seen, found = self._look(compare)
+        items = torch.cat([part.items for each in found for part in each])
+        diagnostics = sum((part.diagnostics for each in found for part in each), Diagnostics())
+        values = [dict(part.by_metric) for each in found for part in each]
+        del found
+        # What equals an earlier item takes its distances.
+        first = find_duplicates(self.gallery.features.matrix, self.gallery.items, checksums=seen.checksums).first
+        later = np.flatnonzero(first != np.arange(len(first)))
+        column = items.argsort()
+        to, source = (column[torch.from_numpy(some).to(items.device)] for some in (later, first[later]))
+        by_metric = {}
+        for metric in self.metrics:
+            # Taken out one by one, so that few are there twice.
+            by_metric[metric.name] = torch.cat([some.pop(metric.name) for some in values], dim=1)
+            by_metric[metric.name][:, to] = by_metric[metric.name][:, source]
+        return BlockDistances(items, by_metric, diagnostics), seen.zero_vectors
+
+    def _look(
+        self, use: Callable[[range, SlotLayout, torch.Tensor, int], Result]
+    ) -> tuple[GalleryLook, tuple[Result, ...]]:
+        """Read all blocks once, and use each as :meth:`block` does."""
+        blocks, offsets = self.blocks, self.gallery.items.offsets
         first = offsets[blocks[0].start]
-        count = offsets[blocks[-1].stop] - first
-        fits = self.products.arrays * 4 * gallery.features.dimension * count <= self.room
-        kept, zero_vectors, sums = [], 0, np.empty(count, dtype=np.int64)
+        sums = np.empty(offsets[blocks[-1].stop] - first, dtype=np.int64)
 
-        def look(positions: range) -> tuple[int, Block | None]:
-            layout, images, zeros = gallery.read(positions)
+        def look(positions: range) -> tuple[int, Result]:
+            layout, images, zeros = self.gallery.read(positions)
             sums[offsets[positions.start] - first + layout.order] = checksums(images).cpu().numpy()
-            return zeros, self.block(positions, layout, images, zeros) if fits else None
+            return zeros, use(positions, layout, images, zeros)
 
-        for zeros, block in side_by_side(look, blocks, threads=self.threads):
-            zero_vectors += zeros
-            if block is not None:
-                kept.append(block)
-        return GalleryLook(sums, zero_vectors, tuple(kept))
+        zeros, used = zip(*side_by_side(look, blocks, threads=self.threads), strict=True)
+        return GalleryLook(sums, sum(zeros), ()), used
 
     def query_blocks(self, *, most: int) -> Iterator[Block]:
         """The queries in blocks of at most this many.
@@ -326,64 +418,7 @@ class DistanceEngine:
                 yield name, nearest_image(values, items, out=values.new_empty(len(values), items.count))
 
 
-def prepare(
-    query: ItemImages,
-    gallery: ItemImages,
-    *,
-    metrics: tuple[Metric, ...],
-    options: RankingOptions,
-    budget: int,
-    product: str,
-) -> DistanceEngine:
-    """Look at the whole gallery once, and keep it on the device if it fits: :func:`plan_engine`, and the look.
-
-    Raises:
-        DataError: A feature of the gallery, or of a sample of the queries, is not finite.
-    """
-    planned = plan_engine(query, gallery, metrics=metrics, options=options, budget=budget, product=product)
-    return planned.looked_over()
-
-
-def plan_engine(
-    query: ItemImages,
-    gallery: ItemImages,
-    *,
-    metrics: tuple[Metric, ...],
-    options: RankingOptions,
-    budget: int,
-    product: str,
-    origin: Origin | None = None,
-) -> DistanceEngine:
-    """An engine that knows a sample of both sides, but not yet which gallery items are equal.
-
-    Args:
-        query: The queries.
-        gallery: The gallery.
-        metrics: What to compute.
-        options: How.
-        budget: Bytes for working arrays.
-        product: Path of the matrix products, a key of :data:`vreid_cli.runtime.products.PATHS`, or ``auto``.
-        origin: Amid samples of both sides, where they were looked at before.
-
-    Raises:
-        DataError: A feature of the samples is not finite.
-    """
-    distances = {metric.distance for metric in metrics}
-    wanted = [name for name in distances if DISTANCES[name].between == "images" and not DISTANCES[name].function]
-    size = float(len(query.items.rows)) * len(gallery.items.rows) * gallery.features.dimension
-    products = ProductDistances(
-        wanted,
-        product=choose_product(query.device, multiplications=size if wanted else 0, name=product),
-        origin=origin or choose_origin(gallery.sample(), query.sample()),
-    )
-    image_bytes = 4 * products.arrays * gallery.features.dimension
-    threads = threads_for(query.device)
-    rows = _block_rows(len(query.items.rows), image_bytes, room=int(budget / max(_PARTS, 4 * threads)))
-    room, none_yet = int(budget * _KEPT), Duplicates(np.arange(len(gallery)))
-    return DistanceEngine(query, gallery, metrics, options, products, rows, room, threads, none_yet)
-
-
-def _block_rows(queries: int, image_bytes: int, *, room: int) -> tuple[int, int]:
+def _block_rows(queries: int, image_bytes: int, *, room: float) -> tuple[int, int]:
     """Images in a block of queries and in a block of the gallery, whose products fit the room, as its images do."""
     # Half as many query images as gallery images.
     most = max(_FEWEST_ROWS, int((room / 8) ** 0.5))

@@ -7,6 +7,7 @@ different parts of the gallery merge without ambiguity. Ties: ``docs/definitions
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,17 +16,16 @@ import torch
 
 from vreid_cli.ranking.aggregation import runs
 from vreid_cli.ranking.diagnostics import Diagnostics
-from vreid_cli.ranking.engine import Block, BlockDistances, DistanceEngine
-from vreid_cli.ranking.options import RankingOptions
-from vreid_cli.types.arrays import Int32Array, Int64Array, shared_codes
+from vreid_cli.ranking.engine import Block, BlockDistances, DistanceEngine, Sides
+from vreid_cli.runtime.threads import side_by_side
+from vreid_cli.types.arrays import Float32Array, Int32Array, Int64Array, shared_codes
 from vreid_cli.types.rankings import RankingBlock
-from vreid_cli.types.tracks import Items
-
-Indices = Int32Array | Int64Array
 
 #: The key of what is not ranked: behind everything.
 _NEVER = torch.iinfo(torch.int64).max
 _LOW = 0xFFFFFFFF
+#: Keys that are sorted at a time, so that they stay in the cache of a core.
+_CACHED = 1 << 17
 
 
 @dataclass(frozen=True)
@@ -58,21 +58,23 @@ class ListRules:
     """Turns distances into keys, and keys into ranked lists; every same-vehicle item is listed at its true rank.
 
     Args:
-        queries: The queries with their labels.
-        gallery: The gallery items with their labels.
-        options: ``cameras``, ``top_k`` and ``threshold`` say what is listed. The definition ``released`` breaks ties
-            by the item's name, as the authors' code does, not by gallery order.
+        sides: The queries and the gallery items with their labels. Of the options ``cameras``, ``top_k`` and
+            ``threshold`` say what is listed. The definition ``released`` breaks ties by the item's name, as the
+            authors' code does, not by gallery order.
     """
 
-    def __init__(self, queries: Items, gallery: Items, options: RankingOptions) -> None:
+    def __init__(self, sides: Sides) -> None:
+        queries, gallery, options = sides.query.items.items, sides.gallery.items.items, sides.options
         self.top_k = options.top_k
         self._farthest = np.float32(np.inf if options.threshold is None else options.threshold)
         self._other_cameras = options.cameras == "other"
         self._vehicles = shared_codes(queries.vehicles, gallery.vehicles)
         self._cameras = shared_codes(queries.cameras, gallery.cameras)
-        by_name = options.definition == "released"
-        self._order = np.argsort(gallery.ids.astype(str), kind="stable") if by_name else np.arange(len(gallery))
-        self.place = np.argsort(self._order) if by_name else self._order
+        self._order: Int32Array | None = None
+        self.place = np.arange(len(gallery))
+        if options.definition == "released":
+            order = np.argsort(gallery.ids.astype(str), kind="stable")
+            self._order, self.place = np.append(order, -1).astype(np.int32), np.argsort(order)
         self._by_vehicle = np.argsort(self._vehicles[1], kind="stable")
 
     def keys(self, distances: torch.Tensor, queries: range, items: torch.Tensor) -> torch.Tensor:
@@ -98,24 +100,38 @@ class ListRules:
             query, item = query[ranked], item[ranked]
         return Pairs(query, item)
 
-    def block(self, queries: range, query: Indices, rank: Indices, *, keys: Int64Array) -> RankingBlock:
-        """The rows that are to be listed, one a key, in the order of query and rank."""
-        ranked = keys != _NEVER
-        if not ranked.all():
-            query, rank, keys = query[ranked], rank[ranked], keys[ranked]
-        distance, item = (keys >> 32).astype(np.int32).view(np.float32), self._order[keys & _LOW]
-        query = (query + queries.start).astype(np.int32, copy=False)
-        block = RankingBlock(query, rank.astype(np.int32, copy=False), item.astype(np.int32), distance)
+    def sort(self, distances: torch.Tensor, queries: range, items: torch.Tensor) -> tuple[Int32Array, Float32Array]:
+        """(queries, n) items nearest first, and their distances; at the end -1 and NaN for what is not ranked."""
+        keys = self.keys(distances, queries, items)
+        if keys.device.type == "cpu":
+            # NumPy's sort of whole numbers is the fastest that a CPU offers; a GPU sorts before anything is copied.
+            keys.numpy().sort(axis=1)
+        else:
+            keys = keys.sort(dim=1).values.cpu()
+        return self.items(keys.numpy()), unpack_distances(keys).numpy()
+
+    def items(self, keys: Int64Array) -> Int32Array:
+        """The items of keys; -1 for what is not ranked."""
+        # The low halves; the last entry of the order stands for what is not ranked.
+        places = keys.astype(np.int32)
+        return places if self._order is None else self._order[places]
+
+    def listed(self, block: RankingBlock) -> RankingBlock:
+        """The rows that are to be listed."""
+        if self._other_cameras:
+            block = block.select(block.gallery_index >= 0)
         if self.top_k is None and self._farthest == np.inf:
             return block
-        near = distance <= self._farthest
+        near = block.distance <= self._farthest
         if self.top_k is not None:
-            near &= rank <= self.top_k
-        own = self._vehicles[0][query]
-        return block.select(near | ((own == self._vehicles[1][item]) & (own >= 0)))
+            near &= block.rank <= self.top_k
+        own = self._vehicles[0][block.query_index]
+        return block.select(near | ((own == self._vehicles[1][block.gallery_index]) & (own >= 0)))
 
 
-def sort_whole(rules: ListRules, queries: range, parts: Iterable[BlockDistances], *, size: int) -> RankedBlock:
+def sort_whole(
+    rules: ListRules, queries: range, parts: Iterable[BlockDistances], *, size: int, threads: int = 1
+) -> RankedBlock:
     """Keep the distances of a block of queries to the whole gallery, and sort them in the end.
 
     Args:
@@ -123,6 +139,7 @@ def sort_whole(rules: ListRules, queries: range, parts: Iterable[BlockDistances]
         queries: Positions of the queries.
         parts: Their distances, each of the ``size`` gallery items once.
         size: Number of gallery items.
+        threads: How many lists are sorted side by side.
     """
     rows: dict[str, torch.Tensor] = {}
     items: list[torch.Tensor] = []
@@ -130,17 +147,35 @@ def sort_whole(rules: ListRules, queries: range, parts: Iterable[BlockDistances]
     for part in parts:
         end = start + len(part.items)
         for name, values in part.by_metric.items():
-            rows.setdefault(name, values.new_empty(len(values), size))[:, start:end] = values
+            if len(part.items) == size:
+                rows[name] = values
+            else:
+                rows.setdefault(name, values.new_empty(len(values), size))[:, start:end] = values
         items.append(part.items)
         start, diagnostics = end, diagnostics + part.diagnostics
-    every = torch.cat(items)
-    query = np.repeat(np.arange(len(queries), dtype=np.int32), size)
+    every, shape = torch.cat(items), (len(queries), size)
+    lists = {name: (np.empty(shape, np.int32), np.empty(shape, np.float32)) for name in rows}
+
+    def sort(task: tuple[str, slice]) -> None:
+        name, some = task
+        for column, values in zip(lists[name], rules.sort(rows[name][some], queries[some], every), strict=True):
+            column[some] = values
+
+    pieces = _pieces(*shape, device=every.device)
+    deque(side_by_side(sort, [(name, some) for name in rows for some in pieces], threads=threads), maxlen=0)
+    query = np.repeat(np.arange(queries.start, queries.stop, dtype=np.int32), size)
     rank = np.tile(np.arange(1, size + 1, dtype=np.int32), len(queries))
-    lists = {}
-    for name in list(rows):
-        ordered = _sorted(rules.keys(rows.pop(name), queries, every))
-        lists[name] = rules.block(queries, query, rank, keys=ordered.reshape(-1))
-    return RankedBlock(lists, diagnostics)
+    blocks = {
+        name: rules.listed(RankingBlock(query, rank, item.reshape(-1), distance.reshape(-1)))
+        for name, (item, distance) in lists.items()
+    }
+    return RankedBlock(blocks, diagnostics)
+
+
+def _pieces(rows: int, columns: int, *, device: torch.device) -> list[slice]:
+    """Rows whose keys stay in the cache of a core; all of them on a GPU."""
+    step = max(1, _CACHED // columns) if device.type == "cpu" else rows
+    return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
 
 
 @dataclass(frozen=True)
@@ -234,7 +269,7 @@ def _merge(
     rules: ListRules, queries: range, keys: torch.Tensor, *, wanted: torch.Tensor, before: torch.Tensor
 ) -> RankingBlock:
     """Lists of the nearest items, and of those that are wanted at the rank that follows from what is before them."""
-    near = _sorted(keys)
+    near = keys.sort(dim=1).values.cpu().numpy()
     ranks = before.cumsum(dim=1).cpu().numpy() + 1
     every = np.concatenate([near, wanted.cpu().numpy()], axis=1)
     rank = np.concatenate([np.broadcast_to(np.arange(1, near.shape[1] + 1), near.shape), ranks], axis=1)
@@ -242,7 +277,9 @@ def _merge(
     listed = every != _NEVER
     # A same-vehicle item among the nearest stands there twice, with one rank.
     rows = np.unique(np.stack([query[listed], rank[listed], every[listed]], axis=1), axis=0)
-    return rules.block(queries, rows[:, 0], rows[:, 1], keys=rows[:, 2])
+    query_index, places = ((rows[:, 0] + queries.start).astype(np.int32), rows[:, 1].astype(np.int32))
+    distance = unpack_distances(torch.from_numpy(rows[:, 2])).numpy()
+    return rules.listed(RankingBlock(query_index, places, rules.items(rows[:, 2]), distance))
 
 
 def distances_of(engine: DistanceEngine, block: Block, pairs: Pairs) -> dict[str, torch.Tensor]:
@@ -267,7 +304,8 @@ def pack(distances: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
         [1, 2, 0]
     """
     # The absolute value turns -0.0, whose bits would make it the largest, into 0.
-    return (distances.abs().view(torch.int32).to(torch.int64) << 32) | places
+    bits = distances.abs().view(torch.int32).to(torch.int64)
+    return bits.bitwise_left_shift_(32).bitwise_or_(places)
 
 
 def unpack_distances(keys: torch.Tensor) -> torch.Tensor:
@@ -314,13 +352,3 @@ def columns_of(pairs: Pairs, items: torch.Tensor) -> tuple[torch.Tensor, torch.T
     which = np.flatnonzero(positions[column] == pairs.item)
     one, two, three = (torch.from_numpy(a).to(items.device) for a in (pairs.query[which], column[which], which))
     return one, two, three
-
-
-def _sorted(keys: torch.Tensor) -> Int64Array:
-    """The (queries, n) keys sorted; on the CPU in place."""
-    # NumPy's sort of whole numbers is the fastest that a CPU offers; a GPU sorts before anything is copied.
-    if keys.device.type != "cpu":
-        return keys.sort(dim=1).values.cpu().numpy()
-    array: Int64Array = keys.numpy()
-    array.sort(axis=1)
-    return array

@@ -19,9 +19,7 @@ import torch
 from vreid_cli.ranking.diagnostics import Diagnostics
 from vreid_cli.ranking.distances import Origin, choose_origin
 from vreid_cli.ranking.duplicates import Duplicates, find_duplicates
-from vreid_cli.ranking.engine import Block, BlockDistances, DistanceEngine, GalleryLook, ItemImages, plan_engine
-from vreid_cli.ranking.metrics import Metric
-from vreid_cli.ranking.options import RankingOptions
+from vreid_cli.ranking.engine import Block, BlockDistances, DistanceEngine, GalleryLook, Sides
 from vreid_cli.ranking.selection import (
     ListRules,
     Nearest,
@@ -52,41 +50,6 @@ class Workers(Protocol):
         home: Callable[[ShardTask], int],
     ) -> Iterator[Any]:
         """Results of the parts, in any order; parts of one home go to the same worker, as far as possible."""
-
-
-@dataclass(frozen=True)
-class Sides:
-    """Queries and gallery, and how they are compared.
-
-    Attributes:
-        query: The queries.
-        gallery: The gallery.
-        metrics: What to rank by.
-        options: How.
-        budget: Bytes for working arrays.
-        product: Path of the matrix products, or ``auto``.
-    """
-
-    query: ItemImages
-    gallery: ItemImages
-    metrics: tuple[Metric, ...]
-    options: RankingOptions
-    budget: int
-    product: str
-
-    def outline(self, origin: Origin, *, product: str) -> DistanceEngine:
-        """An engine that has not looked at the gallery yet."""
-        how = {"metrics": self.metrics, "options": self.options, "budget": self.budget}
-        return plan_engine(self.query, self.gallery, product=product, origin=origin, **how)  # type: ignore[arg-type]
-
-    def on(self, device: torch.device) -> Sides:
-        """The same, to be compared on another device."""
-        return replace(self, query=replace(self.query, device=device), gallery=replace(self.gallery, device=device))
-
-    @cached_property
-    def rules(self) -> ListRules:
-        """How lists are made."""
-        return ListRules(self.query.items.items, self.gallery.items.items, self.options)
 
 
 @dataclass(frozen=True)
@@ -196,13 +159,17 @@ class ShardWork:
         """Each task's shard and queries, with what was found."""
         for task in tasks:
             engine, seen = self._shard(task.shard)
-            yield (task.shard, task.queries), task.run(engine, seen, self._sides.rules)
+            yield (task.shard, task.queries), task.run(engine, seen, self._rules)
+
+    @cached_property
+    def _rules(self) -> ListRules:
+        return ListRules(self._sides)
 
     def _shard(self, number: int) -> tuple[DistanceEngine, GalleryLook]:
         if number not in self._known:
             origin, device = self._origin, self._device
             origin = replace(origin, centre=origin.centre.to(device), direction=origin.direction.to(device))
-            engine = self._sides.on(device).outline(origin, product=self._sides.product)
+            engine = self._sides.on(device).plan(origin)
             engine = replace(engine, shard=self._shards[number])
             seen = engine.look()
             self._known[number] = replace(engine, kept=seen.kept), seen
@@ -226,9 +193,10 @@ class ShardedGallery:
 
     def __init__(self, sides: Sides, *, workers: Workers, device: torch.device) -> None:
         self._sides = sides
+        self._rules = ListRules(sides)
         self._workers = workers
         origin = choose_origin(sides.gallery.sample(), sides.query.sample())
-        self._outline = sides.outline(origin, product="torch")
+        self._outline = replace(sides, product="torch").plan(origin)
         shards = _divide(self._outline, _SHARDS_EACH * workers.width)
         self._count = len(shards)
         self._work = ShardWork(sides, origin=origin, shards=shards, device=device)
@@ -248,12 +216,12 @@ class ShardedGallery:
         blocks = [(queries, shard) for queries in self._queries(most) for shard in range(self._count)]
         tasks = [Compare(shard, queries, repeated=self._repeated) for queries, shard in blocks]
         for queries, found in self._by_block(tasks):
-            ranked = sort_whole(self._sides.rules, queries, [part for part, _ in found], size=len(self._sides.gallery))
+            ranked = sort_whole(self._rules, queries, [part for part, _ in found], size=len(self._sides.gallery))
             yield queries, ranked, found[0][1]
 
     def nearest(self) -> Iterator[tuple[range, RankedBlock, int]]:
         """All queries in blocks: positions, lists of the nearest and of pairs at whatever rank, zero images."""
-        rules, most = self._sides.rules, len(self._sides.query)
+        rules, most = self._rules, len(self._sides.query)
         known = self._look_up(most)
         blocks = [(queries, shard) for queries in self._queries(most) for shard in range(self._count)]
         tasks = [FindNearest(shard, some, repeated=self._repeated, known=known[some]) for some, shard in blocks]
@@ -264,7 +232,7 @@ class ShardedGallery:
 
     def _look_up(self, most: int) -> dict[range, dict[str, torch.Tensor]]:
         """By block of queries and metric, the distances of all pairs that are listed at whatever rank."""
-        pairs = {queries: self._sides.rules.pairs(queries) for queries in self._queries(most)}
+        pairs = {queries: self._rules.pairs(queries) for queries in self._queries(most)}
         names = [metric.name for metric in self._sides.metrics]
         known = {queries: {name: torch.empty(len(some.item)) for name in names} for queries, some in pairs.items()}
         tasks = []

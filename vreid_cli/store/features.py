@@ -25,7 +25,7 @@ from vreid_cli.runtime.files import atomic_path, read_json_object, write_csv, wr
 from vreid_cli.runtime.objects import ObjectPath
 from vreid_cli.store.parts import CHANGED, PartFacts, Skipped, StoredPart, damaged, read_facts, read_part, write_part
 from vreid_cli.store.plan import Plan
-from vreid_cli.types.arrays import Float32Array, Int64Array, Labels, to_numpy
+from vreid_cli.types.arrays import Float32Array, Int64Array, Labels, as_float32, to_numpy
 from vreid_cli.types.features import FeatureMatrix, FeatureSet, QueryProtocol
 from vreid_cli.types.images import ImageRecord
 
@@ -78,13 +78,14 @@ class PartedMatrix:
         part_index = np.searchsorted(self._starts, stored, side="right") - 1
         if len(rows) and (part_index == part_index[0]).all():
             # As nearly always: without a second copy.
-            one: Float32Array = self._parts[part_index[0]].take(stored - self._starts[part_index[0]], axis=0)
-            return one.astype(np.float32, copy=False)
-        taken = np.empty((len(rows), self._dimension), dtype=np.float32)
+            one = self._parts[part_index[0]].take(stored - self._starts[part_index[0]], axis=0)
+            return as_float32(one)
+        kind = np.result_type(*{part.dtype for part in self._parts} or {np.dtype(np.float32)})
+        taken = np.empty((len(rows), self._dimension), dtype=kind)
         for index in np.unique(part_index):
             here = part_index == index
             taken[here] = self._parts[index].take(stored[here] - self._starts[index], axis=0)
-        return taken
+        return as_float32(taken)
 
 
 class FeatureStore:

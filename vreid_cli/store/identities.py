@@ -91,12 +91,20 @@ def read_identity_facts(path: Path) -> Mapping[str, Any]:
     """
     try:
         with local_file(path) as local:
-            metadata = pq.read_schema(local).metadata or {}
-        facts: dict[str, Any] = json.loads(metadata.get(_FACTS, b"{}"))
-        if not isinstance(facts, dict):
-            raise ValueError("it does not say how it was made")
+            return _facts(pq.read_schema(local))
     except (OSError, ValueError, RecursionError, pa.ArrowException) as error:
         raise _damaged(path, error) from None
+
+
+def _facts(schema: pa.Schema) -> Mapping[str, Any]:
+    """How identities were made.
+
+    Raises:
+        ValueError, RecursionError: The metadata are damaged.
+    """
+    facts: dict[str, Any] = json.loads((schema.metadata or {}).get(_FACTS, b"{}"))
+    if not isinstance(facts, dict):
+        raise ValueError("it does not say how it was made")
     return facts
 
 
@@ -128,11 +136,11 @@ def read_identities(path: str | Path) -> Identities:
         if lacking:
             raise DataError(f"{path} has no column '{lacking[0]}'", hint="it is no table of identities", file=path)
         known = {name: table.column(name).cast(SCHEMA.field(name).type) for name in _columns_of(table)}
-    except (OSError, ValueError, pa.ArrowException) as error:
+        facts = _facts(table.schema)  # of the same file, whoever replaces it meanwhile; a CSV says nothing
+    except (OSError, ValueError, RecursionError, pa.ArrowException) as error:
         raise _damaged(path, error) from None
     if any(known[name].null_count for name in _REQUIRED):
         raise DataError(f"{path} has a row without identity or track", hint="fill it in", file=path)
-    facts = {} if path.suffix.lower() == ".csv" else read_identity_facts(path)
     return _from_columns(known, rows=len(table), facts=facts, source=path)
 
 

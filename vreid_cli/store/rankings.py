@@ -135,7 +135,9 @@ def _open(path: Path) -> tuple[pq.ParquetFile, RankingFacts]:
         raise StoreError(f"there is no ranking {path}", hint="make one with vreid rank", file=path)
     try:
         with local_file(path) as local:
-            schema = pq.read_schema(local)
+            # Opened once: whoever replaces the file meanwhile changes neither what it says nor its lists.
+            source = pa.OSFile(str(local), "r")
+            schema = pq.read_schema(source)
             metadata = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
             if metadata.pop(_CHECKSUM, None) not in (None, _checksum(metadata)):
                 raise ValueError("what it says about itself is not what was written (the checksum differs)")
@@ -143,7 +145,7 @@ def _open(path: Path) -> tuple[pq.ParquetFile, RankingFacts]:
             missing = [name for name in RANKING_SCHEMA.names if name not in schema.names]
             if missing:
                 raise _no_ranking(path, f"it has no column {', '.join(missing)}")
-            file = pq.ParquetFile(local, read_dictionary=[*_QUERY, *_GALLERY], page_checksum_verification=True)
+            file = pq.ParquetFile(source, read_dictionary=[*_QUERY, *_GALLERY], page_checksum_verification=True)
     except _DAMAGE as error:
         raise _no_ranking(path, error) from None
     return file, facts

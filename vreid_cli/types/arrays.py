@@ -51,6 +51,21 @@ def as_matrix(values: ArrayLike, *, name: str) -> NDArray[np.floating]:
     return numbers
 
 
+def as_float32(numbers: NDArray[np.floating]) -> Float32Array:
+    """The numbers as float32; copied only where they are something else.
+
+    Examples:
+        >>> as_float32(np.array([[0.5]], dtype=np.float16)).dtype
+        dtype('float32')
+    """
+    if numbers.dtype != np.float16:
+        return numbers.astype(np.float32, copy=False)
+    import torch
+
+    widened: Float32Array = torch.from_numpy(numbers).float().numpy()
+    return widened
+
+
 def text_array(values: Sequence[str | None]) -> TextArray:
     """A column of ids: dtype object, so that ``None`` stays ``None``.
 

@@ -29,10 +29,12 @@ class CalibrateReport(Report):
 
     Attributes:
         fitted: Each calibration by the file that holds it.
+        in_run: Whether it lies in the run, so that later commands find it.
         run_option: What commands to come must say to find the run.
     """
 
     fitted: Mapping[str, FittedCalibration]
+    in_run: bool
     run_option: str
 
 
@@ -79,7 +81,13 @@ def calibrate(session: Session) -> CalibrateReport:
         log.warning("%s", warning)
     if not chosen.rankings:
         session.record()
-    return CalibrateReport(outputs=tuple(fitted), warnings=warnings, fitted=fitted, run_option=session.run_option)
+    return CalibrateReport(
+        outputs=tuple(fitted),
+        warnings=warnings,
+        fitted=fitted,
+        in_run=chosen.output is None,
+        run_option=session.run_option,
+    )
 
 
 def _outputs(output: Path | None, groups: Mapping[str, Sequence[Path]]) -> dict[str, Path]:

@@ -41,6 +41,9 @@ from vreid_cli.workflows.session import Report, RunChoice, Session
 #: How many rankings a plot shows: all that one network has of the paper's two tasks. Of more no name can be read.
 PLOTTED_RANKINGS = 14
 
+#: What the name of a file of identities' scores ends in.
+_SCORES = "-scores.json"
+
 
 @dataclass(frozen=True, eq=False)
 class EvaluateReport(Report):
@@ -145,7 +148,10 @@ def _evaluate_rankings(
 def _scored_files(folder: Path) -> list[Path]:
     """The rankings in a folder, or all that can be scored of a run."""
     run = RunDirectory(folder)
-    return _all_of(run) if run.info_path.is_file() else some_rankings(folder)
+    if run.info_path.is_file():
+        return _all_of(run)
+    # Beside tables of identities lie their scores.
+    return [path for path in some_rankings(folder) if not path.name.endswith(_SCORES)]
 
 
 def _all_of(run: RunDirectory) -> list[Path]:
@@ -230,7 +236,7 @@ def _keep_identities(path: Path, one: IdentityScores, warnings: list[str]) -> st
     """Write the scores beside the identities of the run."""
     if owning_run(path) is None:
         return None
-    output = path.with_name(f"{path.stem}-scores.json")
+    output = path.with_name(f"{path.stem}{_SCORES}")
     try:
         write_json(output, {"schema": 1, "identities": [identity_scores_json(str(path), one)]})
     except StoreError as error:

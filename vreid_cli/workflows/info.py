@@ -60,7 +60,8 @@ def info(session: Session) -> InfoReport:
     """
     run = session.run or session.need_run()
     if not run.exists():
-        there = "holds nothing that a run is made of" if run.path.is_dir() else "is not there"
+        there = "holds nothing that a run is made of" if run.path.is_dir() else "is no folder"
+        there = there if run.path.exists() else "is not there"
         hint = "name one as in vreid info runs/veri-densenet201-veri, or make one with vreid extract"
         raise StoreError(f"{run.path} is no run directory: it {there}", hint=hint, file=run.path)
     verify = session.settings.info.verify

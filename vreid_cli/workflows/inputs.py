@@ -16,12 +16,13 @@ from vreid_cli.types.images import Split
 from vreid_cli.workflows.session import RunChoice, Session
 
 DATA_VARIABLE = "VREID_DATA_DIR"
+_THINNING = ("per_track", "choose", "min_size", "min_confidence")
 
 
 def extraction_run(settings: Settings) -> RunChoice:
     """A run of its own. The data of one that is there may have moved, and its identity is checked by itself."""
     folders = ("data.data_dir", "data.query_dir", "data.gallery_dir")
-    thinning = tuple(f"data.{name}" for name in ("per_track", "choose", "min_size", "min_confidence"))
+    thinning = tuple(f"data.{name}" for name in _THINNING)
     free = (*folders, *thinning, "data.label_pattern", "model.arch", "model.weights", "model.output", "model.input")
     # Features that are made again may be those of another data set.
     return RunChoice(
@@ -83,7 +84,7 @@ def chosen_subset(settings: Settings) -> int | None:
 
 
 def check_subset(session: Session) -> None:
-    """Refuse a test list where the layout has none to choose from.
+    """Refuse a test list where the layout has none to choose from, and what only trackers' files have.
 
     Raises:
         UsageError: It was given all the same.
@@ -94,6 +95,9 @@ def check_subset(session: Session) -> None:
             f"{session.resolved.name('data.subset')}: the layout {dataset} has no test lists to choose from",
             hint=f"leave it out; those of {' and '.join(name for name in LAYOUTS if LAYOUTS[name].subsets)} have",
         )
+    for key in ("track_file", *_THINNING) if dataset != "mot" else ():
+        if session.resolved.typed(f"data.{key}"):
+            raise UsageError(f"{session.resolved.name(f'data.{key}')}: only --dataset mot uses it", hint="leave it out")
 
 
 def absolute(path: Path | None) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +21,8 @@ from vreid_cli.evaluation.recall import Recall, measure_recall
 from vreid_cli.ranking.candidates import group_by_space
 from vreid_cli.ranking.diagnostics import Diagnostics
 from vreid_cli.ranking.metrics import DISTANCES, parse_metrics
-from vreid_cli.ranking.rank import RankingJob, collect, plan_ranking, rank_blocks, sample_both_ways
+from vreid_cli.ranking.planning import RankingJob, plan_ranking, sample_both_ways
+from vreid_cli.ranking.rank import collect, rank_blocks
 from vreid_cli.ranking.trials import split_trial
 from vreid_cli.runtime.objects import as_path
 from vreid_cli.runtime.progress import log, progress
@@ -317,12 +318,16 @@ def _write(
         what = "ranking" if job.facts.trial is None else f"ranking trial {job.facts.trial}"
         unit = "items" if job.options.rerank else "queries"
         bar = stack.enter_context(progress(total=job.steps, what=what, unit=unit))
+        writing: list[Future[None]] = []
         for ranked in rank_blocks(job, advance=bar.update, workers=workers, device=device):
             diagnostics += ranked.diagnostics
             listed += sum(len(block.rank) for block in ranked.by_metric.values())
-            # Side by side: Arrow lets other threads go on while it encodes.
-            for writing in [pool.submit(writers[name], block) for name, block in ranked.by_metric.items()]:
-                writing.result()
+            for one in writing:
+                one.result()
+            # Side by side, while the next block is ranked: Arrow lets other threads go on while it encodes.
+            writing = [pool.submit(writers[name], block) for name, block in ranked.by_metric.items()]
+        for one in writing:
+            one.result()
         if not force:  # somebody else may have written meanwhile
             _refuse_others(outputs)
     empty = [] if listed else ["nothing is listed for any query: look at --cameras, --threshold and --min-probability"]

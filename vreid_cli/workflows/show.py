@@ -25,7 +25,7 @@ from vreid_cli.reports.show import show as make_sheet
 from vreid_cli.reports.terminal import check_terminal_images, strips_of
 from vreid_cli.runtime.progress import log, progress
 from vreid_cli.store.formats import read_features, read_ranking
-from vreid_cli.store.identities import read_identities
+from vreid_cli.store.identities import is_identities, read_identities
 from vreid_cli.store.runs import RunDirectory, identities_in, owning_run, rankings_in
 from vreid_cli.types.features import MEANINGLESS, FeatureSet
 from vreid_cli.types.identities import Identities
@@ -100,8 +100,12 @@ def show(session: Session) -> ShowReport:
     if chosen.output is not None and not page:
         check_ending(chosen.output)
     if chosen.identities:
+        if chosen.match is not None:
+            raise UsageError("--match is about a ranking", hint="leave out --identities")
         return _identities(session)
     path = chosen.ranking or _find_ranking(session)
+    if is_identities(path):
+        raise UsageError(f"{path} holds identities, no ranking", hint="add --identities")
     ranking = with_probabilities(path, read_ranking(path, label_pattern=session.settings.data.label_pattern))
     make = _match if chosen.match is not None else _table if chosen.output is None else _page if page else _sheet
     report = make(session, path, ranking)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,11 +15,12 @@ from torch import nn
 from torchvision import models
 
 from vreid_cli.data.decoding import decode_rgb
-from vreid_cli.errors import UsageError, WeightsError
+from vreid_cli.errors import MissingExtraError, UsageError, WeightsError
 from vreid_cli.extraction.inference import Inference, InferenceConfig
 from vreid_cli.models.backbones import BACKBONES, Backbone
 from vreid_cli.models.checkpoint import network_state, save_checkpoint, weights_digest
 from vreid_cli.models.network import build_random
+from vreid_cli.models.sources import SOURCES
 from vreid_cli.models.weights import LoadedNetwork, architecture_of, load_network, with_classifier
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -199,6 +201,19 @@ def test_the_architecture_comes_from_the_file_or_is_needed(tmp_path: Path, small
     with pytest.raises(UsageError) as caught:
         load_network("random", arch="resnet81")
     assert "did you mean 'resnet18'" in str(caught.value.hint)
+
+
+def test_a_missing_extra_is_named_before_anything_is_downloaded(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("vreid_cli.runtime.extras.find_spec", lambda name: None)
+    monkeypatch.setattr(
+        "vreid_cli.models.sources.SOURCES",
+        {
+            **SOURCES,
+            "vehicle-reid-0001": replace(SOURCES["vehicle-reid-0001"], locate=lambda *_: pytest.fail("fetched")),
+        },
+    )
+    with pytest.raises(MissingExtraError, match="vehicle-reid-0001 needs onnx"):
+        load_network("vehicle-reid-0001")
 
 
 def test_random_weights_carry_their_warning_and_follow_the_seed():

@@ -83,3 +83,16 @@ def test_any_number_of_values(count: int) -> None:
         (alone,) = aggregate(slots, (name,)).values()
         for found in (together[name], alone):
             np.testing.assert_allclose(found.numpy(), wanted, rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 6), (6, 1), (2, 3), (3, 5), (5, 2), (7, 4), (6, 6), (8, 8), (13, 5)])
+def test_runs_that_rise_are_merged_to_what_sorting_gives(shape: tuple[int, int]) -> None:
+    runs, length = shape
+    values = (
+        torch.rand(runs, length, 50, generator=torch.Generator().manual_seed(0)).round(decimals=1).sort(dim=1).values
+    )
+    found = aggregate(values.flatten(0, 1).unbind(0), AGGREGATIONS, run=length)
+    ordered = np.sort(values.flatten(0, 1).numpy(), axis=0)
+    for name, places in AGGREGATIONS.items():
+        expected = ordered[list(places(runs * length))].mean(axis=0)
+        np.testing.assert_allclose(found[name].numpy(), expected, rtol=1e-6, err_msg=name)

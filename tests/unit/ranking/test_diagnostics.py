@@ -10,7 +10,8 @@ from ranked import changed, features, images, options, within
 
 from vreid_cli.ranking.diagnostics import Diagnostics, warnings_of
 from vreid_cli.ranking.metrics import parse_metrics
-from vreid_cli.ranking.rank import plan_ranking, rank, rank_blocks
+from vreid_cli.ranking.planning import plan_ranking
+from vreid_cli.ranking.rank import rank, rank_blocks
 from vreid_cli.types.rankings import Ranking
 
 

@@ -29,6 +29,7 @@ from vreid_cli.errors import DataError
 from vreid_cli.ranking.options import RankingOptions
 from vreid_cli.ranking.rank import rank
 from vreid_cli.runtime.options import RuntimeOptions
+from vreid_cli.types.arrays import Float32Array, Int64Array
 from vreid_cli.types.features import FeatureSet
 from vreid_cli.types.rankings import Definition, Ranking, Task
 
@@ -198,3 +199,28 @@ def test_a_feature_that_is_not_finite_is_an_error_that_names_the_image(value: fl
         with pytest.raises(DataError, match=rf"{side}-17\.jpg .*not finite") as caught:
             within(budget, sides["query"], sides["gallery"], options("t2t", metric))
         assert caught.value.file == f"{side}.npz"
+
+
+def test_few_queries_read_each_image_of_the_gallery_once() -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(4000, 4)).astype(np.float32)
+    rows[3000:] = rows[:1000]  # items that equal one of another block take its distances
+    names = [f"t{row // 2}" for row in range(len(rows))]
+    taken = []
+
+    class Counting:
+        shape = rows.shape
+
+        def take(self, wanted: Int64Array) -> Float32Array:
+            taken.append(wanted)
+            return rows[wanted]
+
+    gallery = replace(FeatureSet.from_arrays(rows, track_id=names), matrix=Counting())
+    query = FeatureSet.from_arrays(rng.normal(size=(3, 4)), track_id=["q", "q", "p"])
+    found = rank(query, gallery, options("t2t", "meanMCD50", "minMED"), runtime=RuntimeOptions(memory_budget_mb=1))
+    # As a sample, once in more than one block, and the two thousand again that equal others, item by item.
+    assert sum(map(len, taken)) == 4000 + 4000 + 2000
+    assert len(taken) > 1 + 1 + 1000
+    for metric, ranking in found.items():
+        values = table(ranking)
+        assert np.array_equal(values[:, :500], values[:, 1500:]), metric

@@ -12,7 +12,8 @@ from ranked import close, distances, images, labelled_sides, options
 
 from vreid_cli.errors import DataError
 from vreid_cli.ranking.options import RankingOptions
-from vreid_cli.ranking.rank import plan_ranking, rank, rank_blocks
+from vreid_cli.ranking.planning import plan_ranking
+from vreid_cli.ranking.rank import rank, rank_blocks
 from vreid_cli.ranking.trials import split_trial
 from vreid_cli.types.arrays import text_array
 from vreid_cli.types.features import MEANINGLESS, ArrayMatrix, FeatureSet

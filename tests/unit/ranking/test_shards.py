@@ -14,7 +14,8 @@ from ranked import labelled_sides, options, two_sides
 
 from vreid_cli.errors import DataError, UsageError
 from vreid_cli.ranking.options import RankingOptions
-from vreid_cli.ranking.rank import RankingJob, plan_ranking, rank_blocks
+from vreid_cli.ranking.planning import RankingJob, plan_ranking
+from vreid_cli.ranking.rank import rank_blocks
 from vreid_cli.types.features import FeatureSet
 from vreid_cli.types.rankings import Task
 

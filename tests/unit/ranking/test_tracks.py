@@ -10,7 +10,8 @@ from oracles import track_distance
 from ranked import DEFINITIONS, changed, close, distances, features, images, options, order, random_tracks
 
 from vreid_cli.errors import DataError
-from vreid_cli.ranking.rank import collect, plan_ranking, rank
+from vreid_cli.ranking.planning import plan_ranking
+from vreid_cli.ranking.rank import collect, rank
 from vreid_cli.types.arrays import text_array
 from vreid_cli.types.features import FeatureSet
 from vreid_cli.types.rankings import Task

@@ -224,6 +224,25 @@ def test_a_file_that_is_no_ranking(tmp_path: Path, ending: str, content: bytes) 
         read_ranking(path)
 
 
+def test_a_ranking_that_is_replaced_while_it_is_read_is_the_one_that_was_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_to(tmp_path / "r.parquet", made_ranking(top_k=1))
+    other = write_to(tmp_path / "other.parquet", made_ranking())
+    read = RankingFacts.from_metadata
+
+    def read_and_replace(metadata: dict[str, str]) -> RankingFacts:
+        other.replace(path)
+        return read(metadata)
+
+    monkeypatch.setattr(RankingFacts, "from_metadata", read_and_replace)
+    found = read_ranking(path)
+    assert found.facts.top_k == 1
+    assert_scores(evaluated(found), made_ranking())
+    rows, wanted = (sum(len(block.rank) for block in one.blocks) for one in (found, made_ranking(top_k=1)))
+    assert rows == wanted
+
+
 def test_a_truncated_parquet(tmp_path: Path) -> None:
     path = write_to(tmp_path / "r.parquet", made_ranking())
     path.write_bytes(path.read_bytes()[:-200])
