@@ -86,7 +86,7 @@ def test_a_flipped_bit_is_found_and_made_again(vreid: Vreid, where: bytes | None
 
 
 def test_large_stores_are_verified_when_asked(vreid: Vreid, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("vreid_cli.store.features._CHEAP_TO_VERIFY", 0)
+    monkeypatch.setattr("vreid_cli.store.features.CHEAP_TO_VERIFY", 0)
     flip(RUN / "features" / "gallery" / "part-00000.arrow")
     assert vreid.json("info")["splits"]["gallery"]["state"] == "complete"
     assert vreid.json("info", "--verify")["splits"]["gallery"]["state"] == "damaged"
