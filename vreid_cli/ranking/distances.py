@@ -146,7 +146,10 @@ class ProductDistances:
             items: Layout of the gallery images; the items come in its order.
         """
         # As many threads, as many sets of arrays; they come back when the last distances were taken.
-        arrays = self._idle.pop() if self._idle else _Arrays(self._origin.centre.device)
+        try:
+            arrays = self._idle.pop()  # a look before it would let another thread take the last ones in between
+        except IndexError:
+            arrays = _Arrays(self._origin.centre.device)
         pairs = _ImagePairs(query, gallery, items, self._origin.scale, arrays)
         if query.moved and gallery.moved:
             products = self._multiply(query.moved, gallery.moved, arrays)

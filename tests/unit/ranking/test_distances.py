@@ -195,6 +195,18 @@ def nearest_cosines(query: FeatureSet, gallery: FeatureSet, *, names: tuple[str,
     return found["MCD"].numpy()
 
 
+def test_arrays_that_another_thread_takes_first_are_made() -> None:
+    class TakenMeanwhile(list[object]):
+        def __bool__(self) -> bool:
+            return True  # as a look sees it, just before the last ones go
+
+    between = ProductDistances(("MED",), product=TORCH, origin=choose_origin(*[torch.zeros(1, 2)] * 2))
+    between._idle = TakenMeanwhile()  # type: ignore[assignment]
+    sides = (between.prepare(torch.tensor([row])) for row in ([0.0, 0.0], [3.0, 4.0]))
+    found = {name: values.item() for name, values in between.nearest(*sides, slot_layout(np.array([1])))}
+    assert found == {"MED": 5.0}
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("shared", [True, False, None])
 @settings(max_examples=4)
