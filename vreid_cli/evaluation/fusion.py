@@ -117,8 +117,8 @@ def fuse(
         _fit(distances, pairs, pairs.weight * ((of_query != number) & (of_gallery != number)))
         for number in range(int(fold.max()) + 1)
     ]
-    number_of = {name: int(fold[place]) for place, name in enumerate(pairs.vehicles)}
-    chosen = np.array([number_of.get(str(name), -1) for name in first.queries.vehicles])
+    number_of: dict[str | None, int] = {name: int(fold[place]) for place, name in enumerate(pairs.vehicles)}
+    chosen = np.array([number_of.get(name, -1) for name in first.queries.vehicles])
     fused = np.full(listed.shape, np.inf, dtype=np.float32)
     for number, one in [(-1, whole), *enumerate(parts)]:
         rows = np.flatnonzero(chosen == number)
@@ -182,10 +182,8 @@ def _labelled(
     query, item, same = query[order], item[order], same[order]
     distances = [matrix[query, item].astype(np.float64) for matrix in columns]
     names = sorted({str(name) for name in first.queries.vehicles if name is not None})
-    place = {name: number for number, name in enumerate(names)}
-    numbers = [
-        np.array([place.get(str(name), -1) for name in side.vehicles]) for side in (first.queries, first.gallery)
-    ]
+    place: dict[str | None, int] = {name: number for number, name in enumerate(names)}
+    numbers = [np.array([place.get(name, -1) for name in side.vehicles]) for side in (first.queries, first.gallery)]
     labelled = int(sum(name is not None for name in first.queries.vehicles))
     weight = np.where(same, 1.0, 1 / kept)
     own = LabelledPairs(distances[0], same, weight, numbers[0][query], numbers[1][item], tuple(names), labelled)

@@ -183,6 +183,18 @@ def _with_distance(ranking: Ranking, query: int, item: int) -> Any:
     return scored(matrix, names, names).blocks
 
 
+def test_an_unlabelled_query_is_none_of_a_vehicle_that_is_called_none() -> None:
+    rng, same = np.random.default_rng(0), np.eye(60, dtype=bool)
+    matrices = [drawn(rng, same), drawn(rng, same)]
+
+    def fused(called: str) -> Floats:
+        names = [called, *(f"v{number:03d}" for number in range(59))]
+        queries = [*names[:-1], None]
+        return table(fuse([scored(matrix, queries, names) for matrix in matrices], counting=COUNTING).ranking)
+
+    np.testing.assert_array_equal(fused("None"), fused("Nobody"))
+
+
 def test_facts_say_what_was_fused_and_only_what_both_share() -> None:
     _, (one, other) = two_scores(30, 6)
     found: FusedRanking = fuse([one, other], counting=COUNTING)
