@@ -232,7 +232,7 @@ def _open(path: Path) -> Iterator[tuple[Any, Any]]:
     av = _import_av(path)
     try:
         with local_file(path) as local:
-            container = av.open(str(local))
+            container = av.open(str(local), metadata_errors="replace")  # a title tells nothing about frames
     except (av.FFmpegError, OSError) as error:
         raise DataError(f"{path} cannot be opened as a video: {error}", file=path) from None
     try:

@@ -369,7 +369,7 @@ class IndexFolder:
             checksum = str(found.pop("checksum", ""))
             parts = tuple((str(contents), str(labels)) for contents, labels in found.pop("parts"))
             return _Kept(_validated(IndexFacts(**found, parts=parts)), file, size, checksum)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise _damaged(path, first_line(error)) from None
 
     def write(self, index: ImageIndex) -> Path:

@@ -104,6 +104,16 @@ def test_the_log_of_pyav_is_off_while_videos_are_read(tmp_path: Path) -> None:
     assert av.logging.get_level() is None
 
 
+def test_a_title_that_is_no_text_changes_no_frame(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    write_video(path, make_frames(3))
+    known, content = probe_video(path), path.read_bytes()
+    assert b"Lavf" in content  # what FFmpeg says of itself is metadata, as a title is
+    path.write_bytes(content.replace(b"Lavf", b"\x80avf"))
+    assert probe_video(path) == known
+    assert [number for number, image in read_frames(path, [1, 3]) if isinstance(image, Image.Image)] == [1, 3]
+
+
 def test_what_is_no_video_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     path.write_bytes(b"no video at all")

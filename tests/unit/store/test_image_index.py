@@ -127,7 +127,7 @@ def test_damage_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         folder.read("cosine")
     said = json.loads(facts.read_text())
     odd = {"parts": 3, "schema": 9, "kind": "x", "distance": 1, "dimension": "8", "scale": 0, "identity": [1], "new": 1}
-    for content in ({}, *({**said, key: value} for key, value in odd.items())):
+    for content in ({}, {**said, "scale": 10**400}, *({**said, key: value} for key, value in odd.items())):
         facts.write_text(json.dumps(content))
         with pytest.raises(StoreError, match="is damaged"):
             folder.read_facts("cosine")
