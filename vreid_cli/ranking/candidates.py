@@ -124,15 +124,29 @@ def candidate_blocks(
         Consecutive queries, and their lists by metric.
     """
     for positions in query.cut(rows=_SEARCHED):
-        lists: dict[str, list[RankingBlock]] = {}
-        noticed = Diagnostics()
-        for finder, engine in engines:
-            for place, items in zip(positions, finder.find(query, positions), strict=True):
-                ranked = _rank_one(engine, rules, place, items=items)
-                noticed += ranked.diagnostics
-                for name, block in ranked.by_metric.items():
-                    lists.setdefault(name, []).append(block)
-        yield positions, RankedBlock({name: RankingBlock.joined(each) for name, each in lists.items()}, noticed)
+        found = [(engine, finder.find(query, positions)) for finder, engine in engines]
+        yield positions, rank_items(found, rules, positions)
+
+
+def rank_items(
+    found: Sequence[tuple[DistanceEngine, Sequence[Int64Array]]], rules: ListRules, positions: range
+) -> RankedBlock:
+    """Lists of some items for each of the queries at these positions.
+
+    Args:
+        found: Each engine's gallery positions for each query.
+        rules: What is listed of them.
+        positions: Of the queries.
+    """
+    lists: dict[str, list[RankingBlock]] = {}
+    noticed = Diagnostics()
+    for engine, items in found:
+        for place, some in zip(positions, items, strict=True):
+            ranked = _rank_one(engine, rules, place, items=some)
+            noticed += ranked.diagnostics
+            for name, block in ranked.by_metric.items():
+                lists.setdefault(name, []).append(block)
+    return RankedBlock({name: RankingBlock.joined(each) for name, each in lists.items()}, noticed)
 
 
 def group_by_space(metrics: Sequence[Metric]) -> Mapping[Geometry, tuple[Metric, ...]]:

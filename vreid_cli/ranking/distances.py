@@ -117,9 +117,9 @@ class ProductDistances:
     """
 
     def __init__(self, names: Collection[str], *, product: Product, origin: Origin) -> None:
-        self._names = names
+        self.names = names
+        self.origin = origin
         self._product = product
-        self._origin = origin
         self._middle = float(torch.linalg.vector_norm(origin.centre * origin.scale))
         self._idle: list[_Arrays] = []
         # Alone, the cosine is quicker and keeps more digits by a product of directions.
@@ -128,13 +128,13 @@ class ProductDistances:
     @property
     def arrays(self) -> int:
         """Numbers kept for each number of an image: as it came, and as each product needs it."""
-        return 1 + ("MED" in self._names) + self._by_directions
+        return 1 + ("MED" in self.names) + self._by_directions
 
     def prepare(self, rows: torch.Tensor) -> Side:
         """Bring (n, D) float32 rows to the origin; they are not changed."""
-        lengths = _lengths(rows, self._origin.scale)
-        moved = _move(rows, self._origin) if "MED" in self._names else None
-        directions = _directions(rows, lengths, self._origin) if self._by_directions else None
+        lengths = _lengths(rows, self.origin.scale)
+        moved = _move(rows, self.origin) if "MED" in self.names else None
+        directions = _directions(rows, lengths, self.origin) if self._by_directions else None
         return Side(rows, lengths, moved, directions)
 
     def nearest(self, query: Side, gallery: Side, items: SlotLayout) -> Iterator[tuple[str, torch.Tensor]]:
@@ -149,14 +149,14 @@ class ProductDistances:
         try:
             arrays = self._idle.pop()  # a look before it would let another thread take the last ones in between
         except IndexError:
-            arrays = _Arrays(self._origin.centre.device)
-        pairs = _ImagePairs(query, gallery, items, self._origin.scale, arrays)
+            arrays = _Arrays(self.origin.centre.device)
+        pairs = _ImagePairs(query, gallery, items, self.origin.scale, arrays)
         if query.moved and gallery.moved:
             products = self._multiply(query.moved, gallery.moved, arrays)
             nearest = self._squared(products, query.moved, gallery.moved, pairs=pairs, exact=pairs.squared)
             nearest.clamp_(min=0).sqrt_()
-            yield "MED", nearest if self._origin.scale == 1 else nearest.div_(self._origin.scale)
-            if "MCD" in self._names and not self._by_directions:
+            yield "MED", nearest if self.origin.scale == 1 else nearest.div_(self.origin.scale)
+            if "MCD" in self.names and not self._by_directions:
                 yield "MCD", pairs.with_zeros(self._cosine(products, query.moved, gallery.moved, pairs=pairs))
         if query.directions and gallery.directions:
             products = self._multiply(query.directions, gallery.directions, arrays)

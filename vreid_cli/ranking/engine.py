@@ -286,21 +286,47 @@ class DistanceEngine:
 
         with self.products.allowed():
             seen, found = self._look(compare)
-        items = torch.cat([part.items for each in found for part in each])
-        diagnostics = sum((part.diagnostics for each in found for part in each), Diagnostics())
-        values = [dict(part.by_metric) for each in found for part in each]
-        del found
+        all_parts = self._joined(found)
         # What equals an earlier item takes its distances.
         first = find_duplicates(self.gallery.features.matrix, self.gallery.items, checksums=seen.checksums).first
         later = np.flatnonzero(first != np.arange(len(first)))
-        column = items.argsort()
-        to, source = (column[torch.from_numpy(some).to(items.device)] for some in (later, first[later]))
-        by_metric = {}
-        for metric in self.metrics:
-            # Taken out one by one, so that few are there twice.
-            by_metric[metric.name] = torch.cat([some.pop(metric.name) for some in values], dim=1)
-            by_metric[metric.name][:, to] = by_metric[metric.name][:, source]
-        return BlockDistances(items, by_metric, diagnostics), seen.zero_vectors
+        column = all_parts.items.argsort()
+        to, source = (column[torch.from_numpy(some).to(column.device)] for some in (later, first[later]))
+        for values in all_parts.by_metric.values():
+            values[:, to] = values[:, source]
+        return all_parts, seen.zero_vectors
+
+    def compare(self, query: Block, read: Callable[[range], Block]) -> tuple[BlockDistances, int]:
+        """Distances of these queries to the whole gallery, and how many of its images are zero.
+
+        Equal items may get different distances.
+
+        Args:
+            query: The queries.
+            read: Gives the block at these positions.
+
+        Raises:
+            DataError: A distance is too large for float32.
+        """
+
+        def compare(positions: range) -> tuple[int, list[BlockDistances]]:
+            block = read(positions)
+            return block.zero_vectors, list(self._to_items(query, block))
+
+        with self.products.allowed():
+            zeros, found = zip(*side_by_side(compare, self.blocks, threads=self.threads), strict=True)
+        return self._joined(found), sum(zeros)
+
+    def _joined(self, found: Sequence[list[BlockDistances]]) -> BlockDistances:
+        """The distances to the items of all blocks; ``found`` has none of them then."""
+        items = torch.cat([part.items for each in found for part in each])
+        diagnostics = sum((part.diagnostics for each in found for part in each), Diagnostics())
+        values = [dict(part.by_metric) for each in found for part in each]
+        for each in found:
+            each.clear()
+        # Taken out one by one, so that few are there twice.
+        by_metric = {m.name: torch.cat([some.pop(m.name) for some in values], dim=1) for m in self.metrics}
+        return BlockDistances(items, by_metric, diagnostics)
 
     def _look(
         self, use: Callable[[range, SlotLayout, torch.Tensor, int], Result]

@@ -14,7 +14,7 @@ import torch
 
 from vreid_cli.errors import UsageError
 from vreid_cli.ranking.answers import AnswerRules
-from vreid_cli.ranking.candidates import CandidateFinder, ImageSearch, candidate_blocks, group_by_space
+from vreid_cli.ranking.candidates import CandidateFinder, ImageSearch, candidate_blocks, group_by_space, rank_items
 from vreid_cli.ranking.diagnostics import Diagnostics
 from vreid_cli.ranking.engine import Block, BlockDistances, DistanceEngine
 from vreid_cli.ranking.options import RankingOptions
@@ -22,6 +22,7 @@ from vreid_cli.ranking.planning import RankingJob, plan_ranking
 from vreid_cli.ranking.reranking import encode_pool, join_sides, rerank
 from vreid_cli.ranking.selection import ListRules, RankedBlock, distances_of, keep_nearest, merge_nearest, sort_whole
 from vreid_cli.ranking.shards import ShardedGallery, Workers
+from vreid_cli.ranking.shortlists import can_be_short, shortlists
 from vreid_cli.runtime.options import RuntimeOptions
 from vreid_cli.types.calibrations import Calibration
 from vreid_cli.types.features import FeatureSet
@@ -31,6 +32,8 @@ from vreid_cli.types.rankings import Ranking, RankingBlock, choose_fitting
 _LISTS = 1 / 4
 #: With fewer queries at a time than this, reading the gallery again for each block costs more than merging.
 _FEW_QUERIES = 256
+#: Part of the gallery up to which shortlists are compared item by item; beyond it all are compared.
+_SHORT = 1 / 4
 
 
 def rank(
@@ -125,23 +128,33 @@ def _rank_here(job: RankingJob, advance: Callable[[int], object]) -> Iterator[Ra
     same = job.query.features is job.gallery.features
     zero_vectors = engine.zero_vectors
     for block in engine.query_blocks(most=most):
-        parts: Iterable[BlockDistances]
         if once:
-            part, zero_vectors = engine.look_and_compare(block)
-            parts = [part]
+            ranked, zero_vectors = _ranked_at_once(engine, rules, block)
         else:
-            parts = engine.against(block)
-        if codes:
-            weight = job.options.lambda_value
-            parts = rerank(block.positions, parts, pool=codes, size=len(job.gallery), weight=weight)
-        if merge:
-            ranked = _merged(engine, rules, block, parts=parts)
-        else:
-            ranked = sort_whole(rules, block.positions, parts, size=len(job.gallery), threads=engine.threads)
+            parts: Iterable[BlockDistances] = engine.against(block)
+            if codes:
+                weight = job.options.lambda_value
+                parts = rerank(block.positions, parts, pool=codes, size=len(job.gallery), weight=weight)
+            if merge:
+                ranked = _merged(engine, rules, block, parts=parts)
+            else:
+                ranked = sort_whole(rules, block.positions, parts, size=len(job.gallery), threads=engine.threads)
         zero_vectors += 0 if same else block.zero_vectors
         yield RankedBlock(cut(ranked.by_metric, block.positions), ranked.diagnostics + Diagnostics(zero_vectors))
         zero_vectors = 0
         advance(len(block.positions))
+
+
+def _ranked_at_once(engine: DistanceEngine, rules: ListRules, block: Block) -> tuple[RankedBlock, int]:
+    """Lists of all queries from a gallery that is read once, and how many of its images are zero."""
+    if can_be_short(engine, rules):
+        items, zero_vectors = shortlists(engine, rules, block)
+        if sum(map(len, items)) <= len(engine.gallery) * _SHORT:
+            ranked = rank_items([(engine, items)], rules, block.positions)
+            return RankedBlock(ranked.by_metric, Diagnostics()), zero_vectors
+    part, zero_vectors = engine.look_and_compare(block)
+    size, threads = len(engine.gallery), engine.threads
+    return sort_whole(rules, block.positions, [part], size=size, threads=threads), zero_vectors
 
 
 def _rank_in_shards(

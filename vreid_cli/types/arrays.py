@@ -218,6 +218,8 @@ def shared_codes(one: TextArray, other: TextArray) -> tuple[Int64Array, Int64Arr
     codes: dict[str | None, int] = {None: -1}
 
     def encode(column: TextArray) -> Int64Array:
-        return np.fromiter((codes.setdefault(label, len(codes) - 1) for label in column), np.int64, len(column))
+        for label in dict.fromkeys(column):
+            codes.setdefault(label, len(codes) - 1)
+        return np.fromiter(map(codes.__getitem__, column), np.int64, len(column))
 
     return encode(one), encode(other)
