@@ -22,7 +22,7 @@ from vreid_cli.ranking.duplicates import Duplicates, checksums, find_duplicates
 from vreid_cli.ranking.metrics import DISTANCES, Metric
 from vreid_cli.ranking.options import RankingOptions
 from vreid_cli.runtime.products import choose_product
-from vreid_cli.runtime.threads import side_by_side, threads_for
+from vreid_cli.runtime.threads import one_thread, side_by_side, threads_for
 from vreid_cli.types.arrays import Int64Array
 from vreid_cli.types.features import FeatureSet
 from vreid_cli.types.lazy import load
@@ -175,11 +175,10 @@ class Sides:
         distances = {metric.distance for metric in self.metrics}
         wanted = [name for name in distances if DISTANCES[name].between == "images" and not DISTANCES[name].function]
         size = float(len(query.items.rows)) * len(gallery.items.rows) * gallery.features.dimension
-        products = ProductDistances(
-            wanted,
-            product=choose_product(query.device, multiplications=size if wanted else 0, name=self.product),
-            origin=origin or choose_origin(gallery.sample(), query.sample()),
-        )
+        with one_thread():
+            origin = origin or choose_origin(gallery.sample(), query.sample())
+        product = choose_product(query.device, multiplications=size if wanted else 0, name=self.product)
+        products = ProductDistances(wanted, product=product, origin=origin)
         threads = threads_for(query.device)
         image_bytes, room = 4 * products.arrays * gallery.features.dimension, self.budget / max(_PARTS, 4 * threads)
         return DistanceEngine(

@@ -24,6 +24,7 @@ from vreid_cli.ranking.selection import ListRules, RankedBlock, distances_of, ke
 from vreid_cli.ranking.shards import ShardedGallery, Workers
 from vreid_cli.ranking.shortlists import can_be_short, shortlists
 from vreid_cli.runtime.options import RuntimeOptions
+from vreid_cli.runtime.threads import one_thread
 from vreid_cli.types.calibrations import Calibration
 from vreid_cli.types.features import FeatureSet
 from vreid_cli.types.rankings import Ranking, RankingBlock, choose_fitting
@@ -148,10 +149,11 @@ def _rank_here(job: RankingJob, advance: Callable[[int], object]) -> Iterator[Ra
 def _ranked_at_once(engine: DistanceEngine, rules: ListRules, block: Block) -> tuple[RankedBlock, int]:
     """Lists of all queries from a gallery that is read once, and how many of its images are zero."""
     if can_be_short(engine, rules):
-        items, zero_vectors = shortlists(engine, rules, block)
-        if sum(map(len, items)) <= len(engine.gallery) * _SHORT:
-            ranked = rank_items([(engine, items)], rules, block.positions)
-            return RankedBlock(ranked.by_metric, Diagnostics()), zero_vectors
+        with one_thread():
+            items, zero_vectors = shortlists(engine, rules, block)
+            if sum(map(len, items)) <= len(engine.gallery) * _SHORT:
+                ranked = rank_items([(engine, items)], rules, block.positions)
+                return RankedBlock(ranked.by_metric, Diagnostics()), zero_vectors
     part, zero_vectors = engine.look_and_compare(block)
     size, threads = len(engine.gallery), engine.threads
     return sort_whole(rules, block.positions, [part], size=size, threads=threads), zero_vectors

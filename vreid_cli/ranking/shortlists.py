@@ -114,7 +114,8 @@ def shortlists(engine: DistanceEngine, rules: ListRules, query: Block) -> tuple[
     """
     assert rules.top_k is not None
     products = LowerBounds(engine.products.names, product=TORCH, origin=engine.products.origin)
-    scan = replace(engine, products=products, rows=(engine.rows[0], _IMAGES))
+    # The steps are so short that two threads would wait for each other longer than they work.
+    scan = replace(engine, products=products, rows=(engine.rows[0], _IMAGES), threads=1)
     bounds, zero_vectors = scan.compare(
         query, lambda positions: products.read(engine.gallery, positions, images=query.side.original)
     )
