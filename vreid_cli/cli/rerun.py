@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from vreid_cli.cli.command import LATEST_RUN, Command
+from vreid_cli.types.amounts import amount
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,10 +20,15 @@ def _json(report: RerunReport) -> dict[str, Any]:
 
 
 def _render(report: RerunReport, console: Console) -> None:
-    console.print(f"{report.commands} commands of {report.run_dir} run again, in {report.again}", soft_wrap=True)
-    console.print(f"{len(report.same)} files are the same, byte for byte")
+    console.print(
+        f"{amount(report.commands, 'command')} of {report.run_dir} run again, in {report.again}", soft_wrap=True
+    )
+    console.print(f"{amount(len(report.same), 'file is', 'files are')} the same, byte for byte")
     if report.close:
-        console.print(f"{len(report.close)} are the same but for rounding: {', '.join(report.close)}", soft_wrap=True)
+        console.print(
+            f"{amount(len(report.close), 'is', 'are')} the same but for rounding: {', '.join(report.close)}",
+            soft_wrap=True,
+        )
 
 
 COMMAND = Command(

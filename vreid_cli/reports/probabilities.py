@@ -14,6 +14,7 @@ from vreid_cli.evaluation.reliability import Reliability
 from vreid_cli.evaluation.uncertainty import Interval
 from vreid_cli.reports.names import Evaluations, names_of
 from vreid_cli.reports.tables import counted, make_table, percent, probability_text
+from vreid_cli.types.amounts import amount
 from vreid_cli.types.rankings import RankingFacts, said_of
 
 _DIGITS = 4
@@ -90,7 +91,7 @@ def reliability_table(name: str, one: Reliability) -> Table:
     """
     source = "cross-validated by vehicle" if one.cross_validated else "fitted on other vehicles"
     caption = (
-        f"{one.pairs:,.0f} pairs, {one.vehicles:,} vehicles; probabilities {source}; "
+        f"{amount(round(one.pairs), 'pair')}, {amount(one.vehicles, 'vehicle')}; probabilities {source}; "
         f"Brier {with_ends(one.brier, one.brier_interval)} (always saying {percent(one.base_rate)}%: "
         f"{one.brier_constant:.{_DIGITS}f}); ECE {with_ends(one.ece, one.ece_interval)}; "
         "95% intervals, vehicles resampled"
@@ -150,7 +151,7 @@ def open_set_table(results: Evaluations) -> Table | None:
     columns += [Column("there/not there", justify="right")]
     first = next(iter(shown.values())).open_set
     assert first is not None
-    split = f"{first.held_out} vehicles left out of the gallery (--split-open); " if first.held_out else ""
+    split = f"{amount(first.held_out, 'vehicle')} left out of the gallery (--split-open); " if first.held_out else ""
     note = (
         f"{split}a query's vehicle is found if the nearest item is near enough, and right if that shows it; "
         "AUROC: of the nearest distance; TPIR: share of queries whose vehicle is there that is near enough, where a "

@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 from vreid_cli.errors import DataError, VreidError
 from vreid_cli.runtime.files import explain_write_errors, put_in_place
 from vreid_cli.runtime.progress import log, progress
+from vreid_cli.types.amounts import amount
 
 _CHUNK = 1 << 20
 _PARTIAL, _BEYOND_THE_END = 206, 416
@@ -200,14 +201,14 @@ def _read(response: Any, download: Download, *, start: int, size: int) -> Iterat
     except (OSError, HTTPException, ValueError) as error:
         raise download.failure(error, received=received) from None
     if size and received != size:
-        raise download.failure(f"the connection broke after {received} of {size} bytes", received=received)
+        raise download.failure(f"the connection broke after {received:,} of {amount(size, 'byte')}", received=received)
 
 
 def _verify(download: Download, *, reused: int) -> None:
     """Delete a part that is not the published file, and say so."""
     if wrong := download.check(download.part):
         download.discard()
-        earlier = f" ({reused} bytes of it at an earlier attempt)" if reused else ""
+        earlier = f" ({amount(reused, 'byte')} of it at an earlier attempt)" if reused else ""
         again = "run the same command again, which starts over" if reused else "try again later"
         raise download.error(
             f"what {download.url} sent{earlier} is not the published file: {wrong}; it was deleted",

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from vreid_cli.errors import VreidError
+from vreid_cli.types.amounts import amount
 
 #: Of the largest number beside it: twice what other threads and batches change (docs/definitions.md#tolerances).
 ROUNDING = 2e-6
@@ -56,7 +57,7 @@ def _compare(one: Any, other: Any, where: str) -> str | None:
         return _first(_compare(one.get(name), other.get(name), f"{where}.{name}".strip(".")) for name in names)
     if isinstance(one, list) and isinstance(other, list):
         if len(one) != len(other):
-            return f"{where} has {len(other)} entries, not {len(one)}"
+            return f"{where} has {amount(len(other), 'entry')}, not {len(one)}"
         pairs = enumerate(zip(one, other, strict=True))
         return _first(_compare(a, b, f"{where}[{number}]") for number, (a, b) in pairs)
     if isinstance(one, int | float) and isinstance(other, int | float) and math.isclose(one, other, rel_tol=ROUNDING):

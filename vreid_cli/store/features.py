@@ -366,7 +366,7 @@ class FeatureStore:
         for name, number in found.items():
             if facts.get(name, number) != number:
                 raise StoreError(
-                    f"{self.path} holds {number} {name}, but complete.json says {facts[name]}",
+                    f"the {name} in {self.path} are not as many as complete.json says: {number}, not {facts[name]}",
                     hint="run the same vreid extract again: it makes what is missing",
                     file=self.path,
                 )

@@ -127,7 +127,7 @@ def _contradictions(store: FeatureStore, found: Mapping[str, int]) -> Sequence[s
     except StoreError as error:
         return [error.message]
     return [
-        f"complete.json says {facts[name]} {name}, {number} are there"
+        f"its {name} are not as many as complete.json says: {number}, not {facts[name]}"
         for name, number in found.items()
         if facts.get(name, number) != number
     ]

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, TypeAdapter, ValidationError
 
+from vreid_cli.types.amounts import amount
 from vreid_cli.types.arrays import Float32Array
 
 FloatArray = NDArray[np.float64]
@@ -147,7 +148,9 @@ class Calibration:
             first = error.errors()[0]
             raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
         if len(found.distances) != len(found.log_ratios):
-            raise ValueError(f"{len(found.distances)} distances for {len(found.log_ratios)} log_ratios")
+            raise ValueError(
+                f"{amount(len(found.distances), 'distance')} for {amount(len(found.log_ratios), 'log_ratio')}"
+            )
         if (np.diff(found.distances) < 0).any() or (np.diff(found.log_ratios) > 0).any():
             raise ValueError("distances must rise and log_ratios must not")
         return found

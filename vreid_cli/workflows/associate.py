@@ -35,6 +35,7 @@ from vreid_cli.runtime.progress import log, progress
 from vreid_cli.store.formats import read_features
 from vreid_cli.store.identities import read_identity_facts, write_identities
 from vreid_cli.store.image_index import ImageIndex, build_index
+from vreid_cli.types.amounts import amount
 from vreid_cli.types.arrays import text_array
 from vreid_cli.types.features import FeatureSet, join_features
 from vreid_cli.types.identities import Clock, Identities
@@ -314,7 +315,11 @@ def _choose_threshold(
     curve = track_pair_errors(possible_pairs(), items.vehicles)
     point = None if curve is None else curve.at_false_match_rate(chosen.false_match_rate)
     if point is None:
-        pairs = "no pairs of one vehicle and of two" if curve is None else f"{curve.negatives:,} pairs of two vehicles"
+        pairs = (
+            "no pairs of one vehicle and of two"
+            if curve is None
+            else f"{amount(curve.negatives, 'pair')} of two vehicles"
+        )
         raise UsageError(
             f"--false-match-rate {chosen.false_match_rate:g}: {labelled.source} has {pairs}, too few for it",
             hint="give a larger rate, or --threshold",

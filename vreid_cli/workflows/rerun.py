@@ -16,6 +16,7 @@ from vreid_cli.runtime.objects import join, require_local
 from vreid_cli.runtime.progress import log
 from vreid_cli.store.differences import difference
 from vreid_cli.store.runs import LATEST, RUNS_FOLDER, HistoryEntry, RunDirectory
+from vreid_cli.types.amounts import amount
 from vreid_cli.workflows.session import Report, RunChoice, Session
 
 #: Options that say where something is written.
@@ -65,7 +66,7 @@ def rerun(session: Session) -> RerunReport:
     if not entries:
         raise StoreError(f"{run.path} has no history that can be run again", file=run.history_path)
     if damaged:
-        log.warning("%d lines of %s cannot be read, left out", damaged, run.history_path)
+        log.warning("%s of %s cannot be read, left out", amount(damaged, "line"), run.history_path)
     again = session.settings.rerun.output or run.path.with_name(f"{run.path.name}-rerun")
     if again.exists():
         raise StoreError(f"{again} is there already", hint="remove it, or name another --output", file=again)
@@ -81,7 +82,11 @@ def rerun(session: Session) -> RerunReport:
         count = len(other) + len(same) + len(close)
         since = "data, weights, versions, vreid.toml, back-end or kind of processor"
         hint = f"compare {again} with it: {since} may have changed since"
-        raise StoreError(f"{len(other)} of {count} files are not as they were: {first}{more}", hint=hint, file=run.path)
+        raise StoreError(
+            f"{len(other)} of {amount(count, 'file')} not as before: {first}{more}",
+            hint=hint,
+            file=run.path,
+        )
     return RerunReport(outputs=(str(again),), run_dir=run.path, again=again, commands=len(todo), same=same, close=close)
 
 
