@@ -136,7 +136,8 @@ def test_with_a_calibration_no_threshold_is_needed_and_identities_have_a_probabi
     assert [one["probability"] is None for one in report["vehicles"]] == [False] * 11 + [True]
     rows = pq.read_table("cars.parquet").to_pylist()
     assert all((row["probability"] is None) == (row["vehicle"] == "11") for row in rows)
-    assert "by probability, at least 0.5" in vreid(*told)
+    assert report["calibration"] == "fit.json"
+    assert "by probability, at least 0.5, calibration fit.json" in vreid(*told)
     assert "min probability 0.5, now 0.6" in vreid.error(*told, "--min-probability", "0.6")["message"]
     # A distance is still understood, and so is a rate of false matches.
     assert vreid.json(*told, "--threshold", "0.3", "--force")["threshold"] == 0.3

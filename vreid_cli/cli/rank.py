@@ -27,7 +27,8 @@ def _render(report: RankReport, console: Console) -> None:
     )
     for one, path in zip(report.facts, report.outputs, strict=True):
         trial = f", trial {one.text('trial')}" if one.trial is not None else ""
-        console.print(f"{one.metric_name}{trial}: {path}", soft_wrap=True)
+        by = f", calibration {one.calibrated_by}" if one.calibrated_by else ""
+        console.print(f"{one.metric_name}{trial}{by}: {path}", soft_wrap=True)
     for metric, recall in report.recall.items():
         console.print(_recall_in_words(metric, recall), soft_wrap=True)
     if report.facts[0].fusion:
@@ -46,7 +47,8 @@ def _recall_in_words(metric: str, found: Recall) -> str:
 
 
 def _results(report: RankReport) -> dict[str, Any]:
-    return {"recall": {name: asdict(one) for name, one in report.recall.items()}} if report.recall else {}
+    recall = {"recall": {name: asdict(one) for name, one in report.recall.items()}} if report.recall else {}
+    return {"calibrations": {str(one.metric): one.calibrated_by for one in report.facts if one.calibration}, **recall}
 
 
 def _next_commands(report: RankReport) -> str:

@@ -29,6 +29,7 @@ def _results(report: ShowReport) -> dict[str, object]:
     return {
         "ranking": str(report.ranking),
         "notes": report.notes,
+        "calibration": report.calibration,
         "queries": [{"query_id": query, "nearest": [asdict(item) for item in items]} for query, items in lists],
         "hidden_queries": report.hidden,
         "match": pair

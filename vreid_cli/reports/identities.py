@@ -36,11 +36,12 @@ def summary(found: Identities) -> str:
     sizes = np.bincount(found.identity)
     several = int((sizes > 1).sum())
     facts = found.facts
+    by = f", calibration {facts['calibration_source']}" if facts.get("calibration_source") else ""
     limits = f", {amount(len(facts['travel_times']), 'travel time')}" if facts.get("travel_times") else ""
     return (
         f"{amount(len(found), 'track is', 'tracks are')} {amount(found.count, 'vehicle')}: "
         f"{several:,} seen more than once, {found.count - several:,} seen once. "
-        f"{facts.get('metric')} {_limit(facts)}, cameras {facts.get('cameras')}{limits}."
+        f"{facts.get('metric')} {_limit(facts)}{by}, cameras {facts.get('cameras')}{limits}."
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from typing import Annotated, Any, Literal, Self
 
@@ -70,6 +70,7 @@ class Calibration:
             constant.
         expected: Gallery items that show a query's vehicle, on average.
         fitted_on: The labelled pairs.
+        source: Where it was read from: a path, in its run or as it was named, or ``shipped``; None for one in memory.
 
     Examples:
         >>> fitted = FittedOn(dataset=None, vehicles=10, digest="", queries=10, same=10, different=90)
@@ -94,6 +95,7 @@ class Calibration:
     log_ratios: Annotated[tuple[Finite, ...], Field(min_length=2)]
     expected: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     fitted_on: FittedOn
+    source: str | None = field(default=None, compare=False)
 
     def prior(self, *, gallery_size: int, expected: float | None = None) -> float:
         """Share of a gallery that shows the query's vehicle.
