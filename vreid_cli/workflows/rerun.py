@@ -39,14 +39,14 @@ class RerunReport(Report):
         again: The folder that it was run into.
         commands: How many commands were run.
         same: Files that are the same byte for byte.
-        close: Files whose numbers are the same but for rounding.
+        close: Files that are the same but for what does not count, and what that is.
     """
 
     run_dir: Path
     again: Path
     commands: int
     same: tuple[str, ...]
-    close: tuple[str, ...]
+    close: Mapping[str, tuple[str, ...]]
 
 
 def choose_run(_: Settings) -> RunChoice:
@@ -166,10 +166,10 @@ def _latest_kept(pointer: Path) -> Iterator[None]:
             pointer.unlink(missing_ok=True)
 
 
-def _compare(run: Path, again: Path) -> tuple[tuple[str, ...], tuple[str, ...], Mapping[str, str]]:
-    """The files that are the same, those that are so but for rounding, and how the others differ."""
+def _compare(run: Path, again: Path) -> tuple[tuple[str, ...], Mapping[str, tuple[str, ...]], Mapping[str, str]]:
+    """The files that are the same, those that are so but for what does not count, and how the others differ."""
     same: list[str] = []
-    close: list[str] = []
+    close: dict[str, tuple[str, ...]] = {}
     other: dict[str, str] = {}
     for path in sorted(run.rglob("*")):
         name = path.relative_to(run).as_posix()
@@ -178,10 +178,10 @@ def _compare(run: Path, again: Path) -> tuple[tuple[str, ...], tuple[str, ...], 
         twin = again / name
         if not twin.is_file():
             other[name] = "it was not made again"
-        elif path.read_bytes() == twin.read_bytes():
+        elif (found := difference(path, twin)) is None:
             same.append(name)
-        elif (why := difference(path, twin)) is None:
-            close.append(name)
+        elif found.harmful is None:
+            close[name] = found.harmless
         else:
-            other[name] = why
-    return tuple(same), tuple(close), other
+            other[name] = found.harmful
+    return tuple(same), close, other
