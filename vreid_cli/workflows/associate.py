@@ -31,6 +31,7 @@ from vreid_cli.ranking.metrics import parse_metrics
 from vreid_cli.ranking.tracks import group_tracks
 from vreid_cli.reports.plots import check_plot_path
 from vreid_cli.reports.traffic import plot_traffic, write_traffic
+from vreid_cli.runtime.files import alone
 from vreid_cli.runtime.progress import log, progress
 from vreid_cli.store.formats import read_features
 from vreid_cli.store.identities import read_identity_facts, write_identities
@@ -113,15 +114,16 @@ def associate(session: Session) -> AssociateReport:
     path = _output(session)
     tracks = _read_tracks(session)
     found, point, doubts = _find_identities(session, tracks)
-    if not chosen.force and path.exists():
-        _refuse_another(path, found)
     traffic = count_traffic(found)
-    outputs = [*write_identities(path, found), *write_traffic(path.with_suffix(""), traffic)]
-    if tracks.recordings:
-        outputs.append(_rewrite(path.with_suffix(""), tracks, found))
-    if chosen.plot is not None:
-        plot_traffic(chosen.plot, traffic)
-        outputs.append(chosen.plot)
+    with alone(path):  # these files belong together
+        if not chosen.force and path.exists():
+            _refuse_another(path, found)
+        outputs = [*write_identities(path, found), *write_traffic(path.with_suffix(""), traffic)]
+        if tracks.recordings:
+            outputs.append(_rewrite(path.with_suffix(""), tracks, found))
+        if chosen.plot is not None:
+            plot_traffic(chosen.plot, traffic)
+            outputs.append(chosen.plot)
     warnings = tuple(dict.fromkeys([*doubts, *found.warnings]))
     for warning in warnings:
         log.warning("%s", warning)
