@@ -28,7 +28,7 @@ _PART_COLUMNS = (*_LABEL_COLUMNS, "frame", "feature")
 #: What a part is where its checksum differs.
 CHANGED = "its rows are not those that were written (the checksum differs)"
 #: What brings back what is damaged.
-AGAIN = "run vreid extract again: it makes it anew"
+AGAIN = "run vreid extract again: what is damaged is made again"
 
 
 @dataclass(frozen=True)
