@@ -1,14 +1,19 @@
 """A gallery of 1,000,000 images (float16 store), 100 query tracks or one, the 100 nearest.
 
-    python tests/benchmarks/million.py [--device cuda] [--images 1000000] [--width 1920] [--queries 100]
+    python tests/benchmarks/million.py [--device cuda] [--images 1000000] [--width 1920] [--queries 100] [--against DIR]
 
 Needs 4 GB of disk in the folder for temporary files, and a few minutes; 0.6 GB with ``--width 256``. With
 ``--queries 1`` a person looks for one vehicle: what counts is the share of the speed at which a core copies memory.
+Opening the store is measured in new processes, too, in turns with those of another checkout.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -22,6 +27,20 @@ from vreid_cli.ranking.rank import rank_blocks
 from vreid_cli.runtime.options import RuntimeOptions
 from vreid_cli.store.features import FeatureStore
 from vreid_cli.types.images import ImageRecord
+
+#: What a process says of opening the store for the first time, and again: seconds, seconds of CPU.
+OPEN = """
+import sys, time
+from pathlib import Path
+import vreid_cli.store.features
+from vreid_cli import read_features
+for _ in range(2):
+    start, begun = time.perf_counter(), time.process_time()
+    features = read_features(Path(sys.argv[1]))
+    print(time.perf_counter() - start, time.process_time() - begun)
+    del features
+"""
+ROUNDS = 9
 
 
 def write_gallery(path: Path, images: int, width: int = WIDTH) -> int:
@@ -46,6 +65,22 @@ def write_gallery(path: Path, images: int, width: int = WIDTH) -> int:
     return tracks
 
 
+def measure_opening(store: Path, checkouts: dict[str, Path | None]) -> None:
+    """Open the store in new processes of each checkout, in turns; print medians and spread."""
+    found: dict[str, list[tuple[float, ...]]] = {}
+    for _ in range(ROUNDS):
+        for name, checkout in checkouts.items():
+            environment = {**os.environ, **({"PYTHONPATH": str(checkout.resolve())} if checkout else {})}
+            command = [sys.executable, "-c", OPEN, str(store)]
+            told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+            for what, line in zip(("first", "again"), told.splitlines(), strict=True):
+                found.setdefault(f"{name}, {what}", []).append(tuple(map(float, line.split())))
+    for what, rounds in found.items():
+        clock, cpu = zip(*rounds, strict=True)
+        spread = f"{min(clock):.2f} to {max(clock):.2f}"
+        print(f"opening it{what}: {statistics.median(clock):.2f} s ({spread}), {statistics.median(cpu):.2f} of CPU")
+
+
 def main() -> None:
     """Print every figure."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -53,12 +88,15 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1_000_000)
     parser.add_argument("--width", type=int, default=WIDTH)
     parser.add_argument("--queries", type=int, default=100)
+    parser.add_argument("--against", type=Path, help="another checkout, which opens the store in turns with this one")
     parser.add_argument("--labelled", action="store_true", help="let the queries' vehicles be among the gallery's")
     arguments = parser.parse_args()
     print(machine())
     with tempfile.TemporaryDirectory() as folder:
         store = Path(folder) / "gallery"
         tracks = write_gallery(store, arguments.images, arguments.width)
+        other = {", the other checkout": arguments.against} if arguments.against else {}
+        measure_opening(store, {"": None, **other})
         made = made_tracks(np.full(arguments.queries, 6), seed=5, width=arguments.width)
         vehicles = [f"p000_{v}" for v in made.vehicle_id] if arguments.labelled else None
         rows = made.matrix.take(np.arange(len(made)))

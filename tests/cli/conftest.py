@@ -49,7 +49,7 @@ def ready(vreid: Vreid, made: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def program() -> Iterator[Callable[[], object]]:
-    """The program as the console script starts it. It ends without looking for garbage; tests that follow do."""
+    """The command line in this process, as the program runs it: not looking for garbage, as tests that follow do."""
     yield main
     gc.unfreeze()
     gc.enable()

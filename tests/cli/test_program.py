@@ -47,6 +47,54 @@ def test_smoke_rank_then_evaluate_then_show_then_info_then_export(tmp_path: Path
     assert "feat_query.npz" in export.stdout
 
 
+PROGRAM = """
+import atexit, os, sys, threading
+from vreid_cli import __main__ as vreid
+
+class Kept:
+    def __del__(self):
+        os.write(2, b"taken apart")
+
+def main():
+    threading.Thread(target=lambda: (threading.main_thread().join(), print("a thread ends"))).start()
+    atexit.register(print, "atexit")
+    {}
+
+kept = Kept()
+vreid.main = main
+vreid.program()
+"""
+
+
+def ended(by: str) -> subprocess.CompletedProcess[str]:
+    """A process of the program, whose work ends by this statement; what it prints is kept until it ends."""
+    command, environment = [sys.executable, "-c", PROGRAM.format(by)], {**os.environ, "PYTHONUNBUFFERED": ""}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("by", "code", "told"),
+    [
+        ("sys.exit(0)", 0, ""),
+        ("sys.exit(3)", 3, ""),
+        ("raise RuntimeError", 1, "RuntimeError\ntaken apart"),  # a bug: Python's own end
+        ("sys.exit('words')", 1, "words\ntaken apart"),
+    ],
+)
+def test_the_process_ends_at_once_when_all_is_done(by: str, code: int, told: str) -> None:
+    done = ended(by)
+    assert done.returncode == code
+    assert done.stdout == "a thread ends\natexit\n"
+    assert done.stderr.endswith(told)
+    assert ("taken apart" in done.stderr) == bool(told)
+
+
+def test_output_that_nobody_takes_is_told_when_the_process_ends() -> None:
+    done = ended("os.close(1); sys.exit(0)")
+    assert done.returncode == 120
+    assert "Bad file descriptor" in done.stderr
+
+
 #: What ``os`` has on POSIX alone, as far as a program like this could come to use it.
 ONLY_POSIX = [
     *("chown", "fork", "getegid", "geteuid", "getgid", "getloadavg", "getpgid", "getpgrp", "getpriority", "getuid"),

@@ -16,7 +16,7 @@ TESTS = Path(__file__).resolve().parent.parent
 #: One process is killed as it is about to write its second part.
 KILL = """
 import os, signal
-from vreid_cli.__main__ import main
+from vreid_cli.__main__ import program
 from vreid_cli.store.features import FeatureStore
 write_part, calls = FeatureStore.write_part, []
 def write(self, *args, **options):
@@ -25,7 +25,7 @@ def write(self, *args, **options):
         os.kill(os.getpid(), signal.SIGKILL)
     write_part(self, *args, **options)
 FeatureStore.write_part = write
-main()
+program()
 """
 
 

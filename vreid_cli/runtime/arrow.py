@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from vreid_cli.types.arrays import Int32Array, Int64Array, from_numpy, to_numpy
+from vreid_cli.types.arrays import Int32Array, Int64Array, from_numpy, in_one_piece, to_numpy
 
 _POOL = "ARROW_DEFAULT_MEMORY_POOL"
 
@@ -42,7 +42,7 @@ def gallery_order(table: Any) -> Int64Array:
     # Few texts are compared, and many numbers.
     keys = {name: from_numpy(_ranks(table.column(name))) for name in ("vehicle_id", "camera_id", "track_id")}
     keys["frame"] = from_numpy(to_numpy(table.column("frame"), absent=-1))
-    keys["image_id"] = table.column("image_id").combine_chunks()
+    keys["image_id"] = in_one_piece(table.column("image_id"))
     order = pc.sort_indices(pa.record_batch(keys), sort_keys=[(name, "ascending") for name in keys])
     return to_numpy(order).astype(np.int64)
 
@@ -51,7 +51,7 @@ def _ranks(column: Any) -> Int32Array:
     """(N,) int32 that sort as a column's texts do; an absent one as an empty one."""
     import pyarrow.compute as pc
 
-    encoded = column.combine_chunks().dictionary_encode()
+    encoded = in_one_piece(column).dictionary_encode()
     texts = encoded.dictionary
     ranks = np.zeros(len(texts) + 1, dtype=np.int32)  # the last stands for what is absent
     ranks[to_numpy(pc.sort_indices(texts))] = np.arange(1, len(ranks))

@@ -25,15 +25,15 @@ from vreid_cli.runtime.files import atomic_path, read_json_object, write_csv, wr
 from vreid_cli.runtime.objects import ObjectPath
 from vreid_cli.store.parts import CHANGED, PartFacts, Skipped, StoredPart, damaged, read_facts, read_part, write_part
 from vreid_cli.store.plan import Plan
-from vreid_cli.types.arrays import Float32Array, Int64Array, Labels, as_float32, to_numpy
+from vreid_cli.types.arrays import Float32Array, Int64Array, Labels, as_float32, in_one_piece, to_numpy
 from vreid_cli.types.features import FeatureMatrix, FeatureSet, QueryProtocol
 from vreid_cli.types.images import ImageRecord
 
 _RESTART = "use --restart to make the features again, or another --run-dir"
 #: Bytes of features that are read again to verify them whenever a store is opened: a quarter of a second.
 CHEAP_TO_VERIFY = 256 << 20
-#: Parts that are copied from an object store at a time.
-_TRANSFERS = 8
+#: Parts that are read at a time: while one is copied from an object store, or Arrow checks its labels, others go on.
+_AT_A_TIME = 8
 #: Of ``complete.json``: 2 since it says the protocol of the data set.
 _SCHEMA = 2
 
@@ -321,7 +321,7 @@ class FeatureStore:
             matrix=PartedMatrix(
                 [part.features for part in parts], order=order, dimension=dimensions.pop(), store=self, version=version
             ),
-            image_id=Labels(order, labels.column("image_id").combine_chunks()),
+            image_id=Labels(order, in_one_piece(labels.column("image_id"))),
             track_id=_labels(labels.column("track_id"), order),
             vehicle_id=_labels(labels.column("vehicle_id"), order),
             camera_id=_labels(labels.column("camera_id"), order),
@@ -342,7 +342,7 @@ class FeatureStore:
             StoreError: One is missing, damaged or changed.
         """
         numbers = self.part_numbers()
-        with ThreadPoolExecutor(_TRANSFERS if isinstance(self.path, ObjectPath) else 1) as pool:
+        with ThreadPoolExecutor(_AT_A_TIME) as pool:
             parts = list(pool.map(self.read_part, numbers))
         self._check_counts(facts, parts)
         cheap = sum(part.batch.nbytes for part in parts) <= CHEAP_TO_VERIFY
@@ -405,17 +405,17 @@ def _protocol(facts: Mapping[str, Any], path: Path) -> QueryProtocol:
 
 
 def _encode(batches: Sequence[pa.RecordBatch]) -> pa.Table:
-    """The rows of all parts in one piece, labels dictionary-encoded."""
-    table = pa.Table.from_batches(batches).combine_chunks()
-    names = ("track_id", "vehicle_id", "camera_id")
-    return pa.table(
-        {
-            name: column.dictionary_encode() if name in names else column
-            for name, column in zip(table.column_names, table.columns, strict=True)
-        }
-    )
+    """The rows of all parts in one piece, labels dictionary-encoded; column beside column."""
+    table = pa.Table.from_batches(batches)
+
+    def encode(name: str) -> pa.Array:
+        column = table.column(name)
+        return in_one_piece(column.dictionary_encode() if name in ("track_id", "vehicle_id", "camera_id") else column)
+
+    with ThreadPoolExecutor() as pool:
+        return pa.table(dict(zip(table.column_names, pool.map(encode, table.column_names), strict=True)))
 
 
 def _labels(column: pa.ChunkedArray, order: Int64Array) -> Labels:
-    encoded = column.combine_chunks()
+    encoded = in_one_piece(column)
     return Labels(to_numpy(encoded.indices, absent=-1)[order], encoded.dictionary)

@@ -78,6 +78,23 @@ def text_array(values: Sequence[str | None]) -> TextArray:
     return column
 
 
+def in_one_piece(column: Any) -> Any:
+    """(N,) an Arrow column as an array; copied only where it comes in several pieces.
+
+    ``combine_chunks`` of Arrow itself copies a single piece, too.
+
+    Examples:
+        >>> import pyarrow as pa
+        >>> in_one_piece(pa.chunked_array([["c001"], ["c002"]])).to_pylist()
+        ['c001', 'c002']
+    """
+    import pyarrow as pa
+
+    if not isinstance(column, pa.ChunkedArray):
+        return column
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
 def to_numpy(column: Any, *, absent: float | None = None) -> NDArray[Any]:
     """(N,) a column of numbers or truth values, not copied where nothing is absent.
 
@@ -95,7 +112,7 @@ def to_numpy(column: Any, *, absent: float | None = None) -> NDArray[Any]:
     """
     import pyarrow as pa  # not for the help's sake, which reads this module
 
-    whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    whole = in_one_piece(column)
     if pa.types.is_boolean(whole.type):  # bits there, bytes here
         return np.from_dlpack(whole.cast(pa.uint8())).view(np.bool_)
     if absent is None or not whole.null_count:
