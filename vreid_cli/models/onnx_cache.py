@@ -23,7 +23,7 @@ _FOLDER = "onnx"
 _FORM = 1
 _DIGITS = 16
 #: Of the way of quantising: raised when the same network and images are to give another one.
-_INT8_FORM = 3
+_INT8_FORM = 4
 #: Images that a network is quantised by, others that its error is measured with, and the fewest of both together.
 _QUANTISED_BY, _COMPARED, _FEWEST = 128, 32, 12
 #: How many images are wanted.
