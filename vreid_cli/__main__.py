@@ -26,7 +26,7 @@ def main() -> None:
 def program() -> None:
     """Run the command line as a process of its own, which ends without taking apart what Python has in memory.
 
-    After a command that needs torch that would take an eighth of a second. Threads, and what ``atexit`` was given, come
+    After a command that needs torch that would take a tenth of a second. Threads, and what ``atexit`` was given, come
     to their end before.
     """
     import atexit
