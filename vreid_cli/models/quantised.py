@@ -36,8 +36,9 @@ _NEARLY = 1.25
 _GOOD = 0.03
 _OPERATIONS = ["Conv", "Relu", "Clip", "Add", "Concat", "MaxPool", "AveragePool", "Gemm", "MatMul", "Mul", "Sigmoid"]
 _BATCH = 8
-#: The mean of the images' extremes: those of all together leave the values between them too few steps.
-_TYPICAL = {"moving_average": True}
+#: The mean of the images' extremes and a little more: those of all together leave the values between them too few
+#: steps, and without more than the mean the LRs of some images move far.
+_TYPICAL, _MORE = {"moving_average": True}, np.float32(1.1)
 
 
 @dataclass(frozen=True)
@@ -286,7 +287,8 @@ def _add(tensor: Any, values: np.ndarray) -> None:
 def _ranges(model: Any, images: torch.Tensor, folder: Path) -> Any:
     """Between what values each tensor lies in an image."""
     import onnx
-    from onnxruntime.quantization import create_calibrator
+    from onnxruntime.quantization import CalibrationMethod, create_calibrator
+    from onnxruntime.quantization.calibrate import TensorsData
 
     path = folder / "looked_at.onnx"
     onnx.save(model, path)
@@ -300,7 +302,9 @@ def _ranges(model: Any, images: torch.Tensor, folder: Path) -> Any:
             return next(batches, None)
 
     calibrator.collect_data(Reader())
-    return calibrator.compute_data()
+    found = calibrator.compute_data().items()
+    wider = {name: tuple(np.asarray(_MORE * end) for end in ends.range_value) for name, ends in found}
+    return TensorsData(CalibrationMethod.MinMax, wider)
 
 
 def _choose(
