@@ -65,15 +65,16 @@ def write_gallery(path: Path, images: int, width: int = WIDTH) -> int:
     return tracks
 
 
-def measure_opening(store: Path, checkouts: dict[str, Path | None]) -> None:
+def measure_opening(store: Path, checkouts: dict[str, Path]) -> None:
     """Open the store in new processes of each checkout, in turns; print medians and spread."""
     found: dict[str, list[tuple[float, ...]]] = {}
     for _ in range(ROUNDS):
         for name, checkout in checkouts.items():
-            environment = {**os.environ, **({"PYTHONPATH": str(checkout.resolve())} if checkout else {})}
+            environment = {**os.environ, "PYTHONPATH": str(checkout.resolve())}
             command = [sys.executable, "-c", OPEN, str(store)]
-            told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
-            for what, line in zip(("first", "again"), told.splitlines(), strict=True):
+            # Not in this folder, whose package Python would find first.
+            done = subprocess.run(command, cwd=store, env=environment, capture_output=True, text=True, check=True)
+            for what, line in zip(("first", "again"), done.stdout.splitlines(), strict=True):
                 found.setdefault(f"{name}, {what}", []).append(tuple(map(float, line.split())))
     for what, rounds in found.items():
         clock, cpu = zip(*rounds, strict=True)
@@ -96,7 +97,7 @@ def main() -> None:
         store = Path(folder) / "gallery"
         tracks = write_gallery(store, arguments.images, arguments.width)
         other = {", the other checkout": arguments.against} if arguments.against else {}
-        measure_opening(store, {"": None, **other})
+        measure_opening(store, {"": Path(__file__).parents[2], **other})
         made = made_tracks(np.full(arguments.queries, 6), seed=5, width=arguments.width)
         vehicles = [f"p000_{v}" for v in made.vehicle_id] if arguments.labelled else None
         rows = made.matrix.take(np.arange(len(made)))

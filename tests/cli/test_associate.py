@@ -5,15 +5,19 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from filelock import FileLock, Timeout
 from partitions import score_by_brute_force
 from tiny import GALLERY, QUERIES, Vreid
 
 from vreid_cli.store.identities import SCHEMA
+from vreid_cli.workflows import associate
 
 
 def save_features(path: str, rows: list[tuple[str, str, str, list[float]]]) -> None:
@@ -136,12 +140,36 @@ def test_with_a_calibration_no_threshold_is_needed_and_identities_have_a_probabi
     assert [one["probability"] is None for one in report["vehicles"]] == [False] * 11 + [True]
     rows = pq.read_table("cars.parquet").to_pylist()
     assert all((row["probability"] is None) == (row["vehicle"] == "11") for row in rows)
-    assert "by probability, at least 0.5" in vreid(*told)
+    assert report["calibration"] == "fit.json"
+    assert "by probability, at least 0.5, calibration fit.json" in vreid(*told)
     assert "min probability 0.5, now 0.6" in vreid.error(*told, "--min-probability", "0.6")["message"]
     # A distance is still understood, and so is a rate of false matches.
     assert vreid.json(*told, "--threshold", "0.3", "--force")["threshold"] == 0.3
     assert vreid.json(*told, "--false-match-rate", "0.2", "--force")["min_probability"] is None
     assert "probability" in vreid("show", "--identities", "--ranking", "cars.parquet")
+
+
+def test_files_of_two_at_once_are_never_mixed(vreid: Vreid, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_features("cars.npz", CARS)
+    told = ("associate", "cars.npz", "-o", "x.parquet", "--threshold", "0.1", "--plot", "x.png")
+    vreid(*told)
+    done = []
+
+    def guarded(step: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*given: Any) -> Any:
+            with pytest.raises(Timeout):
+                FileLock(".x.parquet.lock").acquire(timeout=0)
+            done.append(step.__name__)
+            return step(*given)
+
+        return run
+
+    steps = ("_refuse_another", "write_identities", "write_traffic", "plot_traffic")
+    for name in steps:
+        monkeypatch.setattr(associate, name, guarded(getattr(associate, name)))
+    vreid(*told)
+    assert done == [*steps]
+    FileLock(".x.parquet.lock").acquire(timeout=0).lock.release()
 
 
 def test_other_cameras_and_travel_times(vreid: Vreid) -> None:

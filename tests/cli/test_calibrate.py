@@ -56,21 +56,28 @@ def test_each_ranking_of_the_run_is_calibrated_and_every_command_says_so(vreid: 
     told = vreid("calibrate")
     for text in ("P(same vehicle | distance)", "cross-validated by vehicle", "1 of 24", "written:", "d at 90%"):
         assert text in told
-    # Rankings that are there already show probabilities, and ranking again writes them.
-    assert "probability" in vreid("show", "0001_c001")
-    vreid("rank", "--metric", "meanMCD50,minMED")
+    # Rankings that are there already show probabilities, and ranking again writes them; all say by which calibration.
+    own = "calibrations/t2t-meanMCD50.json"
+    assert f"calibration {own}" in vreid("show", "0001_c001")
+    assert f"meanMCD50, calibration {own}: " in vreid("rank", "--metric", "meanMCD50,minMED")
     table = pq.read_table(mine / "rankings" / "t2t-meanMCD50.parquet")
     kept = json.loads(Path(names[0]).read_text())
     ratio = np.interp(table["distance"].to_numpy(), kept["distances"], kept["log_ratios"])
     odds = np.exp(ratio) / (VEHICLES - 1)
     assert table["probability"].to_numpy() == pytest.approx(odds / (1 + odds), rel=1e-4)
-    (shown,) = vreid.json("show", "0001_c001", "--top", "3")["queries"]
+    (shown,) = (report := vreid.json("show", "0001_c001", "--top", "3"))["queries"]
+    assert report["calibration"] == own
     assert [item["probability"] for item in shown["nearest"]] == pytest.approx(table["probability"].to_pylist()[:3])
     vreid("show", "0001_c001", "-o", "sheet.png")
     results = vreid.json("evaluate")["results"]
+    assert [result["calibration"] for result in results] == [own, own.replace("meanMCD50", "minMED")]
+    assert own in vreid("evaluate")
+    assert f"vehicles resampled; calibration {own}" in vreid("evaluate", "--split-open", "0.3").replace("\n", " ")
     assert all(result["reliability"]["cross_validated"] for result in results)
     assert results[0]["reliability"]["brier"] == pytest.approx(one["reliability"]["brier"])
-    assert "are pairs what their probability says?" in vreid("evaluate", str(mine / "rankings/t2t-minMED.parquet"))
+    told = vreid("evaluate", str(mine / "rankings/t2t-minMED.parquet"))
+    assert "are pairs what their probability says?" in told
+    assert "calibration calibrations/t2t-minMED.json" in told
     assert "earlier ranking" not in vreid("info")
 
 
@@ -92,7 +99,9 @@ def test_another_run_of_the_same_network_takes_the_calibration(vreid: Vreid, min
     vreid("rank", "--calibration", mine / "calibrations", "--set", "rank.expected=0.5")
     table = pq.read_table("runs/own/rankings/t2t-meanMCD50.parquet")
     assert (table["probability"].to_numpy() > 0).all()
-    assert "if 0.5 of 3 show it" in vreid("show")
+    assert f"if 0.5 of 3 show it; calibration {mine}/calibrations/t2t-meanMCD50.json" in vreid("show")
+    report = vreid.json("rank", "--calibration", mine / "calibrations", "--force")
+    assert report["calibrations"] == {"meanMCD50": f"{mine}/calibrations/t2t-meanMCD50.json"}
     answers = ("--no-match", "--min-probability", "0.99", "-o")
     vreid("rank", "--calibration", mine / "calibrations" / "t2t-meanMCD50.json", *answers, "answers.parquet")
     rows = pq.read_table("answers.parquet").to_pylist()
@@ -240,6 +249,7 @@ def test_ones_own_calibration_takes_the_place_of_one_that_ships(
         assert item["probability"] == pytest.approx(1 / (1 + np.exp(-odds)), rel=1e-4)
 
     said(Path("shipped.json"), expected=2)
+    assert vreid.json("evaluate", ranking)["results"][0]["calibration"] == "shipped"
     vreid("calibrate", ranking)
     said(mine / "calibrations" / "t2t-meanMCD50.json", expected=2)
     vreid("rank", "--calibration", "shipped.json", "--min-probability", "0.1", "--force")

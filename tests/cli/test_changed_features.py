@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from tiny import EXTRACT, TRACKS, Vreid, draw, draw_tracks, save_weights
 
+from vreid_cli.store.parts import AGAIN
+
 COMMON = (*EXTRACT, "--data-dir", "data", "--weights", "tiny.safetensors")
 RUN = Path("runs/tracks-resnet18-tiny")
 RANKING = RUN / "rankings" / "t2t-meanMCD50.parquet"
@@ -77,6 +79,7 @@ def test_a_flipped_bit_is_found_and_made_again(vreid: Vreid, where: bytes | None
     for command in (("rank", "--force"), ("export", "features", "--force")):
         error = vreid.error(*command)
         assert error["message"].startswith(f"{part} is damaged: its rows are not those that were written")
+        assert error["hint"] == AGAIN
     overview = vreid.json("info", "--verify")
     assert overview["splits"]["gallery"]["state"] == "damaged"
     vreid(*COMMON)
@@ -85,8 +88,37 @@ def test_a_flipped_bit_is_found_and_made_again(vreid: Vreid, where: bytes | None
     vreid("rank", "--force")
 
 
+@pytest.mark.parametrize("large", [False, True])
+def test_labels_that_cannot_be_read_are_made_again_as_the_hint_says(
+    vreid: Vreid, large: bool, monkeypatch: pytest.MonkeyPatch
+):
+    part = RUN / "features" / "gallery" / "part-00000.arrow"
+    before = part.read_bytes()
+    content = bytearray(before)
+    content[content.rindex(b"0004_c001/0.png")] = 0xFF  # no UTF-8; what made the part can still be read
+    part.write_bytes(content)
+    if large:
+        monkeypatch.setattr("vreid_cli.store.features.CHEAP_TO_VERIFY", 0)
+    hint = vreid.error("rank", "--force")["hint"]
+    assert hint == (f"remove it, then {AGAIN}" if large else AGAIN)
+    assert hint in vreid("info")
+    if large:
+        vreid(*COMMON)
+        assert part.read_bytes() != before
+        part.unlink()
+    vreid(*COMMON)
+    assert part.read_bytes() == before
+
+
 def test_large_stores_are_verified_when_asked(vreid: Vreid, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("vreid_cli.store.features.CHEAP_TO_VERIFY", 0)
-    flip(RUN / "features" / "gallery" / "part-00000.arrow")
+    part = RUN / "features" / "gallery" / "part-00000.arrow"
+    before = part.read_bytes()
+    flip(part)
     assert vreid.json("info")["splits"]["gallery"]["state"] == "complete"
-    assert vreid.json("info", "--verify")["splits"]["gallery"]["state"] == "damaged"
+    gallery = vreid.json("info", "--verify")["splits"]["gallery"]
+    assert gallery["state"] == "damaged"
+    assert gallery["problems"][0].endswith(f"; remove it, then {AGAIN}")
+    part.unlink()
+    vreid(*COMMON)
+    assert part.read_bytes() == before

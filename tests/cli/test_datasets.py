@@ -166,7 +166,7 @@ def challenge(vreid: Vreid, tmp_path: Path, weights: Path) -> Path:
         draw(root / f"image_test/{number:06d}.jpg", hue=number % 3, seed=10 + number)
     (root / "test_track.txt").write_text("000001.jpg 000004.jpg 000007.jpg \n000002.jpg 000005.jpg \n")
     vreid("extract", *RESNET, "--dataset", "aicity", "--data-dir", root, "--weights", weights)
-    assert "2 images are in no listed track" in vreid.err
+    assert "2 images in no listed track" in vreid.err
     return Path("runs/aicity-resnet18-tiny")
 
 
@@ -190,7 +190,7 @@ def test_a_submission_tells_of_queries_that_are_missing(vreid: Vreid, tmp_path: 
     (tmp_path / "AIC" / "image_query" / "000002.jpg").write_bytes(b"no image")
     vreid("extract", "--run-dir", challenge)
     vreid("rank", "--task", "i2i", "--output", "track2.txt")
-    assert "extract skipped 1 query images, which have no line in track2.txt" in vreid.err
+    assert "query images that extract skipped (1) have no line in track2.txt" in vreid.err
     assert len(Path("track2.txt").read_text().splitlines()) == 2
 
 
@@ -307,7 +307,7 @@ def test_a_changed_box_is_computed_anew(vreid: Vreid, tracked: Path, weights: Pa
     path = tracked / "manifest.csv"
     path.write_text(path.read_text().replace("gallery,8,c2,2,44,6,30,24", "gallery,8,c2,2,46,6,30,24"))
     told = vreid(*command)
-    assert "query: 5 images in 3 tracks, 1 images skipped, nothing to compute" in told
+    assert "query: 5 images in 3 tracks, 1 image skipped, nothing to compute" in told
     after = features_of(Path("runs/csv-resnet18-tiny"))
     assert set(before) - set(after) == {"frames/000002.png#xywh=44,6,30,24"}
     assert set(after) - set(before) == {"frames/000002.png#xywh=46,6,30,24"}
@@ -365,7 +365,7 @@ def test_veri_wild_through_all_commands(vreid: Vreid, tmp_path: Path, weights: P
     (root / "train_test_split" / "vehicle_info.txt").write_text("\n".join(info))
     command = ("extract", *RESNET, "--dataset", "veri-wild", "--data-dir", root, "--weights", weights)
     vreid(*command, "--subset", "3000")
-    assert "3 images of test_3000.txt are queries" in vreid.err
+    assert "3 images of test_3000.txt among the queries" in vreid.err
     assert "3 queries against 6 gallery items" in vreid("rank", "--task", "i2i")
     (result,) = vreid.json("evaluate")["results"]
     assert (result["ranking"].split("/")[1], result["positives"]) == ("veri-wild-3000-resnet18-tiny", 6)

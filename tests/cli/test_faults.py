@@ -80,7 +80,7 @@ def test_images_outside_the_manifests_folder_are_told(vreid: Vreid, tmp_path: Pa
         "--weights",
         "tiny.safetensors",
     )
-    assert "2 images of cars.csv lie outside its folder: ../data/gallery/0009_c001/0.png" in vreid.err
+    assert "2 images of cars.csv outside its folder: ../data/gallery/0009_c001/0.png" in vreid.err
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ FEATURES = library.FeatureSet.from_arrays([[1, 0], [0, 1]], track_id=["a", "b"])
     [
         (lambda: library.FeatureSet.from_arrays(np.zeros(3), track_id=["a"] * 3), DataError, r"shape \(3,\)"),
         (lambda: library.FeatureSet.from_arrays([["x"]], track_id=["a"]), DataError, "no numbers"),
-        (lambda: library.FeatureSet.from_arrays(np.eye(2), track_id=["a"]), DataError, "track_id has 1 entries for 2"),
+        (lambda: library.FeatureSet.from_arrays(np.eye(2), track_id=["a"]), DataError, "track_id has 1 entry for 2"),
         (lambda: library.rank(np.eye(2), FEATURES), UsageError, "query: needs a FeatureSet, not a ndarray"),
         (lambda: library.rank(FEATURES, FEATURES, {"metric": "MCD"}), UsageError, "options: needs a RankingOptions"),
         (lambda: library.evaluate(np.eye(2)), UsageError, "ranking: needs a Ranking, not a ndarray"),

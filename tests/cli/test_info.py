@@ -218,7 +218,7 @@ def test_a_lost_part_and_a_lost_plan(vreid: Vreid, ready: Path) -> None:
     (ready / "features/query/plan.parquet").unlink()
     splits = vreid.json("info")["splits"]
     assert {one["state"] for one in splits.values()} == {"damaged"}
-    assert any("0 are there" in problem for problem in splits["gallery"]["problems"])
+    assert any("complete.json says: 0, not" in problem for problem in splits["gallery"]["problems"])
     assert "missing" in splits["query"]["problems"][0]
 
 

@@ -123,7 +123,7 @@ def test_a_lost_query_image_is_the_same_warning(vreid: Vreid, veri: Path, tmp_pa
     (elsewhere / "image_test" / gone).unlink()
     extract(vreid, elsewhere)
     (warning,) = assert_same(vreid, "run/features/query", "run/features/gallery")
-    assert "1 query images are in no gallery track" in warning
+    assert "1 query image in no gallery track" in warning
     assert gone in warning
 
 

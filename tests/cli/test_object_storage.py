@@ -146,7 +146,7 @@ def test_a_manifest_may_lie_in_a_store_or_name_images_there(
             "--run-dir",
             run,
         )
-        assert "query: 1 images in 1 tracks, 1 computed now" in vreid.out
+        assert "query: 1 image in 1 track, 1 computed now" in vreid.out
         vreid("rank", "--run-dir", run)
         vreid("show", "--run-dir", run, "--output", f"{bucket}/{len(start)}.html")
         assert "cannot be read" not in vreid.err

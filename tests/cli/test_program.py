@@ -95,6 +95,36 @@ def test_output_that_nobody_takes_is_told_when_the_process_ends() -> None:
     assert "Bad file descriptor" in done.stderr
 
 
+MISTAKEN = """
+import signal
+from vreid_cli import __main__ as vreid
+from vreid_cli.cli import app
+
+def run(arguments):
+    try:
+        {}
+    except KeyboardInterrupt:
+        raise ValueError("a class cannot be built") from None
+
+app.run = run
+vreid.program()
+"""
+
+
+@pytest.mark.parametrize(
+    ("by", "code", "told"),
+    [
+        ("signal.raise_signal(signal.SIGINT)", 130, "interrupted"),
+        ("raise KeyboardInterrupt  # nobody pressed anything", 1, "ValueError: a class cannot be built"),
+    ],
+)
+def test_ctrl_c_that_compiled_code_takes_for_an_error_is_an_interruption(by: str, code: int, told: str) -> None:
+    done = subprocess.run([sys.executable, "-c", MISTAKEN.format(by)], capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert told in done.stderr
+    assert ("Traceback" in done.stderr) == (code == 1)
+
+
 #: What ``os`` has on POSIX alone, as far as a program like this could come to use it.
 ONLY_POSIX = [
     *("chown", "fork", "getegid", "geteuid", "getgid", "getloadavg", "getpgid", "getpgrp", "getpriority", "getuid"),

@@ -111,7 +111,7 @@ def test_features_that_are_not_what_they_were_are_refused(
 
     monkeypatch.setattr(FeatureStore, "read", read_and_write)
     vreid("rank", "--engine", "ray", code=1)
-    assert "holds 0 parts, but complete.json says 1" in vreid.err
+    assert "as many as complete.json says: 0, not 1" in vreid.err
 
 
 def test_a_part_that_kills_its_workers_is_named_and_all_others_are_done(

@@ -17,7 +17,7 @@ from tiny import Vreid
 
 from vreid_cli.cli.app import run
 from vreid_cli.store import differences
-from vreid_cli.store.differences import difference
+from vreid_cli.store.differences import Difference, difference
 from vreid_cli.workflows import rerun
 
 RUN = Path("runs/r")
@@ -55,7 +55,8 @@ def test_the_same_commands_make_the_same_bytes_and_leave_the_run_as_it_is(vreid:
     report = vreid.json("rerun", RUN, "--output", tmp_path / "again", "--quiet")
     assert contents(world) == before
     assert Path("runs/latest").read_text() == "r\n"
-    assert report["close"] == [f"evaluations/t2t-{metric}.json" for metric in ("meanMCD50", "minMED")]
+    assert report["but_for"] == {f"evaluations/t2t-{metric}.json": ["paths"] for metric in ("meanMCD50", "minMED")}
+    assert report["close"] == list(report["but_for"])
     assert {"features/query/part-00000.arrow", "rankings/t2t-minMED.parquet", "identities/meanMCD50.csv"} <= set(
         report["same"]
     )
@@ -65,7 +66,9 @@ def test_the_same_commands_make_the_same_bytes_and_leave_the_run_as_it_is(vreid:
 
 def test_a_run_that_was_moved_runs_again(vreid: Vreid, world: Path, tmp_path: Path):
     shutil.copytree(RUN, tmp_path / "moved")
-    assert vreid.json("rerun", tmp_path / "moved", "--quiet")["same"]
+    told = vreid("rerun", tmp_path / "moved", "--quiet")
+    assert "files are the same, byte for byte" in told
+    assert "2 are the same but for paths: evaluations/t2t-meanMCD50.json, evaluations/t2t-minMED.json" in told
     assert (tmp_path / "moved-rerun").is_dir()
 
 
@@ -104,9 +107,13 @@ def test_numbers_that_differ_by_rounding_are_the_same(world: Path, tmp_path: Pat
     shutil.copy(original, tmp_path / name)
     if name == "ranking.json":
         (tmp_path / name).write_text(original.read_text().replace("0.0", "0.00000000001", 1))
-        assert difference(original, tmp_path / name) is None
+        assert difference(original, tmp_path / name) == Difference(None, ("rounding",))
+        content = json.loads(original.read_text())
+        next(iter(content["tracks"].values()))["ranking"]["1"]["id"] = "somebody else"
+        (tmp_path / name).write_text(json.dumps(content))
+        assert difference(original, tmp_path / name).harmful
     (tmp_path / name).write_bytes(b"{}")
-    assert difference(original, tmp_path / name)
+    assert difference(original, tmp_path / name).harmful
 
 
 def test_threads_batches_and_blocks_change_numbers_by_rounding_at_most(
@@ -131,4 +138,5 @@ def test_threads_batches_and_blocks_change_numbers_by_rounding_at_most(
     assert len(compared) == 4
     assert names["one"] == names["two"]
     for name in compared:
-        assert difference(tmp_path / "one" / name, tmp_path / "two" / name) is None, name
+        found = difference(tmp_path / "one" / name, tmp_path / "two" / name)
+        assert found is None or found.harmful is None, name

@@ -345,7 +345,7 @@ def test_a_vehicle_both_learned_and_looked_for(vreid: Vreid, drawn: Path):
     path = drawn.parent / "both.csv"
     path.write_text(lines)
     error = vreid.error("train", "--dataset", "csv", "--data-dir", path, *QUICK)
-    assert "in the splits train and query: v3" in error["message"]
+    assert "1 vehicle in both splits, train and query: v3" in error["message"]
     assert "means nothing" in error["hint"] or "mean nothing" in error["hint"]
 
 

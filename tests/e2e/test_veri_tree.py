@@ -457,7 +457,7 @@ def test_index_files_decide_where_they_are_there(
     changed = image_scores(vreid)
     assert changed["positives"] == by_names["positives"] - 1
     assert changed["junk"] == by_names["junk"] + 1
-    assert "contradict the labels about 1 pairs, and were followed" in vreid.err
+    assert "contradict the labels about 1 pair, and were followed" in vreid.err
 
 
 @pytest.mark.slow

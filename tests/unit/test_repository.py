@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -140,3 +141,32 @@ def test_every_random_choice_has_a_seed() -> None:
     for path in CODE:
         found = [ast.unparse(node) for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if unseeded(node)]
         assert not found, f"{short(path)}: {found}"
+
+
+#: What messages count; and numbers before it that are never 1.
+THINGS = "images tracks queries vehicles cameras videos frames boxes files parts rows columns lines items pairs classes"
+MANY = {"len(known)", "len(groups)", "len(results)", "self.images"}
+
+
+def numbers_before_a_plural(tree: ast.AST) -> list[str]:
+    """What an f-string counts without :func:`amount`, and would call "1 images"."""
+    found = []
+    for node in ast.walk(tree):
+        for value, text in pairwise(node.values) if isinstance(node, ast.JoinedStr) else ():
+            if isinstance(value, ast.FormattedValue) and isinstance(text, ast.Constant):
+                number, spec = ast.unparse(value.value), ast.unparse(value.format_spec or value.value)
+                is_count = "len(" in number or spec == "f','" or number.rpartition(".")[2] in THINGS.split()
+                plural = re.match(rf" ([a-z]+ )?({THINGS.replace(' ', '|')})\b", str(text.value))
+                found += [number] if is_count and plural and number not in MANY else []
+    return found
+
+
+def test_messages_count_one_thing_in_the_singular() -> None:
+    assert numbers_before_a_plural(ast.parse("f'{len(found):,} query images in {one.tracks} tracks'")) == [
+        "len(found)",
+        "one.tracks",
+    ]
+    for path in CODE:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        logged = re.findall(r"%d (?:[a-z]+ )?(?:" + THINGS.replace(" ", "|") + r")\b", ast.unparse(tree))
+        assert [*numbers_before_a_plural(tree), *logged] == [], short(path)

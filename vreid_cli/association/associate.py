@@ -147,6 +147,7 @@ def _limit_facts(options: AssociationOptions, links: Links) -> dict[str, object]
         "min_probability": links.min_probability,
         "prior": links.prior,
         "calibration": {"dataset": fitted.dataset, "vehicles": fitted.vehicles, "digest": fitted.digest},
+        "calibration_source": links.calibration.source,
     }
 
 

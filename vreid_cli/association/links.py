@@ -12,6 +12,7 @@ import numpy as np
 from vreid_cli.association.linkage import SparsePairs
 from vreid_cli.association.options import AssociationOptions
 from vreid_cli.errors import UsageError
+from vreid_cli.types.amounts import amount
 from vreid_cli.types.arrays import Float32Array, Int32Array
 from vreid_cli.types.calibrations import Calibration, logit, sigmoid
 from vreid_cli.types.identities import FloatArray
@@ -108,7 +109,7 @@ def _by_evidence(options: AssociationOptions, calibration: Calibration, *, track
     prior = calibration.prior(gallery_size=tracks - 1, expected=options.expected)
     if prior >= 1:
         raise UsageError(
-            f"associate.expected {options.expected:g}: there are {tracks:,} tracks, and fewer others show a vehicle",
+            f"associate.expected {options.expected:g}: of {amount(tracks, 'track')} fewer others show a vehicle",
             hint="1 where each vehicle passes once more, 0.5 where every second one does",
         )
     best, worst = calibration.log_ratios[0], calibration.log_ratios[-1]
@@ -121,8 +122,8 @@ def _by_evidence(options: AssociationOptions, calibration: Calibration, *, track
         if threshold < 0:
             most = float(sigmoid(best + logit(prior)))
             raise UsageError(
-                f"no distance makes one vehicle of two tracks as probable as {wanted:g}; among {tracks:,} tracks the "
-                f"nearest is {most:.2g}",
+                f"no distance makes one vehicle of two tracks as probable as {wanted:g}; of {amount(tracks, 'track')} "
+                f"the nearest is {most:.2g}",
                 hint="give a smaller --min-probability, a --threshold, or --false-match-rate where vehicles are known; "
                 "or say how many other tracks show a vehicle: --set associate.expected=3",
             )

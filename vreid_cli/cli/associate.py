@@ -22,6 +22,7 @@ def _results(report: AssociateReport) -> dict[str, object]:
         "tracks": len(report.identities),
         "threshold": report.identities.facts["threshold"],
         "min_probability": report.identities.facts.get("min_probability"),
+        "calibration": report.identities.facts.get("calibration_source"),
         "miss_rate": None if report.chosen is None else report.chosen.miss_rate,
         "seen_once": report.traffic.once,
         "vehicles": identities_json(report.identities),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vreid_cli.cli.command import Command
+from vreid_cli.types.amounts import amount
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,7 +32,8 @@ def _render_scene(report: SceneReport, console: Console) -> None:
     console.print(identity_scores_table(report.scores))
     run = report.run_dir
     written = {
-        "scene": f"{report.scene.cameras} videos with a tracker's files, {report.scene.vehicles} vehicles",
+        "scene": f"{amount(report.scene.cameras, 'video')} with a tracker's files, "
+        f"{amount(report.scene.vehicles, 'vehicle')}",
         "features": "latent representations of the tracks",
         "identities": "which tracks are one vehicle, the tracker's files with the same ids for all cameras, traffic",
         "reports/identities.png": "some vehicles with their tracks: have a look",
@@ -59,7 +61,7 @@ def _render(report: DemoReport | SceneReport, console: Console) -> None:
     console.print(evaluation_table(report.evaluation.results))
     run = report.run_dir
     written = {
-        "data": f"{report.data.train_images + report.data.test_images:,} synthetic images, in VeRi's layout",
+        "data": f"{amount(report.data.train_images + report.data.test_images, 'synthetic image')}, in VeRi's layout",
         "checkpoints": "the trained ResNet18",
         "features": "latent representations of the images that it has not seen",
         "rankings": "a ranking for each metric",

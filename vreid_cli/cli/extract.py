@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from vreid_cli.cli.command import Command
 from vreid_cli.cli.output import print_note
+from vreid_cli.types.amounts import amount
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,7 +38,7 @@ def _rate(report: ExtractReport) -> str:
     computed = sum(summary.computed for summary in summaries)
     elapsed = sum(summary.elapsed for summary in summaries)
     timings = sum((summary.timings for summary in summaries[1:]), summaries[0].timings)
-    by = f"{timings.workers} worker{'s' if timings.workers > 1 else ''}" if timings.workers else "the same process"
+    by = amount(timings.workers, "worker") if timings.workers else "the same process"
     return (
         f"{computed / elapsed:.1f} images per second: {timings.wait:.1f} s waiting for images, "
         f"{timings.compute:.1f} s computing, {timings.write:.1f} s writing "
@@ -48,8 +49,8 @@ def _rate(report: ExtractReport) -> str:
 def _render(report: ExtractReport, console: Console) -> None:
     for split, summary in report.splits.items():
         console.print(
-            f"{split}: {summary.images:,} images in {summary.tracks:,} tracks"
-            + (f", {len(summary.skipped):,} images skipped" if summary.skipped else "")
+            f"{split}: {amount(summary.images, 'image')} in {amount(summary.tracks, 'track')}"
+            + (f", {amount(len(summary.skipped), 'image')} skipped" if summary.skipped else "")
             + (f", {summary.computed:,} computed now" if summary.computed else ", nothing to compute")
         )
     if any(summary.computed for summary in report.splits.values()):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from vreid_cli.cli.command import Command
 from vreid_cli.cli.output import print_note
+from vreid_cli.types.amounts import amount
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 def _render(report: IndexReport, console: Console) -> None:
     for one in report.indexes:
         added = "nothing to add" if not one.added else f"{one.added:,} added"
-        console.print(f"{one.distance}, {one.kind}: {one.images:,} images, {added}, {one.size / 1e6:,.1f} MB")
+        console.print(f"{one.distance}, {one.kind}: {amount(one.images, 'image')}, {added}, {one.size / 1e6:,.1f} MB")
         console.print(f"written: {one.path}", soft_wrap=True)
     print_note(f"next: vreid rank{report.run_option} --candidates 1000 --check-recall 100", console)
 

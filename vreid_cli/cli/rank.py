@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from vreid_cli.cli.command import Command
 from vreid_cli.cli.output import print_note
 from vreid_cli.runtime.objects import as_path
+from vreid_cli.types.amounts import amount
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,10 +22,13 @@ def _render(report: RankReport, console: Console) -> None:
     from vreid_cli.types.rankings import said_of
 
     facts = ", ".join(said_of(report.facts))
-    console.print(f"{report.queries:,} queries against {report.gallery:,} gallery items: {facts}", soft_wrap=True)
+    console.print(
+        f"{amount(report.queries, 'query')} against {amount(report.gallery, 'gallery item')}: {facts}", soft_wrap=True
+    )
     for one, path in zip(report.facts, report.outputs, strict=True):
         trial = f", trial {one.text('trial')}" if one.trial is not None else ""
-        console.print(f"{one.metric_name}{trial}: {path}", soft_wrap=True)
+        by = f", calibration {one.calibrated_by}" if one.calibrated_by else ""
+        console.print(f"{one.metric_name}{trial}{by}: {path}", soft_wrap=True)
     for metric, recall in report.recall.items():
         console.print(_recall_in_words(metric, recall), soft_wrap=True)
     if report.facts[0].fusion:
@@ -39,11 +43,12 @@ def _recall_in_words(metric: str, found: Recall) -> str:
     if found.exact_map is not None and found.candidate_map is not None:
         lost = found.exact_map - found.candidate_map
         loss = f"mAP {100 * found.candidate_map:.1f}%, exact {100 * found.exact_map:.1f}%: {100 * lost:.1f} points lost"
-    return f"{metric} by candidates, {found.queries:,} queries checked: {said}; {loss}"
+    return f"{metric} by candidates, {amount(found.queries, 'query')} checked: {said}; {loss}"
 
 
 def _results(report: RankReport) -> dict[str, Any]:
-    return {"recall": {name: asdict(one) for name, one in report.recall.items()}} if report.recall else {}
+    recall = {"recall": {name: asdict(one) for name, one in report.recall.items()}} if report.recall else {}
+    return {"calibrations": {str(one.metric): one.calibrated_by for one in report.facts if one.calibration}, **recall}
 
 
 def _next_commands(report: RankReport) -> str:

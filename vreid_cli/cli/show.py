@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from vreid_cli.cli.command import Command
+from vreid_cli.types.amounts import amount
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +29,7 @@ def _results(report: ShowReport) -> dict[str, object]:
     return {
         "ranking": str(report.ranking),
         "notes": report.notes,
+        "calibration": report.calibration,
         "queries": [{"query_id": query, "nearest": [asdict(item) for item in items]} for query, items in lists],
         "hidden_queries": report.hidden,
         "match": pair
@@ -84,9 +86,8 @@ def _render(report: ShowReport, console: Console) -> None:
                 _print_strips(query, items, report.strips[query], console)
         console.print(f"{report.metric or 'unknown metric'}; {report.notes}", soft_wrap=True)
     if report.hidden:
-        one, several = ("query", "queries") if report.identities is None else ("vehicle", "vehicles")
-        more = one if report.hidden == 1 else several
-        console.print(f"{report.hidden:,} more {more}: name them to see them, or --set show.max_queries=N")
+        more = amount(report.hidden, "more query" if report.identities is None else "more vehicle")
+        console.print(f"{more}: name them to see them, or --set show.max_queries=N")
 
 
 COMMAND = Command(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from vreid_cli.cli.command import Command
 from vreid_cli.cli.output import print_note
+from vreid_cli.types.amounts import amount
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,7 +25,8 @@ def _results(report: TrainReport) -> dict[str, object]:
 def _render(report: TrainReport, console: Console) -> None:
     result = report.result
     last = result.history[-1]
-    console.print(f"{len(result.network.classes):,} vehicles in {result.images:,} images, {last.epoch} epochs")
+    vehicles, images = amount(len(result.network.classes), "vehicle"), amount(result.images, "image")
+    console.print(f"{vehicles} in {images}, {amount(last.epoch, 'epoch')}")
     console.print(f"loss {last.loss:.3f}, {100 * last.accuracy:.1f}% of the training images right")
     for name, epoch in (("best", result.best), ("last", last)):
         if epoch.scores is not None:

@@ -48,9 +48,9 @@ def _read_tracks(path: Path, names: Collection[str], listing: ListingBuilder) ->
             hint="expected the names of a track's images on each line, with their endings",
             file=path,
         )
-    listing.warn_of(sorted(set(tracks) - set(names)), f"images in {path.name} are no images of the split")
+    listing.warn_of(sorted(set(tracks) - set(names)), "image", f"in {path.name} and not in the split")
     lone = sorted(set(names) - set(tracks))
-    listing.warn_of(lone, "images are in no listed track, each a track of its own")
+    listing.warn_of(lone, "image", "in no listed track, each a track of its own")
     return tracks
 
 
@@ -61,5 +61,5 @@ def _read_labels(
         listing.warnings.append(f"no {path.name} beside the images: the training images have no labels")
         return {}
     labels = read_label_xml(path, listing)
-    listing.warn_of(sorted(set(names) - set(labels)), f"images are not in {path.name}, unlabelled")
+    listing.warn_of(sorted(set(names) - set(labels)), "image", f"not in {path.name}, unlabelled")
     return labels

@@ -12,6 +12,7 @@ from typing import Any
 from vreid_cli.data.listing import unreadable
 from vreid_cli.errors import DataError, did_you_mean
 from vreid_cli.runtime.files import read_text, refuse_huge
+from vreid_cli.types.amounts import amount
 from vreid_cli.types.identities import Clock, TravelWindow
 
 #: The clocks that lie beside the data.
@@ -111,7 +112,9 @@ def read_travel_times(path: Path) -> list[TravelWindow]:
 def _window(path: Path, line: int, cells: Mapping[str, str]) -> TravelWindow:
     source = f"{path}, line {line}"
     if len(cells) < len(_COLUMNS):
-        raise DataError(f"{source}: {len(cells)} cells, needs {len(_COLUMNS)}", hint=",".join(_COLUMNS), file=path)
+        raise DataError(
+            f"{source}: {amount(len(cells), 'cell')}, needs {len(_COLUMNS)}", hint=",".join(_COLUMNS), file=path
+        )
     seconds = []
     for name in ("min_s", "max_s"):
         try:

@@ -44,7 +44,7 @@ def read_label_xml(path: Path, listing: ListingBuilder) -> dict[str, tuple[str |
     if not labels:
         hint = 'expected <Item imageName="000001.jpg" vehicleID="0001" cameraID="c001" />'
         raise DataError(f"{path} holds no items", hint=hint, file=path)
-    listing.warn_of(contradictory, f"images are labelled in two ways in {path.name}, the first counts")
+    listing.warn_of(contradictory, "image", f"labelled in two ways in {path.name}, the first counts")
     return labels
 
 

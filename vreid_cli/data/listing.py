@@ -16,6 +16,7 @@ from vreid_cli.errors import DataError, UsageError
 from vreid_cli.runtime.arrow import gallery_order
 from vreid_cli.runtime.files import real_path
 from vreid_cli.runtime.objects import ObjectPath
+from vreid_cli.types.amounts import amount
 from vreid_cli.types.arrays import Int64Array
 from vreid_cli.types.features import QueryProtocol
 from vreid_cli.types.images import ImageRecord
@@ -109,12 +110,12 @@ class ListingBuilder:
         >>> builder = ListingBuilder()
         >>> builder.add("b.jpg", "t1", vehicle_id="0002")
         >>> builder.add("a.jpg", "t1", vehicle_id="0002")
-        >>> builder.warn_of(["c.jpg", "d.jpg"], "images are in no list")
+        >>> builder.warn_of(["c.jpg", "d.jpg"], "image", "in no list")
         >>> listing = builder.finish(Path("images"))
         >>> [record.image_id for record in listing.records]
         ['a.jpg', 'b.jpg']
         >>> listing.warnings
-        ('2 images are in no list: c.jpg, d.jpg',)
+        ('2 images in no list: c.jpg, d.jpg',)
     """
 
     def __init__(self, *, anywhere: bool = False) -> None:
@@ -150,10 +151,10 @@ class ListingBuilder:
         if len(self._pending) == BLOCK:
             self._flush()
 
-    def warn_of(self, names: Sequence[str], text: str) -> None:
-        """Add the warning ``<count> <text>: <first names>``; none where there are no names."""
+    def warn_of(self, names: Sequence[str], noun: str, text: str) -> None:
+        """Add the warning ``<count> <noun> <text>: <first names>``; none where there are no names."""
         if names:
-            self.warnings.append(f"{len(names)} {text}: {examples(names)}")
+            self.warnings.append(f"{amount(len(names), noun)} {text}: {examples(names)}")
 
     def table(self) -> pa.Table:
         """The images in the order in which they came, in columns of plain text."""
@@ -177,8 +178,8 @@ class ListingBuilder:
         Raises:
             DataError: There is no image.
         """
-        self.warn_of(sorted(self._unnamed), "images have names that are not valid UTF-8, left out")
-        self.warn_of(sorted(self._outside), f"names lead out of {image_root}, left out")
+        self.warn_of(sorted(self._unnamed), "image", "with a name that is not valid UTF-8, left out")
+        self.warn_of(sorted(self._outside), "name", f"leading out of {image_root}, left out")
         table = self.table() if rows is None else self.table().take(pa.array(rows))
         self._batches, self._count = [], 0
         if not len(table):

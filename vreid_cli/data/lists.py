@@ -10,6 +10,7 @@ from vreid_cli.data.decoding import is_image
 from vreid_cli.data.listing import ListingBuilder, list_images
 from vreid_cli.errors import DataError, UsageError, first_line
 from vreid_cli.runtime.files import read_text
+from vreid_cli.types.amounts import amount
 
 #: How much of a line that is not understood is shown.
 SHOWN = 80
@@ -68,7 +69,7 @@ def read_table(path: Path, images: Path, *, columns: str, listing: ListingBuilde
         >>> read_table(path, Path("image"), columns="image vehicle", listing=listing)
         {'0000001.jpg': ['12']}
         >>> listing.warnings
-        ['1 names in list.txt have no image in image: 0000001.jpg']
+        ['1 name in list.txt without an image in image: 0000001.jpg']
     """
     rows: dict[str, list[str]] = {}
     repeated: list[str] = []
@@ -85,8 +86,8 @@ def read_table(path: Path, images: Path, *, columns: str, listing: ListingBuilde
         rows.setdefault(name, labels)
     if not rows:
         raise DataError(f"{path} names no images", hint=f"expected lines '{columns}'", file=path)
-    listing.warn_of(repeated, f"images are named twice in {path.name}, each counts once")
-    listing.warn_of(contradictory, f"images are labelled in two ways in {path.name}, the first counts")
+    listing.warn_of(repeated, "image", f"named twice in {path.name}, each counts once")
+    listing.warn_of(contradictory, "image", f"labelled in two ways in {path.name}, the first counts")
     warn_of_missing(rows, images, listed_in=path.name, listing=listing)
     return rows
 
@@ -108,10 +109,11 @@ def read_names(path: Path, images: Path, *, listing: ListingBuilder) -> list[str
     listed = [words[0] for words in read_words(path) if words]
     names = dict.fromkeys(listed)
     unlisted = [name for name in present if name not in names]
-    listing.warn_of(unlisted, f"images in {images.name} are not in {path.name}, left out")
+    listing.warn_of(unlisted, "image", f"of {images.name} not in {path.name}, left out")
     warn_of_missing(names, images, listed_in=path.name, listing=listing)
     if len(names) < len(listed):
-        listing.warnings.append(f"{len(listed) - len(names)} images are named twice in {path.name}, each counts once")
+        repeated = amount(len(listed) - len(names), "image")
+        listing.warnings.append(f"{repeated} named twice in {path.name}, each counts once")
     return list(names)
 
 
@@ -138,7 +140,7 @@ def read_track_list(path: Path, *, named: bool, listing: ListingBuilder) -> dict
                 )
             track, *words = words
         repeated += [name for name in words if tracks.setdefault(name, track) != track]
-    listing.warn_of(repeated, f"images are in two tracks of {path.name}, the first counts")
+    listing.warn_of(repeated, "image", f"in two tracks of {path.name}, the first counts")
     if not tracks:
         raise DataError(f"{path} names no track", hint="unpack it again, or take it away", file=path)
     return tracks
@@ -153,7 +155,7 @@ def warn_of_missing(names: Iterable[str], images: Path, *, listed_in: str, listi
         if (images / below).is_dir()
         for name in list_images(images / below)
     }
-    listing.warn_of(sorted(names - present), f"names in {listed_in} have no image in {images.name}")
+    listing.warn_of(sorted(names - present), "name", f"in {listed_in} without an image in {images.name}")
 
 
 def with_ending(name: str) -> str:

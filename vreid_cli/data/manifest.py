@@ -19,6 +19,7 @@ from vreid_cli.data.lists import SHOWN
 from vreid_cli.errors import DataError
 from vreid_cli.runtime.files import refuse_huge
 from vreid_cli.runtime.objects import ObjectPath, as_path
+from vreid_cli.types.amounts import amount
 from vreid_cli.types.arrays import Int64Array
 from vreid_cli.types.images import Box, Split
 from vreid_cli.types.labels import parse_frame
@@ -69,8 +70,8 @@ def read_manifest(folders: DataFolders, split: Split) -> Listing:
         hint = f"give some rows the split {split}{others}"
         raise DataError(f"{path} has no rows of the split {split}", hint=hint, file=path)
     first, repeated = _distinct(path, listing.table(), lines)
-    listing.warn_of(outside, f"images of {path.name} lie outside its folder")
-    listing.warn_of(repeated, f"rows of {path.name} repeat an earlier one, each counts once")
+    listing.warn_of(outside, "image", f"of {path.name} outside its folder")
+    listing.warn_of(repeated, "row", f"of {path.name} like an earlier one, each counts once")
     return listing.finish(path.parent, crops=True, rows=first)
 
 
@@ -86,8 +87,9 @@ def _read_rows(path: Path, split: Split, listing: ListingBuilder) -> Iterator[tu
                 if not any(cell.strip() for cell in cells):
                     continue
                 if len(cells) > len(columns):
+                    found, wanted = amount(len(cells), "cell"), amount(len(columns), "column")
                     raise DataError(
-                        f"{path}, line {reader.line_num}: {len(cells)} cells, but {len(columns)} columns",
+                        f"{path}, line {reader.line_num}: {found}, but {wanted}",
                         hint="put cells that hold commas into quotes",
                         file=path,
                     )

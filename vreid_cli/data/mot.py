@@ -15,6 +15,7 @@ from vreid_cli.data.scene import FRAMES, Recording, find_recordings
 from vreid_cli.data.trackers import Size, read_mot_text
 from vreid_cli.errors import DataError
 from vreid_cli.runtime.progress import log
+from vreid_cli.types.amounts import amount
 from vreid_cli.types.arrays import BoolArray, Int64Array, shared_codes
 from vreid_cli.types.images import Split
 from vreid_cli.types.tracker import MATCH_IOU, TrackerBoxes, boxes_by_frame, iou
@@ -42,12 +43,12 @@ def read_mot(folders: DataFolders, split: Split) -> Listing:
     root = folders.root
     if split != "gallery":
         raise DataError(f"{root} has no {split} split: all tracks of all cameras are gallery", file=root)
-    listing, left_out = ListingBuilder(), Counter[str]()
+    listing, left_out = ListingBuilder(), Counter[tuple[str, str]]()
     recordings = find_recordings(root, track_file=folders.track_file)
     for recording in recordings:
         _list_camera(recording, root, listing=listing, left_out=left_out, thinning=folders.thinning)
-    for reason, count in left_out.items():
-        listing.warnings.append(f"{count:,} {reason}")
+    for (noun, reason), count in left_out.items():
+        listing.warnings.append(f"{amount(count, noun)} {reason}")
     if not len(listing):
         hint = "look at --min-size and --min-confidence"
         raise DataError(f"no box of {root} is left", hint=hint, file=root)
@@ -55,7 +56,7 @@ def read_mot(folders: DataFolders, split: Split) -> Listing:
 
 
 def _list_camera(
-    recording: Recording, root: Path, *, listing: ListingBuilder, left_out: Counter[str], thinning: Thinning
+    recording: Recording, root: Path, *, listing: ListingBuilder, left_out: Counter[tuple[str, str]], thinning: Thinning
 ) -> None:
     boxes = recording.boxes()
     if not len(boxes):
@@ -103,38 +104,39 @@ def _note_video(recording: Recording, listing: ListingBuilder) -> None:
             f"{recording.frames}: its frame rate varies, so times that follow from frame numbers are not exact"
         )
     if video is not None and video.missing:
+        missing = amount(video.missing, "frame is", "frames are")
         listing.warnings.append(
-            f"{recording.frames}: {video.missing} frames are missing in its middle, it is damaged or was recorded so; "
+            f"{recording.frames}: {missing} missing in its middle, it is damaged or was recorded so; "
             "frames are numbered as they follow each other"
         )
 
 
 def _usable(
-    recording: Recording, boxes: TrackerBoxes, left_out: Counter[str], *, thinning: Thinning
+    recording: Recording, boxes: TrackerBoxes, left_out: Counter[tuple[str, str]], *, thinning: Thinning
 ) -> tuple[TrackerBoxes, NDArray[np.float64]]:
     """The boxes that can be used, and (n, 4) what lies of them within the frame; counts the others by the reason."""
     clipped = clip(boxes.box, recording.size)
     small = clipped[:, 2:].min(axis=1) < max(thinning.min_size, np.finfo(float).tiny)
     empty, outside = ((sizes <= 0).any(axis=1) for sizes in (boxes.box[:, 2:], clipped[:, 2:]))
     reasons: dict[str, Any] = {
-        "boxes are repeated in their frame, left out": _repeated(boxes),
-        f"boxes are in frames that are not there, left out (such as {_beyond(recording, boxes)})": ~_present(
+        "repeated in one frame, left out": _repeated(boxes),
+        f"of a frame that is not there, left out (such as {_beyond(recording, boxes)})": ~_present(
             recording, boxes.frame
         ),
-        "boxes have no size, left out": empty,
-        "boxes lie outside the frame, left out": outside,
-        f"boxes are smaller than {thinning.min_size:g} pixels, left out (--min-size)": small,
-        f"boxes are less sure than {thinning.min_confidence:g}, left out (--min-confidence)": (
+        "without a size, left out": empty,
+        "outside the frame, left out": outside,
+        f"smaller than --min-size {thinning.min_size:g}, left out": small,
+        f"less sure than --min-confidence {thinning.min_confidence:g}, left out": (
             boxes.confidence < thinning.min_confidence
         ),
     }
     kept = np.ones(len(boxes), dtype=np.bool_)
     for reason, bad in reasons.items():
         if count := int((kept & bad).sum()):
-            left_out[reason] += count
+            left_out["box", reason] += count
         kept &= ~bad
     if lost := len(set(boxes.track)) - len(set(boxes.track[kept])):
-        left_out["tracks have no box that can be used, left out"] += lost
+        left_out["track", "without a box that can be used, left out"] += lost
     return boxes.select(kept), clipped[kept]
 
 
@@ -211,8 +213,8 @@ def vehicles_of(recording: Recording, boxes: TrackerBoxes) -> dict[str, str]:
         return {}
     found = label_by_truth(boxes, read_mot_text(recording.truth))
     log.info(
-        "%s: %d of %d tracks show a vehicle of %s",
-        *(recording.camera, len(found), len(set(boxes.track)), recording.truth),
+        "%s: %d of %s with a vehicle of %s",
+        *(recording.camera, len(found), amount(len(set(boxes.track)), "track"), recording.truth),
     )
     return found
 

@@ -20,6 +20,7 @@ import numpy as np
 from vreid_cli.data.listing import unreadable
 from vreid_cli.errors import DataError, first_line
 from vreid_cli.runtime.files import atomic_path, read_bytes, read_text, write_text
+from vreid_cli.types.amounts import amount
 from vreid_cli.types.arrays import text_array
 from vreid_cli.types.tracker import TrackerBoxes
 
@@ -103,7 +104,7 @@ def _mot_lines(path: Path) -> list[tuple[int, list[str]]]:
 
 def _mot_row(cells: Sequence[str]) -> BoxRow:
     if len(cells) < _MOT_COLUMNS:
-        raise ValueError(f"{len(cells)} columns, at least {_MOT_COLUMNS} are needed")
+        raise ValueError(f"{amount(len(cells), 'column')}, at least {_MOT_COLUMNS} are needed")
     frame, track = _frame(cells[0]), _whole("id", cells[1])
     box = tuple(_number(name, cell) for name, cell in zip("xywh", cells[2:_MOT_COLUMNS], strict=True))
     _check_size(box)
@@ -184,7 +185,7 @@ def read_ultralytics_labels(path: Path, size: Size) -> TrackerBoxes:
         for line, cells in _mot_lines(file):
             try:
                 if len(cells) not in (5, 6, 7):
-                    raise ValueError(f"{len(cells)} columns")
+                    raise ValueError(amount(len(cells), "column"))
                 if len(cells) > 5:
                     rows.append(_label_row(cells, frame, size=size))
             except ValueError as error:

@@ -61,8 +61,8 @@ def read_tracks(folders: DataFolders, split: Split) -> Listing:
             )
     if loose and not len(listing):
         raise DataError(f"{root} holds only images outside any track folder ({examples(loose)})", file=root)
-    listing.warn_of(loose, f"images in {root} lie outside any track folder, left out")
-    listing.warn_of(empty, f"track folders of {root} hold no image")
+    listing.warn_of(loose, "image", f"in {root} outside any track folder, left out")
+    listing.warn_of(empty, "track folder", f"of {root} without an image")
     return listing.finish(root)
 
 

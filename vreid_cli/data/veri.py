@@ -53,7 +53,7 @@ def _read_tracks(path: Path, names: Collection[str], split: Split, *, listing: L
         return {}
     tracks = read_track_list(path, named=True, listing=listing)
     if split != "query":  # the query's own images are but some of those that the tracks hold
-        listing.warn_of(sorted(set(tracks) - set(names)), f"images in {path.name} are no images of the split")
+        listing.warn_of(sorted(set(tracks) - set(names)), "image", f"in {path.name} and not in the split")
     return tracks
 
 
@@ -80,8 +80,8 @@ def _add_images(names: Collection[str], tracks: dict[str, str], path: Path, *, l
         if (vehicle, camera) != in_name:
             differing.append(f"{name} is {vehicle} by {camera}")
         listing.add(name, track, vehicle_id=vehicle, camera_id=camera, frame=int(match["frame"]))
-    listing.warn_of(unnamed, "images have names that VeRi does not use, left out")
-    listing.warn_of(misplaced, "images are in a track named after another vehicle or camera")
+    listing.warn_of(unnamed, "image", "with a name that VeRi does not use, left out")
+    listing.warn_of(misplaced, "image", "in a track named after another vehicle or camera")
     if tracks:
-        listing.warn_of(trackless, "images are in no listed track")
-    listing.warn_of(differing, f"images have other labels in {path.name} than in their names, the file counts")
+        listing.warn_of(trackless, "image", "in no listed track")
+    listing.warn_of(differing, "image", f"with other labels in {path.name} than by name, the file counts")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from vreid_cli.data.lists import read_words
 from vreid_cli.errors import DataError
+from vreid_cli.types.amounts import amount
 from vreid_cli.types.truth import GroundTruth
 
 #: The files are met under these names: those of the release and two of its copies.
@@ -49,7 +50,7 @@ def _rows(path: Path, queries: list[str], gallery: list[str]) -> dict[str, froze
         lines.pop()
     if len(lines) != len(queries):
         raise DataError(
-            f"{path} has {len(lines)} rows for {len(queries)} names in name_query.txt",
+            f"{path} has {amount(len(lines), 'row')} for {amount(len(queries), 'name')} in name_query.txt",
             hint="both must come from one release; remove the index files to count by names alone",
             file=path,
         )

@@ -45,7 +45,9 @@ def _read_split(lists: Path, images: Path, split: Split, *, subset: int | None, 
         return _read_names(query, images, listing)
     queries = set(_read_names(query, images, ListingBuilder()))  # whose warnings belong to the other split
     names = _read_names(gallery, images, listing)
-    listing.warn_of([name for name in names if name in queries], f"images of {gallery.name} are queries, left out")
+    listing.warn_of(
+        [name for name in names if name in queries], "image", f"of {gallery.name} among the queries, left out"
+    )
     kept = [name for name in names if name not in queries]
     if not kept:
         raise DataError(f"{gallery} names nothing but the queries of {query.name}", file=gallery)
@@ -90,8 +92,8 @@ def _read_cameras(path: Path, names: Collection[str], listing: ListingBuilder) -
                     contradictory.append(f"{name} (line {number})")
     except OSError as error:
         raise unreadable(path, error) from None
-    listing.warn_of(contradictory, f"images have two cameras in {path.name}, the first counts")
-    listing.warn_of(sorted(wanted - set(cameras)), f"images have no camera in {path.name}, each a track of its own")
+    listing.warn_of(contradictory, "image", f"with two cameras in {path.name}, the first counts")
+    listing.warn_of(sorted(wanted - set(cameras)), "image", f"without a camera in {path.name}, each a track of its own")
     if cameras:
         listing.warnings.append(NO_PASSAGES)
     return cameras

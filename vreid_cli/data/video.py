@@ -7,6 +7,7 @@ used. Rotation that a file asks of players is not applied, as PyAV does not.
 from __future__ import annotations
 
 import itertools
+import os
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,9 @@ from vreid_cli.runtime.files import local_file
 if TYPE_CHECKING:
     from PIL import Image
 
+#: Bytes of a video that nobody ever wrote, one after the other, at most: some formats are searched for frames up to the
+#: end of a file, and read zeros there for seconds a gigabyte.
+_LARGEST_HOLE = 16 << 30
 #: Endings that a camera's folder is searched for.
 VIDEO_ENDINGS = frozenset({".mp4", ".avi", ".mkv", ".mov", ".m4v", ".webm", ".ts"})
 
@@ -227,11 +231,35 @@ class _Gaps:
         return cls(uneven=False, missing=sum(steps) - len(steps))
 
 
+def _refuse_hole(path: Path) -> None:
+    """Refuse a file of which a large piece was never written, where the system knows that.
+
+    Raises:
+        OSError: It is one, or cannot be read.
+    """
+    size = path.stat().st_size
+    if size <= _LARGEST_HOLE or not hasattr(os, "SEEK_HOLE"):
+        return
+    with path.open("rb") as file:
+        hole = file.seek(0, os.SEEK_HOLE)
+        while hole < size:
+            try:
+                data = file.seek(hole, os.SEEK_DATA)
+            except OSError:  # nothing but the hole is left
+                data = size
+            if data - hole > _LARGEST_HOLE:
+                raise OSError(
+                    f"{data - hole:,} bytes from byte {hole:,} on were never written; was it copied to its end?"
+                )
+            hole = file.seek(data, os.SEEK_HOLE) if data < size else size
+
+
 @contextmanager
 def _open(path: Path) -> Iterator[tuple[Any, Any]]:
     av = _import_av(path)
     try:
         with local_file(path) as local:
+            _refuse_hole(local)
             container = av.open(str(local), metadata_errors="replace")  # a title tells nothing about frames
     except (av.FFmpegError, OSError) as error:
         raise DataError(f"{path} cannot be opened as a video: {error}", file=path) from None

@@ -14,6 +14,7 @@ from vreid_cli.evaluation.options import CalibrationOptions, EvaluationOptions
 from vreid_cli.evaluation.pairs import LabelledPairs, labelled_pairs, vehicle_folds
 from vreid_cli.evaluation.reliability import Reliability, measure_reliability
 from vreid_cli.evaluation.uncertainty import Interval, tail_of
+from vreid_cli.types.amounts import amount
 from vreid_cli.types.calibrations import Calibration, CalibrationMethod, FittedOn, logit, sigmoid
 from vreid_cli.types.features import MEANINGLESS
 from vreid_cli.types.rankings import Ranking, RankingFacts
@@ -135,7 +136,7 @@ def _doubts(rankings: Sequence[Ranking], pairs: LabelledPairs, *, source: str) -
     warnings = [MEANINGLESS] if any(ranking.facts.meaningless for ranking in rankings) else []
     if pairs.paired_vehicles < ENOUGH_VEHICLES:
         warnings.append(
-            f"{source}: fitted on {pairs.paired_vehicles} vehicles only, of which each moves the result; "
+            f"{source}: fitted on {amount(pairs.paired_vehicles, 'vehicle')} only, of which each moves the result; "
             f"{ENOUGH_VEHICLES} are better"
         )
     return tuple(warnings)
@@ -184,7 +185,7 @@ def check_pairs(pairs: LabelledPairs, *, source: str) -> None:
     found = pairs.paired_vehicles
     if found < FEWEST_VEHICLES:
         raise DataError(
-            f"{source} shows {found} vehicle{'s' if found > 1 else ''} twice, and a fit needs {FEWEST_VEHICLES} at "
+            f"{source} shows {amount(found, 'vehicle')} twice, and a fit needs {FEWEST_VEHICLES} at "
             f"least, better {ENOUGH_VEHICLES} or more",
             hint="label more vehicles that two cameras saw",
             file=source,

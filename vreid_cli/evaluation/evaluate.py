@@ -24,6 +24,7 @@ from vreid_cli.evaluation.scores import (
 )
 from vreid_cli.evaluation.thresholds import ErrorCurve, PairCounter
 from vreid_cli.evaluation.uncertainty import Interval, mean_intervals
+from vreid_cli.types.amounts import amount
 from vreid_cli.types.features import MEANINGLESS
 from vreid_cli.types.rankings import Ranking, RankingBlock, RankingFacts
 from vreid_cli.types.truth import GroundTruth, ReviewedPairs
@@ -244,11 +245,13 @@ def _doubts(source: str, ranking: Ranking, contradictions: Sequence[RankingBlock
     if count:
         rows = [pair for block in contradictions for pair in zip(block.query_index, block.gallery_index, strict=True)]
         examples = [f"{ranking.queries.ids[query]} and {ranking.gallery.ids[item]}" for query, item in rows[:_EXAMPLES]]
-        found.append(f"{source} contradict the labels about {count:,} pairs, and were followed: {', '.join(examples)}")
+        found.append(
+            f"{source} contradict the labels about {amount(count, 'pair')}, and were followed: {', '.join(examples)}"
+        )
     if missing:
         found.append(
-            f"{missing:,} items that {source} call right are not listed, so the scores leave "
-            "them out: rank without --top-k, --threshold and --cameras other"
+            f"not listed, and left out of the scores: {amount(missing, 'item')} that {source} call right; "
+            "rank without --top-k, --threshold and --cameras other"
         )
     return tuple(found)
 
@@ -258,7 +261,8 @@ def _warnings(means: MeanScores, facts: RankingFacts, options: EvaluationOptions
     if not means.valid_queries:
         warnings.append(f"no query has a positive, so there is nothing to average. {_why_invalid(means, options)}")
     elif means.unlabelled_queries:
-        warnings.append(f"{means.unlabelled_queries} of {means.total_queries} queries have no vehicle label")
+        queries = amount(means.total_queries, "query has", "queries have")
+        warnings.append(f"{means.unlabelled_queries:,} of {queries} no vehicle label")
     if facts.coverage == "top-k":
         warnings.append(
             "only the nearest items are listed: mAP and mINP would not be exact and are refused, "
@@ -266,8 +270,8 @@ def _warnings(means: MeanScores, facts: RankingFacts, options: EvaluationOptions
         )
     if facts.candidates is not None:
         warnings.append(
-            f"only the {facts.candidates:,} candidates of an index were ranked for each query: CMC is an estimate, and "
-            "vreid rank --candidates with --check-recall says how good"
+            f"each query was compared with {amount(facts.candidates, 'candidate')} of an index: CMC is an estimate, "
+            "and vreid rank --candidates with --check-recall says how good"
         )
     if facts.cameras == "other" and options.same_camera == "keep":
         warnings.append("what the query's own camera saw was never ranked, so --same-camera keep cannot count it")

@@ -14,6 +14,7 @@ from vreid_cli.errors import DataError
 from vreid_cli.evaluation.judging import RIGHT, WRONG, Judge, PairSet, left_out
 from vreid_cli.evaluation.options import EvaluationOptions
 from vreid_cli.evaluation.scores import QueryScores, score_lists
+from vreid_cli.types.amounts import amount
 from vreid_cli.types.arrays import TextArray, text_array
 from vreid_cli.types.rankings import Ranking, RankingBlock
 from vreid_cli.types.truth import ReviewedPairs
@@ -47,7 +48,7 @@ def score_review(
             kinds = np.where(is_same[counts], RIGHT, WRONG).astype(np.int8)
             scores.append(score_lists(_renumbered(block.select(counts)), kinds, queries, options))
     if not listed:
-        message = f"none of the {len(review.marks):,} pairs that {review.source} marks is in {ranking.source}"
+        message = f"of {amount(len(review.marks), 'pair')} that {review.source} marks none is in {ranking.source}"
         hint = "it is a review of another ranking: its queries and gallery items have other names"
         raise DataError(message, hint=hint, file=review.source)
     if not right:
@@ -61,13 +62,13 @@ def score_review(
 def _notes(review: ReviewedPairs, *, listed: int, counted: int) -> list[str]:
     unsure = f", {review.unsure:,} of them marked unsure" if review.unsure else ""
     notes = [
-        f"scored by {counted:,} pairs that {review.source} marks: all others are left out{unsure}, "
+        f"scored by {amount(counted, 'pair')} that {review.source} marks: all others are left out{unsure}, "
         "and ranks count marked items only"
     ]
     if listed < len(review.marks):
-        notes.append(f"{len(review.marks) - listed:,} pairs that {review.source} marks are not listed")
+        notes.append(f"{amount(len(review.marks) - listed, 'pair')} marked by {review.source} and not listed")
     if counted < listed:
-        notes.append(f"{listed - counted:,} marked pairs are junk or the query itself, and are left out all the same")
+        notes.append(f"{amount(listed - counted, 'marked pair')} of junk or the query itself, left out all the same")
     return notes
 
 

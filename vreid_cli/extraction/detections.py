@@ -21,6 +21,7 @@ from vreid_cli.models.transforms import Transform
 from vreid_cli.models.weights import AnyNetwork
 from vreid_cli.runtime.devices import choose_device
 from vreid_cli.runtime.options import RuntimeOptions
+from vreid_cli.types.amounts import amount
 from vreid_cli.types.features import FeatureSet
 
 
@@ -101,7 +102,7 @@ def extract_detections(
         frame=numbers,
         source=camera,
     )
-    doubts = (f"{len(bad)} boxes of camera {camera} cannot be used, left out: {bad[0]}",) if bad else ()
+    doubts = (f"{amount(len(bad), 'box')} of camera {camera} cannot be used, left out: {bad[0]}",) if bad else ()
     return replace(found, identity=inference.identity, weights=network.weights, warnings=(*network.warnings, *doubts))
 
 

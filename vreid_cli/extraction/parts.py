@@ -12,6 +12,7 @@ from vreid_cli.extraction.timings import Timings
 from vreid_cli.runtime.objects import ObjectPath
 from vreid_cli.store.parts import PartFacts, Skipped
 from vreid_cli.store.plan import Plan, digest_rows, group
+from vreid_cli.types.amounts import amount
 from vreid_cli.types.arrays import Float32Array, Int64Array
 from vreid_cli.types.images import ImageRecord
 
@@ -39,7 +40,7 @@ class Part:
 
     def __str__(self) -> str:
         first, last = self.records[0].path, self.records[len(self.records) - 1].path
-        return f"part {self.number} ({len(self.records)} images, {first} to {last})"
+        return f"part {self.number} ({amount(len(self.records), 'image')}, {first} to {last})"
 
 
 @dataclass(frozen=True, eq=False)

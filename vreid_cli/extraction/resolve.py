@@ -23,6 +23,7 @@ from vreid_cli.runtime.devices import check_precision
 from vreid_cli.runtime.options import InferencePrecision
 from vreid_cli.runtime.progress import log
 from vreid_cli.store.parts import PartFacts
+from vreid_cli.types.amounts import amount
 
 #: Images from which on ``auto`` exports a network to ONNX.
 WORTH_EXPORTING = 2_000
@@ -207,10 +208,10 @@ def choose_backend(
     if precision != "fp32":
         return "torch", f"ONNX Runtime computes in fp32, not {precision}"
     if not exported and images < WORTH_EXPORTING:
-        return "torch", f"{images:,} images do not repay an export to ONNX"
+        return "torch", f"{amount(images, 'image does', 'images do')} not repay an export to ONNX"
     if not installed:
         return "torch", "ONNX Runtime may be faster, but the extra onnx is not installed"
-    return "onnx", "its export is kept" if exported else f"{images:,} images repay its export"
+    return "onnx", "its export is kept" if exported else f"{amount(images, 'image repays', 'images repay')} its export"
 
 
 def _known_backend(options: ExtractionOptions, earlier: PartFacts | None) -> tuple[BackendName, str] | None:

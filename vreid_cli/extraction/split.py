@@ -26,6 +26,7 @@ from vreid_cli.runtime.arrow import release_memory
 from vreid_cli.runtime.progress import progress
 from vreid_cli.store.features import FeatureStore
 from vreid_cli.store.parts import Skipped
+from vreid_cli.types.amounts import amount
 
 
 @dataclass(frozen=True)
@@ -214,7 +215,7 @@ def check_any_left(listing: Listing, skipped: Sequence[Skipped]) -> None:
     """
     if len(skipped) == len(listing.records):
         raise DataError(
-            f"none of the {len(skipped)} images in {listing.image_root} can be used; "
+            f"of {amount(len(skipped), 'image')} in {listing.image_root} none can be used; "
             f"the first, {skipped[0].image_id}: {skipped[0].reason}",
             file=listing.image_root,
         )
@@ -230,7 +231,7 @@ def look_at_tracks(listing: Listing, skipped: Sequence[Skipped]) -> tuple[int, t
         gone = {entry.image_id for entry in skipped}
         left[:] = [image_id not in gone for image_id, *_ in records.label_rows()]
         named = examples([f"{entry.image_id} ({entry.reason})" for entry in skipped])
-        warnings.append(f"{len(skipped)} images in {listing.image_root} cannot be used, left out: {named}")
+        warnings.append(f"{amount(len(skipped), 'image')} in {listing.image_root} cannot be used, left out: {named}")
     filled = np.unique(tracks[left])
     names = records.labels("track_id").dictionary
     empty = sorted(names[int(code)].as_py() for code in np.setdiff1d(tracks, filled) if code >= 0)

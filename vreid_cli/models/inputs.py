@@ -142,7 +142,7 @@ def _transform(values: Mapping[str, Any], own: Transform | None, *, size: tuple[
     )
     if transform.resize is not None and transform.resize < min(size):
         raise UsageError(
-            f"model.input: a short side of {transform.resize} pixels is less than the input's {size[0]} x {size[1]}",
+            f"model.input: the short side, {transform.resize}, is less than the input's {size[0]} x {size[1]}",
             hint='set resize to more, or to "squash"',
         )
     return transform

@@ -23,6 +23,7 @@ from vreid_cli.models.weights import LoadedNetwork
 from vreid_cli.runtime.devices import exact_float32
 from vreid_cli.runtime.files import atomic_path
 from vreid_cli.runtime.progress import log
+from vreid_cli.types.amounts import amount
 
 #: Relative to the largest value of the batch; float32 sums in another order stay a few times below it.
 PARITY_TOLERANCE = 1e-5
@@ -73,7 +74,9 @@ def check_parity(
         ExportError: One is above :data:`PARITY_TOLERANCE`, or no number.
     """
     if exported.batch is not None:
-        raise ExportError(f"{name} takes batches of {exported.batch} images only; it was thrown away", file=name)
+        raise ExportError(
+            f"{name} takes batches of {amount(exported.batch, 'image')} only; it was thrown away", file=name
+        )
     errors = {}
     for batch in batches:
         generator = torch.Generator().manual_seed(batch)

@@ -17,13 +17,14 @@ from vreid_cli.models.quantised import QuantisationError, quantise
 from vreid_cli.models.weights import LoadedNetwork
 from vreid_cli.runtime.extras import NOT_INSTALLED, installed_version
 from vreid_cli.runtime.progress import log
+from vreid_cli.types.amounts import amount
 
 _FOLDER = "onnx"
 #: Of the graph that we ask for: raised when the same network and exporter are to give another one.
 _FORM = 1
 _DIGITS = 16
 #: Of the way of quantising: raised when the same network and images are to give another one.
-_INT8_FORM = 3
+_INT8_FORM = 4
 #: Images that a network is quantised by, others that its error is measured with, and the fewest of both together.
 _QUANTISED_BY, _COMPARED, _FEWEST = 128, 32, 12
 #: How many images are wanted.
@@ -113,7 +114,8 @@ def cached_quantised(
     compared = min(_COMPARED, len(pixels) // 4)
     images = loaded.transform.normalise(pixels)
     cached_network(loaded, folder, device=torch.device("cpu"))
-    log.info("quantising %s by %d images; it may take a minute", loaded.network.backbone.name, len(pixels) - compared)
+    by = amount(len(pixels) - compared, "image")
+    log.info("quantising %s by %s; it may take a minute", loaded.network.backbone.name, by)
     path = _int8_path(exact, digest)
     error = quantise(
         exact, path, images[compared:], compared=images[:compared], narrow=narrow, facts={"quantised_by": digest}

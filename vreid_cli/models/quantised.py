@@ -2,7 +2,8 @@
 
 Weights are signed and have a scale for each channel, activations are unsigned and have one for each tensor: x86 has
 instructions for that pair only. A layer that stays in fp32 between others costs more than it takes, so all are
-quantised but the first convolutions, whose rounding all others multiply, and the last layer, if it gives the LR.
+quantised but the first convolutions, whose rounding all others multiply, where it pays the last ones, whose rounding
+few places average, and the last layer, if it gives the LR.
 What rounding does to the mean of a channel is known beforehand, and goes into the biases (Nagel et al. 2019, Data-free
 quantization through weight equalization and bias correction).
 """
@@ -11,9 +12,10 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,15 +28,17 @@ from vreid_cli.errors import ExportError, first_line
 from vreid_cli.models.onnx_session import OnnxNetwork
 from vreid_cli.runtime.files import atomic_path
 
-#: How many convolutions at the front may stay in fp32; the fewest whose error is nearly the least.
-FRONT = (1, 3, 5)
+#: How many convolutions at the front stay in fp32, and what share of all multiplications at the end; of those that are
+#: tried, the first one whose error is nearly the least.
+IN_FP32 = ((1, 0.0), (3, 0.0), (5, 0.0), (1, 0.2), (3, 0.2), (5, 0.2))
 _NEARLY = 1.25
 #: Of the LR's length: an error that nobody needs smaller.
 _GOOD = 0.03
 _OPERATIONS = ["Conv", "Relu", "Clip", "Add", "Concat", "MaxPool", "AveragePool", "Gemm", "MatMul", "Mul", "Sigmoid"]
 _BATCH = 8
-#: The mean of the images' extremes: those of all together leave the values between them too few steps.
-_TYPICAL = {"moving_average": True}
+#: The mean of the images' extremes and a little more: those of all together leave the values between them too few
+#: steps, and without more than the mean the LRs of some images move far.
+_TYPICAL, _MORE = {"moving_average": True}, np.float32(1.1)
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class QuantisationError:
         most: The same: the largest.
         same_nearest: Share of the images whose nearest other one, by the cosine, is the same.
         order: Rank correlation (Spearman's) of the lists of the others: the mean.
-        front: Convolutions that stay in fp32.
+        in_fp32: Share of the convolutions' multiplications that stay in fp32.
     """
 
     images: int
@@ -55,14 +59,14 @@ class QuantisationError:
     most: float
     same_nearest: float
     order: float
-    front: int
+    in_fp32: float
 
     def describe(self) -> str:
         """A line for people."""
         return (
             f"int8 against fp32 on {self.images} other images: LRs moved by {self.moved:.1%} of their length (at most "
             f"{self.most:.1%}); among them the nearest image is the same for {self.same_nearest:.0%}, and the order of "
-            f"all correlates by {self.order:.4f}"
+            f"all correlates by {self.order:.4f}; {self.in_fp32:.0%} of the multiplications stay in fp32"
         )
 
     def facts(self) -> dict[str, str]:
@@ -76,11 +80,11 @@ class QuantisationError:
         Raises:
             KeyError, ValueError: They do not say it.
         """
-        numbers = {name: float(facts[name]) for name in ("moved", "most", "same_nearest", "order")}
-        return cls(images=int(facts["images"]), front=int(facts["front"]), **numbers)
+        numbers = {name: float(facts[name]) for name in ("moved", "most", "same_nearest", "order", "in_fp32")}
+        return cls(images=int(facts["images"]), **numbers)
 
 
-def compare_lrs(exact: np.ndarray, found: np.ndarray, *, front: int = 0) -> QuantisationError:
+def compare_lrs(exact: np.ndarray, found: np.ndarray, *, in_fp32: float = 0) -> QuantisationError:
     """Compare LRs (N, D) of the same N >= 3 images, in fp32 and in int8.
 
     Examples:
@@ -98,7 +102,7 @@ def compare_lrs(exact: np.ndarray, found: np.ndarray, *, front: int = 0) -> Quan
         most=float(moved.max()),
         same_nearest=float(np.mean(nearest[0] == nearest[1])),
         order=float(order),
-        front=front,
+        in_fp32=in_fp32,
     )
 
 
@@ -141,9 +145,9 @@ def quantise(
             _centre(model, means)
             ranges = _ranges(model, images, Path(name))
             tried = images[: len(compared)]
-            chosen, front = _choose_front(model, means, ranges, OnnxNetwork(exact), tried, trial, narrow)
+            chosen, share = _choose(model, means, ranges, OnnxNetwork(exact), tried, trial, narrow)
             onnx.save(chosen, trial)
-            found = compare_lrs(_lrs(OnnxNetwork(exact), compared), _lrs(OnnxNetwork(trial), compared), front=front)
+            found = compare_lrs(_lrs(OnnxNetwork(exact), compared), _lrs(OnnxNetwork(trial), compared), in_fp32=share)
         except ExportError:
             raise
         except Exception as error:  # the tools of ONNX Runtime raise what they please
@@ -249,19 +253,21 @@ def _padded(node: Any) -> bool:
     return any(any(part.ints) or part.s not in (b"", b"NOTSET") for part in node.attribute if "pad" in part.name)
 
 
-def _correct(model: Any, means: dict[str, np.ndarray], front: int, steps: int) -> None:
-    """Put what rounding the weights will take from the mean of a channel into its bias, behind the front.
+def _correct(model: Any, means: dict[str, np.ndarray], quantised: Collection[str], steps: int) -> None:
+    """Put what rounding the weights will take from the mean of a channel into its bias.
 
     Args:
         model: The graph; it is changed.
         means: Of what its convolutions take.
-        front: Convolutions that stay in fp32.
+        quantised: Names of the convolutions whose weights will be rounded.
         steps: Of the weights, between 0 and the channel's largest.
     """
     import onnx
 
     tensors = _tensors(model.graph)
-    for node in _convolutions(model.graph)[front:]:
+    for node in _convolutions(model.graph):
+        if node.name not in quantised:
+            continue
         weights = onnx.numpy_helper.to_array(tensors[node.input[1]]).astype(np.float64)
         scale = np.abs(weights).max(axis=(1, 2, 3), keepdims=True) / steps
         scale[scale == 0] = 1
@@ -281,7 +287,8 @@ def _add(tensor: Any, values: np.ndarray) -> None:
 def _ranges(model: Any, images: torch.Tensor, folder: Path) -> Any:
     """Between what values each tensor lies in an image."""
     import onnx
-    from onnxruntime.quantization import create_calibrator
+    from onnxruntime.quantization import CalibrationMethod, create_calibrator
+    from onnxruntime.quantization.calibrate import TensorsData
 
     path = folder / "looked_at.onnx"
     onnx.save(model, path)
@@ -295,10 +302,12 @@ def _ranges(model: Any, images: torch.Tensor, folder: Path) -> Any:
             return next(batches, None)
 
     calibrator.collect_data(Reader())
-    return calibrator.compute_data()
+    found = calibrator.compute_data().items()
+    wider = {name: tuple(np.asarray(_MORE * end) for end in ends.range_value) for name, ends in found}
+    return TensorsData(CalibrationMethod.MinMax, wider)
 
 
-def _choose_front(
+def _choose(
     model: Any,
     means: dict[str, np.ndarray],
     ranges: Any,
@@ -306,16 +315,18 @@ def _choose_front(
     images: torch.Tensor,
     trial: Path,
     narrow: bool,
-) -> tuple[Any, int]:
-    """The quantised graph, and how many convolutions at its front stay in fp32."""
+) -> tuple[Any, float]:
+    """The quantised graph, and what share of the multiplications stays in fp32."""
     import onnx
     from onnxruntime.quantization import QDQQuantizer, QuantType
 
     expected = _lrs(exact, images)
+    shares = _multiplications(model)
     tried = []
-    for front in FRONT:
+    for front, end in IN_FP32:
+        in_fp32 = _in_fp32(model.graph.node, shares, front, end)
         corrected = copy.deepcopy(model)
-        _correct(corrected, means, front, steps=64 if narrow else 127)
+        _correct(corrected, means, shares.keys() - in_fp32, steps=64 if narrow else 127)
         quantizer = QDQQuantizer(
             corrected,
             True,  # a scale for each channel of the weights
@@ -324,28 +335,52 @@ def _choose_front(
             QuantType.QUInt8,
             ranges,
             [],
-            _in_fp32(model.graph.node, front),
+            in_fp32,
             _OPERATIONS,
             {},
         )
         quantizer.quantize_model()
         onnx.save(quantizer.model.model, trial)
         moved = np.linalg.norm(_lrs(OnnxNetwork(trial), images) - expected, axis=1) / np.linalg.norm(expected, axis=1)
-        tried.append((float(np.median(moved)), front, quantizer.model.model))
+        tried.append((float(np.median(moved)), sum(shares.get(name, 0) for name in in_fp32), quantizer.model.model))
         if tried[-1][0] <= _GOOD:
             break
     least = min(error for error, *_ in tried)
-    return next((graph, front) for error, front, graph in tried if error <= _NEARLY * least)
+    return next((graph, share) for error, share, graph in tried if error <= _NEARLY * least)
 
 
-def _in_fp32(nodes: Sequence[Any], front: int) -> list[str]:
-    """Names of the nodes that are not quantised: up to the activation behind those convolutions, and a last product."""
+def _multiplications(model: Any) -> dict[str, float]:
+    """Of the multiplications of all convolutions, the share of each, by its name."""
+    import onnx
+
+    graph = onnx.shape_inference.infer_shapes(model).graph
+    shapes = {value.name: value.type.tensor_type.shape.dim for value in (*graph.value_info, *graph.output)}
+    tensors = _tensors(graph)
+    counts = {}
+    for node in _convolutions(graph):
+        places = math.prod(size.dim_value for size in shapes[node.output[0]][2:])
+        counts[node.name] = places * math.prod(tensors[node.input[1]].dims)
+    return {name: count / sum(counts.values()) for name, count in counts.items()}
+
+
+def _in_fp32(nodes: Sequence[Any], shares: Mapping[str, float], front: int, end: float) -> list[str]:
+    """Names of the nodes that are not quantised.
+
+    They are those up to the activation behind the first convolutions, those from the first of the last convolutions
+    on, which together take a share of the multiplications of at most ``end``, and a last product.
+    """
     convolutions = [at for at, node in enumerate(nodes) if node.op_type == "Conv"]
-    end = convolutions[min(front, len(convolutions)) - 1] + 1 if convolutions else 0
-    if end < len(nodes) and nodes[end].op_type in ("Relu", "Clip"):
-        end += 1
+    first = convolutions[min(front, len(convolutions)) - 1] + 1 if convolutions else 0
+    if first < len(nodes) and nodes[first].op_type in ("Relu", "Clip"):
+        first += 1
+    last, share = len(nodes), 0.0
+    for at in reversed(convolutions):
+        share += shares[nodes[at].name]
+        if share > end:
+            break
+        last = at
     products = [node.name for node in nodes if node.op_type in ("Gemm", "MatMul")]
-    return [node.name for node in nodes[:end]] + products[-1:]
+    return list(dict.fromkeys([node.name for node in (*nodes[:first], *nodes[last:])] + products[-1:]))
 
 
 def _lrs(network: OnnxNetwork, images: torch.Tensor) -> np.ndarray:

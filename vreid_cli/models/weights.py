@@ -33,6 +33,7 @@ from vreid_cli.models.sources import HUB, SOURCES, find_source, has_name, locate
 from vreid_cli.models.transforms import Transform
 from vreid_cli.runtime.objects import as_path, require_local
 from vreid_cli.runtime.progress import log
+from vreid_cli.types.amounts import amount
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,7 @@ def _load_checkpoint(path: Path, backbone: Backbone, *, label: str, options: Inp
     network = _make_empty(backbone, checkpoint)
     dropped = load_weights(network, checkpoint.state, source=str(path), head=bool(checkpoint.classes))
     if dropped is not None:
-        log.info("the weights' classifier of %d classes is not needed and was dropped", dropped)
+        log.info("the weights' classifier of %s is not needed and was dropped", amount(dropped, "class"))
     return LoadedNetwork(
         network,
         options.apply(checkpoint.transform or backbone.transform),
@@ -248,8 +249,8 @@ def with_classifier(loaded: LoadedNetwork, classes: Sequence[str], *, neck: bool
     load_weights(network, state, source=loaded.weights, head=keeps_head)
     if loaded.classes and not keeps_head:
         log.info(
-            "the weights' classifier of %d classes was dropped; a new one of %d was made",
-            len(loaded.classes),
+            "the weights' classifier of %s was dropped; a new one of %d was made",
+            amount(len(loaded.classes), "class"),
             len(classes),
         )
     if has_neck and not neck:

@@ -16,6 +16,7 @@ from vreid_cli.ranking.engine import BlockDistances, DistanceEngine, ItemImages
 from vreid_cli.ranking.metrics import DISTANCES, Metric
 from vreid_cli.ranking.reranking import encode_pool, join_sides, rerank
 from vreid_cli.ranking.selection import ListRules, RankedBlock, sort_whole
+from vreid_cli.types.amounts import amount
 from vreid_cli.types.arrays import Float32Array, Int64Array, shared_codes
 from vreid_cli.types.index import Geometry
 from vreid_cli.types.rankings import RankingBlock
@@ -175,7 +176,7 @@ def choose_indexes(
             hint = f"vreid index --distance {space}; in Python build_index(features, IndexOptions(distance='{space}'))"
             raise UsageError(f"--candidates: there is no index for the {space} distance", hint=hint)
         if len(known[space]) != images:
-            message = f"the index holds {len(known[space]):,} images, the gallery {images:,}"
+            message = f"the index holds {amount(len(known[space]), 'image')}, the gallery {images:,}"
             raise DataError(message, hint="index this gallery: vreid index")
         chosen[space] = known[space]
     return chosen

@@ -7,6 +7,7 @@ from dataclasses import astuple, dataclass
 
 from vreid_cli.ranking.metrics import Metric
 from vreid_cli.ranking.options import RankingOptions
+from vreid_cli.types.amounts import amount
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,13 @@ def warnings_of(found: Diagnostics, metric: Metric, options: RankingOptions) -> 
     """What a whole ranking by this metric, with these diagnostics, should warn of."""
     warnings = []
     if metric.distance == "MCD" and found.zero_vectors:
-        warnings.append(f"{found.zero_vectors} images have a zero LR: their cosine distance to every image is 1")
+        images = amount(found.zero_vectors, "image has", "images have")
+        warnings.append(f"{images} a zero LR: the cosine distance to every image is 1")
     if metric.distance == "RSCR" and not found.nonzero_codes:
         warnings.append(
             f"RSCR with α = {options.alpha:g}: every code is zero, so the ranking says nothing; "
             "for LRs of small norm choose a smaller α (rank.alpha)"
         )
     if metric.distance == "RSCR" and found.unsolved_codes:
-        warnings.append(f"RSCR: {found.unsolved_codes} sparse codes did not reach the wanted accuracy")
+        warnings.append(f"RSCR: {amount(found.unsolved_codes, 'sparse code')} did not reach the wanted accuracy")
     return tuple(warnings)

@@ -8,7 +8,7 @@ several side by side. What two blocks give depends on nothing but these two.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -182,11 +182,8 @@ class Sides:
         threads = threads_for(query.device)
         image_bytes, room = 4 * products.arrays * gallery.features.dimension, self.budget / max(_PARTS, 4 * threads)
         return DistanceEngine(
-            query,
-            gallery,
-            self.metrics,
-            self.options,
-            products,
+            **{field.name: getattr(self, field.name) for field in fields(Sides)},
+            products=products,
             rows=_block_rows(len(query.items.rows), image_bytes, room=room),
             room=int(self.budget * _KEPT),
             threads=threads,
@@ -210,14 +207,10 @@ class GalleryLook:
 
 
 @dataclass(frozen=True)
-class DistanceEngine:
-    """Queries and a gallery that are ready to be compared; made by :meth:`Sides.plan`.
+class DistanceEngine(Sides):
+    """Sides that are ready to be compared; made by :meth:`Sides.plan`.
 
     Attributes:
-        query: The queries.
-        gallery: The gallery.
-        metrics: What to compute; all share one pass over the products.
-        options: How.
         products: Computes MED and MCD, as far as they are wanted.
         rows: Images in a block of queries and in a block of the gallery.
         room: Bytes that the gallery's blocks may take, if they are kept.
@@ -228,10 +221,6 @@ class DistanceEngine:
         shard: Positions of the gallery's blocks that are compared, where others compare the rest; None for all.
     """
 
-    query: ItemImages
-    gallery: ItemImages
-    metrics: tuple[Metric, ...]
-    options: RankingOptions
     products: ProductDistances
     rows: tuple[int, int]
     room: int

@@ -18,6 +18,7 @@ from vreid_cli.ranking.tracks import find_selves, group_tracks, image_items, que
 from vreid_cli.runtime.devices import choose_device
 from vreid_cli.runtime.memory import memory_budget
 from vreid_cli.runtime.options import RuntimeOptions
+from vreid_cli.types.amounts import amount
 from vreid_cli.types.calibrations import Calibration
 from vreid_cli.types.features import MEANINGLESS, FeatureSet
 from vreid_cli.types.index import Geometry
@@ -115,7 +116,7 @@ def plan_ranking(
     warnings = []
     if lost:
         first = ", ".join(lost[:3])
-        warnings.append(f"{len(lost)} query images are in no gallery track and were left out: {first}")
+        warnings.append(f"{amount(len(lost), 'query image')} in no gallery track, left out: {first}")
     if facts.meaningless:
         warnings.append(MEANINGLESS)
     budget = memory_budget(runtime.memory_budget_mb, device)
@@ -175,7 +176,7 @@ def _check_answers(
         )
     if options.expected is not None and options.expected >= size:
         raise UsageError(
-            f"rank.expected {options.expected:g}: the gallery has {size:,} items, and fewer must show the vehicle",
+            f"rank.expected {options.expected:g}: the gallery has {amount(size, 'item')}, fewer must show the vehicle",
             hint="1 where each vehicle passes once more, 0.5 where every second one does",
         )
 
@@ -197,7 +198,7 @@ def _query_side(query: FeatureSet, gallery: ItemImages, options: RankingOptions)
     tracks, lost = query_tracks_in(gallery.features, gallery.items, query)
     if not len(tracks):
         raise DataError(
-            f"none of the {len(query)} query images is in the gallery, so there is no query track",
+            f"of {amount(len(query), 'query image')} none is in the gallery, so there is no query track",
             hint="VeRi's query tracks are gallery tracks that hold a query image: check the query split",
             file=query.source,
         )
@@ -217,7 +218,7 @@ def _check_fit(query: FeatureSet, gallery: FeatureSet) -> None:
             raise DataError(f"the features of the {name} {features.source} have no dimension", file=features.source)
     if query.dimension != gallery.dimension:
         raise DataError(
-            f"the query's features have {query.dimension} dimensions, the gallery's {gallery.dimension}",
+            f"the query's features have {amount(query.dimension, 'dimension')}, the gallery's {gallery.dimension}",
             hint="both must come from the same network",
             file=query.source,
         )

@@ -45,6 +45,7 @@ def evaluation_json(path: str, one: Evaluation) -> dict[str, Any]:
             "cmc": {str(rank): _ends(interval) for rank, interval in intervals.cmc.items()},
         },
         "same_vehicle_errors": one.curve and _errors(one.curve),
+        "calibration": facts.calibrated_by,
         "reliability": one.reliability and reliability_json(one.reliability),
         "open_set": one.open_set and open_set_json(one.open_set),
         "by_camera": None

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from vreid_cli.association.travel import Traffic
 from vreid_cli.evaluation.identities import IdentityScores
+from vreid_cli.types.amounts import amount
 from vreid_cli.types.arrays import Int64Array
 from vreid_cli.types.identities import Identities
 
@@ -35,11 +36,12 @@ def summary(found: Identities) -> str:
     sizes = np.bincount(found.identity)
     several = int((sizes > 1).sum())
     facts = found.facts
-    limits = f", {len(facts['travel_times'])} travel times" if facts.get("travel_times") else ""
+    by = f", calibration {facts['calibration_source']}" if facts.get("calibration_source") else ""
+    limits = f", {amount(len(facts['travel_times']), 'travel time')}" if facts.get("travel_times") else ""
     return (
-        f"{len(found):,} tracks are {found.count:,} vehicles: {several:,} seen more than once, "
-        f"{found.count - several:,} seen once. "
-        f"{facts.get('metric')} {_limit(facts)}, cameras {facts.get('cameras')}{limits}."
+        f"{amount(len(found), 'track is', 'tracks are')} {amount(found.count, 'vehicle')}: "
+        f"{several:,} seen more than once, {found.count - several:,} seen once. "
+        f"{facts.get('metric')} {_limit(facts)}{by}, cameras {facts.get('cameras')}{limits}."
     )
 
 

@@ -13,6 +13,7 @@ from vreid_cli.data.decoding import is_image
 from vreid_cli.errors import DataError
 from vreid_cli.ranking.tracks import group_tracks, image_items
 from vreid_cli.runtime.objects import as_path
+from vreid_cli.types.amounts import amount
 from vreid_cli.types.arrays import Float32Array, Int64Array
 from vreid_cli.types.features import FeatureSet, number_images
 from vreid_cli.types.rankings import RankingFacts
@@ -141,7 +142,7 @@ def doubts_about(
     """
     where = " and ".join(dict.fromkeys(side.source for side in sides))
     hint = "show it with the features that it was made from; vreid show takes them from --run-dir"
-    doubts = [f"{where}: no images of {len(unknown)} names, such as {unknown[0]}; {hint}"] if unknown else []
+    doubts = [f"{where}: no image of {amount(len(unknown), 'name')}, such as {unknown[0]}; {hint}"] if unknown else []
     features = sides[1].features
     identities = (features.identity if features is not None else None, facts.gallery_identity)
     if None not in identities and identities[0] != identities[1]:

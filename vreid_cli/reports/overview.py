@@ -15,6 +15,7 @@ from vreid_cli.reports.names import enumerate_some
 from vreid_cli.reports.tables import percent
 from vreid_cli.store.runs import HistoryEntry
 from vreid_cli.store.state import StoreState
+from vreid_cli.types.amounts import amount
 from vreid_cli.types.images import Split
 from vreid_cli.types.rankings import RankingFacts
 
@@ -284,6 +285,10 @@ def _number(value: int | None) -> str:
     return "–" if value is None else f"{value:,}"
 
 
+def _amount(number: object, noun: str) -> str:
+    return amount(number, noun) if isinstance(number, int) else f"– {noun}s"
+
+
 def _when(written: str | None) -> str:
     """Day and minute, of local time."""
     return "–" if written is None else written[:16].replace("T", " ")
@@ -311,8 +316,8 @@ def _progress(one: StoreState) -> str:
     if one.planned_images is None:
         return "how much is done is unknown" if one.parts else "nothing is done yet"
     share = 100 * one.done_images // max(1, one.planned_images)
-    images = f"{one.done_images:,} of {one.planned_images:,} images done ({share}%)"
-    return f"{images}, {one.done_parts:,} of {one.planned_parts:,} parts"
+    images = f"{one.done_images:,} of {amount(one.planned_images, 'image')} done ({share}%)"
+    return f"{images}, {one.done_parts:,} of {amount(one.planned_parts or 0, 'part')}"
 
 
 def _rankings(rows: Sequence[RankingOverview]) -> Iterator[RenderableType]:
@@ -383,7 +388,7 @@ def _files(files: Sequence[FileOverview]) -> Iterator[RenderableType]:
 
 def _training(training: TrainingOverview) -> Iterator[RenderableType]:
     held_out, images = training.data.get("held_out"), training.data.get("images")
-    learned = f"{_number(training.vehicles)} vehicles in {_number(images if isinstance(images, int) else None)} images"
+    learned = f"{_amount(training.vehicles, 'vehicle')} in {_amount(images, 'image')}"
     yield Text()
     yield _facts(
         {

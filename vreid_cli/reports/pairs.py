@@ -14,6 +14,7 @@ from vreid_cli.reports.images import ReportSide, doubts_about, open_sides
 from vreid_cli.reports.options import ShowOptions
 from vreid_cli.reports.sheets.pair import PairDrawing, PairSide, append_rows, draw_pair
 from vreid_cli.reports.sheets.sheet import DrawnImage
+from vreid_cli.types.amounts import amount
 from vreid_cli.types.arrays import Float32Array
 from vreid_cli.types.features import MEANINGLESS, FeatureSet
 from vreid_cli.types.rankings import Definition, Ranking, Task
@@ -129,7 +130,7 @@ def explainer_of(ranking: Ranking, sides: tuple[ReportSide, ReportSide]) -> Pair
     widths = [side.features.dimension for side in sides if side.features is not None]
     if len(set(widths)) > 1:
         names = " and ".join(side.source for side in sides)
-        message = f"{names} have {widths[0]} and {widths[1]} dimensions: they do not fit each other"
+        message = f"{names} have {widths[0]} and {amount(widths[1], 'dimension')}: they do not fit each other"
         raise DataError(message, hint="both must come from the same network", file=sides[0].source)
     return PairExplainer(ranking, sides, metric, definitions)
 

@@ -14,6 +14,7 @@ from vreid_cli.evaluation.reliability import Reliability
 from vreid_cli.evaluation.uncertainty import Interval
 from vreid_cli.reports.names import Evaluations, names_of
 from vreid_cli.reports.tables import counted, make_table, percent, probability_text
+from vreid_cli.types.amounts import amount
 from vreid_cli.types.rankings import RankingFacts, said_of
 
 _DIGITS = 4
@@ -81,19 +82,20 @@ def with_ends(value: float, interval: Interval | None) -> str:
     return f"{value:.{_DIGITS}f}{ends}"
 
 
-def reliability_table(name: str, one: Reliability) -> Table:
+def reliability_table(name: str, one: Reliability, *, calibration: str | None = None) -> Table:
     """Of the pairs that are said to be of the same vehicle with a probability, how many are.
 
     Args:
         name: What it is about.
         one: The reliability.
+        calibration: Where the calibration was read from.
     """
     source = "cross-validated by vehicle" if one.cross_validated else "fitted on other vehicles"
     caption = (
-        f"{one.pairs:,.0f} pairs, {one.vehicles:,} vehicles; probabilities {source}; "
+        f"{amount(round(one.pairs), 'pair')}, {amount(one.vehicles, 'vehicle')}; probabilities {source}; "
         f"Brier {with_ends(one.brier, one.brier_interval)} (always saying {percent(one.base_rate)}%: "
         f"{one.brier_constant:.{_DIGITS}f}); ECE {with_ends(one.ece, one.ece_interval)}; "
-        "95% intervals, vehicles resampled"
+        "95% intervals, vehicles resampled" + (f"; calibration {calibration}" if calibration else "")
     )
     columns = [Column(heading, justify="right") for heading in ("said", "pairs", "said on average", "are", "interval")]
     table = make_table(f"{name}: are pairs what their probability says?", Text(caption), *columns)
@@ -118,9 +120,9 @@ def reliability_summary(results: Evaluations) -> Table | None:
     if len(shown) == 1:
         ((path, only),) = shown.items()
         assert only.reliability is not None
-        return reliability_table(names[path], only.reliability)
+        return reliability_table(names[path], only.reliability, calibration=only.facts.calibrated_by)
     note = "Brier: mean squared error, ECE: expected calibration error, of all pairs, with 95% intervals"
-    headings = ("Brier", "always the base rate", "ECE", "vehicles", "fitted on")
+    headings = ("Brier", "always the base rate", "ECE", "vehicles", "fitted on", "calibration")
     columns = [Column("ranking", overflow="fold"), *(Column(heading, justify="right") for heading in headings)]
     table = make_table("Are pairs what their probability says?", counted(shown, note), *columns)
     for path, evaluation in shown.items():
@@ -133,6 +135,7 @@ def reliability_summary(results: Evaluations) -> Table | None:
             with_ends(one.ece, one.ece_interval),
             f"{one.vehicles:,}",
             "the others of them" if one.cross_validated else "other vehicles",
+            Text(evaluation.facts.calibrated_by or "-"),
         )
     return table
 
@@ -150,12 +153,14 @@ def open_set_table(results: Evaluations) -> Table | None:
     columns += [Column("there/not there", justify="right")]
     first = next(iter(shown.values())).open_set
     assert first is not None
-    split = f"{first.held_out} vehicles left out of the gallery (--split-open); " if first.held_out else ""
+    split = f"{amount(first.held_out, 'vehicle')} left out of the gallery (--split-open); " if first.held_out else ""
     note = (
         f"{split}a query's vehicle is found if the nearest item is near enough, and right if that shows it; "
         "AUROC: of the nearest distance; TPIR: share of queries whose vehicle is there that is near enough, where a "
         "share FPIR of the others finds anything; scores in % with 95% intervals, vehicles resampled"
     )
+    sources = [one.facts.calibrated_by for one in shown.values() if one.open_set and _by_probability(one.open_set)]
+    note += "".join(f"; calibration {source}" for source in dict.fromkeys(sources) if source)
     table = make_table("Is the vehicle there at all?", counted(shown, note), *columns)
     for path, evaluation in shown.items():
         one = evaluation.open_set
@@ -166,6 +171,10 @@ def open_set_table(results: Evaluations) -> Table | None:
         cells = [*scores, one.auroc, *(None if at is None else at.tpir for at in rates)]
         table.add_row(Text(names[path]), _rule(rule), *map(_estimate, cells), f"{one.mated:,}/{one.others:,}")
     return table
+
+
+def _by_probability(one: OpenSet) -> bool:
+    return one.decisions is not None and one.decisions.probability is not None
 
 
 def _rule(rule: Decisions | None) -> str:
@@ -232,7 +241,7 @@ def calibration_json(path: str, one: FittedCalibration) -> dict[str, Any]:
     about = one.calibration.to_dict()
     return {
         "calibration": path,
-        **{name: value for name, value in about.items() if name not in ("distances", "log_ratios")},
+        **{name: value for name, value in about.items() if name not in ("distances", "log_ratios", "source")},
         "gallery_size": one.gallery_size,
         "prior": one.prior,
         "distances": {

@@ -14,6 +14,7 @@ from vreid_cli.evaluation.scores import MeanScores
 from vreid_cli.evaluation.thresholds import FALSE_MATCH_RATES
 from vreid_cli.ranking.pairs import number
 from vreid_cli.reports.names import Evaluations, names_of, network_of
+from vreid_cli.types.amounts import amount
 from vreid_cli.types.rankings import NO_MATCH, RankedItem, RankingFacts, said_of
 
 if TYPE_CHECKING:
@@ -101,8 +102,8 @@ def _caption(results: Evaluations, facts: Iterable[str], *, left_out: Sequence[s
     options = next(iter(results.values())).options
     rules = [f"AP rule {options.ap}", _JUNK[options.same_camera], *_truths(results)]
     counted = "all labelled queries" if options.without_positive == "zero" else "the valid queries"
-    vehicles = "/".join(dict.fromkeys(f"{one.intervals.vehicles:,}" for one in results.values()))
-    sure = f"± half of the 95% interval, {vehicles} vehicles resampled"
+    vehicles = " / ".join(dict.fromkeys(amount(one.intervals.vehicles, "vehicle") for one in results.values()))
+    sure = f"± half of the 95% interval, {vehicles} resampled"
     narrow = [f"no room for {', '.join(left_out)} (--json holds all)"] if left_out else []
     return Text("; ".join([*facts, *rules, f"scores in %, over {counted}", sure, *narrow]))
 

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 import torch
 
 from vreid_cli.errors import DeviceError, UsageError
+from vreid_cli.types.amounts import amount
 
 #: What autocast computes in, by name of the precision; the others compute in float32.
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -43,7 +44,9 @@ def _require_cuda(index: int | None) -> None:
         )
     count = torch.cuda.device_count()
     if index is not None and index >= count:
-        raise DeviceError(f"--device cuda:{index}: there are {count} CUDA devices, numbered from 0")
+        raise DeviceError(
+            f"--device cuda:{index}: {amount(count, 'CUDA device is', 'CUDA devices are')} there, numbered from 0"
+        )
 
 
 @contextmanager

@@ -9,18 +9,16 @@ from __future__ import annotations
 import re
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 
-from filelock import FileLock, Timeout
-
 from vreid_cli.errors import DataError, VreidError
-from vreid_cli.runtime.files import explain_write_errors, put_in_place
+from vreid_cli.runtime.files import alone, explain_write_errors, put_in_place
 from vreid_cli.runtime.progress import log, progress
+from vreid_cli.types.amounts import amount
 
 _CHUNK = 1 << 20
 _PARTIAL, _BEYOND_THE_END = 206, 416
@@ -87,7 +85,7 @@ def fetch(download: Download) -> None:
     """
     with explain_write_errors(download.path):
         download.path.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(download.path):
+        with alone(download.path, doing="downloading"):
             if download.path.is_file():
                 return
             try:
@@ -96,17 +94,6 @@ def fetch(download: Download) -> None:
             finally:
                 if not download.kept():
                     download.discard()
-
-
-def _alone(path: Path) -> AbstractContextManager[object]:
-    """Keep other processes from the same download, or wait for one that is at it."""
-    # Never deleted: a process that still waits for it would then hold another file than the next one.
-    lock = FileLock(path.with_name(f".{path.name}.lock"))
-    try:
-        return lock.acquire(timeout=0)
-    except Timeout:
-        log.info("another vreid is downloading %s: waiting for it", path)
-        return lock.acquire()
 
 
 def _complete(download: Download) -> int:
@@ -200,14 +187,14 @@ def _read(response: Any, download: Download, *, start: int, size: int) -> Iterat
     except (OSError, HTTPException, ValueError) as error:
         raise download.failure(error, received=received) from None
     if size and received != size:
-        raise download.failure(f"the connection broke after {received} of {size} bytes", received=received)
+        raise download.failure(f"the connection broke after {received:,} of {amount(size, 'byte')}", received=received)
 
 
 def _verify(download: Download, *, reused: int) -> None:
     """Delete a part that is not the published file, and say so."""
     if wrong := download.check(download.part):
         download.discard()
-        earlier = f" ({reused} bytes of it at an earlier attempt)" if reused else ""
+        earlier = f" ({amount(reused, 'byte')} of it at an earlier attempt)" if reused else ""
         again = "run the same command again, which starts over" if reused else "try again later"
         raise download.error(
             f"what {download.url} sent{earlier} is not the published file: {wrong}; it was deleted",

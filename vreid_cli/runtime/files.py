@@ -16,6 +16,7 @@ from typing import Any
 from vreid_cli.errors import StoreError
 from vreid_cli.runtime.memory import free_memory
 from vreid_cli.runtime.objects import ObjectPath, as_path
+from vreid_cli.runtime.progress import log
 from vreid_cli.types.escaping import for_spreadsheet
 
 #: Bytes of a file that fit into any memory; a larger one may take this share of what is free.
@@ -46,6 +47,39 @@ def atomic_path(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # where the folder is a file, say: the first error is the one to tell
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def alone(path: Path, *, doing: str = "writing") -> Iterator[None]:
+    """Keep other processes from a file and what is written with it, or wait for one that is at it.
+
+    An object store has no locks: there nobody waits.
+
+    Args:
+        path: The file.
+        doing: What a message says that the other one does.
+
+    Raises:
+        StoreError: The lock cannot be written.
+    """
+    if isinstance(path, ObjectPath):
+        yield
+        return
+    from filelock import FileLock, Timeout  # not for commands that only look
+
+    # Never deleted: a process that still waits for it would then hold another file than the next one.
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    with explain_write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            log.info("another vreid is %s %s: waiting for it", doing, path)
+            lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager

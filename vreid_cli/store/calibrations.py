@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from vreid_cli.errors import StoreError
@@ -19,11 +20,13 @@ def write_calibration(path: Path, calibration: Calibration) -> None:
     Raises:
         StoreError: The file cannot be written.
     """
-    write_json(path, {"schema": _SCHEMA, **calibration.to_dict()})
+    content = calibration.to_dict()
+    del content["source"]  # a file knows where it is
+    write_json(path, {"schema": _SCHEMA, **content})
 
 
 def read_calibration(path: Path) -> Calibration:
-    """Read a calibration.
+    """Read a calibration, whose ``source`` is the path.
 
     Raises:
         StoreError: The file is missing or damaged, or holds no calibration.
@@ -42,7 +45,7 @@ def read_calibration(path: Path) -> Calibration:
     if schema != _SCHEMA:
         raise StoreError(f"{path} is no calibration that is known: its schema is {schema}", hint=hint, file=path)
     try:
-        return Calibration.from_dict(content)
+        return replace(Calibration.from_dict(content), source=str(path))
     except ValueError as error:
         raise StoreError(f"{path} is no calibration: {error}", hint=hint, file=path) from None
 

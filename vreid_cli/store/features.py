@@ -23,7 +23,17 @@ from vreid_cli.errors import StoreError
 from vreid_cli.runtime.arrow import gallery_order
 from vreid_cli.runtime.files import atomic_path, read_json_object, write_csv, write_json
 from vreid_cli.runtime.objects import ObjectPath
-from vreid_cli.store.parts import CHANGED, PartFacts, Skipped, StoredPart, damaged, read_facts, read_part, write_part
+from vreid_cli.store.parts import (
+    AGAIN,
+    CHANGED,
+    PartFacts,
+    Skipped,
+    StoredPart,
+    damaged,
+    read_facts,
+    read_part,
+    write_part,
+)
 from vreid_cli.store.plan import Plan
 from vreid_cli.types.arrays import Float32Array, Int64Array, Labels, as_float32, in_one_piece, to_numpy
 from vreid_cli.types.features import FeatureMatrix, FeatureSet, QueryProtocol
@@ -195,29 +205,39 @@ class FeatureStore:
         Raises:
             StoreError: It is missing or damaged.
         """
-        return read_part(self.part_path(part))
+        try:
+            return read_part(self.part_path(part))
+        except StoreError as error:
+            error.hint = self.remedy(part)
+            raise
+
+    def remedy(self, part: int) -> str:
+        """What brings a damaged part back: extraction alone, where it sees that the part is damaged."""
+        seen = self._is_cheap_to_verify() or self.read_facts(part) is None
+        return AGAIN if seen else f"remove it, then {AGAIN}"
+
+    def _is_cheap_to_verify(self) -> bool:
+        """Whether all rows can be read in a moment, and without a transfer."""
+        files = (self.part_path(number) for number in self.part_numbers())
+        return not isinstance(self.path, ObjectPath) and (
+            sum(path.stat().st_size for path in files if path.is_file()) <= CHEAP_TO_VERIFY
+        )
 
     def changed_parts(self, *, only_if_cheap: bool = False) -> list[int]:
-        """Numbers of the parts whose rows are not those that were written; damaged ones are left out.
+        """Numbers of the parts whose rows are not those that were written, or cannot be read.
 
         Args:
             only_if_cheap: Whether to look at none, where that would take longer than a moment, or a transfer.
         """
-        numbers = self.part_numbers()
-        if only_if_cheap and isinstance(self.path, ObjectPath):
+        if only_if_cheap and not self._is_cheap_to_verify():
             return []
-        files = [path for number in numbers if (path := self.part_path(number)).is_file()]
-        if only_if_cheap and sum(path.stat().st_size for path in files) > CHEAP_TO_VERIFY:
-            return []
-        changed = []
-        for number in numbers:
-            try:
-                intact = self.read_part(number).is_intact()
-            except StoreError:
-                continue
-            if not intact:
-                changed.append(number)
-        return changed
+        return [number for number in self.part_numbers() if not self._is_intact(number)]
+
+    def _is_intact(self, part: int) -> bool:
+        try:
+            return self.read_part(part).is_intact()
+        except StoreError:
+            return False
 
     def digests(self) -> tuple[tuple[str, str], ...]:
         """What each part says of the contents and the labels of its rows, in the order of the parts."""
@@ -348,7 +368,9 @@ class FeatureStore:
         cheap = sum(part.batch.nbytes for part in parts) <= CHEAP_TO_VERIFY
         for number, part in zip(numbers, parts, strict=True):
             if cheap and not part.is_intact():
-                raise damaged(self.part_path(number), CHANGED)
+                error = damaged(self.part_path(number), CHANGED)
+                error.hint = self.remedy(number)
+                raise error
         return parts
 
     def _check_still(self, facts: Mapping[str, Any]) -> None:
@@ -366,7 +388,7 @@ class FeatureStore:
         for name, number in found.items():
             if facts.get(name, number) != number:
                 raise StoreError(
-                    f"{self.path} holds {number} {name}, but complete.json says {facts[name]}",
+                    f"the {name} in {self.path} are not as many as complete.json says: {number}, not {facts[name]}",
                     hint="run the same vreid extract again: it makes what is missing",
                     file=self.path,
                 )

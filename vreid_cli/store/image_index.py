@@ -21,6 +21,7 @@ from vreid_cli.runtime.files import atomic_path, checksum_file, local_file, read
 from vreid_cli.runtime.objects import ObjectPath
 from vreid_cli.store.features import CHEAP_TO_VERIFY
 from vreid_cli.store.options import IndexOptions
+from vreid_cli.types.amounts import amount
 from vreid_cli.types.arrays import Float32Array, Int64Array
 from vreid_cli.types.features import FeatureSet
 from vreid_cli.types.index import Geometry, IndexKind
@@ -271,7 +272,7 @@ class _Kept:
         try:
             size = self.file.stat().st_size
             if size != self.size:
-                raise _damaged(self.file, f"it has {size:,} bytes, not {self.size:,}")
+                raise _damaged(self.file, f"it has {amount(size, 'byte')}, not {self.size:,}")
             cheap = size <= CHEAP_TO_VERIFY and not isinstance(self.file, ObjectPath)
             if self.checksum and (cheap or not only_if_cheap) and checksum_file(self.file) != self.checksum:
                 raise _damaged(self.file, "its bytes are not those that were written (the checksum differs)")
@@ -328,7 +329,7 @@ class IndexFolder:
         if index.d != _filled(kept.facts.dimension):
             raise _damaged(kept.file, f"its vectors have {index.d} numbers, not {_filled(kept.facts.dimension)}")
         if rows is not None and len(rows) != index.ntotal:
-            raise _damaged(kept.file, f"it holds {index.ntotal:,} images, not {len(rows):,}")
+            raise _damaged(kept.file, f"it holds {amount(index.ntotal, 'image')}, not {len(rows):,}")
         return ImageIndex(index, kept.facts, rows=rows, probes=probes)
 
     def verify(self, distance: Geometry, *, only_if_cheap: bool = False) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from vreid_cli.errors import DataError
 from vreid_cli.runtime.files import atomic_path, local_file
+from vreid_cli.types.amounts import amount
 from vreid_cli.types.features import COLUMNS, FeatureSet, number_images
 from vreid_cli.types.labels import LabelPattern
 
@@ -98,7 +99,7 @@ def _refuse_bomb(path: Path) -> None:
 
 def _column(array: Any, name: str, *, path: Path, rows: int) -> list[str | None]:
     if array.shape != (rows,):
-        raise DataError(f"{path}: '{name}' has shape {array.shape}, 'features' has {rows} rows", file=path)
+        raise DataError(f"{path}: '{name}' has shape {array.shape}, 'features' has {amount(rows, 'row')}", file=path)
     texts = array.tolist() if array.dtype.kind == "U" else [_text(value, name, path) for value in array.tolist()]
     return [text or None for text in texts]
 

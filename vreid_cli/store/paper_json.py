@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from vreid_cli.errors import DataError, StoreError
 from vreid_cli.runtime.files import atomic_path, read_json_object
 from vreid_cli.store.rankings import measure_coverage, refuse_non_finite
+from vreid_cli.types.amounts import amount
 from vreid_cli.types.arrays import text_array
 from vreid_cli.types.features import FeatureSet
 from vreid_cli.types.labels import LabelPattern
@@ -71,7 +72,7 @@ def _matrix(track: str, rows: Any, path: Path) -> NDArray[np.float32]:
     width = len(rows[0]) if isinstance(rows[0], list) else 0
     for position, row in enumerate(rows):
         if not isinstance(row, list) or len(row) != width or not row:
-            found = f"{len(row)} numbers" if isinstance(row, list) else f"a {type(row).__name__}"
+            found = amount(len(row), "number") if isinstance(row, list) else f"a {type(row).__name__}"
             raise DataError(
                 f"{path}: track {track}, image {position}: {found} where a list of {width or 'some'} is needed",
                 hint="every image of a file needs the same number of features",

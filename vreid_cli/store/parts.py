@@ -27,6 +27,8 @@ _LABEL_COLUMNS = ("image_id", "track_id", "vehicle_id", "camera_id")
 _PART_COLUMNS = (*_LABEL_COLUMNS, "frame", "feature")
 #: What a part is where its checksum differs.
 CHANGED = "its rows are not those that were written (the checksum differs)"
+#: What brings back what is damaged.
+AGAIN = "run vreid extract again: what is damaged is made again"
 
 
 @dataclass(frozen=True)
@@ -181,7 +183,7 @@ def read_part(path: Path) -> StoredPart:
 
 def damaged(path: Path, reason: object) -> StoreError:
     """What to raise of a part, or of another file of the store, that cannot be read."""
-    return StoreError(f"{path} is damaged: {reason}", hint="remove it and run vreid extract again", file=path)
+    return StoreError(f"{path} is damaged: {reason}", hint=AGAIN, file=path)
 
 
 @contextmanager

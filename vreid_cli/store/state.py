@@ -72,7 +72,11 @@ def read_state(store: FeatureStore, *, verify: bool = False) -> StoreState:
     if store.is_complete():
         problems += _contradictions(store, {"parts": len(parts), "images": images})
     changed = store.changed_parts(only_if_cheap=not verify)
-    problems += [f"{store.part_path(number)} is damaged: {CHANGED}" for number in changed]
+    problems += [
+        f"{store.part_path(number)} is damaged: {CHANGED}; {store.remedy(number)}"
+        for number in changed
+        if number in parts
+    ]
     digests = {number: part.facts.contents for number, part in parts.items() if number not in changed}
     located = np.array([], dtype=np.int32) if plan is None else plan.locate(digests)
     done = located[located >= 0]
@@ -117,7 +121,7 @@ def _read_parts(store: FeatureStore, problems: list[str]) -> dict[int, StoredPar
         try:
             parts[number] = store.read_part(number)
         except StoreError as error:
-            problems.append(error.message)
+            problems.append(f"{error.message}; {error.hint}")
     return parts
 
 
@@ -127,7 +131,7 @@ def _contradictions(store: FeatureStore, found: Mapping[str, int]) -> Sequence[s
     except StoreError as error:
         return [error.message]
     return [
-        f"complete.json says {facts[name]} {name}, {number} are there"
+        f"its {name} are not as many as complete.json says: {number}, not {facts[name]}"
         for name, number in found.items()
         if facts.get(name, number) != number
     ]

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from vreid_cli.errors import DataError, UsageError
 from vreid_cli.training.options import TrainingOptions
+from vreid_cli.types.amounts import amount
 
 Labels = NDArray[np.int64]
 
@@ -39,27 +40,29 @@ def check_batches(classes: Sequence[str], labels: Labels, *, options: TrainingOp
     batch_size, per_vehicle, passes = options.batch_size, options.per_vehicle, options.accumulate
     pieces = passes * processes
     if len(classes) < 2:
-        raise DataError(f"there are images of {len(classes)} vehicle to learn from; at least two are needed")
+        raise DataError(f"images of {amount(len(classes), 'vehicle')} to learn from; at least two are needed")
     if batch_size % pieces or batch_size < 2 * pieces:
         raise UsageError(
-            f"train.batch_size {batch_size} cannot be divided into {pieces} equal pieces of two images or more "
-            f"({processes} processes x {passes} passes, train.accumulate)",
+            f"train.batch_size {batch_size} cannot be divided into {amount(pieces, 'equal piece')} of two images or "
+            f"more ({amount(processes, 'process')} x {amount(passes, 'pass')}, train.accumulate)",
             hint=f"choose a multiple of {pieces} that is at least {2 * pieces}",
         )
     if not per_vehicle:
         if len(labels) < 2 * pieces:
-            raise DataError(f"{len(labels)} images cannot fill {pieces} pieces of a batch with two each")
+            raise DataError(
+                f"{amount(len(labels), 'image')} cannot fill {amount(pieces, 'piece')} of a batch with two each"
+            )
         return
     vehicles, unit = batch_size // per_vehicle, per_vehicle * passes
     if batch_size % unit or vehicles < 2 * passes:
         raise UsageError(
-            f"train.batch_size {batch_size} is not two vehicles or more with {per_vehicle} images each "
-            f"(train.per_vehicle) for each of {passes} forward passes",
+            f"train.batch_size {batch_size} is not two vehicles or more with {amount(per_vehicle, 'image')} each "
+            f"(train.per_vehicle) for each of {amount(passes, 'forward pass')}",
             hint=f"choose a multiple of {unit} that is at least {2 * unit}",
         )
     if vehicles > len(classes):
         raise UsageError(
-            f"a batch of {vehicles} vehicles x {per_vehicle} images: there are {len(classes)} vehicles only",
+            f"a batch of {amount(vehicles, 'vehicle')} x {amount(per_vehicle, 'image')}: there are {len(classes)}",
             hint=f"choose a --batch-size of at most {len(classes) // passes * unit}",
         )
     counts = np.bincount(labels, minlength=len(classes))

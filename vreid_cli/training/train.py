@@ -24,6 +24,7 @@ from vreid_cli.training.options import TrainingOptions
 from vreid_cli.training.state import EpochResult, TrainingState, best_epoch
 from vreid_cli.training.trainer import Trainer, Validate, Watch
 from vreid_cli.training.vehicles import check_held_out, divide, number_vehicles
+from vreid_cli.types.amounts import amount
 from vreid_cli.types.images import MAX_PIXELS, ImageRecord
 
 #: Part of the free memory that pixels may take.
@@ -204,8 +205,8 @@ def _check_read(
 
 def _warn(unlabelled: int, skipped: Sequence[tuple[ImageRecord, str]]) -> Iterator[str]:
     if unlabelled:
-        yield f"{unlabelled} training images have no vehicle label and were left out"
+        yield f"{amount(unlabelled, 'training image')} without a vehicle label, left out"
     for record, reason in skipped[:_MOST_NAMED]:
         yield f"{record.image_id}: {reason}; skipped"
     if len(skipped) > _MOST_NAMED:
-        yield f"{len(skipped) - _MOST_NAMED} more images cannot be used and were skipped"
+        yield f"{amount(len(skipped) - _MOST_NAMED, 'more image')} cannot be used; skipped"

@@ -11,6 +11,7 @@ import numpy as np
 
 from vreid_cli.errors import DataError, UsageError
 from vreid_cli.training.batches import Labels
+from vreid_cli.types.amounts import amount
 from vreid_cli.types.images import ImageRecord
 
 
@@ -52,7 +53,8 @@ def divide(records: Sequence[ImageRecord], *, held_out: float) -> Vehicles:
     count = max(2, math.ceil(held_out * len(names))) if 0 < held_out < 1 else int(held_out)
     if count and (count < 2 or len(names) - count < 2):
         raise DataError(
-            f"{count} of {len(names)} vehicles would be held out: at least two must be, and two be left to learn",
+            f"{count} of {amount(len(names), 'vehicle')} would be held out: at least two must be, and two be left to "
+            "learn",
             hint="choose another --held-out, or 0 for none",
         )
     chosen = set(sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())[:count])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from typing import Annotated, Any, Literal, Self
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, TypeAdapter, ValidationError
 
+from vreid_cli.types.amounts import amount
 from vreid_cli.types.arrays import Float32Array
 
 FloatArray = NDArray[np.float64]
@@ -69,6 +70,7 @@ class Calibration:
             constant.
         expected: Gallery items that show a query's vehicle, on average.
         fitted_on: The labelled pairs.
+        source: Where it was read from: a path, in its run or as it was named, or ``shipped``; None for one in memory.
 
     Examples:
         >>> fitted = FittedOn(dataset=None, vehicles=10, digest="", queries=10, same=10, different=90)
@@ -93,6 +95,7 @@ class Calibration:
     log_ratios: Annotated[tuple[Finite, ...], Field(min_length=2)]
     expected: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     fitted_on: FittedOn
+    source: str | None = field(default=None, compare=False)
 
     def prior(self, *, gallery_size: int, expected: float | None = None) -> float:
         """Share of a gallery that shows the query's vehicle.
@@ -147,7 +150,9 @@ class Calibration:
             first = error.errors()[0]
             raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
         if len(found.distances) != len(found.log_ratios):
-            raise ValueError(f"{len(found.distances)} distances for {len(found.log_ratios)} log_ratios")
+            raise ValueError(
+                f"{amount(len(found.distances), 'distance')} for {amount(len(found.log_ratios), 'log_ratio')}"
+            )
         if (np.diff(found.distances) < 0).any() or (np.diff(found.log_ratios) > 0).any():
             raise ValueError("distances must rise and log_ratios must not")
         return found

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vreid_cli.errors import DataError
+from vreid_cli.types.amounts import amount
 from vreid_cli.types.arrays import Float32Array, Int64Array, Labels, as_matrix
 
 #: The name of weights that were never trained: what comes from them means nothing.
@@ -146,11 +147,11 @@ class FeatureSet:
         for name in COLUMNS:
             column = getattr(self, name)
             if len(column) != rows:
-                raise ValueError(f"{name} has {len(column)} entries for {rows} rows")
+                raise ValueError(f"{name} has {amount(len(column), 'entry')} for {amount(rows, 'row')}")
             if not isinstance(column, Labels):
                 object.__setattr__(self, name, Labels.of(column))
         if self.frame is not None and len(self.frame) != rows:
-            raise ValueError(f"frame has {len(self.frame)} entries for {rows} rows")
+            raise ValueError(f"frame has {amount(len(self.frame), 'entry')} for {amount(rows, 'row')}")
 
     def __len__(self) -> int:
         return self.matrix.shape[0]
@@ -208,7 +209,9 @@ class FeatureSet:
         columns = {"track_id": track_id, "image_id": image_id, "vehicle_id": vehicle_id, "camera_id": camera_id}
         for name, column in columns.items():
             if column is not None and len(column) != len(matrix):
-                raise DataError(f"{name} has {len(column)} entries for {len(matrix)} rows of features")
+                raise DataError(
+                    f"{name} has {amount(len(column), 'entry')} for {amount(len(matrix), 'row')} of features"
+                )
         return cls(
             matrix=ArrayMatrix(matrix),
             image_id=Labels.of(number_images(track_id) if image_id is None else image_id),

@@ -167,7 +167,8 @@ class RankingFacts:
 
     def in_words(self) -> tuple[str, ...]:
         """How the ranking was made, but for network and metric: what every page and sheet has to say."""
-        return said_of([self], self.declared("setting", "trial", "probability"))
+        said = said_of([self], self.declared("setting", "trial", "probability"))
+        return said if self.calibrated_by is None else (*said, f"calibration {self.calibrated_by}")
 
     def to_dict(self) -> dict[str, Any]:
         """The facts about the ranking as a whole, fit for JSON; None where one is not known."""
@@ -230,6 +231,11 @@ class RankingFacts:
     def metric_name(self) -> str | None:
         """The metric with the number that belongs to it, as ``RSCR, α 1``."""
         return self.metric if self.metric is None or self.alpha is None else f"{self.metric}, α {self.alpha:g}"
+
+    @property
+    def calibrated_by(self) -> str | None:
+        """Where the calibration was read from that gives distances probabilities; None for none, or one in memory."""
+        return None if self.calibration is None else self.calibration.source
 
     @property
     def identity(self) -> Mapping[str, str] | None:

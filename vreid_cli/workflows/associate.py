@@ -31,10 +31,12 @@ from vreid_cli.ranking.metrics import parse_metrics
 from vreid_cli.ranking.tracks import group_tracks
 from vreid_cli.reports.plots import check_plot_path
 from vreid_cli.reports.traffic import plot_traffic, write_traffic
+from vreid_cli.runtime.files import alone
 from vreid_cli.runtime.progress import log, progress
 from vreid_cli.store.formats import read_features
 from vreid_cli.store.identities import read_identity_facts, write_identities
 from vreid_cli.store.image_index import ImageIndex, build_index
+from vreid_cli.types.amounts import amount
 from vreid_cli.types.arrays import text_array
 from vreid_cli.types.features import FeatureSet, join_features
 from vreid_cli.types.identities import Clock, Identities
@@ -112,15 +114,16 @@ def associate(session: Session) -> AssociateReport:
     path = _output(session)
     tracks = _read_tracks(session)
     found, point, doubts = _find_identities(session, tracks)
-    if not chosen.force and path.exists():
-        _refuse_another(path, found)
     traffic = count_traffic(found)
-    outputs = [*write_identities(path, found), *write_traffic(path.with_suffix(""), traffic)]
-    if tracks.recordings:
-        outputs.append(_rewrite(path.with_suffix(""), tracks, found))
-    if chosen.plot is not None:
-        plot_traffic(chosen.plot, traffic)
-        outputs.append(chosen.plot)
+    with alone(path):  # these files belong together
+        if not chosen.force and path.exists():
+            _refuse_another(path, found)
+        outputs = [*write_identities(path, found), *write_traffic(path.with_suffix(""), traffic)]
+        if tracks.recordings:
+            outputs.append(_rewrite(path.with_suffix(""), tracks, found))
+        if chosen.plot is not None:
+            plot_traffic(chosen.plot, traffic)
+            outputs.append(chosen.plot)
     warnings = tuple(dict.fromkeys([*doubts, *found.warnings]))
     for warning in warnings:
         log.warning("%s", warning)
@@ -314,7 +317,11 @@ def _choose_threshold(
     curve = track_pair_errors(possible_pairs(), items.vehicles)
     point = None if curve is None else curve.at_false_match_rate(chosen.false_match_rate)
     if point is None:
-        pairs = "no pairs of one vehicle and of two" if curve is None else f"{curve.negatives:,} pairs of two vehicles"
+        pairs = (
+            "no pairs of one vehicle and of two"
+            if curve is None
+            else f"{amount(curve.negatives, 'pair')} of two vehicles"
+        )
         raise UsageError(
             f"--false-match-rate {chosen.false_match_rate:g}: {labelled.source} has {pairs}, too few for it",
             hint="give a larger rate, or --threshold",

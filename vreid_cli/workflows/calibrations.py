@@ -59,7 +59,7 @@ class CalibrationFinder:
         name = calibration_name(facts)
         own = None if self._run is None else self._run.calibrations / f"{name}.json"
         if own is not None and (own.exists() or own.is_symlink()):  # one that cannot be read is not none
-            calibration = read_calibration(own)
+            calibration = replace(read_calibration(own), source=f"{own.parent.name}/{own.name}")  # runs may be moved
             misfit = facts.misfit(calibration)
             if misfit is None:
                 return calibration
@@ -104,4 +104,4 @@ def with_probabilities(path: Path, ranking: Ranking) -> Ranking:
 
 
 def _shipped(facts: RankingFacts) -> list[Calibration]:
-    return [read_calibration(path) for path in shipped_calibrations(calibration_name(facts))]
+    return [replace(read_calibration(path), source="shipped") for path in shipped_calibrations(calibration_name(facts))]

@@ -25,6 +25,7 @@ from vreid_cli.store.runs import RUNS_FOLDER, RunDirectory
 from vreid_cli.synthetic.veri_set import SyntheticSet, render_veri
 from vreid_cli.training.options import TrainingOptions
 from vreid_cli.training.train import train
+from vreid_cli.types.amounts import amount
 from vreid_cli.workflows.demo_scene import SceneReport, demo_scene
 from vreid_cli.workflows.evaluate import EvaluateReport, evaluate
 from vreid_cli.workflows.extract import extract
@@ -108,9 +109,9 @@ def demo(session: Session) -> DemoReport | SceneReport:
 def _demo(session: Session, run: RunDirectory) -> DemoReport:
     started = time.monotonic()
     settings, chosen = session.settings, session.settings.demo
-    log.info("1/5  rendering vehicles seen by %d cameras", chosen.cameras)
+    log.info("1/5  rendering vehicles seen by %s", amount(chosen.cameras, "camera"))
     data = render_veri(run.path / "data", chosen, seed=settings.run.seed)
-    log.info("2/5  training %s from nothing on %d images", ARCHITECTURE, data.train_images)
+    log.info("2/5  training %s from nothing on %s", ARCHITECTURE, amount(data.train_images, "image"))
     own = _layer(run, data.root, settings)
     _train(data.root, run.last_checkpoint, settings)
 
@@ -118,7 +119,7 @@ def _demo(session: Session, run: RunDirectory) -> DemoReport:
         """A session as the command line would make it."""
         return Session(resolve([own, Layer("demo", more)]), run, session.command)
 
-    log.info("3/5  extracting the features of %d vehicles that it has not seen", chosen.test_vehicles)
+    log.info("3/5  extracting the features of %s that it has not seen", amount(chosen.test_vehicles, "vehicle"))
     extract(step())
     log.info("4/5  ranking by every metric, and scoring")
     rank(step(rank={"metric": ["all"]}))

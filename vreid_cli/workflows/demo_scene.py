@@ -28,6 +28,7 @@ from vreid_cli.store.runs import RunDirectory
 from vreid_cli.synthetic.options import SceneOptions
 from vreid_cli.synthetic.scene import SyntheticScene, render_scene
 from vreid_cli.synthetic.veri_set import render_veri
+from vreid_cli.types.amounts import amount
 from vreid_cli.types.identities import Identities
 from vreid_cli.types.rankings import Ranking
 from vreid_cli.workflows.associate import associate
@@ -82,7 +83,9 @@ def demo_scene(session: Session, run: RunDirectory, *, train: Any) -> SceneRepor
     settings, chosen = session.settings, session.settings.demo
     log.info("1/6  rendering vehicles to train on, and others to choose the threshold by")
     data = render_veri(run.path / "data", chosen, seed=settings.run.seed)
-    log.info("2/6  filming %d other vehicles with %d cameras", chosen.scene_vehicles, chosen.cameras)
+    log.info(
+        "2/6  filming %s with %s", amount(chosen.scene_vehicles, "other vehicle"), amount(chosen.cameras, "camera")
+    )
     scene = render_scene(
         run.path / "scene",
         SceneOptions(vehicles=chosen.scene_vehicles),
@@ -90,7 +93,7 @@ def demo_scene(session: Session, run: RunDirectory, *, train: Any) -> SceneRepor
         first_vehicle=1 + chosen.train_vehicles + chosen.test_vehicles,
         seed=settings.run.seed,
     )
-    log.info("3/6  training a network from nothing on %d images", data.train_images)
+    log.info("3/6  training a network from nothing on %s", amount(data.train_images, "image"))
     train(data.root, run.last_checkpoint, settings)
     log.info("4/6  extracting tracks from the videos, and associating them")
     steps = _Steps(session, run, data.root, scene, weights=str(run.last_checkpoint))

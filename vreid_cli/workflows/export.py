@@ -11,6 +11,7 @@ from vreid_cli.ranking.tracks import group_tracks, query_tracks_in
 from vreid_cli.runtime.progress import log
 from vreid_cli.store.formats import write_features
 from vreid_cli.store.runs import RunDirectory
+from vreid_cli.types.amounts import amount
 from vreid_cli.types.arrays import Labels
 from vreid_cli.types.features import MEANINGLESS, FeatureSet
 from vreid_cli.types.tracks import Tracks, TrackUnit
@@ -54,7 +55,7 @@ def _gather_sides(run: RunDirectory, unit: TrackUnit) -> tuple[dict[str, Feature
             query_tracks, missing = query_tracks_in(gallery, tracks, query)
             sides["query"] = _by_track(gallery, query_tracks)
             if len(missing):
-                warnings.append(f"{len(missing)} query images are in no gallery track and were left out")
+                warnings.append(f"{amount(len(missing), 'query image')} in no gallery track, left out")
         else:
             sides["query"] = _by_track(query, group_tracks(query, unit))
     if gallery.meaningless:

@@ -33,6 +33,7 @@ from vreid_cli.runtime.arrow import release_memory
 from vreid_cli.runtime.progress import log
 from vreid_cli.store.parts import PartFacts
 from vreid_cli.store.runs import INFO_SCHEMA, RUNS_FOLDER, RunDirectory
+from vreid_cli.types.amounts import amount
 from vreid_cli.types.features import MEANINGLESS, RANDOM_WEIGHTS
 from vreid_cli.types.images import Split
 from vreid_cli.workflows.inputs import absolute, check_subset, chosen_splits, chosen_subset, data_folders
@@ -245,7 +246,7 @@ def _begin(run: RunDirectory, info: dict[str, Any]) -> None:
 
 
 def _describe(summary: SplitSummary) -> str:
-    text = f"{summary.images:,} images in {summary.tracks:,} tracks, {summary.computed:,} computed now"
+    text = f"{amount(summary.images, 'image')} in {amount(summary.tracks, 'track')}, {summary.computed:,} computed now"
     return f"{text}, {len(summary.skipped):,} skipped" if summary.skipped else text
 
 

@@ -13,6 +13,7 @@ from vreid_cli.runtime.progress import log
 from vreid_cli.store.features import FeatureStore
 from vreid_cli.store.image_index import ImageIndex, IndexFacts, IndexFolder, choose_kind, new_index
 from vreid_cli.store.runs import RunDirectory
+from vreid_cli.types.amounts import amount
 from vreid_cli.types.features import FeatureSet
 from vreid_cli.types.index import Geometry
 from vreid_cli.workflows.indexes import misfit, rows_as_stored
@@ -126,5 +127,5 @@ def _other_recipe(session: Session, facts: IndexFacts, features: FeatureSet) -> 
     if session.settings.run.seed != facts.seed:
         return f"its seed is {facts.seed}, not {session.settings.run.seed}"
     if len(features) > _OUTGROWN * facts.images:
-        return f"its lists were chosen for {facts.images:,} images, and there are {len(features):,}"
+        return f"its lists were chosen for {amount(facts.images, 'image')}, and there are {len(features):,}"
     return None

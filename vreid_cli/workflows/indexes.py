@@ -8,6 +8,7 @@ import numpy as np
 
 from vreid_cli.errors import StoreError
 from vreid_cli.store.image_index import ImageIndex, IndexFacts, IndexFolder
+from vreid_cli.types.amounts import amount
 from vreid_cli.types.arrays import Int64Array
 from vreid_cli.types.features import FeatureSet
 from vreid_cli.types.index import Geometry
@@ -43,7 +44,7 @@ def misfit(
         return "features that it holds were changed or removed since"
     more = len(parts) - len(facts.parts)
     if more and not adding:
-        return f"the features have {more} more part{'s' if more > 1 else ''} than it"
+        return f"the features have {amount(more, 'more part')} than it"
     return None
 
 

@@ -24,6 +24,7 @@ from vreid_cli.store.image_index import IndexFolder
 from vreid_cli.store.metadata import read_metadata
 from vreid_cli.store.runs import RunDirectory, identities_in, rankings_in
 from vreid_cli.store.state import StoreState, read_state
+from vreid_cli.types.amounts import amount
 from vreid_cli.types.index import Geometry
 from vreid_cli.workflows.calibrations import older_than_features
 from vreid_cli.workflows.indexes import misfit
@@ -72,7 +73,7 @@ def info(session: Session) -> InfoReport:
     history, history_error = _try(RunDirectory.read_history, run)
     entries, damaged = history or ([], 0)
     if damaged:
-        history_error = f"{damaged} {'line' if damaged == 1 else 'lines'} of {run.history_path} cannot be read"
+        history_error = f"{amount(damaged, 'line')} of {run.history_path} cannot be read"
     overview = RunOverview(
         run_dir=run.path,
         made_by=_made_by(made),
@@ -174,7 +175,7 @@ def _indexes(run: RunDirectory, gallery: StoreState | None, *, verify: bool) -> 
 def _calibrations(run: RunDirectory) -> Iterator[FileOverview]:
     for path in sorted(run.calibrations.glob("*.json")):
         one, error = _try(read_calibration, path)
-        what = None if one is None else f"calibration of {one.metric}, {one.fitted_on.vehicles:,} vehicles"
+        what = None if one is None else f"calibration of {one.metric}, {amount(one.fitted_on.vehicles, 'vehicle')}"
         yield FileOverview(f"calibrations/{path.name}", what, error, None, *_size_and_time(path))
 
 

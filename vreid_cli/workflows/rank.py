@@ -357,7 +357,7 @@ def _warn_of_gaps(session: Session) -> list[str]:
     if not skipped:
         return []
     return [
-        f"extract skipped {skipped} query images, which have no line in {chosen.output}: "
+        f"query images that extract skipped ({skipped}) have no line in {chosen.output}: "
         "the lines after them do not stand where the challenge expects them"
     ]
 

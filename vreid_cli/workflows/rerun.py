@@ -16,6 +16,7 @@ from vreid_cli.runtime.objects import join, require_local
 from vreid_cli.runtime.progress import log
 from vreid_cli.store.differences import difference
 from vreid_cli.store.runs import LATEST, RUNS_FOLDER, HistoryEntry, RunDirectory
+from vreid_cli.types.amounts import amount
 from vreid_cli.workflows.session import Report, RunChoice, Session
 
 #: Options that say where something is written.
@@ -38,14 +39,14 @@ class RerunReport(Report):
         again: The folder that it was run into.
         commands: How many commands were run.
         same: Files that are the same byte for byte.
-        close: Files whose numbers are the same but for rounding.
+        close: Files that are the same but for what does not count, and what that is.
     """
 
     run_dir: Path
     again: Path
     commands: int
     same: tuple[str, ...]
-    close: tuple[str, ...]
+    close: Mapping[str, tuple[str, ...]]
 
 
 def choose_run(_: Settings) -> RunChoice:
@@ -65,7 +66,7 @@ def rerun(session: Session) -> RerunReport:
     if not entries:
         raise StoreError(f"{run.path} has no history that can be run again", file=run.history_path)
     if damaged:
-        log.warning("%d lines of %s cannot be read, left out", damaged, run.history_path)
+        log.warning("%s of %s cannot be read, left out", amount(damaged, "line"), run.history_path)
     again = session.settings.rerun.output or run.path.with_name(f"{run.path.name}-rerun")
     if again.exists():
         raise StoreError(f"{again} is there already", hint="remove it, or name another --output", file=again)
@@ -81,7 +82,11 @@ def rerun(session: Session) -> RerunReport:
         count = len(other) + len(same) + len(close)
         since = "data, weights, versions, vreid.toml, back-end or kind of processor"
         hint = f"compare {again} with it: {since} may have changed since"
-        raise StoreError(f"{len(other)} of {count} files are not as they were: {first}{more}", hint=hint, file=run.path)
+        raise StoreError(
+            f"{len(other)} of {amount(count, 'file')} not as before: {first}{more}",
+            hint=hint,
+            file=run.path,
+        )
     return RerunReport(outputs=(str(again),), run_dir=run.path, again=again, commands=len(todo), same=same, close=close)
 
 
@@ -161,10 +166,10 @@ def _latest_kept(pointer: Path) -> Iterator[None]:
             pointer.unlink(missing_ok=True)
 
 
-def _compare(run: Path, again: Path) -> tuple[tuple[str, ...], tuple[str, ...], Mapping[str, str]]:
-    """The files that are the same, those that are so but for rounding, and how the others differ."""
+def _compare(run: Path, again: Path) -> tuple[tuple[str, ...], Mapping[str, tuple[str, ...]], Mapping[str, str]]:
+    """The files that are the same, those that are so but for what does not count, and how the others differ."""
     same: list[str] = []
-    close: list[str] = []
+    close: dict[str, tuple[str, ...]] = {}
     other: dict[str, str] = {}
     for path in sorted(run.rglob("*")):
         name = path.relative_to(run).as_posix()
@@ -173,10 +178,10 @@ def _compare(run: Path, again: Path) -> tuple[tuple[str, ...], tuple[str, ...], 
         twin = again / name
         if not twin.is_file():
             other[name] = "it was not made again"
-        elif path.read_bytes() == twin.read_bytes():
+        elif (found := difference(path, twin)) is None:
             same.append(name)
-        elif (why := difference(path, twin)) is None:
-            close.append(name)
+        elif found.harmful is None:
+            close[name] = found.harmless
         else:
-            other[name] = why
-    return tuple(same), tuple(close), other
+            other[name] = found.harmful
+    return tuple(same), close, other

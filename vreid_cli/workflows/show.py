@@ -49,6 +49,7 @@ class ShowReport(Report):
         ranking: Where they come from.
         metric: By which metric they are the nearest.
         notes: How they were ranked and what the ranks leave out, in words.
+        calibration: Where the calibration was read from that gives probabilities; None without.
         nearest: By query id, in rank order, without self and junk.
         hidden: Queries that were not asked for by name and are not shown.
         pair: The match that was asked for.
@@ -61,6 +62,7 @@ class ShowReport(Report):
     metric: str | None
     notes: str
     nearest: Mapping[str, Sequence[RankedItem]]
+    calibration: str | None = None
     hidden: int = 0
     pair: PairView | None = None
     identities: Identities | None = None
@@ -287,6 +289,7 @@ def _report(
         metric=ranking.facts.metric_name,
         notes=explain_ranks(ranking.facts, session.settings.evaluate.same_camera),
         nearest=lists,
+        calibration=ranking.facts.calibrated_by,
         hidden=0 if chosen.queries else len(ranking.queries) - len(lists),
     )
 

@@ -26,6 +26,7 @@ from vreid_cli.training.train import TrainingResult
 from vreid_cli.training.train import train as train_network
 from vreid_cli.training.trainer import Trainer
 from vreid_cli.training.vehicles import divide, fingerprint, number_vehicles
+from vreid_cli.types.amounts import amount
 from vreid_cli.types.images import Split
 from vreid_cli.workflows.inputs import absolute, data_folders
 from vreid_cli.workflows.network import file_name, load, resolve_network, weights_to_find_again
@@ -201,7 +202,7 @@ def _refuse_known_vehicles(settings: Settings, learned: set[str]) -> None:
             continue
         if both := sorted({str(record.vehicle_id) for record in listing.records} & learned):
             raise DataError(
-                f"{len(both)} vehicles are in the splits train and {split}: {', '.join(both[:_MOST_NAMED])}",
+                f"{amount(len(both), 'vehicle')} in both splits, train and {split}: {', '.join(both[:_MOST_NAMED])}",
                 hint="scores of vehicles that were learned mean nothing: take them out of one split",
                 file=listing.image_root,
             )
@@ -217,7 +218,8 @@ def _fit_batches(session: Session, *, vehicles: int) -> Settings:
     if any(sources.get(f"train.{key}") != recipe for key in ("batch_size", "per_vehicle", "accumulate")):
         return settings
     size = max(2, vehicles) * options.per_vehicle
-    log.info("%d vehicles: batches of %d images instead of the recipe's %d", vehicles, size, options.batch_size)
+    numbers = (amount(vehicles, "vehicle"), amount(size, "image"), options.batch_size)
+    log.info("%s: batches of %s instead of the recipe's %d", *numbers)
     return settings.model_copy(update={"train": options.model_copy(update={"batch_size": size})})
 
 
@@ -241,7 +243,8 @@ def _saved_state(
             file=path,
         )
     if before["processes"] != executor.world:
-        warnings.append(f"begun by {before['processes']} processes, continued by {executor.world}: dropout differs")
+        numbers = f"processes: {before['processes']} at first, {executor.world} now"
+        warnings.append(f"{numbers}, so dropout differs")
     log.info("going on after epoch %d of %d", state.epoch, settings.train.epochs)
     return state
 
@@ -249,14 +252,14 @@ def _saved_state(
 def _announce(trainer: Trainer, settings: Settings, network: LoadedNetwork, *, warnings: Sequence[str]) -> None:
     data = trainer.data
     log.info(
-        "recipe %s: %s from %s on %s, %d vehicles in %d images, %d vehicles held out",
+        "recipe %s: %s from %s on %s, %s in %s, %s held out",
         settings.train.recipe,
         network.architecture,
         network.weights,
         trainer.executor.device,
-        len(data.classes),
-        len(data.labels),
-        len(_held_out(trainer)),
+        amount(len(data.classes), "vehicle"),
+        amount(len(data.labels), "image"),
+        amount(len(_held_out(trainer)), "vehicle"),
     )
     for warning in (*warnings, *data.warnings):
         log.warning("%s", warning)

@@ -140,7 +140,7 @@ def test_a_calibration_must_fit_and_gives_a_threshold() -> None:
         vreid.associate(features, vreid.AssociationOptions(threshold=0.9, min_probability=0.9))
     with pytest.raises(UsageError, match="no calibration gives meanMCD50 probabilities"):
         vreid.associate(features, vreid.AssociationOptions(min_probability=0.9))
-    with pytest.raises(UsageError, match=r"associate\.expected 3: there are 2 tracks"):
+    with pytest.raises(UsageError, match=r"associate\.expected 3: of 2 tracks fewer others"):
         vreid.associate(features, vreid.AssociationOptions(expected=3), calibration=evidence())
     assert np.isnan(vreid.associate(features, vreid.AssociationOptions(threshold=1.0)).probability).all()
 

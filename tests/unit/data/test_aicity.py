@@ -40,7 +40,7 @@ def test_aicity(aicity: Path) -> None:
         ("000003.jpg", "track00001", None, None),
         ("000002.jpg", "track00002", None, None),
     ]
-    assert listing.warnings == ("1 images are in no listed track, each a track of its own: 000004.jpg",)
+    assert listing.warnings == ("1 image in no listed track, each a track of its own: 000004.jpg",)
     query = LAYOUTS["aicity"].read(DataFolders(aicity), "query")
     assert (rows(query), query.warnings) == (
         [("000001.jpg", "000001", None, None), ("000002.jpg", "000002", None, None)],
@@ -55,7 +55,7 @@ def test_aicity_train(aicity: Path) -> None:
         ("000002.jpg", "track00001", "0001", None),
         ("000001.jpg", "track00001", "0001", "c001"),
     ]
-    assert listing.warnings == ("1 images are not in train_label.xml, unlabelled: 000003.jpg",)
+    assert listing.warnings == ("1 image not in train_label.xml, unlabelled: 000003.jpg",)
     (aicity / "train_label.xml").unlink()
     assert "no train_label.xml" in LAYOUTS["aicity"].read(DataFolders(aicity), "train").warnings[0]
 
@@ -90,9 +90,9 @@ def test_aicity_lists_that_do_not_fit(aicity: Path) -> None:
     # The number is that of the line, blank ones counted, so that it can be found in an editor.
     assert [row[1] for row in rows(listing)] == ["track00001", "track00001", "track00004"]
     assert listing.warnings == (
-        "1 images in image_test are not in name_test.txt, left out: 000004.jpg",
-        "1 images are in two tracks of test_track.txt, the first counts: 000002.jpg",
-        "2 images in test_track.txt are no images of the split: 000004.jpg, 000077.jpg",
+        "1 image of image_test not in name_test.txt, left out: 000004.jpg",
+        "1 image in two tracks of test_track.txt, the first counts: 000002.jpg",
+        "2 images in test_track.txt and not in the split: 000004.jpg, 000077.jpg",
     )
     write(aicity / "test_track.txt", "1 2", "3")
     assert "names no image of the split" in refusal("aicity", DataFolders(aicity), "gallery").message

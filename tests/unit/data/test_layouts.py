@@ -84,5 +84,5 @@ def test_ground_truth_is_read_where_a_layout_has_it(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="line 1: expected positions from 1 to 3"):
         LAYOUTS["veri"].read_truth(tmp_path)
     (tmp_path / "gt_index.txt").write_text("1\n2\n")
-    with pytest.raises(DataError, match="2 rows for 1 names"):
+    with pytest.raises(DataError, match="2 rows for 1 name "):
         LAYOUTS["veri"].read_truth(tmp_path)

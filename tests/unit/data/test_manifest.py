@@ -82,7 +82,7 @@ def test_unknown_columns_and_repeated_rows_are_one_warning_each(tmp_path: Path) 
     assert len(listing.records) == 1
     unknown, repeated = listing.warnings
     assert "unknown columns, ignored: score, colour" in unknown
-    assert repeated == "2 rows of manifest.csv repeat an earlier one, each counts once: line 3, line 4"
+    assert repeated == "2 rows of manifest.csv like an earlier one, each counts once: line 3, line 4"
 
 
 BOXED = "path,split,frame,x,y,w,h"

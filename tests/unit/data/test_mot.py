@@ -66,13 +66,13 @@ def test_boxes_that_cannot_be_used_are_counted(scene: Path) -> None:
     own = [r for r in listing.records if r.camera_id == "c1"]
     assert [r.box for r in own] == [(100, 8, 20, 24), (0, 0, 20, 20)]
     assert sorted(listing.warnings) == [
-        "1 boxes are in frames that are not there, left out (such as frame 99 of c1: img1/ has none)",
-        "1 boxes are less sure than 0.5, left out (--min-confidence)",
-        "1 boxes are repeated in their frame, left out",
-        "1 boxes have no size, left out",
-        "1 boxes lie outside the frame, left out",
-        "1 tracks have no box that can be used, left out",
-        "2 boxes are smaller than 16 pixels, left out (--min-size)",
+        "1 box less sure than --min-confidence 0.5, left out",
+        "1 box of a frame that is not there, left out (such as frame 99 of c1: img1/ has none)",
+        "1 box outside the frame, left out",
+        "1 box repeated in one frame, left out",
+        "1 box without a size, left out",
+        "1 track without a box that can be used, left out",
+        "2 boxes smaller than --min-size 16, left out",
     ]
     with pytest.raises(DataError, match=r"no box of .* is left"):
         read(scene, min_size=500)

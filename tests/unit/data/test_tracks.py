@@ -65,7 +65,7 @@ def test_loose_images_and_empty_folders_are_reported(tmp_path: Path):
     listing = read_tracks(DataFolders(tmp_path), "query")
     assert ids(listing) == ["t1/a.jpg"]
     loose, empty = listing.warnings
-    assert "1 images" in loose
+    assert "1 image in" in loose
     assert "loose.jpg" in loose
     assert "2 track folders" in empty
     assert "t2, t3" in empty

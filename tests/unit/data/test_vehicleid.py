@@ -63,9 +63,9 @@ def test_vehicleid_lists_and_images_that_contradict(vehicleid: Path) -> None:
         ("0000004.jpg", "9"),
     ]
     assert listing.warnings == (
-        "2 images are named twice in test_list_800.txt, each counts once: 0000001.jpg (line 2), 0000003.jpg (line 6)",
-        "1 images are labelled in two ways in test_list_800.txt, the first counts: 0000002.jpg (line 4)",
-        "1 names in test_list_800.txt have no image in image: 0000004.jpg",
+        "2 images named twice in test_list_800.txt, each counts once: 0000001.jpg (line 2), 0000003.jpg (line 6)",
+        "1 image labelled in two ways in test_list_800.txt, the first counts: 0000002.jpg (line 4)",
+        "1 name in test_list_800.txt without an image in image: 0000004.jpg",
     )
 
 

@@ -110,17 +110,17 @@ def test_veri_list_and_folder_contradict(veri_with_lists: Path):
     assert set(ids(listing)) == {*GALLERY, missing}
     assert len(ids(listing)) == len(set(ids(listing)))
     text = "\n".join(listing.warnings)
-    assert f"1 images in image_test are not in name_test.txt, left out: {unlisted}" in text
-    assert f"1 names in name_test.txt have no image in image_test: {missing}" in text
-    assert "1 images are named twice in name_test.txt" in text
-    assert f"1 images are in no listed track: {missing}" in text
+    assert f"1 image of image_test not in name_test.txt, left out: {unlisted}" in text
+    assert f"1 name in name_test.txt without an image in image_test: {missing}" in text
+    assert "1 image named twice in name_test.txt" in text
+    assert f"1 image in no listed track: {missing}" in text
 
 
 def test_veri_names_that_do_not_fit(veri: Path):
     touch(veri / "image_test", "strange.jpg", "0002_c002_0030600_0.jpg", "0002_c002_00030600_0.png", "0002.txt")
     listing = read_veri(DataFolders(veri), "gallery")
     assert len(listing.records) == len(GALLERY)
-    assert any("3 images have names that VeRi does not use" in warning for warning in listing.warnings)
+    assert any("3 images with a name that VeRi does not use" in warning for warning in listing.warnings)
 
 
 def test_veri_track_of_another_vehicle_is_one_warning(veri_with_lists: Path):
@@ -240,9 +240,7 @@ def test_veri_label_file_decides_and_contradictions_are_told(veri: Path, split: 
     assert (record.vehicle_id, record.camera_id) == ("0099", "c077")
     others = [record for record in listing.records if record.image_id != changed]
     assert sorted(others, key=lambda r: r.image_id) == sorted(before.records[1:], key=lambda r: r.image_id)
-    told = (
-        f"1 images have other labels in test_label.xml than in their names, the file counts: {changed} is 0099 by c077"
-    )
+    told = f"1 image with other labels in test_label.xml than by name, the file counts: {changed} is 0099 by c077"
     assert told in "\n".join(listing.warnings)
 
 

@@ -43,7 +43,7 @@ def test_veri_wild(wild: Path) -> None:
         ("00002/000004.jpg", "00002_10", "00002", "10"),
     ]
     left_out, tracks = listing.warnings
-    assert left_out == "1 images of test_3000.txt are queries, left out: 00001/000002.jpg"
+    assert left_out == "1 image of test_3000.txt among the queries, left out: 00001/000002.jpg"
     assert "all images of a vehicle by one camera count as one track" in tracks
     assert rows(LAYOUTS["veri-wild"].read(folders, "query")) == [("00001/000002.jpg", "00001_3", "00001", "3")]
     assert rows(LAYOUTS["veri-wild"].read(folders, "train")) == [("00009/000009.jpg", "00009_1", "00009", "1")]
@@ -63,7 +63,7 @@ def test_veri_wild_with_some_cameras(wild: Path) -> None:
     path.write_bytes("\n".join([*INFO, "00002/000003.jpg;10;2018;宝马;SUV;黑"]).encode("gb2312"))
     listing = LAYOUTS["veri-wild"].read(DataFolders(wild, subset=3000), "gallery")
     assert [row[3] for row in rows(listing)] == ["2", None, "10"]
-    assert "1 images have no camera in vehicle_info.txt, each a track of its own: 00002/000004" in listing.warnings
+    assert "1 image without a camera in vehicle_info.txt, each a track of its own: 00002/000004" in listing.warnings
     write(path, *INFO, "00002/000003,10,2018")
     error = refusal("veri-wild", DataFolders(wild, subset=3000), "gallery")
     assert "line 3: expected 'id/image;Camera ID;…'" in error.message
@@ -78,7 +78,7 @@ def test_veri_wild_that_does_not_fit(wild: Path) -> None:
     assert "test_5000_query.txt" in refusal("veri-wild", DataFolders(wild, subset=5000), "gallery").message
     write(lists / "test_5000_query.txt", "00001/000001")
     listing = LAYOUTS["veri-wild"].read(DataFolders(wild, subset=5000), "gallery")
-    assert "1 names in test_5000.txt have no image in images: 00005/000007.jpg" in listing.warnings
+    assert "1 name in test_5000.txt without an image in images: 00005/000007.jpg" in listing.warnings
     write(lists / "test_5000.txt", "00001/000001")
     assert "nothing but the queries" in refusal("veri-wild", DataFolders(wild, subset=5000), "gallery").message
     write(lists / "test_5000.txt", "000001")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import av
@@ -127,3 +128,22 @@ def test_what_is_no_video_is_an_error(tmp_path: Path) -> None:
     whole.write_bytes(whole.read_bytes()[:200])
     with pytest.raises(DataError):
         probe_video(whole)
+
+
+@pytest.mark.parametrize("hole", ["behind", "amid"])
+def test_a_large_piece_that_was_never_written_is_an_error(
+    tmp_path: Path, hole: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make(tmp_path, path="a.avi", codec="mpeg4")
+    monkeypatch.setattr("vreid_cli.data.video._LARGEST_HOLE", 4 << 20)
+    probe_video(path)
+    os.truncate(path, 32 << 20)
+    if hole == "amid":
+        with path.open("ab") as file:
+            file.write(bytes(4096))
+    if not hasattr(os, "SEEK_HOLE") or path.stat().st_blocks * 512 > 4 << 20:
+        pytest.skip("this file system writes holes out")
+    with pytest.raises(DataError, match=r"cannot be opened as a video: .* were never written"):
+        probe_video(path)
+    monkeypatch.setattr("vreid_cli.data.video._LARGEST_HOLE", 33 << 20)
+    assert probe_video(path).size == (96, 64)

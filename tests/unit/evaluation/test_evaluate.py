@@ -106,7 +106,7 @@ def test_stated_truth_decides_and_contradictions_are_reported() -> None:
     (block,) = ranking.blocks
     cut = made.ranking(ranking.gallery.ids[block.gallery_index] != "g2")
     again = evaluate(replace(cut, facts=replace(cut.facts, coverage="positives")), truth=truth)
-    assert "1 items that the lists call right are not listed" in again.warnings[1]
+    assert "not listed, and left out of the scores: 1 item that the lists call right" in again.warnings[1]
 
 
 def test_the_query_itself_is_left_out_whatever_the_lists_say() -> None:

@@ -14,11 +14,11 @@ from extraction_bench import TINY, load_tiny
 from torch import nn
 
 from vreid_cli.errors import ExportError, UsageError
-from vreid_cli.models import onnx_cache
+from vreid_cli.models import onnx_cache, quantised
 from vreid_cli.models.checkpoint import weights_digest
 from vreid_cli.models.onnx_cache import Quantised, cached_quantised
 from vreid_cli.models.onnx_session import OnnxNetwork
-from vreid_cli.models.quantised import _centre, _correct, _means, compare_lrs
+from vreid_cli.models.quantised import _centre, _correct, _in_fp32, _means, _multiplications, compare_lrs
 from vreid_cli.models.weights import LoadedNetwork
 
 
@@ -159,6 +159,44 @@ def _graph(*weights: np.ndarray, groups: int, pads: int = 0) -> onnx.ModelProto:
     return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10)
 
 
+def test_multiplications_of_convolutions_as_they_are_counted_by_hand():
+    shapes = ((6, 4, 3, 3), (8, 6, 1, 1), (8, 4, 3, 3))
+    model = _graph(*(np.zeros(shape, np.float32) for shape in shapes), groups=2)
+    for size, value in zip((4, 9, 7), model.graph.input[0].type.tensor_type.shape.dim[1:], strict=True):
+        value.dim_value = size
+    for k, node in enumerate(model.graph.node):
+        node.name = f"conv{k}"
+    # 9 x 7 places become 7 x 5, and 5 x 3 behind the last one, which takes 4 of its 8 channels at a time.
+    counts = [7 * 5 * 6 * (4 * 9), 7 * 5 * 8 * 6, 5 * 3 * 8 * (4 * 9)]
+    shares = _multiplications(model)
+    assert shares == pytest.approx({f"conv{k}": count / sum(counts) for k, count in enumerate(counts)})
+    last, two = counts[2] / sum(counts), (counts[1] + counts[2]) / sum(counts)
+    for end, kept in ((last - 0.01, ["conv0"]), (last + 0.01, ["conv0", "conv2"]), (two + 0.01, list(shares))):
+        assert _in_fp32(model.graph.node, shares, 1, end) == kept
+
+
+def test_the_last_convolutions_stay_in_fp32_where_that_leaves_less_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(quantised, "_GOOD", 0)
+    monkeypatch.setattr(quantised, "_NEARLY", 1)
+    found = {}
+    for end in (0.0, 0.5):
+        monkeypatch.setattr(quantised, "IN_FP32", ((1, 0.0), (1, end)))
+        found[end] = cached_quantised(load(), tmp_path / str(end), known=None, sample=pixels)
+    assert found[0.5].error.moved < found[0.0].error.moved
+    floats = {}
+    for end, made in found.items():
+        graph = onnx.load(made.path).graph
+        kinds = {tensor.name: tensor.data_type for tensor in graph.initializer}
+        floats[end] = [
+            kinds.get(node.input[1]) == onnx.TensorProto.FLOAT for node in graph.node if node.op_type == "Conv"
+        ]
+    assert floats[0.0] == [True, False, False, False, False]
+    assert (floats[0.5][0], floats[0.5][-1]) == (True, True)
+    assert 0.1 < found[0.5].error.in_fp32 - found[0.0].error.in_fp32 <= 0.5
+
+
 def _run(model: onnx.ModelProto, images: torch.Tensor) -> np.ndarray:
     return np.asarray(onnx.reference.ReferenceEvaluator(model).run(None, {"images": images.numpy()})[0])
 
@@ -169,7 +207,7 @@ def test_what_rounded_weights_take_from_the_mean_is_in_the_bias():
     model = _graph(rng.normal(size=(6, 2, 1, 1)).astype(np.float32), groups=2)
     model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 4
     exact = _run(model, images).mean((0, 2, 3))
-    _correct(model, _means(model, images), front=0, steps=7)
+    _correct(model, _means(model, images), [node.name for node in model.graph.node], steps=7)
     weights, biases = model.graph.initializer
     values = onnx.numpy_helper.to_array(weights)
     scale = np.abs(values).max(axis=1, keepdims=True) / 7
@@ -198,9 +236,9 @@ def test_errors_as_they_are_defined():
     rng = np.random.default_rng(0)
     exact = rng.normal(size=(9, 5))
     found = exact + rng.normal(size=exact.shape) * 0.4
-    error = compare_lrs(exact, found, front=3)
+    error = compare_lrs(exact, found, in_fp32=0.25)
     moved = [np.sqrt(sum((b - a) ** 2)) / np.sqrt(sum(a**2)) for a, b in zip(exact, found, strict=True)]
-    assert (error.images, error.front) == (9, 3)
+    assert (error.images, error.in_fp32) == (9, 0.25)
     assert error.moved == pytest.approx(sorted(moved)[4])
     assert error.most == pytest.approx(max(moved))
     same, correlations = 0, []

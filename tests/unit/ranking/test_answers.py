@@ -101,7 +101,7 @@ def test_the_query_itself_is_no_match() -> None:
             DataError,
             "a calibration of meanMED does not fit: its metric",
         ),
-        ({"expected": 30}, UsageError, "the gallery has 30 items, and fewer must show the vehicle"),
+        ({"expected": 30}, UsageError, "the gallery has 30 items, fewer must show the vehicle"),
     ],
 )
 def test_what_cannot_be_answered_is_refused(chosen: dict[str, Any], error: type[Exception], message: str) -> None:

@@ -73,7 +73,7 @@ def test_whole_query_tracks_are_taken_from_the_gallery() -> None:
     ranking = collect(job)["meanMED"]
     assert list(ranking.queries.ids) == ["a", "c"]
     (warning,) = ranking.warnings
-    assert "1 query images" in warning
+    assert "1 query image in" in warning
     assert "gone.jpg" in warning
     assert ranking.facts.query_source == "gallery"
     assert dict(ranking.facts.selves) == {"a": ("a",), "c": ("c",)}

@@ -125,7 +125,7 @@ def test_images_that_are_missing_are_warned_of(
     assert warning.endswith("g1/001.png: the file is not there")
     shutil.rmtree(tmp_path / "gallery" / "g2")
     (warning,) = vreid.show(ranking, query=tmp_path / "query", gallery=tmp_path / "gallery").warnings
-    assert "no images of 1 names, such as g2" in warning
+    assert "no image of 1 name, such as g2" in warning
 
 
 def test_images_of_something_else_are_refused(

@@ -92,7 +92,7 @@ def test_connection_cut_short_twice_goes_on_each_time(tmp_path: Path, server: Se
     server.cut = 1_000_001
     for kept in (1_000_001, 2_000_002):
         error = broken_download(source)
-        assert f"broke after {kept} of {len(server.content)} bytes" in error.message
+        assert f"broke after {kept:,} of {len(server.content):,} bytes" in error.message
         assert "the same command goes on from there" in (error.hint or "")
         assert part_of(source).read_bytes() == server.content[:kept]
     assert download(source) == server.content
@@ -163,7 +163,7 @@ def test_a_wrong_part_is_thrown_away_so_that_the_next_attempt_succeeds(tmp_path:
     source = begin(server, tmp_path / "cache")
     part_of(source).write_bytes(b"x" + server.content[1:1_000_000])
     error = download_refusal(source)
-    assert "(1000000 bytes of it at an earlier attempt) is not the published file" in error.message
+    assert "(1,000,000 bytes of it at an earlier attempt) is not the published file" in error.message
     assert "run the same command again, which starts over" in (error.hint or "")
     assert download(source) == server.content
     assert server.asked == [("bytes=1000000-", '"one"'), (None, None)]

@@ -3,21 +3,48 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import stat
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from vreid_cli.errors import StoreError
-from vreid_cli.runtime.files import atomic_path, read_json_object, write_json, write_text
+from vreid_cli.runtime.files import alone, atomic_path, read_json_object, write_json, write_text
 
 
 def refusal(action: Callable[[], object]) -> StoreError:
     with pytest.raises(StoreError) as caught:
         action()
     return caught.value
+
+
+def test_who_comes_second_waits_until_the_first_has_finished(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    path, order, waits = tmp_path / "new" / "a.parquet", [], threading.Event()
+    caplog.set_level(logging.INFO, logger="vreid")
+    log = logging.getLogger("vreid")
+    handler = logging.Handler()
+    handler.emit = lambda record: waits.set()  # type: ignore[method-assign]
+
+    def second() -> None:
+        with alone(path):
+            order.append("second")
+
+    log.addHandler(handler)
+    try:
+        with alone(path):
+            thread = threading.Thread(target=second)
+            thread.start()
+            assert waits.wait(60)
+            order.append("first")
+        thread.join()
+    finally:
+        log.removeHandler(handler)
+    assert order == ["first", "second"]
+    assert f"another vreid is writing {path}: waiting for it" in caplog.text
 
 
 def test_error_in_the_middle_leaves_the_old_file(tmp_path: Path):

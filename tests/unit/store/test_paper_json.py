@@ -205,7 +205,7 @@ def test_json_features_are_written_and_read_back(tmp_path: Path) -> None:
         ('{"a": {}}', "track a holds no list of features"),
         ('{"a": [1, 2]}', "track a, image 0"),
         ('{"a": [[]]}', "track a, image 0"),
-        ('{"a": [[1, 2], [3]]}', "track a, image 1: 1 numbers"),
+        ('{"a": [[1, 2], [3]]}', "track a, image 1: 1 number "),
         ('{"a": [[1, 2], [3, 4, 5]]}', "track a, image 1: 3 numbers"),
         ('{"a": [[1, 2]], "b": [[3]]}', "different width"),
         ('{"a": [[1, "x"]]}', "track a"),

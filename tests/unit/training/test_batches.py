@@ -76,7 +76,7 @@ def test_epochs_differ_and_the_same_epoch_is_the_same():
         ([3, 3, 3], 2, 2, 1, 1, UsageError, "not two vehicles or more"),
         ([3, 3, 3, 3], 12, 4, 2, 1, UsageError, "for each of 2 forward passes"),
         ([3, 3], 7, 0, 2, 1, UsageError, "cannot be divided into 2 equal pieces"),
-        ([3, 3], 7, 0, 1, 2, UsageError, "2 processes x 1 passes"),
+        ([3, 3], 7, 0, 1, 2, UsageError, "2 processes x 1 pass,"),
         ([3, 3, 3, 3], 4, 2, 2, 2, UsageError, "4 equal pieces of two"),
         ([1, 1], 8, 0, 2, 1, DataError, "2 images cannot fill 2 pieces"),
     ],

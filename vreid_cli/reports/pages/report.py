@@ -32,6 +32,7 @@ from vreid_cli.reports.sheets.pair import RAMP
 from vreid_cli.reports.tables import percent, probability_text
 from vreid_cli.runtime.files import atomic_path
 from vreid_cli.runtime.objects import ObjectPath, as_path
+from vreid_cli.types.amounts import amount
 from vreid_cli.types.features import MEANINGLESS
 from vreid_cli.types.rankings import NO_MATCH, Ranking
 from vreid_cli.types.truth import GroundTruth
@@ -210,7 +211,7 @@ def report(
     doubts += list(dict.fromkeys(problem.message for problem in problems if problem is not None))
     gone = [f"{image}: {reason}" for image, reason in builder.thumbnails.missing.items()]
     values = {
-        "title": f"{ranking.facts.metric_name or 'Ranking'}: {len(rows):,} {'query' if len(rows) == 1 else 'queries'}",
+        "title": f"{ranking.facts.metric_name or 'Ranking'}: {amount(len(rows), 'query')}",
         "facts": f"{explain_ranks(ranking.facts, same_camera)}.",
         "network": _network(ranking),
         "labelled": scores is not None,
@@ -252,9 +253,9 @@ def _figures(scores: Evaluation | None) -> dict[str, Any]:
     figures.append({"name": "valid queries", "text": valid})
     options = scores.options
     counted = (
-        f"Scores of all {scores.total_queries:,} queries of the ranking, AP rule {options.ap}, "
+        f"Scores of all {amount(scores.total_queries, 'query')} of the ranking, AP rule {options.ap}, "
         f"--same-camera {options.same_camera}, ground truth from {scores.ground_truth}; ± half of a 95% interval, "
-        f"{scores.intervals.vehicles:,} vehicles resampled."
+        f"{amount(scores.intervals.vehicles, 'vehicle')} resampled."
     )
     return {"figures": figures, "counted": counted, "curves": charts_of(scores)}
 

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from vreid_cli.data.boxes import Crop
 from vreid_cli.errors import UsageError
+from vreid_cli.types.amounts import amount
 
 MAX_WIDTH = 1800
 MIN_WIDTH = 1200
@@ -178,7 +179,7 @@ def plan_layout(rows: Sequence[Row], *, shape: float, max_images: int) -> SheetL
         (1, 252, 168)
     """
     if max_images < 1:
-        raise UsageError(f"{max_images} images a track cannot be shown", hint="ask for 1 or more")
+        raise UsageError(f"{amount(max_images, 'image')} a track cannot be shown", hint="ask for 1 or more")
     items = [item for row in rows for item in row]
     most = max((len(item.images) for item in items), default=1)
     nearest = max((len(row) - 1 for row in rows), default=0)

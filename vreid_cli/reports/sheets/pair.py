@@ -16,6 +16,7 @@ from vreid_cli.reports.sheets import layout as at
 from vreid_cli.reports.sheets.layout import line_height
 from vreid_cli.reports.sheets.painting import FAINT_INK, INK, PAPER, Canvas, Colour, Look
 from vreid_cli.reports.sheets.typography import text_width, wrap
+from vreid_cli.types.amounts import amount
 
 #: Widths of a cell; the largest with which the map stays within the sheet is taken.
 _CELLS = (112, 96, 80, 64, 48, 40, 32, 24, 16, 12, 8)
@@ -152,7 +153,7 @@ def _signs(pair: PairDistances, rows: NDArray[np.int64], columns: NDArray[np.int
     if pair.counts.any():
         signs.append("framed: the distances that decide, and the images that they are between")
     hidden = [
-        f"{count - len(shown)} of the {what}'s {count} images are not drawn"
+        f"{count - len(shown)} of {amount(count, 'image')} of the {what} not drawn"
         for what, shown, count in zip(("query", "gallery item"), (rows, columns), pair.cells.shape, strict=True)
         if len(shown) < count
     ]

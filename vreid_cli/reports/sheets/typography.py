@@ -11,10 +11,15 @@ from PIL import ImageFont
 
 #: What PIL's built-in font has beyond ASCII.
 _GLYPHS = frozenset("©«°±´·»‘’“”…‹›⁄™")
-#: Other characters that people write, and that lose more than an accent.
+#: How the accents look that the font lacks, behind their letter: without them Müller and Muller would be one name.
+_ACCENTS = {
+    **{"\u0300": "`", "\u0301": "´", "\u0302": "^", "\u0303": "~", "\u0304": "=", "\u0306": "(", "\u0307": "."},
+    **{"\u0308": '"', "\u030a": "°", "\u030b": "´´", "\u030c": "<", "\u0327": ",", "\u0328": ";"},
+}
+#: Other characters that people write, and something like them that is nobody's usual way to write another.
 _STAND_INS = {
-    **{"–": "-", "—": "-", "×": "x"},
-    **{"ß": "ss", "æ": "ae", "Æ": "AE", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "đ": "d", "Đ": "D"},
+    **{"–": "--", "—": "---", "×": "*", "ß": "sz", "æ": "a/e", "Æ": "A/E", "œ": "o/e", "Œ": "O/E"},
+    **{"ø": "o/", "Ø": "O/", "ł": "l/", "Ł": "L/", "đ": "d/", "Đ": "D/"},
 }
 
 
@@ -30,30 +35,27 @@ def text_width(text: str, size: int) -> int:
 
 
 def drawable(text: str) -> str:
-    r"""The text in characters that the font has: without accents where it must, as a last resort escaped.
+    r"""The text in characters that the font has, other texts in other ones: accents behind their letters, or escaped.
 
     Examples:
         >>> drawable("Brücke-Straße 车")
-        'Brucke-Strasse \\u8f66'
+        'Bru"cke-Strasze \\u8f66'
     """
     return "".join(map(_drawn, text))
 
 
-def _has_glyph(character: str) -> bool:
-    return character in _GLYPHS or (character.isascii() and character.isprintable())
-
-
 def _drawn(character: str) -> str:
-    if _has_glyph(character):
+    if character in _GLYPHS or (character.isascii() and character.isprintable()):
         return character
-    if character in _STAND_INS:
-        return _STAND_INS[character]
     if character.isspace():
         return " "
-    if unicodedata.combining(character):
-        return ""
-    plain = "".join(part for part in unicodedata.normalize("NFKD", character) if _has_glyph(part))
-    return plain or character.encode("unicode_escape").decode("ascii")
+    parts = unicodedata.normalize("NFD", character)
+    known = {**_ACCENTS, **_STAND_INS}
+    if parts[0] in known or (len(parts) > 1 and parts[0].isascii()):
+        signs = [known.get(part, part) for part in parts]
+        if all(sign.isascii() or sign in _GLYPHS for part in signs for sign in part):
+            return "".join(signs)
+    return character.encode("unicode_escape").decode("ascii")
 
 
 def shorten(text: str, size: int, *, width: int) -> str:

@@ -306,7 +306,7 @@ by("previous").addEventListener("click", () => turn(-1));
 by("next").addEventListener("click", () => turn(1));
 by("export").addEventListener("click", exportMarks);
 by("clear").addEventListener("click", () => {
-  if (!confirm(`Clear ${Object.keys(marks).length} marks of this ranking?`)) return;
+  if (!confirm(`Clear ${Object.keys(marks).length} ${Object.keys(marks).length === 1 ? "mark" : "marks"} of this ranking?`)) return;
   for (const key of Object.keys(marks)) delete marks[key];
   try { localStorage.removeItem(KEY); } catch { kept = false; }
   showMarks();

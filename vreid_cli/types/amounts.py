@@ -1,0 +1,26 @@
+"""How many of something, in words."""
+
+from __future__ import annotations
+
+
+def amount(number: int, one: str, several: str | None = None) -> str:
+    """A number with what it counts: in the singular if it is 1.
+
+    Args:
+        number: How many.
+        one: What one is called; a verb may follow, if ``several`` is given.
+        several: What several are called; by default ``one`` with its plural ending.
+
+    Examples:
+        >>> amount(1, "image"), amount(1234, "query"), amount(0, "box")
+        ('1 image', '1,234 queries', '0 boxes')
+        >>> amount(1, "image is", "images are")
+        '1 image is'
+    """
+    return f"{number:,} {one if number == 1 else several or _plural(one)}"
+
+
+def _plural(noun: str) -> str:
+    if noun.endswith("y") and noun[-2] not in "aeiou":
+        return f"{noun[:-1]}ies"
+    return f"{noun}es" if noun.endswith(("s", "x", "ch", "sh")) else f"{noun}s"
