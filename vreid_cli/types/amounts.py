@@ -14,6 +14,8 @@ def amount(number: int, one: str, several: str | None = None) -> str:
     Examples:
         >>> amount(1, "image"), amount(1234, "query"), amount(0, "box")
         ('1 image', '1,234 queries', '0 boxes')
+        >>> amount(2, "epoch"), amount(2, "batch"), amount(2, "pass")
+        ('2 epochs', '2 batches', '2 passes')
         >>> amount(1, "image is", "images are")
         '1 image is'
     """
@@ -23,4 +25,4 @@ def amount(number: int, one: str, several: str | None = None) -> str:
 def _plural(noun: str) -> str:
     if noun.endswith("y") and noun[-2] not in "aeiou":
         return f"{noun[:-1]}ies"
-    return f"{noun}es" if noun.endswith(("s", "x", "ch", "sh")) else f"{noun}s"
+    return f"{noun}es" if noun.endswith(("s", "x", "tch", "sh")) else f"{noun}s"
