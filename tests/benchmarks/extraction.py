@@ -2,7 +2,7 @@
 
     python tests/benchmarks/extraction.py FOLDER [--images 600] [--rounds 3] [--arch densenet201] [--memory]
     python tests/benchmarks/extraction.py FOLDER --small    # the network that ships against DenseNet201, by torch
-    python tests/benchmarks/extraction.py FOLDER --forward [CHECKPOINT …]  # bare passes, fp32, bf16 and int8, by batch
+    python tests/benchmarks/extraction.py FOLDER --forward [WEIGHTS …]  # bare passes, fp32, bf16 and int8, by batch
     python tests/benchmarks/extraction.py FOLDER --whole 8 16    # whole extractions in fp32 and int8, by batch size
 
 FOLDER holds JPEGs. The command's workflow is called in this process; what is timed goes from the plan to the
@@ -259,10 +259,10 @@ def compare_small(images: list[Path], folder: Path, rounds: int) -> None:
     print(f"{small / large:.1f} x DenseNet201 (target 3)")
 
 
-def compare_forwards(images: list[Path], cache: Path, rounds: int, checkpoints: list[str]) -> None:
+def compare_forwards(images: list[Path], cache: Path, rounds: int, weights: list[str]) -> None:
     """Print the images that a bare forward pass takes, by back-end, precision and batch size, all in turns.
 
-    The networks are those of the checkpoints; without any, three that need none.
+    The networks are those of the weights; without any, three that need no file.
 
     Beside the clock the CPU time is printed, which other programs disturb less: of one thread it is what the clock
     would show alone.
@@ -270,7 +270,7 @@ def compare_forwards(images: list[Path], cache: Path, rounds: int, checkpoints: 
     sides: tuple[tuple[BackendName, InferencePrecision], ...] = (
         *(("torch", "fp32"), ("onnx", "fp32"), ("torch", "bf16"), ("onnx", "int8")),
     )
-    for loaded in map(load_network, checkpoints) if checkpoints else (load_network(w, arch=a) for a, w in NETWORKS):
+    for loaded in map(load_network, weights) if weights else (load_network(w, arch=a) for a, w in NETWORKS):
         records = make_listing([ImageRecord(path.name, path) for path in images], images[0].parent).records
         sample = partial(sample_pixels, Preparation(records, loaded.transform, 10**8), count=INT8_IMAGES, seed=0)
         networks = {}
@@ -369,7 +369,7 @@ def main() -> None:
     parser.add_argument("--arch", default="densenet201")
     parser.add_argument("--cache", type=lambda text: Path(text).resolve(), help="keep exports here between runs")
     parser.add_argument("--memory", action="store_true", help="measure memory too")
-    parser.add_argument("--forward", nargs="*", metavar="CHECKPOINT", help="bare passes only, in every precision")
+    parser.add_argument("--forward", nargs="*", metavar="WEIGHTS", help="bare passes only, in every precision")
     parser.add_argument("--whole", type=int, nargs="+", metavar="BATCH", help="whole extractions by batch size")
     parser.add_argument("--small", action="store_true", help="compare the network that ships with DenseNet201")
     options = parser.parse_args()
@@ -377,12 +377,12 @@ def main() -> None:
     images = sorted(path for path in options.folder.iterdir() if path.suffix.lower() in (".jpg", ".jpeg"))
     if len(images) < options.images:
         parser.error(f"{options.folder} holds {len(images)} JPEGs only")
-    checkpoints = [str(Path(path).resolve()) for path in options.forward or ()]
+    weights = [str(Path(name).resolve()) if Path(name).exists() else name for name in options.forward or ()]
     with tempfile.TemporaryDirectory() as name:
         bench = Bench(images[: options.images], Path(name), options.arch, options.cache or Path(name))
         os.chdir(name)  # runs/latest goes there too
         if options.forward is not None:
-            compare_forwards(bench.images, bench.cache, options.rounds, checkpoints)
+            compare_forwards(bench.images, bench.cache, options.rounds, weights)
             return
         if options.whole:
             compare_whole(bench.images, Path(name), bench.cache, options.whole, options.rounds)

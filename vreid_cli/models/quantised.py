@@ -30,7 +30,7 @@ from vreid_cli.runtime.files import atomic_path
 
 #: How many convolutions at the front stay in fp32, and what share of all multiplications at the end; of those that are
 #: tried, the first one whose error is nearly the least.
-IN_FP32 = ((1, 0.0), (3, 0.0), (5, 0.0), (1, 0.2), (3, 0.2), (5, 0.2))
+IN_FP32 = ((1, 0.0), (3, 0.0), (1, 0.2), (3, 0.2))
 _NEARLY = 1.25
 #: Of the LR's length: an error that nobody needs smaller.
 _GOOD = 0.03
