@@ -2,8 +2,12 @@
 
 Weights are signed and have a scale for each channel, activations are unsigned and have one for each tensor: x86 has
 instructions for that pair only. A layer that stays in fp32 between others costs more than it takes, so all are
-quantised but the first convolutions, whose rounding all others multiply, where it pays the last ones, whose rounding
-few places average, and the last layer, if it gives the LR.
+quantised but
+
+- the first convolutions, as all others multiply their rounding;
+- the last convolutions, where that leaves clearly less error: they compute few places, over which little averages out;
+- a last product, if it gives the LR.
+
 What rounding does to the mean of a channel is known beforehand, and goes into the biases (Nagel et al. 2019, Data-free
 quantization through weight equalization and bias correction).
 """
@@ -28,9 +32,9 @@ from vreid_cli.errors import ExportError, first_line
 from vreid_cli.models.onnx_session import OnnxNetwork
 from vreid_cli.runtime.files import atomic_path
 
-#: How many convolutions at the front stay in fp32, and what share of all multiplications at the end; of those that are
-#: tried, the first one whose error is nearly the least.
-IN_FP32 = ((1, 0.0), (3, 0.0), (1, 0.2), (3, 0.2))
+#: What may stay in fp32: so many convolutions at the front, and at the end those of this share of all multiplications.
+#: Of these choices the first one is taken whose error is nearly the least.
+_CHOICES = ((1, 0.0), (3, 0.0), (1, 0.2), (3, 0.2))
 _NEARLY = 1.25
 #: Of the LR's length: an error that nobody needs smaller.
 _GOOD = 0.03
@@ -323,7 +327,7 @@ def _choose(
     expected = _lrs(exact, images)
     shares = _multiplications(model)
     tried = []
-    for front, end in IN_FP32:
+    for front, end in _CHOICES:
         in_fp32 = _in_fp32(model.graph.node, shares, front, end)
         corrected = copy.deepcopy(model)
         _correct(corrected, means, shares.keys() - in_fp32, steps=64 if narrow else 127)

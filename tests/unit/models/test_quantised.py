@@ -182,7 +182,7 @@ def test_the_last_convolutions_stay_in_fp32_where_that_leaves_less_error(
     monkeypatch.setattr(quantised, "_NEARLY", 1)
     found = {}
     for end in (0.0, 0.5):
-        monkeypatch.setattr(quantised, "IN_FP32", ((1, 0.0), (1, end)))
+        monkeypatch.setattr(quantised, "_CHOICES", ((1, 0.0), (1, end)))
         found[end] = cached_quantised(load(), tmp_path / str(end), known=None, sample=pixels)
     assert found[0.5].error.moved < found[0.0].error.moved
     floats = {}
